@@ -1,0 +1,1 @@
+"""The small trained default: its synthetic world, training script and weights."""

@@ -1,0 +1,1 @@
+"""What the nodes wrap: math over tensors, encoders, storage and the bridge to the host."""

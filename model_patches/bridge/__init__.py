@@ -1,0 +1,1 @@
+"""The only package besides nodes that imports the host."""

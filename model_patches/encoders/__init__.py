@@ -1,0 +1,1 @@
+"""Prompt and image to hidden states, with transformers only."""

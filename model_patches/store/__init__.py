@@ -1,0 +1,1 @@
+"""What lives on disk: videos, run journals, int8 files and image indexes."""

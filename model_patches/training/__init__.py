@@ -1,0 +1,1 @@
+"""Flow matching, CFG distillation and DMD2 over diffusers models."""

@@ -1,0 +1,1 @@
+"""ComfyUI node classes: schema, wiring and messages; no tensor algebra."""

@@ -1,0 +1,1 @@
+"""Tests, benchmarks and the support code they share."""

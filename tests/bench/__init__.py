@@ -1,0 +1,1 @@
+"""One module a benchmark; run by dev.py bench NAME."""

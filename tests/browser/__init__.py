@@ -1,0 +1,1 @@
+"""The real frontend in headless Chromium."""

@@ -1,0 +1,1 @@
+"""Our computation beside independent implementations on the same tiny weights."""

@@ -1,0 +1,1 @@
+"""The real workflows in a real ComfyUI server."""

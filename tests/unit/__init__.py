@@ -1,0 +1,1 @@
+"""Tests that need neither ComfyUI nor a network."""
