@@ -1,1 +1,25 @@
 """ComfyUI node classes: schema, wiring and messages; no tensor algebra."""
+
+from types import ModuleType
+
+from comfy_api.latest import ComfyExtension, io
+
+from ..model_patches.bridge.embedded_models import register_embedded_models
+
+# One line a module; each holds a list ``NODES``.
+MODULES: tuple[ModuleType, ...] = ()
+
+
+class Magic141Extension(ComfyExtension):
+    """Everything this pack adds to the host."""
+
+    async def on_load(self) -> None:
+        register_embedded_models()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [node for module in MODULES for node in module.NODES]
+
+
+async def comfy_entrypoint() -> Magic141Extension:
+    """Return the extension; ComfyUI calls this once at start."""
+    return Magic141Extension()
