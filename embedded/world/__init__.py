@@ -1,0 +1,47 @@
+"""The shapes world: an unending, captioned 64x64 world with analytic ground truth.
+
+One object of 6 shapes, 8 colours and 2 sizes moves over one of 4 backgrounds at constant velocity (8 directions x
+2 speeds) and wraps around the edges, so a clip of any length is well defined. Some scenes hold a second, smaller
+object that stands still. ``scenes`` draws factors, ``render`` draws pixels, ``captions`` writes words and
+``measure`` reads the truth back from frames.
+"""
+
+from .captions import named_caption, open_caption
+from .measure import Reading, motion_of, read_clip, score_clips
+from .render import render_clip
+from .scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    DIRECTIONS,
+    FPS,
+    PLACES,
+    SHAPES,
+    SIDE_PX,
+    SIZES,
+    SPEEDS,
+    Scenes,
+    held_out,
+    sample_scenes,
+)
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "DIRECTIONS",
+    "FPS",
+    "PLACES",
+    "SHAPES",
+    "SIDE_PX",
+    "SIZES",
+    "SPEEDS",
+    "Reading",
+    "Scenes",
+    "held_out",
+    "motion_of",
+    "named_caption",
+    "open_caption",
+    "read_clip",
+    "render_clip",
+    "sample_scenes",
+    "score_clips",
+]
