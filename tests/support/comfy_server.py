@@ -20,7 +20,14 @@ from pathlib import Path
 from magic141.tests.support.host import comfyui_path
 
 PACK = Path(__file__).resolve().parents[2]
-FLAGS = ("--cpu", "--use-pytorch-cross-attention", "--disable-auto-launch", "--preview-method", "latent2rgb")
+FLAGS = (
+    "--cpu",
+    "--use-pytorch-cross-attention",
+    "--disable-auto-launch",
+    "--disable-api-nodes",
+    "--preview-method",
+    "latent2rgb",
+)
 BOOT_SECONDS = 180
 
 

@@ -43,7 +43,7 @@ def use_comfyui(*extra_args: str) -> Path:
             import comfy.options
 
             comfy.options.enable_args_parsing()
-            import comfy.cli_args  # noqa: F401
+            import comfy.cli_args
         finally:
             sys.argv = arguments
     return path
