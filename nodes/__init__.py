@@ -4,7 +4,7 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..model_patches.bridge.embedded_models import register_embedded_models
+from ..model_patches.bridge.embedded_models import offer_example_image, register_embedded_models
 
 # One line a module; each holds a list ``NODES``.
 MODULES: tuple[ModuleType, ...] = ()
@@ -15,6 +15,7 @@ class Magic141Extension(ComfyExtension):
 
     async def on_load(self) -> None:
         register_embedded_models()
+        offer_example_image()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [node for module in MODULES for node in module.NODES]

@@ -1,14 +1,28 @@
-"""Show the models that ship inside the pack in the host's own dropdowns."""
+"""Show what ships inside the pack in the host's own dropdowns: the embedded models and the example picture."""
 
+import logging
+import shutil
 from pathlib import Path
 
 import folder_paths
 
-EMBEDDED_MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
-FOLDERS = ("diffusion_models", "vae", "text_encoders")
+EMBEDDED = Path(__file__).resolve().parents[2] / "embedded"
+MODEL_FOLDERS = ("diffusion_models", "vae", "text_encoders")
+EXAMPLE = EMBEDDED / "examples" / "magic141_example.png"
 
 
-def register_embedded_models(root: Path = EMBEDDED_MODELS) -> None:
+def register_embedded_models(root: Path = EMBEDDED / "models") -> None:
     """Add the pack's model folders after the user's own, so that a user's file of the same name wins."""
-    for folder in FOLDERS:
+    for folder in MODEL_FOLDERS:
         folder_paths.add_model_folder_path(folder, str(root / folder))
+
+
+def offer_example_image(example: Path = EXAMPLE) -> None:
+    """Copy the picture that the workflows start from into the input folder, once; a user's file stays as it is."""
+    target = Path(folder_paths.get_input_directory()) / example.name
+    if target.exists():
+        return
+    try:
+        shutil.copyfile(example, target)
+    except OSError as error:
+        logging.warning("Magic141: the example picture could not be put into the input folder: %s", error)

@@ -1,0 +1,25 @@
+"""One real ComfyUI for all server tests, with this pack linked into it."""
+
+from collections.abc import Iterator
+
+import pytest
+from magic141.tests.support.client import ComfyClient
+from magic141.tests.support.comfy_server import ComfyServer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    with ComfyServer(tmp_path_factory.mktemp("comfyui")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def object_info(server: ComfyServer) -> dict[str, dict]:
+    return ComfyClient(server.url).object_info()
+
+
+@pytest.fixture
+def client(server: ComfyServer) -> Iterator[ComfyClient]:
+    """A browser tab; after each test the server must still answer."""
+    yield ComfyClient(server.url)
+    assert server.answers(), f"The server went down:\n{server.log_tail()}"
