@@ -1,1 +1,0 @@
-"""Tests, benchmarks and the support code they share."""
