@@ -20,9 +20,11 @@ import venv
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.host import COMFYUI_VERSION, cache_dir
-
 ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tests" / "shim"))
+
+from magic141.tests.support.host import COMFYUI_VERSION, cache_dir  # noqa: E402
+
 REQUIREMENTS = ROOT / "tests" / "requirements-dev.txt"
 BENCHES = ROOT / "tests" / "bench"
 PYTHONS = ((3, 11), (3, 13))
@@ -174,7 +176,8 @@ def run(python: Path, *arguments: str) -> int:
     """Run ``python arguments`` in the checkout with the package ``magic141`` importable; return the exit status."""
     paths = [str(ROOT / "tests" / "shim"), os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
-    process = subprocess.Popen([str(python), *arguments], cwd=ROOT, env=variables)
+    # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
+    process = subprocess.Popen([str(python), "-P", *arguments], cwd=ROOT, env=variables)
     while True:
         try:
             return process.wait()

@@ -1,1 +1,0 @@
-"""One module a benchmark; run by dev.py bench NAME."""

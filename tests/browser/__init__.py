@@ -1,1 +1,0 @@
-"""The real frontend in headless Chromium."""

@@ -1,1 +1,0 @@
-"""Our computation beside independent implementations on the same tiny weights."""

@@ -1,1 +1,0 @@
-"""The real workflows in a real ComfyUI server."""

@@ -1,1 +1,0 @@
-"""Tests that need neither ComfyUI nor a network."""
