@@ -13,7 +13,7 @@ VIDEO_PROMPT_TEMPLATE = (
     "5. camera angles, movements, and transitions used in the video:<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
 )
-"""The LLM's template; ``{}`` is the prompt. With the tokenizer's begin-of-text token, 95 tokens precede it."""
+"""The LLM's template; ``{}`` is the prompt. With the begin-of-text token, 95 tokens precede it."""
 
 CROP_START = 95
 """Tokens of the template before the prompt, cut off the LLM's states."""
@@ -26,8 +26,8 @@ VLM_TEMPLATE = (
     "1. The central subject and overarching message or purpose of the video."
     "2. The color, shape, size, texture, quantity, text, and spatial arrangement of objects within the scene."
     "3. Actions, events, behaviors, temporal sequences, and physical movements or transformations of objects."
-    "4. Behavior, facial expressions, emotions, speaking style, eye gaze, head orientation, body orientation, "
-    "gestures (hand and body), and changes in these elements for the main character."
+    "4. Behavior, facial expressions, emotions, speaking style, eye gaze, head orientation, "
+    "body orientation, gestures (hand and body), and changes in these elements for the main character."
     "5. The background setting, lighting, artistic style, and overall mood or tone of the scene."
     "6. Camera angles, movements, transitions, and other filming techniques employed in the video:<|eot_id|>"
     "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|>"
@@ -47,8 +47,8 @@ SPECIAL_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 CLIP_MAX_TOKENS = 77
 
 NEGATIVE_PROMPT = (
-    "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, bad hands, bad teeth, "
-    "bad eyes, bad limbs, distortion"
+    "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, bad hands, "
+    "bad teeth, bad eyes, bad limbs, distortion"
 )
 """The negative prompt of the authors' inference code (used only with CFG > 1)."""
 

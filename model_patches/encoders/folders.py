@@ -1,0 +1,200 @@
+"""Hugging Face folders of the encoders: check first, in milliseconds and by name, then load strictly."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .clip import PooledTextEncoder
+from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE
+from .vlm import VisionLanguageModel
+
+CLIP_TYPES = ("clip", "clip_text_model")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# The VLM's output head is dropped after loading, so it may be absent (or tied to the embedding).
+MAY_BE_MISSING = frozenset({"lm_head.weight", "language_model.lm_head.weight"})
+
+
+def read_config(folder: Path) -> dict:
+    """Return a folder's ``config.json``.
+
+    Raises:
+        ValueError: there is none, or it is not JSON.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder.name} has no config.json. Choose a complete Hugging Face model folder.")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{folder.name}/config.json is not readable ({error}). Download it again."
+        ) from error
+
+
+def _require_one_of(folder: Path, names: tuple[str, ...], what: str) -> None:
+    if not any((folder / name).is_file() for name in names):
+        raise ValueError(
+            f"{folder.name} holds no {what}: expected one of {', '.join(names)}. "
+            "Download the missing file from the page the folder comes from."
+        )
+
+
+def _require_weights(folder: Path) -> None:
+    _require_one_of(folder, WEIGHT_FILES, "weights")
+    index = next(folder.glob("*.index.json"), None)
+    if index is None:
+        return
+    shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    missing = [shard for shard in shards if not (folder / shard).is_file()]
+    if missing:
+        raise ValueError(f"{folder.name} lacks {missing[0]}, which {index.name} names. Download it too.")
+
+
+def check_vlm_folder(folder: Path) -> None:
+    """Refuse a folder that is not a complete LLaVA, before anything long is read.
+
+    Raises:
+        ValueError: naming the file that is wrong or missing.
+    """
+    kind = read_config(folder).get("model_type")
+    if kind != "llava":
+        raise ValueError(
+            f"{folder.name} is a {kind!r} model; the VLM must be a 'llava' one, "
+            "e.g. llava-llama-3-8b-v1_1-transformers."
+        )
+    _require_one_of(folder, PROCESSOR_FILES, "image processor")
+    _require_one_of(folder, TOKENIZER_FILES, "tokenizer")
+    _require_weights(folder)
+
+
+def check_clip_folder(folder: Path) -> None:
+    """Refuse a folder that is not a complete CLIP model or CLIP text model.
+
+    Raises:
+        ValueError: naming the file that is wrong or missing.
+    """
+    kind = read_config(folder).get("model_type")
+    if kind not in CLIP_TYPES:
+        raise ValueError(
+            f"{folder.name} is a {kind!r} model; the pooled text needs a CLIP one, e.g. clip-vit-large-patch14."
+        )
+    _require_one_of(folder, TOKENIZER_FILES, "tokenizer")
+    _require_weights(folder)
+
+
+def check_vlm_tokenizer(tokenizer, name: str, image_token_id: int) -> None:
+    """Refuse a tokenizer that lacks a special token, or cuts the prompt template into other than 95 tokens.
+
+    Raises:
+        ValueError: naming the token.
+    """
+    for token in (*SPECIAL_TOKENS, IMAGE_TOKEN):
+        if (
+            len(tokenizer(token, add_special_tokens=False).input_ids) != 1
+            or token not in tokenizer.get_vocab()
+        ):
+            raise ValueError(
+                f"The tokenizer in {name} does not know the special token {token!r}. Use the tokenizer files of "
+                "the LLaVA release (its added_tokens), not those of a plain LLaMA."
+            )
+    found = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    if found != image_token_id:
+        raise ValueError(
+            f"In {name} the tokenizer's {IMAGE_TOKEN!r} is token {found}, but config.json (image_token_index) says "
+            f"{image_token_id}. Take both files from the same release."
+        )
+    prefix = VIDEO_PROMPT_TEMPLATE.split("{}")[0]
+    count = len(tokenizer(prefix).input_ids)
+    if count != CROP_START:
+        raise ValueError(
+            f"The tokenizer in {name} cuts the video prompt template into {count} tokens, but Magic141 crops "
+            f"{CROP_START}. Use the LLaMA-3 tokenizer of the LLaVA release (it must add '<|begin_of_text|>')."
+        )
+
+
+def _load(model_class, folder: Path, dtype: torch.dtype) -> nn.Module:
+    import transformers
+
+    release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    name = "dtype" if release >= (4, 56) else "torch_dtype"
+    try:
+        model, report = model_class.from_pretrained(
+            folder, **{name: dtype}, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{folder.name} could not be loaded: {error}") from error
+    wrong = sorted(set(report["missing_keys"]) - MAY_BE_MISSING) + sorted(map(str, report["mismatched_keys"]))
+    if wrong:
+        raise ValueError(
+            f"{folder.name}: {len(wrong)} weights are missing or of another shape, first {wrong[0]}. "
+            "Its weights and config.json do not belong together; download the folder again."
+        )
+    return model.eval().requires_grad_(False)
+
+
+def load_tokenizer(folder: Path):
+    """Load a folder's tokenizer.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"The tokenizer in {folder.name} could not be loaded: {error}") from error
+
+
+def load_vlm(folder: Path, dtype: torch.dtype):
+    """Load a LLaVA folder.
+
+    Returns:
+        (model, tokenizer, image_processor); the model on the CPU in ``dtype``.
+
+    Raises:
+        ValueError: the folder is incomplete, its tokenizer unfit, or its weights do not match its configuration.
+    """
+    from transformers import AutoImageProcessor, LlavaForConditionalGeneration
+
+    check_vlm_folder(folder)
+    config = read_config(folder)
+    tokenizer = load_tokenizer(folder)
+    image_token_id = config.get("image_token_index", config.get("image_token_id"))
+    check_vlm_tokenizer(tokenizer, folder.name, image_token_id)
+    try:
+        image_processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"The image processor in {folder.name} could not be loaded: {error}") from error
+    return (
+        VisionLanguageModel(_load(LlavaForConditionalGeneration, folder, dtype)),
+        tokenizer,
+        image_processor,
+    )
+
+
+def load_clip_text(folder: Path, dtype: torch.dtype):
+    """Load the text tower of a CLIP folder, whole (``CLIPModel``) or text-only (``CLIPTextModel``).
+
+    Returns:
+        (text model, tokenizer).
+
+    Raises:
+        ValueError: the folder is incomplete, or its weights do not match its configuration.
+    """
+    from transformers import CLIPModel, CLIPTextModel
+
+    check_clip_folder(folder)
+    tokenizer = load_tokenizer(folder)
+    if read_config(folder)["model_type"] == "clip":
+        return PooledTextEncoder(_load(CLIPModel, folder, dtype).text_model), tokenizer
+    return PooledTextEncoder(_load(CLIPTextModel, folder, dtype)), tokenizer
