@@ -8,6 +8,7 @@ before it adds T - k latent frames, 4 * (T - k) pixel frames.
 import hashlib
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 FRAMES_PER_LATENT = 4
 
@@ -56,7 +57,7 @@ def check_window(window_latent: int, overlap_latent: int) -> None:
     """
     if overlap_latent < 1:
         raise ValueError(
-            f"overlap is {overlap_latent} latent frames; at least 1 is needed to join windows. Set overlap to 1 or more."
+            f"overlap is {overlap_latent} latent frames; joining windows needs at least 1. Set overlap to 1 or more."
         )
     if overlap_latent >= window_latent:
         raise ValueError(
@@ -201,7 +202,7 @@ def _check_ranges(timed: list[TimedPrompt], plain: list[str], *, total_s: float)
             f"{len(plain)} prompt lines have no time range while others have one. "
             "Give every line a range, or leave one line without: it fills the gaps."
         )
-    for before, after in zip(timed, timed[1:], strict=False):
+    for before, after in pairwise(timed):
         if after.start_s < before.end_s:
             raise ValueError(
                 f"The prompts from {before.start_s:g} s and from {after.start_s:g} s overlap. "

@@ -1,5 +1,7 @@
 """Plan of windows: lengths, prompts, seeds."""
 
+from itertools import pairwise
+
 import pytest
 from magic141.model_patches.windows import (
     assign_prompts,
@@ -37,7 +39,7 @@ def test_latent_and_pixel_lengths_invert_each_other(num_latent):
 def test_windows_tile_the_video_without_gap_or_double(num_new, overlap, continues):
     windows = plan(num_new, overlap=overlap, continues=continues)
     assert sum(w.num_new_latent_frames for w in windows) == num_new
-    for before, after in zip(windows, windows[1:], strict=False):
+    for before, after in pairwise(windows):
         assert after.start_frame == before.start_frame + before.num_new_frames
     total = windows[-1].start_frame + windows[-1].num_new_frames
     assert total == (4 * num_new if continues else num_frames_of(num_new))
