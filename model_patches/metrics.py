@@ -1,0 +1,167 @@
+"""Measure frames: colour (CIE Lab, delta E), brightness, sharpness, motion and seams. Torch only.
+
+Frames are (T, H, W, 3) in [0, 1], sRGB, as the host's IMAGE; leading batch dimensions are allowed where noted.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+# CIE 1931 from linear sRGB, D65 white. Source: IEC 61966-2-1.
+_XYZ_FROM_RGB = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
+_WHITE_D65 = (0.95047, 1.0, 1.08883)
+
+STILL_STEP = 1.0 / 255.0
+"""Mean step between frames below which a clip counts as still: no seam can be told from noise."""
+
+
+def srgb_to_lab(rgb: Tensor) -> Tensor:
+    """Convert sRGB in [0, 1] to CIE L*a*b* (D65); the last dimension is the channel."""
+    rgb = rgb.float().clamp(0, 1)
+    linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ torch.tensor(_XYZ_FROM_RGB).T.to(rgb) / torch.tensor(_WHITE_D65).to(rgb)
+    epsilon, kappa = 216 / 24389, 24389 / 27
+    f = torch.where(xyz > epsilon, xyz.clamp_min(epsilon) ** (1 / 3), (kappa * xyz + 16) / 116)
+    fx, fy, fz = f.unbind(-1)
+    return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-1)
+
+
+def delta_e(lab: Tensor, other: Tensor) -> Tensor:
+    """Return the colour difference CIEDE2000 of two Lab colours.
+
+    Args:
+        lab, other: (..., 3).
+
+    Returns:
+        (...), about 1 where the eye begins to see a difference.
+
+    Source: Sharma, Wu, Dalal, "The CIEDE2000 Color-Difference Formula", 2005; the numbers are theirs.
+    """
+    (l1, a1, b1), (l2, a2, b2) = lab.double().unbind(-1), other.double().unbind(-1)
+    mean_c7 = ((torch.hypot(a1, b1) + torch.hypot(a2, b2)) / 2) ** 7
+    g = 0.5 * (1 - (mean_c7 / (mean_c7 + 25.0**7)).sqrt())
+    c1, c2 = torch.hypot((1 + g) * a1, b1), torch.hypot((1 + g) * a2, b2)
+    h1, h2 = _hue(b1, (1 + g) * a1), _hue(b2, (1 + g) * a2)
+    gray = c1 * c2 == 0
+    dh = torch.where(gray, torch.zeros_like(h1), (h2 - h1 + 180) % 360 - 180)
+    big_dh = 2 * (c1 * c2).sqrt() * torch.sin(torch.deg2rad(dh) / 2)
+    h = torch.where(gray, h1 + h2, (h1 + dh / 2) % 360)
+    return _weighted(l2 - l1, c2 - c1, big_dh, (l1 + l2) / 2, (c1 + c2) / 2, h).to(lab.dtype)
+
+
+def _hue(b: Tensor, a: Tensor) -> Tensor:
+    return torch.rad2deg(torch.atan2(b, a)) % 360
+
+
+def _weighted(dl: Tensor, dc: Tensor, dh: Tensor, lightness: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
+    """Steps 3 of the CIEDE2000 paper: weights of lightness, chroma and hue, and their rotation term."""
+
+    def cosine(factor: float, offset: float) -> Tensor:
+        return torch.cos(torch.deg2rad(factor * hue + offset))
+
+    t = 1 - 0.17 * cosine(1, -30) + 0.24 * cosine(2, 0) + 0.32 * cosine(3, 6) - 0.20 * cosine(4, -63)
+    s_l = 1 + 0.015 * (lightness - 50) ** 2 / (20 + (lightness - 50) ** 2).sqrt()
+    s_c, s_h = 1 + 0.045 * chroma, 1 + 0.015 * chroma * t
+    d_theta = 30 * torch.exp(-(((hue - 275) / 25) ** 2))
+    r_t = -torch.sin(torch.deg2rad(2 * d_theta)) * 2 * (chroma**7 / (chroma**7 + 25.0**7)).sqrt()
+    parts = (dl / s_l) ** 2 + (dc / s_c) ** 2 + (dh / s_h) ** 2 + r_t * (dc / s_c) * (dh / s_h)
+    return parts.clamp_min(0).sqrt()
+
+
+def mean_lab(frames: Tensor) -> Tensor:
+    """Return the mean colour of a clip in Lab, (3,)."""
+    return torch.stack([srgb_to_lab(frame).flatten(0, -2).mean(0) for frame in frames]).mean(0)
+
+
+def sharpness(frames: Tensor) -> float:
+    """Return the mean absolute Laplacian of the lightness: falls as a picture blurs."""
+    luma = _luma(frames)
+    centre = luma[:, 1:-1, 1:-1]
+    around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
+    return float((4 * centre - around).abs().mean())
+
+
+def motion_steps(frames: Tensor) -> Tensor:
+    """Return the mean absolute change of luma from each frame to the next, (T - 1,)."""
+    return _luma(frames).diff(dim=0).abs().flatten(1).mean(1)
+
+
+def _luma(frames: Tensor) -> Tensor:
+    return frames[..., :3].float().clamp(0, 1) @ torch.tensor([0.2126, 0.7152, 0.0722]).to(frames.device)
+
+
+def seam_ratio(before: Tensor, after: Tensor) -> float:
+    """Return the step across a seam over the usual step beside it: 1 is a seam nobody sees, 0 a doubled frame.
+
+    Args:
+        before: the frames up to the seam, (T, H, W, 3), T >= 1.
+        after: the frames after it.
+    """
+    across = motion_steps(torch.stack([before[-1], after[0]]))[0]
+    inside = torch.cat([motion_steps(before[-4:]), motion_steps(after[:4])])
+    usual = inside.median() if inside.numel() else across
+    return float((across + STILL_STEP) / (usual + STILL_STEP))
+
+
+def seam_is_good(ratio: float, limit: float = 2.0) -> bool:
+    """Tell whether a seam's motion step is within 1/limit to limit times the motion beside it."""
+    return 1 / limit <= ratio <= limit
+
+
+def seam_badness(ratio: float) -> float:
+    """Return how many times too large or too small a seam's step is: 1 is best."""
+    return math.inf if ratio <= 0 else max(ratio, 1 / ratio)
+
+
+def measure_window(frames: Tensor, *, reference_lab: Tensor, before: Tensor | None) -> dict[str, float]:
+    """Measure one window's new frames.
+
+    Args:
+        frames: (T, H, W, 3), the frames this window adds.
+        reference_lab: (3,), the mean colour of the first window.
+        before: the last frames of the window before, or None for the first.
+
+    Returns:
+        ``color_shift`` (delta E against the first window), ``brightness`` (mean L* / 100), ``sharpness``,
+        ``motion`` (median step), and with ``before``: ``seam_color_shift`` and ``seam_motion`` (see ``seam_ratio``).
+    """
+    lab = mean_lab(frames)
+    steps = motion_steps(frames)
+    measures = {
+        "color_shift": float(delta_e(lab, reference_lab.to(lab))),
+        "brightness": float(lab[0]) / 100,
+        "sharpness": sharpness(frames),
+        "motion": float(steps.median()) if steps.numel() else 0.0,
+    }
+    if before is not None:
+        measures["seam_color_shift"] = float(delta_e(mean_lab(before[-1:]), mean_lab(frames[:1])))
+        measures["seam_motion"] = seam_ratio(before, frames)
+    return measures
+
+
+def cosine_similarity(features: Tensor, reference: Tensor) -> Tensor:
+    """Return the cosine of feature rows against one reference row: (N, D), (D,) -> (N,)."""
+    return torch.nn.functional.cosine_similarity(features.float(), reference.float()[None], dim=-1)
+
+
+def summarize(windows: list[dict[str, float]]) -> dict[str, float]:
+    """Sum up the measures of all windows: the worst, and the first window against the last."""
+    if not windows:
+        return {}
+    ratios = [w["seam_motion"] for w in windows if "seam_motion" in w]
+    summary = {
+        "color_shift_last": windows[-1]["color_shift"],
+        "color_shift_max": max(w["color_shift"] for w in windows),
+        "brightness_change": windows[-1]["brightness"] - windows[0]["brightness"],
+        "sharpness_kept": windows[-1]["sharpness"] / max(windows[0]["sharpness"], 1e-9),
+    }
+    if ratios:
+        summary["seams_ok_share"] = sum(seam_is_good(r) for r in ratios) / len(ratios)
+        summary["seam_worst"] = max(seam_badness(r) for r in ratios)
+        summary["seam_color_shift_max"] = max(w.get("seam_color_shift", 0.0) for w in windows)
+    return summary
