@@ -1,0 +1,115 @@
+"""Exact nearest neighbours by cosine over any number of vectors, and diversity among the best.
+
+Shapes: N vectors, D width, K results. Vectors and queries have length 1, so a cosine is a product.
+Source: paper equations 1-2, R(prompt) = argmax over the corpus of sim(text embedding, image embedding).
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Half precision rounds a product of unit vectors by at most 2^-11 for each of: the query, the result.
+HALF_ERROR = 2 * 2.0**-11
+
+
+def unit_length(vectors: Tensor) -> Tensor:
+    """Return vectors (..., D) as float32 of length 1.
+
+    Raises:
+        ValueError: a vector is zero or not finite, which a broken model makes.
+    """
+    vectors = vectors.float()
+    norms = vectors.norm(dim=-1)
+    if not bool(torch.isfinite(norms).all() and (norms > 0).all()):
+        raise ValueError(
+            "The embedding model returned a zero or non-finite vector: its weights are damaged, or it overflows "
+            "in half precision. Try another CLIP model."
+        )
+    return functional.normalize(vectors, dim=-1)
+
+
+def top_k(query: Tensor, chunks: Iterable[Tensor], *, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k best cosines over chunks of vectors and where they are, best first.
+
+    Half-precision chunks are scored in half precision (half the memory traffic) and everything that rounding could
+    have moved is scored again in float32, so the result is that of a float32 product over the stored vectors.
+
+    Args:
+        query: (D,), length 1.
+        chunks: tensors (N_i, D), together the corpus; each is read once.
+        k: how many.
+
+    Returns:
+        scores (K,) float32 and positions (K,) int64 in the concatenated corpus, K = min(k, N).
+
+    Raises:
+        ValueError: the widths differ, or k < 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}.")
+    query = query.float()
+    scores, positions, offset = query.new_empty(0), torch.empty(0, dtype=torch.int64), 0
+    for chunk in chunks:
+        if chunk.shape[-1] != query.shape[-1]:
+            raise ValueError(
+                f"The query is {query.shape[-1]} wide, the index {chunk.shape[-1]}: not the same model."
+            )
+        floor = float(scores[-1]) if len(scores) == k else -torch.inf
+        chunk_scores, chunk_positions = _best_of_chunk(query, chunk, k, floor)
+        scores = torch.cat([scores, chunk_scores])
+        positions = torch.cat([positions, chunk_positions + offset])
+        order = torch.argsort(scores, descending=True, stable=True)[:k]
+        scores, positions, offset = scores[order], positions[order], offset + len(chunk)
+    return scores, positions
+
+
+def _best_of_chunk(query: Tensor, chunk: Tensor, k: int, floor: float) -> tuple[Tensor, Tensor]:
+    """Return what of one chunk may belong to the k best, given that k scores >= floor are known."""
+    if chunk.dtype != torch.float16:
+        scores, positions = (chunk.float() @ query).topk(min(k, len(chunk)))
+        return scores, positions
+    rough = chunk @ query.half()
+    worst = max(float(rough.topk(min(k, len(chunk))).values[-1]) - HALF_ERROR, floor) - HALF_ERROR
+    positions = torch.nonzero(rough >= worst).flatten()
+    scores = chunk[positions].float() @ query
+    scores, order = scores.topk(min(k, len(scores)))
+    return scores, positions[order]
+
+
+def diverse_order(scores: Tensor, vectors: Tensor, *, diversity: float) -> list[int]:
+    """Order candidates by maximal marginal relevance.
+
+    Cosines between a text and pictures are far smaller than those between pictures, so both are scaled to 0..1
+    over the candidates before they are weighed.
+
+    Args:
+        scores: (K,), cosine with the query, best first.
+        vectors: (K, D), length 1.
+        diversity: 0 keeps the order of the scores; 1 takes the best and then always the least similar to those taken.
+
+    Returns:
+        Positions 0..K-1, the one to take first at the front.
+    """
+    if not 0 <= diversity <= 1:
+        raise ValueError(f"diversity must be between 0 and 1, got {diversity}.")
+    if diversity == 0 or len(scores) < 3:
+        return list(range(len(scores)))
+    relevance = _spread(scores)
+    similarity = _spread(vectors.float() @ vectors.float().T)
+    order, left = [0], torch.ones(len(scores), dtype=torch.bool)
+    left[0] = False
+    nearest = similarity[0].clone()
+    while bool(left.any()):
+        value = (1 - diversity) * relevance - diversity * nearest
+        best = int(value.masked_fill(~left, -torch.inf).argmax())
+        order.append(best)
+        left[best] = False
+        nearest = torch.maximum(nearest, similarity[best])
+    return order
+
+
+def _spread(values: Tensor) -> Tensor:
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low).clamp_min(1e-6)
