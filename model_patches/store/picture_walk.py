@@ -1,0 +1,89 @@
+"""List the pictures below a folder in one fixed order, without leaving the folder."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .pictures import is_picture_name
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture below a folder: its path relative to it with forward slashes, and what tells a change."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+def path_order(path: str) -> list[str]:
+    """Return the sort key of the order in which `walk_pictures` lists relative paths."""
+    return path.split("/")
+
+
+def stays_inside(folder: Path, path: Path) -> bool:
+    """Say whether a path, all symbolic links resolved, lies inside a folder."""
+    try:
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def walk_pictures(folder: Path, on_skip: Callable[[str, str], None] | None = None) -> Iterator[PictureFile]:
+    """Yield the pictures below a folder, sorted by `path_order`; memory is one listing a level.
+
+    Hidden folders are left out. A symbolic link to a file inside the folder counts as a file; linked folders are
+    never entered (they could loop) and links that leave the folder are refused.
+
+    Args:
+        folder: where to look.
+        on_skip: called with (relative path, reason) for each thing that is refused.
+    """
+    yield from _walk(folder, folder, "", on_skip or (lambda path, reason: None))
+
+
+def listing_digest(folder: Path) -> str:
+    """Return a digest that changes when any picture below a folder is added, removed or touched."""
+    digest = hashlib.sha256()
+    for file in walk_pictures(folder):
+        digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _walk(
+    root: Path, folder: Path, prefix: str, on_skip: Callable[[str, str], None]
+) -> Iterator[PictureFile]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        on_skip(prefix or ".", f"the folder cannot be listed: {error.strerror or error}")
+        return
+    for entry in entries:
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            if not entry.name.startswith("."):
+                yield from _walk(root, Path(entry.path), f"{path}/", on_skip)
+        elif entry.is_symlink() and (reason := _refuse_link(root, entry)):
+            on_skip(path, reason)
+        elif is_picture_name(entry.name):
+            yield from _file(entry, path, on_skip)
+
+
+def _refuse_link(root: Path, entry: os.DirEntry) -> str:
+    if not stays_inside(root, Path(entry.path)):
+        return (
+            "a symbolic link that leaves the folder" if is_picture_name(entry.name) or entry.is_dir() else ""
+        )
+    return "a symbolic link to a folder" if entry.is_dir() else ""
+
+
+def _file(entry: os.DirEntry, path: str, on_skip: Callable[[str, str], None]) -> Iterator[PictureFile]:
+    try:
+        info = entry.stat()
+    except OSError as error:
+        on_skip(path, f"cannot be opened: {error.strerror or error}")
+        return
+    yield PictureFile(path, info.st_size, info.st_mtime_ns)
