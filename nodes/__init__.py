@@ -5,9 +5,13 @@ from types import ModuleType
 from comfy_api.latest import ComfyExtension, io
 
 from ..model_patches.bridge.embedded_models import offer_example_image, register_embedded_models
+from . import load_encoders, vlm_image_encode
 
 # One line a module; each holds a list ``NODES``.
-MODULES: tuple[ModuleType, ...] = ()
+MODULES: tuple[ModuleType, ...] = (
+    load_encoders,
+    vlm_image_encode,
+)
 
 
 class Magic141Extension(ComfyExtension):

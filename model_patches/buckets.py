@@ -1,0 +1,123 @@
+"""Sizes the model was trained at, and how a picture is fitted to one: resize to cover, then centre crop."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SIZE_MULTIPLE_PX = 16
+FRAMES_PER_LATENT = 4
+MIN_PICTURE_PX = 8
+
+# (width, height) in pixels. Source: DA-Group-PKU/Magic-1-For-1, datasets/test_image.py.
+BUCKETS = {
+    "540p": ((544, 960), (624, 832), (720, 720), (832, 624), (960, 544)),
+    "720p": ((704, 1248), (832, 1104), (960, 960), (1104, 832), (1248, 704)),
+}
+
+
+def nearest_bucket(width: int, height: int, family: str) -> tuple[int, int]:
+    """Return the (width, height) in pixels of the bucket whose aspect ratio is nearest to a picture's.
+
+    Args:
+        family: "540p" or "720p".
+    """
+    return min(BUCKETS[family], key=lambda size: abs(size[0] / size[1] - width / height))
+
+
+@dataclass(frozen=True)
+class CoverCrop:
+    """How to fit a picture: resize to ``resized`` and cut ``target`` at ``offset``, each (width, height) in px."""
+
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    target: tuple[int, int]
+
+
+def plan_cover_crop(width: int, height: int, target: tuple[int, int]) -> CoverCrop:
+    """Plan the smallest resize that covers a target size without distortion, and the centre crop after it.
+
+    Args:
+        width, height: the picture's, in pixels.
+        target: (width, height) in pixels.
+    """
+    scale = max(target[0] / width, target[1] / height)
+    resized = (max(target[0], round(width * scale)), max(target[1], round(height * scale)))
+    offset = ((resized[0] - target[0]) // 2, (resized[1] - target[1]) // 2)
+    return CoverCrop(resized, offset, target)
+
+
+def resize_cover_crop(frames: Tensor, width: int, height: int) -> Tensor:
+    """Resize frames to cover a size and crop their centre.
+
+    Args:
+        frames: (N, H, W, 3) in [0, 1].
+    Returns:
+        (N, height, width, 3) in [0, 1]; the very same frames if they have that size already.
+    """
+    if frames.shape[1:3] == (height, width):
+        return frames
+    plan = plan_cover_crop(frames.shape[2], frames.shape[1], (width, height))
+    channels_first = frames.movedim(-1, 1)
+    resized = F.interpolate(channels_first, size=plan.resized[::-1], mode="bicubic", antialias=True)
+    left, top = plan.offset
+    return resized[:, :, top : top + height, left : left + width].movedim(1, -1).clamp(0.0, 1.0)
+
+
+def num_latent_frames(length: int) -> int:
+    """Return the latent frames T of a clip of 4 * (T - 1) + 1 frames."""
+    return (length - 1) // FRAMES_PER_LATENT + 1
+
+
+def check_clip_size(width: int, height: int, length: int) -> None:
+    """Refuse a clip size the model cannot make.
+
+    Raises:
+        ValueError: a side is not a multiple of 16, or the length is not 4n + 1.
+    """
+    for name, value in (("width", width), ("height", height)):
+        if value < SIZE_MULTIPLE_PX or value % SIZE_MULTIPLE_PX:
+            nearest = max(SIZE_MULTIPLE_PX, round(value / SIZE_MULTIPLE_PX) * SIZE_MULTIPLE_PX)
+            raise ValueError(f"{name} is {value} px; it must be a multiple of 16. The nearest is {nearest}.")
+    check_frame_count(length, "length")
+
+
+def check_frame_count(count: int, name: str) -> None:
+    """Refuse a number of frames that is not 4n + 1.
+
+    Raises:
+        ValueError: naming the two counts around it.
+    """
+    if count < 1 or (count - 1) % FRAMES_PER_LATENT:
+        below = max(1, (count - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1)
+        raise ValueError(
+            f"{name} is {count} frames; it must be 4n + 1 (1, 5, 9 ... 81, 121), because the VAE packs the first "
+            f"frame alone and then four at a time. Use {below} or {below + FRAMES_PER_LATENT}."
+        )
+
+
+def check_pictures(pictures: Tensor, name: str) -> None:
+    """Refuse an IMAGE batch no encoder can read.
+
+    Args:
+        pictures: (N, H, W, C) in [0, 1].
+    Raises:
+        ValueError: it has alpha or another number of channels than 3, is tiny, or holds NaN.
+    """
+    if pictures.ndim != 4 or pictures.shape[0] == 0:
+        raise ValueError(f"{name} has shape {tuple(pictures.shape)}; an IMAGE batch (N, H, W, 3) is needed.")
+    if pictures.shape[-1] != 3:
+        what = "an alpha channel" if pictures.shape[-1] == 4 else f"{pictures.shape[-1]} channels"
+        raise ValueError(
+            f"{name} has {what}; 3 channels (RGB) are needed. Put 'Split Image with Alpha' in between, and composite "
+            "over a background if the transparent parts matter."
+        )
+    height, width = pictures.shape[1:3]
+    if min(height, width) < MIN_PICTURE_PX:
+        raise ValueError(
+            f"{name} is {width} x {height} px; at least {MIN_PICTURE_PX} px a side are needed to see anything in it. "
+            "Connect a larger picture."
+        )
+    if not torch.isfinite(pictures).all():
+        raise ValueError(f"{name} holds values that are not finite (NaN). Look at the node it comes from.")
