@@ -1,0 +1,74 @@
+"""Let one process at a time use a directory; the system frees the lock when the process ends, however it ends."""
+
+import os
+from pathlib import Path
+from typing import IO
+
+_LOCKED_BYTE = 1 << 30
+"""Windows locks byte ranges and refuses to read them, so the byte lies far behind the text."""
+
+
+class DirectoryLocked(ValueError):
+    """Another process uses the directory."""
+
+
+class DirectoryLock:
+    """An exclusive lock on a directory, held from ``acquire`` to ``release``.
+
+    Args:
+        folder: an existing directory; a file ``lock`` is kept in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "lock"
+        self._file: IO[bytes] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock without waiting.
+
+        Raises:
+            DirectoryLocked: another run holds it.
+        """
+        file = self.path.open("a+b")
+        try:
+            _lock(file)
+        except OSError:
+            file.seek(0)
+            owner = file.read(64).decode(errors="replace").strip()
+            file.close()
+            raise DirectoryLocked(
+                f"{self.path.parent} is in use by another run{f' (process {owner})' if owner else ''}. "
+                "Wait for it to end, or give this run another name."
+            ) from None
+        self._file = file
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+        file.flush()
+
+    def release(self) -> None:
+        """Free the lock; safe to call twice."""
+        file, self._file = self._file, None
+        if file is not None:
+            _unlock(file)
+            file.close()
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(file: IO[bytes]) -> None:
+        file.seek(_LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+    def _unlock(file: IO[bytes]) -> None:
+        file.seek(_LOCKED_BYTE)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes]) -> None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(file: IO[bytes]) -> None:
+        fcntl.flock(file.fileno(), fcntl.LOCK_UN)

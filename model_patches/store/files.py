@@ -1,0 +1,87 @@
+"""Write files so that a reader sees the old one or the whole new one, and say plainly when a disk refuses."""
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+
+
+class DiskRefused(ValueError):
+    """The disk is full or cannot be written; the message is for the screen."""
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into a message.
+
+    Raises:
+        DiskRefused: in place of the ``OSError``; other errors pass through.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskRefused(
+                f"The disk is full: {folder}. The windows finished so far are kept; "
+                "free some space and queue the same workflow again to go on."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DiskRefused(
+                f"{folder} cannot be written ({os.strerror(error.errno)}). "
+                "Choose a folder that can be written, or mend its permissions."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path to write; when the block ends well it becomes ``path``, flushed to the disk.
+
+    The temporary name keeps the suffix, which tells writers the container format.
+    """
+    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
+    with disk_errors(path.parent):
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    for path in folder.rglob("*.part.*"):
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
