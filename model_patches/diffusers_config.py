@@ -10,8 +10,11 @@ HEAD_SIZE = 128
 
 
 def count_blocks(keys, stack: str) -> int:
-    """Return how many numbered blocks ``stack`` has: ``double_blocks``, ``single_blocks``, ..."""
-    return len({parts.index for parts in map(split_key, keys) if parts.module.startswith(f"{stack}.{{i}}.")})
+    """Return one more than the highest block number in ``stack``: ``double_blocks``, ``single_blocks``, ..."""
+    numbers = (
+        int(parts.index) for parts in map(split_key, keys) if parts.module.startswith(f"{stack}.{{i}}.")
+    )
+    return max(numbers, default=-1) + 1
 
 
 def diffusers_config(state_dict: Mapping[str, Tensor]) -> dict:

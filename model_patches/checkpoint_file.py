@@ -1,0 +1,153 @@
+"""What a weights file holds, read from its header alone: names, types and shapes, and no weight."""
+
+import json
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+#: Where trainers keep the weights inside a ``.pth``, in order of preference.
+STATE_DICT_KEYS = ("state_dict", "module", "model")
+MAX_NESTING = 4
+MAX_HEADER_BYTES = 100_000_000
+
+#: safetensors' names of types in torch's words.
+DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+
+
+class TensorInfo(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """A weights file without its weights."""
+
+    path: Path
+    container: str  # "safetensors" or "torch"
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+
+
+def read_header(path: str | Path) -> Header:
+    """Read names, types and shapes of a weights file, deciding what it is by its content.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no weights file, it is damaged, or reading it would execute code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist. Put the model into models/diffusion_models.")
+    with path.open("rb") as file:
+        start = file.read(32)
+    if start.startswith(b"PK"):
+        return _torch_header(path)
+    _refuse_what_is_no_safetensors(path, start)
+    return _safetensors_header(path)
+
+
+def load_torch_zip(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
+    """Load the weights of a ``.pth`` as views of the mapped file; nothing in it is executed.
+
+    Raises:
+        ValueError: damaged, would execute code, or holds no state dict.
+    """
+    try:
+        content = torch.load(path, map_location=device, weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path.name} would execute code when opened, so it was not opened. It must hold tensors only;"
+            f" ask its author for a safetensors file. ({_first_line(error)})"
+        ) from None
+    except (RuntimeError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path.name} is damaged or incomplete: {_first_line(error)}. Download it again."
+        ) from None
+    return _find_state_dict(content, path.name)
+
+
+def _torch_header(path: Path) -> Header:
+    weights = load_torch_zip(path, device="meta")
+    tensors = {k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in weights.items()}
+    return Header(path, "torch", tensors, {})
+
+
+def _find_state_dict(content: Any, name: str) -> dict[str, Tensor]:
+    for _ in range(MAX_NESTING):
+        if not isinstance(content, dict):
+            break
+        tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+        inner = [v for v in content.values() if isinstance(v, dict)]
+        named = [content[k] for k in STATE_DICT_KEYS if isinstance(content.get(k), dict)]
+        if named:
+            content = named[0]
+        elif tensors:
+            return tensors
+        elif len(inner) == 1:
+            content = inner[0]
+        else:
+            break
+    raise ValueError(
+        f"{name} holds no state dict: a dict of tensors, or one under {', '.join(STATE_DICT_KEYS)}, is expected."
+    )
+
+
+def _safetensors_header(path: Path) -> Header:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        if length > min(MAX_HEADER_BYTES, size - 8):
+            raise ValueError(
+                f"{path.name} is damaged or no safetensors file: its header would be {length} bytes long,"
+                f" the file is {size}. Download it again."
+            )
+        try:
+            entries = json.loads(file.read(length))
+            metadata = entries.pop("__metadata__", {})
+            tensors = {
+                k: TensorInfo(DTYPES.get(v["dtype"], v["dtype"]), tuple(v["shape"]))
+                for k, v in entries.items()
+            }
+            end = max((v["data_offsets"][1] for v in entries.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path.name} has a damaged safetensors header: {_first_line(error)}.") from None
+    if (expected := 8 + length + end) != size:
+        trouble = "truncated" if size < expected else "longer than its header says"
+        raise ValueError(
+            f"{path.name} is {trouble}: {size} bytes, {expected} were expected. Download or copy it again."
+        )
+    return Header(path, "safetensors", tensors, metadata)
+
+
+def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
+    if len(start) < 8:
+        raise ValueError(f"{path.name} is empty ({len(start)} bytes). Download or copy it again.")
+    if start.startswith(b"GGUF"):
+        raise ValueError(
+            f"{path.name} is a GGUF file. Load it with a GGUF loader node; its MODEL works with these samplers."
+        )
+    if start.startswith((b"version https://git", b"<!DOCTYPE", b"<html", b"<!doctype")):
+        raise ValueError(
+            f"{path.name} is a text page or a Git LFS pointer, not the weights. Download the file itself."
+        )
+    if start[0] == 0x80 and start[1] < 6:
+        raise ValueError(
+            f"{path.name} is a bare pickle (before PyTorch 1.6), which cannot be read without holding it twice"
+            f" in memory. Save it again with a current torch.save, or as safetensors."
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
