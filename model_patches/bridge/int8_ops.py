@@ -1,0 +1,100 @@
+"""The host's mixed-precision Linear, made to be weight-only where the layer says so, with exact LoRA.
+
+Two things the host does otherwise: ``full_precision_matrix_mult`` still quantizes the activations when layer and
+input dtype agree, and a LoRA on an int8 weight is merged and rounded again, which swallows a weak LoRA.
+"""
+
+import comfy.model_patcher
+import comfy.ops
+import torch
+from comfy.patcher_extension import CallbacksMP
+from comfy.quant_ops import QuantizedTensor
+from torch import Tensor, nn
+
+LORA_KEY = "magic141_int8_lora"
+
+
+class QuantizedLinear:
+    """Mixed into the host's quantized Linear.
+
+    ``lora_at_use``: a function of the fp weight, called at every use instead of once into the integers.
+    """
+
+    lora_at_use = None
+
+    def forward_comfy_cast_weights(
+        self, input: Tensor, compute_dtype=None, want_requant=False, weight_only_quant=False
+    ) -> Tensor:
+        lora = self.lora_at_use if getattr(self, "comfy_patched_weights", True) else None
+        if lora is None and not self._full_precision_mm:
+            return super().forward_comfy_cast_weights(input, compute_dtype, want_requant, weight_only_quant)
+        weight, bias, stream = comfy.ops.cast_bias_weight(
+            self, input, offloadable=True, compute_dtype=compute_dtype
+        )
+        if isinstance(weight, QuantizedTensor):
+            weight = weight.dequantize()
+        output = nn.functional.linear(input, weight if lora is None else lora(weight), bias)
+        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+        return output
+
+
+def int8_operations(compute_dtype: torch.dtype):
+    """Return host operations (``custom_operations``) whose Linear holds quantized weights natively."""
+    base = comfy.ops.mixed_precision_ops({"mixed_ops": True}, compute_dtype)
+
+    class Int8Operations(base):
+        class Linear(QuantizedLinear, base.Linear):
+            pass
+
+    return Int8Operations
+
+
+def adopt(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """Give a quantized model that the host loaded our Linear and exact LoRA, in place.
+
+    For loaders, which own the model; does nothing to a model without quantized weights.
+    """
+    twins: dict[type, type] = {}
+    for module in patcher.model.modules():
+        kind = type(module)
+        if (
+            is_quantized(module)
+            and not isinstance(module, QuantizedLinear)
+            and hasattr(module, "layout_type")
+        ):
+            twins.setdefault(kind, type(kind.__name__, (QuantizedLinear, kind), {}))
+            module.__class__ = twins[kind]
+    if twins:
+        keep_lora_exact(patcher)
+    return patcher
+
+
+def is_quantized(module: nn.Module) -> bool:
+    """Say whether a module's weight is one of the host's quantized tensors."""
+    return isinstance(getattr(module, "weight", None), QuantizedTensor)
+
+
+def keep_lora_exact(patcher: comfy.model_patcher.ModelPatcher) -> None:
+    """Have every load of this patcher, and of its clones, apply LoRA at use instead of into the integers."""
+    patcher.remove_callbacks_with_key(CallbacksMP.ON_LOAD, LORA_KEY)
+    patcher.add_callback_with_key(CallbacksMP.ON_LOAD, LORA_KEY, _move_lora_to_use)
+
+
+def _move_lora_to_use(patcher: comfy.model_patcher.ModelPatcher, device: torch.device, *_) -> None:
+    """After a load: take merged weights back and keep their patches beside them."""
+    for name, module in patcher.model.named_modules():
+        if isinstance(module, QuantizedLinear):
+            module.lora_at_use = _take_patch(patcher, f"{name}.weight", module, device)
+
+
+def _take_patch(patcher, key: str, module: nn.Module, device: torch.device):
+    if key not in patcher.patches:
+        return None
+    if getattr(module, "weight_lowvram_function", None) is not None:  # dynamic memory: would merge on arrival
+        module.weight_lowvram_function = None
+        return comfy.model_patcher.LowVramPatch(key, patcher.patches)
+    if key not in patcher.backup:  # left off the device: the host itself applies it at use
+        return None
+    weight = patcher.backup[key].weight.to(device)
+    module.weight = nn.Parameter(weight, requires_grad=False)
+    return comfy.model_patcher.LowVramPatch(key, patcher.patches)

@@ -1,0 +1,101 @@
+"""Run a MODEL once on a probe and keep what every transformer block made of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import comfy.model_management
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+PROBE_TEXT_TOKENS = 32
+PROBE_SIGMA = 0.83333
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the DiT is given: xc (1, channels, T, H, W) in latents, context (1, L, D), pooled (1, P)."""
+
+    xc: Tensor
+    context: Tensor
+    pooled: Tensor | None
+    guidance: Tensor | None
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Output of the DiT, and every block's output by name; float32 on the CPU."""
+
+    output: Tensor
+    blocks: dict[str, Tensor]
+
+
+def make_probe(patcher: ModelPatcher, *, seed: int = 0, size: tuple[int, int, int] = (2, 8, 8)) -> Probe:
+    """Return a random probe that fits the MODEL; the same seed gives the same probe.
+
+    Args:
+        size: latent frames, height and width; even height and width.
+    """
+    config = patcher.model.model_config.unet_config
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return Probe(
+        xc=normal(1, config["in_channels"], *size),
+        context=normal(1, PROBE_TEXT_TOKENS, config["context_in_dim"]),
+        pooled=normal(1, config["vec_in_dim"]) if config.get("vec_in_dim") else None,
+        guidance=torch.tensor([6.0]) if config.get("guidance_embed") else None,
+    )
+
+
+def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True) -> ProbeResult:
+    """Run one forward of the DiT, patches and LoRA included.
+
+    Args:
+        load: have the host load the model first; False when the caller has loaded it its own way.
+    """
+    if load:
+        comfy.model_management.load_models_gpu([patcher])
+    dit = patcher.model.diffusion_model
+    device, dtype = patcher.load_device, patcher.model.get_dtype_inference()
+    given = {k: None if v is None else v.to(device, dtype) for k, v in vars(probe).items()}
+    timestep = torch.full((1,), PROBE_SIGMA * 1000, device=device)
+    with torch.inference_mode(), recorded_blocks(dit) as blocks:
+        output = dit(given["xc"], timestep, given["context"], given["pooled"], guidance=given["guidance"])
+    return ProbeResult(output.float().cpu(), blocks)
+
+
+@contextmanager
+def recorded_blocks(dit: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Record each block's (image) output while the context is open."""
+    blocks: dict[str, Tensor] = {}
+    hooks = [
+        block.register_forward_hook(
+            lambda _m, _i, out, name=name: blocks.update({name: _first(out).float().cpu()})
+        )
+        for name, block in named_blocks(dit)
+    ]
+    try:
+        yield blocks
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def named_blocks(dit: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the transformer blocks in the order they run."""
+    for kind in ("double_blocks", "single_blocks"):
+        for i, block in enumerate(getattr(dit, kind, ())):
+            yield f"{kind}.{i}", block
+
+
+def relative_error(result: Tensor, reference: Tensor) -> float:
+    """Return ||result - reference|| / ||reference||."""
+    return float((result - reference).norm() / reference.norm())
+
+
+def _first(output) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output

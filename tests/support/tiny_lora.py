@@ -1,0 +1,38 @@
+"""Random LoRAs of a wanted size, their merge in fp32, and how much of their effect is left."""
+
+import torch
+from torch import Tensor
+
+RANK = 4
+
+
+def lora_for(patcher, share: float, *, seed: int = 3) -> dict[str, Tensor]:
+    """Return a LoRA over the blocks' Linears whose every update has ``share`` of the weight's norm."""
+    generator = torch.Generator().manual_seed(seed)
+    lora = {}
+    for key, weight in patcher.model.diffusion_model.state_dict().items():
+        if not key.endswith(".weight") or weight.ndim != 2 or "_blocks." not in key:
+            continue
+        up = torch.randn(weight.shape[0], RANK, generator=generator)
+        down = torch.randn(RANK, weight.shape[1], generator=generator)
+        name = f"diffusion_model.{key.removesuffix('.weight')}"
+        lora[f"{name}.lora_A.weight"] = down
+        lora[f"{name}.lora_B.weight"] = up * (share * weight.float().norm() / (up @ down).norm())
+    return lora
+
+
+def merged(patcher, lora: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the DiT's state dict with the LoRA merged in fp32."""
+    state_dict = {k: v.clone() for k, v in patcher.model.diffusion_model.state_dict().items()}
+    for key in lora:
+        if key.endswith(".lora_A.weight"):
+            name = key.removesuffix(".lora_A.weight")
+            weight = f"{name.removeprefix('diffusion_model.')}.weight"
+            state_dict[weight] = state_dict[weight].float() + lora[f"{name}.lora_B.weight"] @ lora[key]
+    return state_dict
+
+
+def relative_gain(effect: Tensor, reference: Tensor) -> tuple[float, float]:
+    """Return (gain, cosine): the reference effect's share found in the effect, and their direction's agreement."""
+    product = float((effect * reference).sum())
+    return product / float(reference.square().sum()), product / float(effect.norm() * reference.norm())
