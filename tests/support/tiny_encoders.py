@@ -1,6 +1,7 @@
 """Tiny random LLaVA and CLIP folders in the shape the real ones have, tokenizer and processor included."""
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -24,13 +25,10 @@ HIDDEN, IMAGE_SIZE, PATCH_SIZE, CLIP_HIDDEN = 64, 32, 4, 48
 
 def word_level_tokenizer(corpus: str, special: tuple[str, ...], split: str = SPLIT) -> Tokenizer:
     """Return a tokenizer that knows every word of a corpus and the special tokens."""
-    import re
-
     words = sorted(set(re.findall(split, corpus)))
     vocabulary = {word: index for index, word in enumerate(["<unk>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.add_special_tokens(list(special))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{split}|\s"), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(split), behavior="removed", invert=True)
     return tokenizer
 
