@@ -6,7 +6,7 @@ object that stands still. ``scenes`` draws factors, ``render`` draws pixels, ``c
 ``measure`` reads the truth back from frames.
 """
 
-from .captions import named_caption, open_caption
+from .captions import appearance_caption, named_caption, open_caption
 from .measure import Reading, motion_of, read_clip, score_clips
 from .render import render_clip
 from .scenes import (
@@ -36,6 +36,7 @@ __all__ = [
     "SPEEDS",
     "Reading",
     "Scenes",
+    "appearance_caption",
     "held_out",
     "motion_of",
     "named_caption",

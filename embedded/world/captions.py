@@ -28,12 +28,12 @@ def _words(scenes: Scenes, index: int) -> dict[str, str]:
     return {name: names[int(getattr(scenes, name)[index])] for name, names in _NAMES.items()}
 
 
+def _appearance(w: dict[str, str], second: str) -> str:
+    return f"a {w['size']} {w['colour']} {w['shape']} on a {w['background']} background at the {w['place']}{second}"
+
+
 def _sentence(w: dict[str, str], second: str) -> str:
-    speed = f" {w['speed']}" if w["speed"] else ""
-    return (
-        f"a {w['size']} {w['colour']} {w['shape']} on a {w['background']} background at the {w['place']}"
-        f" moves {w['direction']}{speed}{second}"
-    )
+    return f"{_appearance(w, '')} moves {w['direction']} {w['speed']}{second}"
 
 
 def _second(scenes: Scenes, index: int) -> str:
@@ -46,6 +46,11 @@ def _second(scenes: Scenes, index: int) -> str:
 def named_caption(scenes: Scenes) -> list[str]:
     """Write a caption that says every factor of every scene."""
     return [_sentence(_words(scenes, i), _second(scenes, i)) for i in range(len(scenes))]
+
+
+def appearance_caption(scenes: Scenes) -> list[str]:
+    """Write captions that say what the first frame shows and nothing of the motion."""
+    return [_appearance(_words(scenes, i), _second(scenes, i)) for i in range(len(scenes))]
 
 
 def _group_of(groups: dict[str, tuple[int, ...]], value: int, generator: torch.Generator) -> str:

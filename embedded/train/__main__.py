@@ -1,0 +1,67 @@
+"""Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, t2v, ti2v."""
+
+import argparse
+import json
+
+from .run import stage_dir
+
+
+def _vae(steps: dict) -> dict:
+    from . import vae
+
+    return vae.evaluate(vae.train(**steps))
+
+
+def _clip(steps: dict) -> dict:
+    from . import clip
+
+    model, tokenizer = clip.train(**steps)
+    clip.save(model, tokenizer, stage_dir("clip") / "folder")
+    return clip.evaluate(model.float(), tokenizer)
+
+
+def _llava(steps: dict) -> dict:
+    from transformers import CLIPModel
+
+    from . import llava
+
+    vision = CLIPModel.from_pretrained(stage_dir("clip") / "folder").float().vision_model.state_dict()
+    llava.save(*llava.train(vision, **steps), stage_dir("llava") / "folder")
+    return {}
+
+
+def _data(steps: dict) -> dict:
+    from . import data
+
+    data.load("test", 200, seed=7)
+    data.load("train", 8000, seed=1)
+    return {}
+
+
+def _t2v(steps: dict) -> dict:
+    from . import dit
+
+    return dit.train_t2v(**steps)
+
+
+def _ti2v(steps: dict) -> dict:
+    from . import dit
+
+    return dit.train_ti2v(**steps)
+
+
+STAGES = {"vae": _vae, "clip": _clip, "llava": _llava, "data": _data, "t2v": _t2v, "ti2v": _ti2v}
+
+
+def main() -> None:
+    """Run the stage named on the command line and print its measurements."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--steps", type=int, default=None, help="length of the run; a default suits two cores")
+    args = parser.parse_args()
+    steps = {} if args.steps is None else {"total": args.steps}
+    print(json.dumps(STAGES[args.stage](steps), indent=1))
+
+
+if __name__ == "__main__":
+    main()

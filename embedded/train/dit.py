@@ -1,0 +1,175 @@
+"""Stages ``t2v`` and ``ti2v``: flow matching on diffusers' twin of the host's DiT.
+
+``t2v`` learns still latents (one latent frame: text to image) and clips from text alone. ``ti2v`` starts from it by
+the paper's surgery and sees k = 1, 2 or 3 known latents, windows that start in mid-motion, and the VLM's states.
+"""
+
+import torch
+from diffusers import HunyuanVideoTransformer3DModel
+from torch import Tensor, nn
+
+from ...model_patches.channels import expand_input_channels
+from ...model_patches.diffusers_config import diffusers_config
+from ...model_patches.key_table import diffusers_to_host, expected_shapes, host_to_diffusers
+from .. import world
+from . import muon
+from .data import WINDOW_LATENTS, Dataset, load
+from .evaluate import sample, score
+from .run import Log, Run, stage_dir
+
+HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 3, 6, 128
+LATENT_CHANNELS = 16
+TRAIN_SHIFT = 3.0
+DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.3
+ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
+ZERO_PARTS = ("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear")
+
+
+def new_t2v() -> HunyuanVideoTransformer3DModel:
+    """Return the untrained 16-channel model; modulations and the output start at zero."""
+    shapes = expected_shapes(
+        hidden_size=HIDDEN,
+        depth=DEPTH,
+        depth_single=DEPTH_SINGLE,
+        in_channels=LATENT_CHANNELS,
+        text_width=CONTEXT,
+    )
+    with torch.device("meta"):
+        host = {key: torch.empty(shape) for key, shape in shapes.items()}
+    model = HunyuanVideoTransformer3DModel(**diffusers_config(host))
+    for name, module in model.named_modules():
+        is_output = name == "proj_out"
+        if isinstance(module, nn.Linear) and (is_output or name.endswith(ZERO_PARTS)):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+    return model
+
+
+def expand(model: HunyuanVideoTransformer3DModel) -> HunyuanVideoTransformer3DModel:
+    """Return the 33-channel model that the surgery makes of a 16-channel one."""
+    host = expand_input_channels(diffusers_to_host(model.state_dict()))
+    expanded = HunyuanVideoTransformer3DModel(**diffusers_config(host))
+    expanded.load_state_dict(host_to_diffusers(host), strict=True)
+    return expanded
+
+
+class Batch:
+    """One training batch: clean latents, what is known of them, and padded context with its mask."""
+
+    def __init__(self, data: Dataset, generator: torch.Generator, *, size: int, still: bool, image: bool) -> None:
+        def chance(share: float) -> Tensor:
+            return torch.rand(size, generator=generator) < share
+
+        rows = torch.randint(len(data.latents), (size,), generator=generator)
+        length = 1 if still else WINDOW_LATENTS
+        middle = chance(0.4) if image else torch.zeros(size, dtype=torch.bool)
+        start = torch.where(middle, data.start[rows], 0)
+        steps = start[:, None] + torch.arange(length)
+        self.latents = data.latents[rows[:, None], :, steps].float().transpose(1, 2)
+        self.family = torch.multinomial(self.family_weights(image), size, replacement=True, generator=generator)
+        self.known = self._known(generator, size, length) if image else None
+        states, lengths = data.states[rows, self.family].float(), data.lengths[rows, self.family]
+        self.pooled = data.pooled[rows, self.family].float()
+        dropped = chance(DROP_CAPTION)
+        states[dropped] = nn.functional.pad(data.null_states, (0, 0, 0, states.shape[1] - len(data.null_states))).float()
+        lengths = torch.where(dropped, len(data.null_states), lengths)
+        self.pooled[dropped] = data.null_pooled.float()
+        mask = torch.arange(states.shape[1]) < lengths[:, None]
+        states, mask = states[:, : int(lengths.max())], mask[:, : int(lengths.max())]
+        if image and torch.rand((), generator=generator) > DROP_IMAGE_STATES:
+            seen = data.image_states[rows, middle.long()].float()
+            states = torch.cat([seen, states], 1)
+            mask = torch.cat([torch.ones(seen.shape[:2], dtype=torch.bool), mask], 1)
+        self.states, self.mask = states, mask
+        self.noise = torch.randn(self.latents.shape, generator=generator)
+        uniform = torch.rand(size, generator=generator)
+        self.sigma = TRAIN_SHIFT * uniform / (1 + (TRAIN_SHIFT - 1) * uniform)
+
+    @staticmethod
+    def family_weights(image: bool) -> Tensor:
+        return torch.tensor([0.7, 0.3, 0.0] if image else [0.75, 0.0, 0.25])
+
+    @staticmethod
+    def _known(generator: torch.Generator, size: int, length: int) -> Tensor:
+        count = torch.multinomial(torch.tensor([0.6, 0.2, 0.2]), size, replacement=True, generator=generator) + 1
+        return (torch.arange(length) < count[:, None]).float()[:, None, :, None, None]
+
+    def model_input(self) -> Tensor:
+        """Return x_sigma, with the known latents and the mask behind it where the model takes them."""
+        sigma = self.sigma[:, None, None, None, None]
+        noisy = sigma * self.noise + (1 - sigma) * self.latents
+        if self.known is None:
+            return noisy
+        mask = self.known.expand(-1, -1, -1, *noisy.shape[-2:])
+        return torch.cat([noisy, self.latents * self.known, mask], 1)
+
+
+def flow_matching_loss(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the mean squared error of the velocity noise - x0 (paper eq. 9)."""
+    velocity = model(
+        hidden_states=batch.model_input(),
+        timestep=batch.sigma * 1000,
+        encoder_hidden_states=batch.states,
+        encoder_attention_mask=batch.mask,
+        pooled_projections=batch.pooled,
+        return_dict=False,
+    )[0]
+    return (velocity - (batch.noise - batch.latents)).square().mean()
+
+
+def _train(stage: str, model, total: int, size: int, data: Dataset, *, image: bool, still_share: float, lr: float):
+    optimizers = muon.optimizers(model, lr=lr, adam_lr=1e-3, exclude=ADAM_PARTS)
+    run = Run(stage, total, {"dit": model}, optimizers, ema_decay=0.997)
+    log = Log(stage, 50)
+    model.train()
+    for step in run.steps():
+        generator = torch.Generator().manual_seed(step)
+        still = bool(torch.rand((), generator=generator) < still_share)
+        batch = Batch(data, generator, size=size * 2 if still else size, still=still, image=image)
+        loss = flow_matching_loss(model, batch)
+        run.update(loss)
+        log(step, **{"still" if still else "clip": loss.detach(), "n_still": float(still)})
+        if (step + 1) % 400 == 0:
+            report(stage, run.ema["dit"].shadow, image=image)
+    return report(stage, run.ema["dit"].shadow, image=image)
+
+
+def from_host(host: dict[str, Tensor]) -> HunyuanVideoTransformer3DModel:
+    """Return the diffusers twin with these weights, in evaluation mode."""
+    model = HunyuanVideoTransformer3DModel(**diffusers_config(host))
+    model.load_state_dict(host_to_diffusers({k: v.float() for k, v in host.items()}), strict=True)
+    return model.eval()
+
+
+def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, float]:
+    """Write the averaged weights in the host's names and score them on held-out scenes."""
+    from safetensors.torch import save_file
+
+    host = {k: v.to(torch.bfloat16).contiguous() for k, v in diffusers_to_host(weights).items()}
+    save_file(host, stage_dir(stage) / "dit.safetensors")
+    data, scenes = load("test", 200, seed=7)
+    model, figures = from_host(host), {}
+    for family in ([0, 1] if image else [0]):
+        for steps in (4, 16) if family == 0 else (4,):
+            latents = sample(model, data, steps=steps, image=image, still=not image, family=family)
+            scores = score(latents, data, scenes, family=family)
+            figures |= {f"{k}_family{family}_{steps}": v for k, v in scores.items()}
+    print(stage, figures, flush=True)
+    return figures
+
+
+def train_t2v(total: int = 1200, size: int = 32) -> dict[str, float]:
+    """Train text to image and video."""
+    torch.manual_seed(0)
+    data, _ = load("train", 8000, seed=1)
+    return _train("t2v", new_t2v(), total, size, data, image=False, still_share=0.6, lr=5e-3)
+
+
+def train_ti2v(total: int = 2000, size: int = 32) -> dict[str, float]:
+    """Train image to video from the text-to-video model."""
+    from safetensors.torch import load_file
+
+    torch.manual_seed(0)
+    data, _ = load("train", 8000, seed=1)
+    model = expand(from_host(load_file(stage_dir("t2v") / "dit.safetensors")))
+    return _train("ti2v", model, total, size, data, image=True, still_share=0.0, lr=4e-3)

@@ -1,0 +1,79 @@
+"""Stage ``vae``: the autoencoder, on 32x32 crops around the object for most of the run, then on whole frames."""
+
+import torch
+from torch import Tensor
+
+from .. import world
+from .muon import optimizers
+from .run import Log, Run
+from .taehv import Taehv
+
+CLIP_FRAMES = 13  # evaluation
+TRAIN_FRAMES = 5
+LATENT_NOISE = 0.05
+MOMENT_WEIGHT = 0.02
+CROP_SHARE = 0.88
+
+
+def centred_crops(clip: Tensor, scenes: world.Scenes, side_px: int, generator: torch.Generator) -> Tensor:
+    """Roll every clip on the torus so that the object is near the middle of a side_px crop."""
+    middle = scenes.start_px + scenes.velocity_px * (clip.shape[1] // 2)
+    jitter = (torch.rand(len(scenes), 2, generator=generator) - 0.5) * side_px
+    corner = (middle + jitter - side_px / 2).round().long()
+    rolled = [torch.roll(c, (-int(y), -int(x)), (-2, -1)) for c, (x, y) in zip(clip, corner, strict=True)]
+    return torch.stack(rolled)[..., :side_px, :side_px].contiguous()
+
+
+def moment_loss(latent: Tensor) -> Tensor:
+    """Penalise each channel's mean and its log standard deviation: latents of zero mean and unit scale."""
+    per_channel = latent.transpose(0, 1).flatten(1)
+    return per_channel.mean(1).square().mean() + per_channel.std(1).clamp_min(1e-4).log().square().mean()
+
+
+def psnr_db(a: Tensor, b: Tensor) -> Tensor:
+    """Return the peak signal-to-noise ratio of images in [0, 1], over everything but the first axis."""
+    return -10 * (a.clamp(0, 1) - b).square().flatten(1).mean(1).clamp_min(1e-10).log10()
+
+
+def train(total: int = 2600, batch: int = 8) -> Taehv:
+    """Train for ``total`` steps, resuming from the cache."""
+    torch.manual_seed(0)
+    model = Taehv()
+    run = Run("vae", total, {"vae": model}, optimizers(model, lr=5e-3, adam_lr=2e-3), ema_decay=0.998)
+    log = Log("vae", 100)
+    for step in run.steps():
+        generator = torch.Generator().manual_seed(step)
+        whole = step >= total * CROP_SHARE
+        count = batch // 2 if whole else batch
+        scenes = world.sample_scenes(count, generator=generator, split="train", second_share=0.3)
+        start = int(torch.randint(24, (1,), generator=generator))
+        clip = world.render_clip(scenes, TRAIN_FRAMES, first_frame=start)
+        if not whole:
+            clip = centred_crops(clip, scenes, 32, generator)
+        latent = model.encode(clip)
+        error = model.decode(latent + LATENT_NOISE * torch.randn_like(latent)) - clip
+        moments = moment_loss(latent)
+        loss = error.abs().mean() + 4 * error.square().mean() + MOMENT_WEIGHT * moments
+        run.update(loss)
+        log(step, loss=loss.detach(), psnr=-10 * error.detach().square().mean().log10(), moments=moments.detach())
+    model.load_state_dict(run.ema["vae"].shadow)
+    return model.eval()
+
+
+@torch.no_grad()
+def evaluate(model: Taehv, count: int = 64) -> dict[str, float]:
+    """Measure round trips of held-out clips."""
+    scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(9), split="test")
+    clip = world.render_clip(scenes, CLIP_FRAMES)
+    latent = model.encode(clip)
+    decoded = model.decode(latent)
+    scores = world.score_clips(decoded, scenes)
+    return {
+        "vae_psnr_db": psnr_db(decoded, clip).mean().item(),
+        "first_frame_psnr_db": psnr_db(decoded[:, :1], clip[:, :1]).mean().item(),
+        "clean_rate": scores["clean"].float().mean().item(),
+        "shape_right": scores["last_shape_right"].float().mean().item(),
+        "latent_std": latent.std().item(),
+        "latent_channel_std_min": latent.transpose(0, 1).flatten(1).std(1).min().item(),
+        "latent_channel_std_max": latent.transpose(0, 1).flatten(1).std(1).max().item(),
+    }
