@@ -1,0 +1,138 @@
+"""Load a checkpoint of the HunyuanVideo layout as the host's MODEL."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.model_patcher
+import comfy.model_sampling
+import comfy.sd
+import comfy.utils
+import safetensors
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..channels import expand_input_channels
+from ..checkpoint import T2V_CHANNELS, Checkpoint, identify
+from ..checkpoint_file import Header, load_torch_zip, read_header
+from ..key_table import host_key
+from ..schedule import DEFAULT_SHIFT
+from .lora import fit_input_patches
+
+#: Where our notes travel with a MODEL through stock nodes.
+ATTACHMENT = "magic141"
+
+#: Files up to this size are looked through for NaN weight by weight; of larger ones the edges of every weight.
+FULL_CHECK_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a loaded file is."""
+
+    path: Path
+    checkpoint: Checkpoint
+
+    @property
+    def is_expanded(self) -> bool:
+        """Whether the image channels were added by the surgery, so that the model ignores them."""
+        return self.checkpoint.in_channels == T2V_CHANNELS
+
+    @property
+    def line(self) -> str:
+        return self.checkpoint.describe()
+
+
+def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatcher, Report]:
+    """Load a DiT and make it ready for few-step sampling.
+
+    Args:
+        path: a safetensors file or a ``.pth`` with 16, 32 or 33 input channels.
+    Returns:
+        The MODEL at shift 5, and what was found.
+    Raises:
+        FileNotFoundError, ValueError: it cannot be used; the message says why.
+    """
+    header = read_header(path)
+    report = Report(header.path, identify(header))
+    logging.info("Magic141: %s: %s", header.path.name, report.line)
+    model = set_shift(_load_patcher(header, report.checkpoint), DEFAULT_SHIFT)
+    model.cached_patcher_init = (reload_patcher, (str(path),))
+    model.set_attachments(ATTACHMENT, report)
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, ATTACHMENT, _fit_loras_before_sampling)
+    return model, report
+
+
+def reload_patcher(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """Load the bare weights again, as the host asks for on a second device."""
+    header = read_header(path)
+    return _load_patcher(header, identify(header), disable_dynamic=disable_dynamic)
+
+
+def set_shift(model: comfy.model_patcher.ModelPatcher, shift: float) -> comfy.model_patcher.ModelPatcher:
+    """Return a clone whose own schedule (the one stock KSampler uses) has this shift."""
+
+    class ModelSamplingFewStep(comfy.model_sampling.ModelSamplingDiscreteFlow, comfy.model_sampling.CONST):
+        pass
+
+    sampling = ModelSamplingFewStep(model.model.model_config)
+    sampling.set_parameters(shift=shift, multiplier=1000)
+    model = model.clone()
+    model.add_object_patch("model_sampling", sampling)
+    return model
+
+
+def nan_weights(weights: Iterator[tuple[str, Tensor]], *, thorough: bool = True) -> Iterator[str]:
+    """Yield the names of weights that hold NaN. Not thorough: look at vectors and the edges of matrices only."""
+    for name, tensor in weights:
+        if not thorough and tensor.ndim > 1:
+            tensor = torch.stack([tensor[0].flatten(), tensor[-1].flatten()])
+        if tensor.dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
+            tensor = tensor.to(torch.bfloat16)
+        if tensor.is_floating_point() and tensor.isnan().any():
+            yield name
+
+
+def _load_patcher(
+    header: Header, checkpoint: Checkpoint, *, disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
+    weights = _read_weights(header, checkpoint)
+    thorough = header.path.stat().st_size <= FULL_CHECK_BYTES
+    if (broken := next(nan_weights(iter(weights.items()), thorough=thorough), None)) is not None:
+        raise ValueError(f"{header.path.name} is broken: {broken} holds NaN. Download or export it again.")
+    if checkpoint.in_channels == T2V_CHANNELS:
+        weights = expand_input_channels(weights)
+    model = comfy.sd.load_diffusion_model_state_dict(weights, disable_dynamic=disable_dynamic)
+    if model is None:
+        raise ValueError(
+            f"{header.path.name} was recognised here ({checkpoint.describe()}) but not by ComfyUI."
+        )
+    return model
+
+
+def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Map the file's weights into memory under the host's names; what is copied later is copied once, by the host."""
+    if header.container == "torch":
+        weights, metadata = load_torch_zip(header.path), {}
+    elif header.path.suffix.lower() in (".safetensors", ".sft"):
+        weights, metadata = comfy.utils.load_torch_file(str(header.path), return_metadata=True)
+    else:
+        with safetensors.safe_open(header.path, framework="pt") as file:
+            weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    weights, _ = comfy.utils.convert_old_quants(weights, checkpoint.prefix, metadata=metadata or {})
+    return dict(_renamed(weights, checkpoint.prefix))
+
+
+def _renamed(weights: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    for key, tensor in weights.items():
+        name = host_key(key.removeprefix(prefix)) if key.startswith(prefix) else None
+        if name is not None:
+            yield name, tensor
+
+
+def _fit_loras_before_sampling(executor: Callable, *args, **kwargs):
+    """OUTER_SAMPLE wrapper: by now every LoRA loader has had its turn, and no weight has been patched yet."""
+    fit_input_patches(executor.class_obj.model_patcher)
+    return executor(*args, **kwargs)

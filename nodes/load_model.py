@@ -1,0 +1,78 @@
+"""Load Magic141 Model."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..model_patches.bridge.loading import load_magic141_model
+from ..model_patches.checkpoint import identify
+from ..model_patches.checkpoint_file import read_header
+
+
+class LoadMagic141Model(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141LoadModel",
+            display_name="Load Magic141 Model",
+            category="Magic141",
+            description="Load an image-to-video model of the HunyuanVideo layout and say what it needs.",
+            search_aliases=[
+                "magic 1-for-1",
+                "hunyuan video",
+                "load diffusion model",
+                "unet loader",
+                "ti2v",
+                "i2v",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "model_name",
+                    options=folder_paths.get_filename_list("diffusion_models"),
+                    tooltip="A file in models/diffusion_models: Magic141, HunyuanVideo or SkyReels; safetensors or .pth"
+                    " (fp8_scaled and int8 too). A text-to-video model (16 channels) is expanded to 33.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(
+                    "model",
+                    display_name="model",
+                    tooltip="The model with shift 5 set on it, for Few-Step TI2V Sampler or any stock sampler.",
+                ),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="One line: what was found in the file and which conditioning it needs.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_name: str | None = None) -> bool | str:
+        """Say what is wrong with the file before anything runs; only its header is read."""
+        if model_name is None:  # linked from another node: known at run time
+            return True
+        path = folder_paths.get_full_path("diffusion_models", model_name)
+        if path is None:
+            return f"{model_name} is not in models/diffusion_models. Choose a file from the list."
+        try:
+            identify(read_header(path))
+        except (ValueError, OSError) as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, model_name: str) -> str:
+        """Load again when the file was replaced under the same name."""
+        path = folder_paths.get_full_path("diffusion_models", model_name)
+        return "" if path is None else str(Path(path).stat().st_mtime_ns)
+
+    @classmethod
+    def execute(cls, model_name: str) -> io.NodeOutput:
+        path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        model, report = load_magic141_model(path)
+        return io.NodeOutput(model, report.line, ui=ui.PreviewText(report.line))
+
+
+NODES: list[type[io.ComfyNode]] = [LoadMagic141Model]

@@ -1,0 +1,26 @@
+"""Inputs of one tiny clip: conditioning, latent and image condition, without any encoder."""
+
+import torch
+from magic141.model_patches.channels import known_frames_condition
+
+from .tiny_dit import TEXT_WIDTH
+
+LATENT_SHAPE = (1, 16, 3, 6, 8)
+
+
+def tiny_conditioning(
+    *, image: bool = True, mask: bool = True, seed: int = 5, tokens: int = 7, **options
+) -> list:
+    """Return CONDITIONING in the host's format, with a one-frame image condition."""
+    generator = torch.Generator().manual_seed(seed)
+    values = {"pooled_output": torch.randn(1, 768, generator=generator), **options}
+    if image:
+        known = torch.randn(1, 16, 1, *LATENT_SHAPE[-2:], generator=generator)
+        values["concat_latent_image"], concat_mask = known_frames_condition(known, LATENT_SHAPE[2])
+        if mask:
+            values["concat_mask"] = concat_mask
+    return [[torch.randn(1, tokens, TEXT_WIDTH, generator=generator), values]]
+
+
+def empty_latent(shape: tuple[int, ...] = LATENT_SHAPE) -> dict:
+    return {"samples": torch.zeros(shape)}
