@@ -5,12 +5,25 @@ from types import ModuleType
 from comfy_api.latest import ComfyExtension, io
 
 from ..model_patches.bridge.embedded_models import offer_example_image, register_embedded_models
-from . import load_encoders, vlm_image_encode
+from . import (
+    few_step_sampler,
+    image_index,
+    image_prior,
+    load_encoders,
+    load_model,
+    retrieve_image_prior,
+    vlm_image_encode,
+)
 
 # One line a module; each holds a list ``NODES``.
 MODULES: tuple[ModuleType, ...] = (
+    load_model,
+    few_step_sampler,
     load_encoders,
     vlm_image_encode,
+    image_index,
+    retrieve_image_prior,
+    image_prior,
 )
 
 

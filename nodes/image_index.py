@@ -1,0 +1,107 @@
+"""Build Image Index: a folder of pictures becomes searchable by words."""
+
+from comfy_api.latest import io, ui
+
+from ..model_patches.bridge.clip_embedders import ClipVisionEmbedder, load_clip
+from ..model_patches.bridge.image_folders import (
+    check_index_name,
+    clip_folders,
+    index_directory,
+    resolve_folder,
+)
+from ..model_patches.bridge.retrieval import update_index
+from ..model_patches.store.picture_walk import listing_digest
+
+
+class BuildImageIndex(io.ComfyNode):
+    """Embed every picture of a folder; later runs embed only what is new or changed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141BuildImageIndex",
+            display_name="Build Image Index",
+            category="Magic141",
+            description="Makes a folder of pictures searchable by words or by a picture. Running it again embeds only "
+            "new and changed pictures; an interrupted run goes on where it stopped.",
+            search_aliases=[
+                "image search",
+                "retrieval",
+                "clip index",
+                "embed folder",
+                "image database",
+                "rag",
+            ],
+            is_output_node=True,
+            inputs=[
+                io.String.Input(
+                    "folder",
+                    default="input",
+                    tooltip="The folder with the pictures, subfolders included: inside ComfyUI's input, output or "
+                    "models folder (for example input/pets), or the full path of a folder registered in "
+                    "extra_model_paths.yaml.",
+                ),
+                io.String.Input(
+                    "index_name",
+                    default="my pictures",
+                    tooltip="Name of the index. It is kept in models/magic141_image_index.",
+                ),
+                io.Combo.Input(
+                    "clip",
+                    options=list(clip_folders()),
+                    tooltip="CLIP model folder (Hugging Face layout) in models/text_encoders. Retrieve Image Prior "
+                    "must use the same one.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=32,
+                    min=1,
+                    max=1024,
+                    advanced=True,
+                    tooltip="Pictures embedded at once. Lower it if memory runs out; higher is faster on a large GPU.",
+                ),
+                io.Boolean.Input(
+                    "rebuild",
+                    default=False,
+                    advanced=True,
+                    tooltip="Throw the index away and embed everything again: for another folder or model under the "
+                    "same name, or a damaged index.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Stock CLIP Vision model to embed with instead of 'clip'. Searching by words then needs "
+                    "the CLIP folder that this vision model belongs to.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("index", tooltip="Name of the index: connect it to Retrieve Image Prior."),
+                io.String.Output("report", tooltip="What was added, changed, removed and skipped, and why."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder=None, index_name=None) -> bool | str:
+        try:
+            if folder is not None:
+                resolve_folder(folder)
+        except (ValueError, FileNotFoundError) as error:
+            return str(error)
+        return (check_index_name(index_name) if index_name is not None else None) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder=None, index_name=None, **_) -> str | float:
+        if folder is None or index_name is None:  # linked: known only when it runs
+            return float("nan")
+        manifest = index_directory(index_name) / "index.json"
+        return f"{listing_digest(resolve_folder(folder))} {manifest.is_file()}"
+
+    @classmethod
+    def execute(cls, folder, index_name, clip, batch_size, rebuild, clip_vision=None) -> io.NodeOutput:
+        embedder = load_clip(clip) if clip_vision is None else ClipVisionEmbedder(clip_vision)
+        _, report = update_index(index_name, folder, embedder, batch_size=batch_size, rebuild=rebuild)
+        text = report.text()
+        return io.NodeOutput(index_name, text, ui=ui.PreviewText(text))
+
+
+NODES: list[type[io.ComfyNode]] = [BuildImageIndex]

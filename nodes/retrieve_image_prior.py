@@ -1,0 +1,118 @@
+"""Retrieve Image Prior: the pictures of an index that fit a prompt, or resemble a picture."""
+
+from comfy_api.latest import io, ui
+
+from ..model_patches.bridge.clip_embedders import ClipVisionEmbedder, embed_frame, load_clip
+from ..model_patches.bridge.image_folders import check_index_name, clip_folders, index_directory
+from ..model_patches.bridge.retrieval import find, open_index
+
+
+class RetrieveImagePrior(io.ComfyNode):
+    """Source: paper equation 2, R(prompt) = argmax over the corpus of the cosine of text and image embeddings."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141RetrieveImagePrior",
+            display_name="Retrieve Image Prior",
+            category="Magic141",
+            description="Finds the pictures of an index that fit the prompt best, or that resemble a picture. Use the "
+            "first as the start image of a video, or several as references.",
+            search_aliases=[
+                "image search",
+                "find image",
+                "retrieval",
+                "similar images",
+                "image prior",
+                "rag",
+            ],
+            inputs=[
+                io.String.Input(
+                    "index",
+                    default="my pictures",
+                    tooltip="Name of an index made by Build Image Index; connect that node's output to build and "
+                    "search in one run.",
+                ),
+                io.Combo.Input(
+                    "clip",
+                    options=list(clip_folders()),
+                    tooltip="The CLIP model folder that the index was built with.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    tooltip="What the picture should show. CLIP reads the first 77 tokens, about 50 words. Not used "
+                    "when a picture is connected.",
+                ),
+                io.Int.Input(
+                    "count",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many pictures to return, best first. All are cropped to the size of the first.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=0.2,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Least similarity (cosine). Below it the node stops and says so. With CLIP models a good "
+                    "match of words and picture scores 0.25 to 0.35, chance 0.1 to 0.2; two similar pictures 0.8.",
+                ),
+                io.Float.Input(
+                    "diversity",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0 returns the best matches even if they look alike; towards 1, pictures unlike each "
+                    "other. The first is always the best match.",
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="Find pictures similar to this one (the first of a batch) instead of using the prompt.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Stock CLIP Vision model to embed the picture with, if the index was built with one.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("images", tooltip="The pictures, best first, at the size of the first."),
+                io.Float.Output("scores", is_output_list=True, tooltip="Cosine similarity of each picture."),
+                io.String.Output("paths", is_output_list=True, tooltip="Where each picture comes from."),
+                io.String.Output("report", tooltip="Scores and paths, and what was skipped and why."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, index=None, count=None) -> bool | str:
+        return (check_index_name(index) if index is not None else None) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, index=None, **_) -> int:
+        if index is None or check_index_name(index):
+            return 0
+        manifest = index_directory(index) / "index.json"
+        return manifest.stat().st_mtime_ns if manifest.is_file() else 0
+
+    @classmethod
+    def execute(
+        cls, index, clip, prompt, count, threshold, diversity, image=None, clip_vision=None
+    ) -> io.NodeOutput:
+        if image is None and not prompt.strip():
+            raise ValueError("Write a prompt, or connect a picture to find similar ones.")
+        by_vision = image is not None and clip_vision is not None
+        embedder = ClipVisionEmbedder(clip_vision) if by_vision else load_clip(clip)
+        opened = open_index(index, embedder)
+        query = embed_frame(embedder, image[0]) if image is not None else embedder.embed_texts([prompt])[0]
+        found = find(opened, query, k=count, threshold=threshold, diversity=diversity)
+        preview = ui.PreviewImage(found.images, cls=cls)
+        return io.NodeOutput(found.images, found.scores, found.paths, found.report, ui=preview)
+
+
+NODES: list[type[io.ComfyNode]] = [RetrieveImagePrior]
