@@ -1,4 +1,4 @@
-"""Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, t2v, ti2v."""
+"""Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, t2v, ti2v, export."""
 
 import argparse
 import json
@@ -50,7 +50,13 @@ def _ti2v(steps: dict) -> dict:
     return dit.train_ti2v(**steps)
 
 
-STAGES = {"vae": _vae, "clip": _clip, "llava": _llava, "data": _data, "t2v": _t2v, "ti2v": _ti2v}
+def _export(steps: dict) -> dict:
+    from . import export
+
+    return export.export()
+
+
+STAGES = {"vae": _vae, "clip": _clip, "llava": _llava, "data": _data, "t2v": _t2v, "ti2v": _ti2v, "export": _export}
 
 
 def main() -> None:

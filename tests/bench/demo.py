@@ -1,0 +1,125 @@
+"""The embedded model, measured from decoded frames on held-out captions, and the demo's time and memory.
+
+Everything runs through the pack's own bridge in ComfyUI's code: the same loading, conditioning, four Euler steps at
+shift 5 and decoding that the nodes use. The demo workflow runs once in a real server.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from magic141.embedded import world
+from magic141.tests.support.demo import DEFAULT, WORKFLOWS, run_demo
+from magic141.tests.support.host import use_comfyui
+from torch import Tensor
+
+MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
+FRAMES, SIDE, STEPS, T2I_STEPS = 13, world.SIDE_PX, 4, 8
+
+
+class Pack:
+    """The embedded models behind the calls that the nodes make."""
+
+    def __init__(self) -> None:
+        use_comfyui()
+        import comfy.sd
+        import comfy.utils
+        from magic141.model_patches.bridge.encoders import load_encoders
+        from magic141.model_patches.bridge.loading import load_magic141_model
+
+        folder = MODELS / "text_encoders"
+        self.encoders = load_encoders(folder / "magic141_shapes_llava", folder / "magic141_shapes_clip")
+        self.vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(MODELS / "vae/magic141_shapes_vae.safetensors"))
+        dits = MODELS / "diffusion_models"
+        self.ti2v, _ = load_magic141_model(dits / "magic141_shapes_ti2v.safetensors")
+        self.t2v, _ = load_magic141_model(dits / "magic141_shapes_t2v.safetensors")
+
+    def clip(self, image: Tensor | None, prompt: str, seed: int, *, frames: int = FRAMES) -> Tensor:
+        """Return one clip (frames, 3, SIDE, SIDE); with no image, from the text-to-video model."""
+        from magic141.model_patches.bridge.conditioning import image_to_video_conditioning
+        from magic141.model_patches.bridge.sampling import sample_clip
+        from magic141.model_patches.bridge.vae import decode_frames
+        from magic141.model_patches.schedule import few_step_sigmas
+
+        positive, negative, latent = image_to_video_conditioning(
+            self.encoders, self.vae, image, prompt, width=SIDE, height=SIDE, length=frames
+        )
+        sigmas = few_step_sigmas(STEPS if image is not None else T2I_STEPS)
+        model = self.t2v if image is None else self.ti2v
+        samples = sample_clip(model, positive, negative, latent, sigmas=sigmas, seed=seed)
+        return decode_frames(self.vae, samples).movedim(-1, 1)
+
+    def round_trip(self, clip: Tensor) -> Tensor:
+        """Return (T, 3, H, W) frames encoded and decoded again."""
+        from magic141.model_patches.bridge.vae import decode_frames, encode_frames
+
+        return decode_frames(self.vae, encode_frames(self.vae, clip.movedim(1, -1))).movedim(-1, 1)
+
+
+def psnr_db(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean peak signal-to-noise ratio over the first axis."""
+    return (-10 * (a - b).square().flatten(1).mean(1).clamp_min(1e-10).log10()).mean()
+
+
+def animate(pack: Pack, truth: Tensor, captions: list[str]) -> Tensor:
+    """Return (N, FRAMES, 3, SIDE, SIDE): every first frame animated by its caption."""
+    clips = []
+    for index, caption in enumerate(captions):
+        clips.append(pack.clip(truth[index, :1].movedim(1, -1), caption, seed=index))
+        if (index + 1) % 50 == 0:
+            print(f"  {index + 1} of {len(captions)} clips", flush=True)
+    return torch.stack(clips)
+
+
+def measure_model(pack: Pack, count: int) -> dict[str, float]:
+    """Measure motion, fidelity, the shuffled-caption control, the autoencoder and text to image."""
+    scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(11), split="test")
+    truth, captions = world.render_clip(scenes, FRAMES), world.named_caption(scenes)
+    clips = animate(pack, truth, captions)
+    scores = world.score_clips(clips, scenes)
+    shuffled = world.score_clips(animate(pack, truth, captions[1:] + captions[:1]), scenes)
+    pictures = torch.stack([pack.clip(None, c, seed=i, frames=1) for i, c in enumerate(captions)])
+    reading = world.read_clip(pictures)
+    drawn = (reading.colour[:, 0] == scenes.colour) & (reading.shape[:, 0] == scenes.shape)
+    drawn &= reading.place == scenes.place
+    decoded = torch.stack([pack.round_trip(clip) for clip in truth])
+    last = scores["last_shape_right"] & scores["last_colour_right"]
+    figures = {
+        "motion_accuracy": scores["motion_right"],
+        "motion_accuracy_shuffled": shuffled["motion_right"],
+        "first_frame_psnr_db": psnr_db(clips[:, 0], truth[:, 0]),
+        "last_frame_shape_colour_accuracy": last,
+        "clean_rate": scores["clean"],
+        "vae_psnr_db": psnr_db(decoded.flatten(0, 1), truth.flatten(0, 1)),
+        "t2i_caption_accuracy": drawn,
+    }
+    return {name: value.float().mean().item() for name, value in figures.items()} | {"captions": count}
+
+
+def measure_demo() -> dict[str, float]:
+    """Run the demo workflow in a real server; peak memory is the server's."""
+    with tempfile.TemporaryDirectory() as out:
+        done = run_demo(WORKFLOWS / f"{DEFAULT}.json", Path(out))
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    return {"generation_s": done["generation_s"], "peak_rss_mb": peak / 1e6}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="40 captions instead of 200")
+    args = parser.parse_args()
+    figures = measure_demo()
+    with torch.inference_mode():
+        figures |= measure_model(Pack(), 40 if args.quick else 200)
+    args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()
