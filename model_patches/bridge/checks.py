@@ -112,25 +112,27 @@ def _check_image(model: comfy.model_patcher.ModelPatcher, options: dict, samples
             f"The {name} conditioning has an image latent but no mask, so this model would take the image for"
             f" unknown. Encode it with VLM Image Encode."
         )
-    _check_image_size(image, samples, name)
+    _check_image_size(image, options.get("concat_mask"), samples, name)
 
 
-def _check_image_size(image: Tensor, samples: Tensor, name: str) -> None:
+def _check_image_size(image: Tensor, mask: Tensor | None, samples: Tensor, name: str) -> None:
     if image.shape[-2:] != samples.shape[-2:]:
         (height, width), (image_height, image_width) = samples.shape[-2:], image.shape[-2:]
         raise ValueError(
             f"The image latent of the {name} conditioning is {image_width * 8}x{image_height * 8} pixels, the latent"
             f" {width * 8}x{height * 8}. Use the same width and height for both."
         )
-    if image.shape[2] > samples.shape[2]:
+    # The host pads an image latent that is too short, but not a mask.
+    made_for = image.shape[-3] if mask is None else mask.shape[-3]
+    if made_for != samples.shape[-3] and (mask is not None or made_for > samples.shape[-3]):
         raise ValueError(
-            f"The {name} conditioning is made for {_frames(image)} frames, the latent has {_frames(samples)}. Use the"
-            f" same length for both."
+            f"The {name} conditioning is made for {_frames(made_for)} frames, the latent has"
+            f" {_frames(samples.shape[-3])}. Use the same length for both."
         )
 
 
-def _frames(latent: Tensor) -> int:
-    return 4 * (latent.shape[2] - 1) + 1
+def _frames(num_latent_frames: int) -> int:
+    return 4 * (num_latent_frames - 1) + 1
 
 
 def _is_expanded(model: comfy.model_patcher.ModelPatcher) -> bool:

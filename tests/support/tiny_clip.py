@@ -13,13 +13,14 @@ def tiny_conditioning(
 ) -> list:
     """Return CONDITIONING in the host's format, with a one-frame image condition."""
     generator = torch.Generator().manual_seed(seed)
+    text = torch.randn(1, tokens, TEXT_WIDTH, generator=generator)
     values = {"pooled_output": torch.randn(1, 768, generator=generator), **options}
     if image:
         known = torch.randn(1, 16, 1, *LATENT_SHAPE[-2:], generator=generator)
         values["concat_latent_image"], concat_mask = known_frames_condition(known, LATENT_SHAPE[2])
         if mask:
             values["concat_mask"] = concat_mask
-    return [[torch.randn(1, tokens, TEXT_WIDTH, generator=generator), values]]
+    return [[text, values]]
 
 
 def empty_latent(shape: tuple[int, ...] = LATENT_SHAPE) -> dict:

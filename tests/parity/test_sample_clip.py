@@ -1,0 +1,233 @@
+"""sample_clip and its nodes against a plain loop, diffusers, stock samplers and each other."""
+
+import pytest
+import torch
+from magic141.model_patches.diffusers_config import diffusers_config
+from magic141.model_patches.key_table import host_to_diffusers
+from magic141.model_patches.schedule import few_step_sigmas
+from magic141.tests.support.host import use_comfyui
+from magic141.tests.support.tiny_clip import LATENT_SHAPE, empty_latent, tiny_conditioning
+from magic141.tests.support.tiny_dit import tiny_dit
+from safetensors.torch import save_file
+
+use_comfyui()
+import comfy.model_management  # noqa: E402
+import comfy.sample  # noqa: E402
+import comfy.samplers  # noqa: E402
+import comfy.sd  # noqa: E402
+from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced  # noqa: E402
+from magic141.model_patches.bridge.loading import load_magic141_model  # noqa: E402
+from magic141.model_patches.bridge.sampling import sample_clip  # noqa: E402
+from magic141.nodes.few_step_sampler import FewStepSchedule, FewStepTI2VSampler  # noqa: E402
+
+SCALING_FACTOR = 0.476986
+SEED = 11
+
+
+@pytest.fixture(autouse=True)
+def inference_mode():
+    with torch.inference_mode():
+        yield
+
+
+def stock_model(channels=33, **options):
+    return comfy.sd.load_diffusion_model_state_dict(tiny_dit(channels, **options))
+
+
+@pytest.fixture
+def model():
+    return stock_model()
+
+
+def sample(model, positive=None, latent=None, steps=4, **options):
+    positive = positive or tiny_conditioning()
+    options = {"negative": positive, "sigmas": few_step_sigmas(steps), "seed": SEED} | options
+    return sample_clip(model, positive, latent=latent or empty_latent(), **options)
+
+
+def relative_error(ours, theirs):
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8])
+def test_whole_clip_against_diffusers(model, steps):
+    diffusers = pytest.importorskip("diffusers")
+    weights = tiny_dit(33)
+    theirs = diffusers.HunyuanVideoTransformer3DModel(**diffusers_config(weights)).eval()
+    theirs.load_state_dict(host_to_diffusers(weights), strict=True)
+    [[text, options]] = tiny_conditioning()
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0)
+    scheduler.set_timesteps(sigmas=torch.linspace(1.0, 0.0, steps + 1)[:-1].tolist())
+    condition = torch.cat(
+        [options["concat_latent_image"] * SCALING_FACTOR, 1.0 - options["concat_mask"]], dim=1
+    )
+    x = comfy.sample.prepare_noise(torch.zeros(LATENT_SHAPE), SEED)
+    for timestep in scheduler.timesteps:
+        v = theirs(
+            torch.cat([x, condition], dim=1),
+            timestep[None],
+            text,
+            torch.ones(text.shape[:2], dtype=torch.long),
+            options["pooled_output"],
+            return_dict=False,
+        )[0]
+        x = scheduler.step(v, timestep, x, return_dict=False)[0]
+    assert relative_error(sample(model, steps=steps), x / SCALING_FACTOR) < 1e-4
+
+
+@pytest.mark.parametrize(("ours", "stock"), [("euler", "euler"), ("renoise", "lcm")])
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_against_the_hosts_sampler(model, ours, stock, cfg):
+    positive, negative = tiny_conditioning(), tiny_conditioning(seed=8, tokens=4)
+    theirs = comfy.sample.sample_custom(
+        model,
+        comfy.sample.prepare_noise(torch.zeros(LATENT_SHAPE), SEED),
+        cfg,
+        comfy.samplers.ksampler(stock),
+        few_step_sigmas(4),
+        positive,
+        negative,
+        torch.zeros(LATENT_SHAPE),
+        seed=SEED,
+    )
+    mine = sample(model, positive, negative=negative, cfg=cfg, sampler=ours)
+    assert relative_error(mine, theirs) < 1e-5
+
+
+def test_stock_ksampler_on_our_loaded_model(tmp_path):
+    """Shift 5 is on the model, so the host's simple schedule of 4 steps is ours."""
+    save_file(tiny_dit(33), tmp_path / "m.safetensors")
+    model, _ = load_magic141_model(tmp_path / "m.safetensors")
+    positive = tiny_conditioning()
+    theirs = comfy.sample.sample(
+        model,
+        comfy.sample.prepare_noise(torch.zeros(LATENT_SHAPE), SEED),
+        4, 1.0, "euler", "simple", positive, positive, torch.zeros(LATENT_SHAPE), seed=SEED,
+    )  # fmt: skip
+    assert relative_error(sample(model, positive), theirs) < 1e-5
+
+
+@pytest.mark.parametrize("sampler", ["euler", "renoise"])
+def test_schedule_node_in_sampler_custom_advanced_equals_the_sampler_node(model, sampler):
+    positive = tiny_conditioning()
+    node = FewStepTI2VSampler.execute(model, positive, positive, empty_latent(), 4, 5.0, 1.0, SEED, sampler)
+    sigmas, sampler_object = FewStepSchedule.execute(4, 5.0, sampler).result
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(positive, positive)
+    advanced = SamplerCustomAdvanced.execute(
+        Noise_RandomNoise(SEED), guider, sampler_object, sigmas, empty_latent()
+    )
+    assert torch.equal(node.result[0]["samples"], advanced.result[0]["samples"])
+
+
+def test_seed_decides(model):
+    assert torch.equal(sample(model, seed=1), sample(model, seed=1))
+    assert not torch.equal(sample(model, seed=1), sample(model, seed=2))
+    assert torch.equal(sample(model, seed=1, sampler="renoise"), sample(model, seed=1, sampler="renoise"))
+
+
+def test_without_noise_starts_from_the_latent(model):
+    latent = {"samples": torch.randn(LATENT_SHAPE)}
+    tail = few_step_sigmas(4)[2:]
+    assert torch.equal(
+        sample(model, latent=latent, sigmas=tail, disable_noise=True, seed=1),
+        sample(model, latent=latent, sigmas=tail, disable_noise=True, seed=2),
+    )
+
+
+@pytest.mark.parametrize("sampler", ["euler", "renoise"])
+def test_cancel_stops_within_one_step(model, sampler):
+    steps = []
+
+    def callback(step, x0, x, total_steps):
+        steps.append(step)
+        if step == 1:
+            comfy.model_management.interrupt_current_processing()
+
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        sample(model, steps=8, sampler=sampler, callback=callback)
+    assert steps == [0, 1]
+
+
+def test_preview_is_told_every_step(model):
+    seen = []
+    sample(model, callback=lambda step, x0, x, total: seen.append((step, x0.shape, total)))
+    assert seen == [(i, torch.Size(LATENT_SHAPE), 4) for i in range(4)]
+
+
+def test_an_empty_image_latent_is_one_frame():
+    clip = sample(stock_model(16), tiny_conditioning(image=False), {"samples": torch.zeros(1, 16, 6, 8)})
+    assert clip.shape == (1, 16, 1, 6, 8)
+
+
+def test_text_to_video_model_runs_without_an_image_with_and_without_surgery(tmp_path):
+    save_file(tiny_dit(16), tmp_path / "m.safetensors")
+    expanded, _ = load_magic141_model(tmp_path / "m.safetensors")
+    text_only = tiny_conditioning(image=False)
+    theirs = sample(stock_model(16), text_only)
+    assert relative_error(sample(expanded, text_only), theirs) < 1e-5
+    assert relative_error(sample(expanded, tiny_conditioning(image=True)), theirs) < 1e-5
+
+
+def test_guidance_is_taken_from_the_conditioning():
+    model = stock_model(guidance=True)
+    weak, strong = (
+        sample(model, tiny_conditioning(guidance=1.0)),
+        sample(model, tiny_conditioning(guidance=6.0)),
+    )
+    assert relative_error(weak, strong) > 1e-3
+
+
+BAD = {
+    "no guidance": ({"guidance": True}, {}, {}, "embeds the guidance strength"),
+    "no image": ({}, {"image": False}, {}, "no image latent"),
+    "no mask": ({}, {"mask": False}, {}, "no mask"),
+    "image for a text model": ({"channels": 16}, {}, {}, "silently ignore"),
+    "another width": ({"text_width": 128}, {}, {}, "64 wide and this model wants 128"),
+    "no pooled": ({}, {"pooled_output": None}, {}, "no pooled CLIP-L output"),
+    "other channels": ({}, {}, {"shape": (1, 8, 3, 6, 8), "fill": 1.0}, "latent has shape"),
+    "odd size": ({}, {}, {"shape": (1, 16, 3, 5, 8)}, "multiples of 16 pixels"),
+    "other size": ({}, {}, {"shape": (1, 16, 3, 6, 10)}, "64x48 pixels, the latent 80x48"),
+    "more frames": ({}, {}, {"shape": (1, 16, 5, 6, 8)}, "made for 9 frames, the latent has 17"),
+    "fewer frames": ({}, {}, {"shape": (1, 16, 2, 6, 8)}, "made for 9 frames, the latent has 5"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_faults_are_said_before_any_step(case):
+    model_options, conditioning, latent, said = BAD[case]
+    model = stock_model(
+        **({"channels": model_options.pop("in_channels")} if "in_channels" in model_options else {}),
+        **model_options,
+    )
+    samples = torch.full(latent.get("shape", LATENT_SHAPE), latent.get("fill", 0.0))
+    with pytest.raises(ValueError, match=said):
+        sample(
+            model,
+            tiny_conditioning(**conditioning),
+            {"samples": samples},
+            callback=lambda *args: pytest.fail("sampling started"),
+        )
+
+
+def test_another_model_is_named():
+    class Other:
+        pass
+
+    other = stock_model()
+    other.model.__class__ = type("Flux", (type(other.model),), {})
+    with pytest.raises(ValueError, match="This MODEL is a Flux"):
+        sample(other)
+
+
+def test_known_frames_alone_are_padded_by_the_host(model):
+    """The stock HunyuanImageToVideo gives an image latent of the known frames and a mask of the whole clip."""
+    whole, short = tiny_conditioning(), tiny_conditioning()
+    short[0][1]["concat_latent_image"] = short[0][1]["concat_latent_image"][:, :, :1]
+    assert torch.equal(sample(model, short), sample(model, whole))
+
+
+def test_nan_weights_are_named_at_the_first_step(model):
+    model.model.diffusion_model.double_blocks[0].img_mlp[0].weight.data[3, 3] = float("nan")
+    with pytest.raises(ValueError, match=r"double_blocks\.0\.img_mlp\.0\.weight holds NaN"):
+        sample(model)
