@@ -1,24 +1,45 @@
 """The same encoders made from stock CLIP (DualCLIPLoader, type hunyuan_video) and CLIP_VISION.
 
-Same templates, token selection, hidden states and order as the Hugging Face path. Differences that remain:
+Same templates, tokens, token selection, hidden states and order as the Hugging Face path. Differences that remain:
 
 * the host resizes a picture with torch's bicubic filter on floats, transformers on 8-bit pixels: up to one grey
   level (none when the picture already has the tower's size);
-* the host reads ``\\(`` and ``\\)`` in a prompt as plain parentheses and ``embedding:name`` as a textual inversion
-  of CLIP-L; neither exists in the Hugging Face path. Attention weights ``(word:1.2)`` are switched off in both.
+* for CLIP-L's pooled text the host reads ``\\(`` and ``\\)`` as plain parentheses and ``embedding:name`` as a
+  textual inversion. Attention weights ``(word:1.2)`` are switched off.
+
+The LLaMA tokens are made here from the host's own tokenizer file: the host opens it as ``LlamaTokenizerFast``,
+which transformers 5 turns into a SentencePiece-like tokenizer that loses spaces and line breaks ("large red" ->
+"larg", "ered").
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
 import comfy.model_management
+import comfy.text_encoders.hunyuan_video
 import torch
 from comfy.text_encoders.hunyuan_video import HunyuanVideoClipModel
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
-from ..encoders.context import strip_padding
-from ..encoders.templates import CROP_START, IMAGE_TOKEN, MAX_PROMPT_TOKENS, USER_HEADER, VLM_TEMPLATE
+from ..encoders.llm import HIDDEN_STATE_INDEX, tokenize_prompt
+from ..encoders.templates import CROP_START, IMAGE_TOKEN, USER_HEADER, vlm_text
 from ..encoders.vlm import layout
 from .encoders import Magic141Encoders, to_intermediate
 
-WEIGHTS_OFF = {"disable_weights": True}
+
+@cache
+def llama_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the host's LLaMA-3 tokenizer as its file describes it."""
+    folder = Path(comfy.text_encoders.hunyuan_video.__file__).parent / "llama_tokenizer"
+    return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+
+
+def unweighted(token_ids: list[int]) -> list[list[tuple]]:
+    """Return ids in the host's form: one row of (token, weight)."""
+    return [[(token, 1.0) for token in token_ids]]
 
 
 class HostClipBackend:
@@ -29,36 +50,53 @@ class HostClipBackend:
 
     @torch.no_grad()
     def prompt_states(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """Return ((1, L, D), (1, P)); the host crops and takes hidden state [-3] itself for this type."""
-        tokens = self.clip.tokenize(prompt, **WEIGHTS_OFF)
-        tokens["llama"] = [row[: CROP_START + MAX_PROMPT_TOKENS] for row in tokens["llama"]]
-        out = self.clip.encode_from_tokens(tokens, return_dict=True)
-        states = out["cond"]
-        if (mask := out.get("attention_mask")) is not None:
-            states = strip_padding(states, mask)
-        return to_intermediate(states), to_intermediate(out["pooled_output"])
+        """Return ((1, L, D), (1, P)); cropped here, as the host cuts one token more off a prompt that is too long."""
+        tokens = unweighted(tokenize_prompt(llama_tokenizer(), prompt)[0].tolist())
+        states = self._llama_states(tokens, HIDDEN_STATE_INDEX)[:, CROP_START:]
+        clip_l = self.clip.cond_stage_model.clip_l
+        tokens = self.clip.tokenizer.clip_l.tokenize_with_weights(prompt, disable_weights=True)
+        with self._ready():
+            pooled = clip_l.encode_token_weights(tokens)[1]
+        return to_intermediate(states), to_intermediate(pooled)
 
     @torch.no_grad()
     def image_states(self, images: list[Tensor]) -> Tensor:
         """Return (1, L, D): the VLM pass, which the host has no node for (its own is one joint pass at [-3])."""
         features = self._image_features(images)
-        text = IMAGE_TOKEN * len(images)
-        tokens = self.clip.tokenize(text, llama_template=VLM_TEMPLATE, image_embeds=features, **WEIGHTS_OFF)
-        llama = self.clip.cond_stage_model.llama
-        self.clip.cond_stage_model.reset_clip_options()
-        self.clip.load_model(tokens)
-        llama.set_clip_options({"layer": None, "execution_device": self.clip.patcher.load_device})
-        states = llama.encode_token_weights(tokens["llama"])[0]
-        self.clip.cond_stage_model.reset_clip_options()
-        return to_intermediate(states[:, self._kept(tokens["llama"][0], features.shape[1])])
+        tokenizer = llama_tokenizer()
+        token_ids = tokenizer(vlm_text(len(images))).input_ids
+        image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        _, is_kept = layout(
+            token_ids,
+            tokenizer(USER_HEADER, add_special_tokens=False).input_ids,
+            image_token_id=image_token_id,
+            tokens_per_image=features.shape[1],
+        )
+        embeds = iter(features)
+        tokens = [
+            {"type": "embedding", "data": next(embeds)} if i == image_token_id else i for i in token_ids
+        ]
+        return to_intermediate(self._llama_states(unweighted(tokens), None)[:, is_kept])
 
-    def _kept(self, tokens: list[tuple], tokens_per_image: int) -> Tensor:
-        image_token_id = -1
-        ids = [image_token_id if isinstance(token[0], dict) else int(token[0]) for token in tokens]
-        tokenizer = self.clip.tokenizer.llama.tokenizer
-        header = tokenizer(USER_HEADER, add_special_tokens=False).input_ids
-        _, is_kept = layout(ids, header, image_token_id=image_token_id, tokens_per_image=tokens_per_image)
-        return is_kept
+    def _llama_states(self, tokens: list[list[tuple]], layer: int | None) -> Tensor:
+        """Return (1, L, D): hidden state ``layer``, or the last one, normed, for None."""
+        with self._ready() as model:
+            model.llama.set_clip_options({"layer": layer})
+            return model.llama.encode_token_weights(tokens)[0]
+
+    @contextmanager
+    def _ready(self) -> Iterator[torch.nn.Module]:
+        """Have the text encoders on their device, with their own options, for the time of one pass."""
+        model = self.clip.cond_stage_model
+        model.reset_clip_options()
+        self.clip.load_model()
+        device = self.clip.patcher.load_device
+        model.set_clip_options({"execution_device": device})
+        try:
+            with comfy.model_management.cuda_device_context(device):
+                yield model
+        finally:
+            model.reset_clip_options()
 
     def _image_features(self, images: list[Tensor]) -> Tensor:
         if self.clip_vision is None:

@@ -142,14 +142,19 @@ def _load(model_class, folder: Path, dtype: torch.dtype) -> nn.Module:
 
 
 def load_tokenizer(folder: Path):
-    """Load a folder's tokenizer.
+    """Load a folder's tokenizer, as its ``tokenizer.json`` describes it if it has one.
+
+    The class a configuration names is not trusted: transformers 5 gives LLaMA-3 files that name ``LlamaTokenizer``
+    another pre-tokenizer.
 
     Raises:
         ValueError: it cannot be read.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     try:
+        if (folder / "tokenizer.json").is_file():
+            return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"The tokenizer in {folder.name} could not be loaded: {error}") from error
