@@ -28,7 +28,7 @@ FLAGS = (
     "--preview-method",
     "latent2rgb",
 )
-BOOT_SECONDS = 180
+BOOT_SECONDS = 900  # it takes 15 on a quiet machine, but a busy one is no reason to fail
 
 
 class ComfyServer:

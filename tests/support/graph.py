@@ -12,6 +12,7 @@ VIRTUAL = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
 MUTED, BYPASSED = 2, 4
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3")
+EMPTY = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False}
 CONTROL_VALUES = ("fixed", "increment", "decrement", "randomize")
 
 
@@ -124,7 +125,7 @@ def take_values(
 def default_of(spec: list, name: str) -> object:
     """Return what the frontend gives a widget that is younger than the file."""
     options = spec[1] if len(spec) > 1 else {}
-    choices = spec[0] if isinstance(spec[0], list) else options.get("options") or [None]
+    choices = spec[0] if isinstance(spec[0], list) else options.get("options") or [EMPTY.get(spec[0])]
     first = choices[0]["key"] if isinstance(choices[0], dict) else choices[0]
     value = options.get("default", first)
     if value is None:

@@ -1,0 +1,88 @@
+"""The workflow files that artists open, run by a real ComfyUI."""
+
+import io
+import json
+from pathlib import Path
+
+import av
+import pytest
+from magic141.tests.support.client import PromptRejected
+from magic141.tests.support.comfy_server import PACK
+from magic141.tests.support.demo import videos_of
+from magic141.tests.support.graph import default_of, is_widget, options_of, ordered_inputs, workflow_to_prompt
+
+FILES = sorted((PACK / "workflows").glob("*.json"))
+# These need weights that do not ship with the pack; the test below says which.
+NEEDS_DOWNLOADS = {"magic141_after_any_t2i"}
+EMBEDDED = [path for path in FILES if path.stem not in NEEDS_DOWNLOADS]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def expected_widgets(info: dict, values: list) -> int:
+    """Count the values the frontend writes for a node, companions and dynamic choices included."""
+    remaining = list(values)
+
+    def count(inputs: list) -> int:
+        total = 0
+        for name, spec in inputs:
+            if not is_widget(spec):
+                continue
+            options = spec[1] if len(spec) > 1 else {}
+            value = remaining.pop(0) if remaining else default_of(spec, name)
+            companion = bool(options.get("control_after_generate") or options.get("image_upload"))
+            del remaining[:companion]
+            total += 1 + companion
+            total += sum(
+                count(ordered_inputs(option)) for option in options_of(spec) if option["key"] == value
+            )
+        return total
+
+    return count(ordered_inputs(info))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nodes_widgets_and_types_are_those_of_the_server(path, object_info):
+    workflow = read(path)
+    types = {node["id"]: node for node in workflow["nodes"]}
+    for node in workflow["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        info = object_info[node["type"]]
+        assert len(node["widgets_values"]) == expected_widgets(info, node["widgets_values"]), node["type"]
+        assert [output["type"] for output in node["outputs"]] == info["output"]
+    for _, origin, slot, target, target_slot, kind in workflow["links"]:
+        assert types[origin]["outputs"][slot]["type"] == kind
+        assert types[target]["inputs"][target_slot]["type"] == kind
+
+
+@pytest.mark.parametrize("path", EMBEDDED, ids=lambda path: path.stem)
+def test_it_makes_a_video_that_carries_its_workflow(path, client, object_info):
+    workflow = read(path)
+    steps = []
+
+    def on_event(kind: str, data: dict) -> None:
+        if kind == "progress":
+            steps.append((data["value"], data["max"]))
+
+    result = client.run(workflow_to_prompt(workflow, object_info), workflow=workflow, on_event=on_event)
+    (video,) = videos_of(result)
+    with av.open(io.BytesIO(client.download(video))) as container:
+        frames = list(container.decode(video=0))
+        assert json.loads(container.metadata["workflow"]) == workflow
+        assert container.streams.video[0].average_rate == 24
+    assert len(frames) == 13
+    assert frames[0].width == frames[0].height == 64
+    assert (4, 4) in steps
+    assert result.previews > 0
+
+
+def test_after_a_t2i_model_only_the_downloads_are_missing(client, object_info):
+    prompt = workflow_to_prompt(read(PACK / "workflows" / "magic141_after_any_t2i.json"), object_info)
+    with pytest.raises(PromptRejected) as refused:
+        client.run(prompt)
+    messages = [text for texts in refused.value.node_errors.values() for text in texts]
+    assert messages
+    assert all(".safetensors" in text for text in messages), messages

@@ -1,0 +1,77 @@
+"""Every workflow file is sound by itself: links, versions, notes, and nothing of one machine."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from magic141.tests.support.graph import link_as_dict
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "workflows").glob("*.json"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+every_workflow = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+
+
+def levels(workflow: dict) -> list[dict]:
+    """Return the workflow and its subgraphs: everything that holds nodes and links."""
+    return [workflow, *workflow.get("definitions", {}).get("subgraphs", [])]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_promised_workflows_are_there():
+    promised = {"magic141_image_to_video", "magic141_prompt_to_image_to_video", "magic141_after_any_t2i"}
+    assert promised <= {path.stem for path in FILES}
+
+
+@every_workflow
+def test_links_and_slots_agree(path):
+    for level in levels(read(path)):
+        nodes = {node["id"]: node for node in level["nodes"]}
+        assert len(nodes) == len(level["nodes"])
+        links = {link["id"]: link for link in map(link_as_dict, level.get("links", []))}
+        from_inputs = {
+            (entry["link"], node["id"], slot)
+            for node in nodes.values()
+            for slot, entry in enumerate(node.get("inputs", []))
+            if entry.get("link") is not None
+        }
+        from_outputs = {
+            (link, node["id"], slot)
+            for node in nodes.values()
+            for slot, output in enumerate(node.get("outputs", []))
+            for link in output.get("links") or []
+        }
+        inner = [link for link in links.values() if link["target_id"] != -20]
+        assert from_inputs == {(link["id"], link["target_id"], link["target_slot"]) for link in inner}
+        inner = [link for link in links.values() if link["origin_id"] != -10]
+        assert from_outputs == {(link["id"], link["origin_id"], link["origin_slot"]) for link in inner}
+        assert level.get("last_link_id", 0) >= max(links, default=0) or "state" in level
+
+
+@every_workflow
+def test_our_nodes_tell_comfyui_where_they_come_from(path):
+    ours = [
+        node for level in levels(read(path)) for node in level["nodes"] if node["type"].startswith("Magic141")
+    ]
+    assert ours
+    sources = {(node["properties"].get("cnr_id"), node["properties"].get("ver")) for node in ours}
+    assert sources == {(PROJECT["name"], PROJECT["version"])}
+
+
+@every_workflow
+def test_the_video_goes_through_the_hosts_save_node_and_a_note_explains(path):
+    kinds = {node["type"] for level in levels(read(path)) for node in level["nodes"]}
+    assert {"SaveVideo", "MarkdownNote"} <= kinds
+
+
+@every_workflow
+def test_no_path_of_one_machine_is_inside(path):
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r'"(?:/|~|[A-Za-z]:\\\\|\\\\\\\\)[^"]*"', text) == []
+    assert not re.search(r"/home/|/root/|/Users/|C:\\\\", text)
