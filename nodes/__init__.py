@@ -9,8 +9,11 @@ from . import (
     few_step_sampler,
     image_index,
     image_prior,
+    int8_quantize,
     load_encoders,
     load_model,
+    quantization_report,
+    quantize_file,
     retrieve_image_prior,
     vlm_image_encode,
 )
@@ -24,6 +27,9 @@ MODULES: tuple[ModuleType, ...] = (
     image_index,
     retrieve_image_prior,
     image_prior,
+    int8_quantize,
+    quantize_file,
+    quantization_report,
 )
 
 

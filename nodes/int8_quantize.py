@@ -1,0 +1,145 @@
+"""Int8 Quantize: MODEL and encoders in half the memory."""
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..model_patches.bridge.encoders import EncodersSocket
+from ..model_patches.bridge.host_progress import host_progress
+from ..model_patches.bridge.int8 import quantize_model
+from ..model_patches.bridge.int8_encoders import module_bytes, quantize_encoders
+from ..model_patches.bridge.int8_inputs import (
+    ALL_LINEAR_INPUT,
+    ENGINE_INPUT,
+    GRANULARITY_INPUT,
+    MODE_INPUT,
+    lora_advice,
+    make_plan,
+)
+from ..model_patches.bridge.int8_saving import save_quantized, saved_path
+from ..model_patches.int8 import QuantizationPlan
+
+
+class Int8Quantize(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141Int8Quantize",
+            display_name="Int8 Quantize",
+            category="Magic141",
+            description=(
+                "Halves the memory of a Magic141 or HunyuanVideo MODEL and of the encoders. The result is ComfyUI's "
+                "own kind of quantized model: clone, LoRA, low VRAM, offload, unload and torch.compile work, and a "
+                "saved file opens in stock Load Diffusion Model."
+            ),
+            search_aliases=["quantize", "int8", "quanto", "8 bit", "int4", "low vram", "w8a8", "magic141"],
+            inputs=[
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="MODEL to quantize, in bf16, fp16 or fp32. LoRA on it stays, unrounded.",
+                ),
+                EncodersSocket.Input(
+                    "encoders",
+                    optional=True,
+                    tooltip="Encoders from Load Magic141 Encoders; their LLM and VLM become int8 weight-only.",
+                ),
+                MODE_INPUT,
+                GRANULARITY_INPUT,
+                io.Boolean.Input(
+                    "dit",
+                    default=True,
+                    tooltip="Quantize the MODEL's transformer blocks, modulation included.",
+                ),
+                io.Boolean.Input(
+                    "llm",
+                    default=True,
+                    tooltip="Quantize the encoders' LLaMA: the text encoder and the language part of the VLM.",
+                ),
+                io.Boolean.Input(
+                    "vlm", default=True, tooltip="Quantize the VLM's vision tower and projector as well."
+                ),
+                io.String.Input(
+                    "save_as",
+                    default="",
+                    tooltip=(
+                        "File name to save the quantized MODEL under, in models/diffusion_models; empty: do not "
+                        "save. LoRA is not baked in. For big files Quantize File needs far less memory."
+                    ),
+                ),
+                io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name."),
+                ALL_LINEAR_INPUT,
+                ENGINE_INPUT,
+            ],
+            outputs=[
+                io.Model.Output(
+                    "quantized_model", display_name="model", tooltip="The MODEL in half the memory."
+                ),
+                EncodersSocket.Output(
+                    "quantized_encoders", display_name="encoders", tooltip="The encoders in half the memory."
+                ),
+                io.String.Output(
+                    "report", display_name="report", tooltip="Sizes before and after, and LoRA advice."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(
+        cls, mode=None, granularity=None, engine=None, save_as=None, overwrite=False
+    ) -> bool | str:
+        try:
+            make_plan(mode, granularity, engine)
+            if save_as:
+                saved_path(save_as, overwrite=bool(overwrite))
+        except (ValueError, ImportError, OSError) as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        mode,
+        granularity,
+        dit,
+        llm,
+        vlm,
+        save_as,
+        overwrite,
+        all_linear,
+        engine,
+        model=None,
+        encoders=None,
+    ) -> io.NodeOutput:
+        plan = make_plan(mode, granularity, engine, all_linear=all_linear)
+        quantizes_encoders = encoders is not None and (llm or vlm)
+        if not (model is not None and dit) and not quantizes_encoders:
+            raise ValueError("Nothing to quantize: connect model or encoders, and switch on dit, llm or vlm.")
+        lines = []
+        if model is not None and dit:
+            target = saved_path(save_as, overwrite=overwrite) if save_as else None
+            before = model.model_size()
+            model = quantize_model(model, plan, progress=host_progress())
+            lines.append(f"DiT: {sizes(before, model.model_size())}, {mode}, {granularity}.")
+            if target is not None:
+                save_quantized(model, target, plan, overwrite=overwrite)
+                lines.append(f"Saved as {target.name}.")
+        if quantizes_encoders:
+            before = encoders_bytes(encoders)
+            encoder_plan = QuantizationPlan(granularity=plan.granularity, engine=engine)
+            encoders = quantize_encoders(encoders, encoder_plan, llm=llm, vlm=vlm, progress=host_progress())
+            lines.append(f"LLM and VLM: {sizes(before, encoders_bytes(encoders))}, int8 weight-only.")
+        lines.append(lora_advice(plan))
+        text = "\n".join(lines)
+        return io.NodeOutput(model, encoders, text, ui=ui.PreviewText(text))
+
+
+def encoders_bytes(encoders) -> int:
+    vlm = getattr(encoders.backend, "vlm", None)
+    return 0 if not isinstance(vlm, torch.nn.Module) else module_bytes(vlm)
+
+
+def sizes(before: int, after: int) -> str:
+    return f"{before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB ({after / max(1, before):.0%})"
+
+
+NODES: list[type[io.ComfyNode]] = [Int8Quantize]
