@@ -232,7 +232,10 @@ def _check_shapes(
             raise ValueError(
                 f"{name}: {origin[key]} has no place in a model of this size ({key} is unexpected)."
             )
-        packed = info.dtype == "uint8"  # 4-bit formats keep two weights a byte
+        # 4-bit formats keep two weights a byte
+        packed = info.dtype == "uint8" or (
+            info.dtype == "int8" and (*info.shape[:-1], 2 * info.shape[-1]) == expected[key]
+        )
         if info.shape != expected[key] and not packed:
             raise ValueError(f"{name}: {origin[key]} has shape {info.shape}; {expected[key]} is expected.")
 

@@ -5,10 +5,12 @@ quanto keeps a frozen Linear as ``weight._data`` (int8) and ``weight._scale`` (r
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from .checkpoint_file import Header, TensorInfo
 from .int8 import INT8_FORMAT, QuantizationPlan, decode_config, encode_config
 from .key_table import PREFIXES, authors_to_host, diffusers_to_host, host_to_authors, host_to_diffusers
 
@@ -51,6 +53,21 @@ def from_quanto(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _with_config(_host_names(plain))
 
 
+def native_header(header: Header) -> Header:
+    """Return the header that a quanto file would have in the host's keys; any other header as it is."""
+    if not is_quanto(header.tensors):
+        return header
+    empty = {
+        key: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+        for key, (dtype, shape) in header.tensors.items()
+    }
+    tensors = {
+        k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape))
+        for k, v in from_quanto(empty).items()
+    }
+    return replace(header, tensors=tensors)
+
+
 def to_quanto(state_dict: Mapping[str, Tensor], *, names: str) -> tuple[dict[str, Tensor], dict]:
     """Turn a native weight-only int8 state dict into quanto's, with quanto's quantization map.
 
@@ -91,7 +108,7 @@ def _row_scales(scale: Tensor, state_dict: Mapping[str, Tensor], key: str) -> Te
 
 
 def _refuse_activation_scale(key: str, tensor: Tensor) -> None:
-    if tensor.numel() and bool((tensor.float() != 1).any()):
+    if not tensor.is_meta and bool((tensor.float() != 1).any()):
         raise ValueError(
             f"{key} is not 1: activations are quantized too. Only weight-only files can be read."
         )

@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 from ..model_patches.bridge.loading import load_magic141_model
 from ..model_patches.checkpoint import identify
 from ..model_patches.checkpoint_file import read_header
+from ..model_patches.quanto_format import native_header
 
 
 class LoadMagic141Model(io.ComfyNode):
@@ -57,7 +58,7 @@ class LoadMagic141Model(io.ComfyNode):
         if path is None:
             return f"{model_name} is not in models/diffusion_models. Choose a file from the list."
         try:
-            identify(read_header(path))
+            identify(native_header(read_header(path)))
         except (ValueError, OSError) as error:
             return str(error)
         return True

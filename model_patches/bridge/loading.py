@@ -18,7 +18,9 @@ from ..channels import expand_input_channels
 from ..checkpoint import T2V_CHANNELS, Checkpoint, identify
 from ..checkpoint_file import Header, load_torch_zip, read_header
 from ..key_table import host_key
+from ..quanto_format import from_quanto, is_quanto, native_header
 from ..schedule import DEFAULT_SHIFT
+from .int8_ops import adopt
 from .lora import fit_input_patches
 
 #: Where our notes travel with a MODEL through stock nodes.
@@ -55,7 +57,7 @@ def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatc
     Raises:
         FileNotFoundError, ValueError: it cannot be used; the message says why.
     """
-    header = read_header(path)
+    header = native_header(read_header(path))
     report = Report(header.path, identify(header))
     logging.info("Magic141: %s: %s", header.path.name, report.line)
     model = set_shift(_load_patcher(header, report.checkpoint), DEFAULT_SHIFT)
@@ -67,7 +69,7 @@ def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatc
 
 def reload_patcher(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """Load the bare weights again, as the host asks for on a second device."""
-    header = read_header(path)
+    header = native_header(read_header(path))
     return _load_patcher(header, identify(header), disable_dynamic=disable_dynamic)
 
 
@@ -109,7 +111,7 @@ def _load_patcher(
         raise ValueError(
             f"{header.path.name} was recognised here ({checkpoint.describe()}) but not by ComfyUI."
         )
-    return model
+    return adopt(model)
 
 
 def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -121,6 +123,8 @@ def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
     else:
         with safetensors.safe_open(header.path, framework="pt") as file:
             weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    if is_quanto(weights):
+        return from_quanto(weights)
     weights, _ = comfy.utils.convert_old_quants(weights, checkpoint.prefix, metadata=metadata or {})
     return dict(_renamed(weights, checkpoint.prefix))
 
