@@ -6,15 +6,20 @@ from pathlib import Path
 
 import folder_paths
 
+from .image_folders import NO_MODELS
+
 EMBEDDED = Path(__file__).resolve().parents[2] / "embedded"
 MODEL_FOLDERS = ("diffusion_models", "vae", "text_encoders")
 EXAMPLE = EMBEDDED / "examples" / "magic141_example.png"
+
+EXAMPLES_CATEGORY = "magic141_examples"  # Build Image Index can read "magic141_examples/gallery"
 
 
 def register_embedded_models(root: Path = EMBEDDED / "models") -> None:
     """Add the pack's model folders after the user's own, so that a user's file of the same name wins."""
     for folder in MODEL_FOLDERS:
         folder_paths.add_model_folder_path(folder, str(root / folder))
+    folder_paths.folder_names_and_paths.setdefault(EXAMPLES_CATEGORY, ([str(EXAMPLE.parent)], NO_MODELS))
 
 
 def offer_example_image(example: Path = EXAMPLE) -> None:

@@ -9,25 +9,26 @@ from ..encoders.clip_embed import is_clip_folder
 from .encoder_folders import encoder_folders
 
 INDEX_CATEGORY = "magic141_image_index"
+NO_MODELS = {".magic141"}  # matches no file: what lies in our folders is no entry of the host's model lists
 MAX_NAME_LENGTH = 100
 FORBIDDEN_IN_NAME = set('<>:"/\\|?*')
 
 
-def allowed_roots() -> dict[str, Path]:
-    """Return the folders pictures may be read from: ComfyUI's own by name, registered ones by their full path."""
+def allowed_roots() -> dict[str, list[Path]]:
+    """Return the folders pictures may be read from: ComfyUI's own and every registered category, by name."""
     roots = {
-        "input": Path(folder_paths.get_input_directory()),
-        "output": Path(folder_paths.get_output_directory()),
-        "models": Path(folder_paths.models_dir),
+        "input": [Path(folder_paths.get_input_directory())],
+        "output": [Path(folder_paths.get_output_directory())],
+        "models": [Path(folder_paths.models_dir)],
     }
     for category, (paths, _) in folder_paths.folder_names_and_paths.items():
-        if category != "custom_nodes":
-            roots |= {Path(path).as_posix(): Path(path) for path in paths}
+        if category not in ("custom_nodes", *roots):
+            roots[category] = [Path(path) for path in paths]
     return roots
 
 
 def resolve_folder(name: str) -> Path:
-    """Return the folder that a person named: "input/pets", "output", or the full path of a registered folder.
+    """Return the folder that a person named: "input/pets", "output", "<registered name>/pets", or a full path.
 
     Raises:
         ValueError: it lies outside what ComfyUI allows.
@@ -36,27 +37,30 @@ def resolve_folder(name: str) -> Path:
     name = name.strip().strip('"').replace("\\", "/") or "input"
     roots = allowed_roots()
     first, _, rest = name.partition("/")
-    path = roots[first] / rest if first in ("input", "output", "models") else Path(name)
-    if not path.is_absolute():
-        path = roots["input"] / name
+    candidates = [root / rest for root in roots.get(first, [])] if first else []
+    candidates.append(roots["input"][0] / name)  # a full path stays itself
+    path = next((path for path in candidates if path.is_dir()), candidates[0])
     real = os.path.realpath(path)
-    if not any(folder_paths.is_within_directory(str(root), real) for root in roots.values()):
+    if not any(
+        folder_paths.is_within_directory(str(root), real) for group in roots.values() for root in group
+    ):
         raise ValueError(
             f"The folder '{name}' is outside what ComfyUI may read. Use a folder inside input, output or models "
             "(for example 'input/pets'), or register yours in extra_model_paths.yaml."
         )
     if not Path(real).is_dir():
-        raise FileNotFoundError(f"There is no folder '{name}'. Looked in {path}.")
+        raise FileNotFoundError(f"There is no folder '{name}' in ComfyUI's input, output or models folder.")
     return Path(real)
 
 
 def folder_label(folder: Path) -> str:
-    """Return how an index remembers a folder: relative to ComfyUI's input, output or models where it is inside."""
-    for name, root in allowed_roots().items():
-        real = os.path.realpath(root)
-        if name in ("input", "output", "models") and folder.is_relative_to(real):
-            return "/".join([name, *folder.relative_to(real).parts])
-    return folder.as_posix()
+    """Return how an index remembers a folder: the name of what it lies in and the way from there; never a full path."""
+    for name, group in allowed_roots().items():
+        for root in group:
+            real = os.path.realpath(root)
+            if folder.is_relative_to(real):
+                return "/".join([name, *folder.relative_to(real).parts])
+    raise ValueError(f"{folder} is not inside a folder that ComfyUI may read.")
 
 
 def check_index_name(name: str) -> str | None:
@@ -77,7 +81,8 @@ def index_directory(name: str) -> Path:
     """
     if problem := check_index_name(name):
         raise ValueError(problem)
-    folder_paths.add_model_folder_path(INDEX_CATEGORY, str(Path(folder_paths.models_dir) / INDEX_CATEGORY))
+    default = str(Path(folder_paths.models_dir) / INDEX_CATEGORY)
+    folder_paths.folder_names_and_paths.setdefault(INDEX_CATEGORY, ([default], NO_MODELS))
     candidates = [Path(path) / name.strip() for path in folder_paths.get_folder_paths(INDEX_CATEGORY)]
     return next((path for path in candidates if path.is_dir()), candidates[0])
 

@@ -168,6 +168,8 @@ def test_a_link_out_of_the_input_folder_is_refused_until_it_is_registered(host):
         image_folders.resolve_folder("input/linked")
     folder_paths.add_model_folder_path("photos", str(outside))
     assert image_folders.resolve_folder("input/linked") == outside
+    assert image_folders.resolve_folder("photos") == outside
+    assert image_folders.folder_label(outside) == "photos"
     assert build(folder=outside.as_posix(), name="photos")[0] == "photos"
 
 
