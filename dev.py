@@ -216,7 +216,7 @@ def command_test(arguments: list[str]) -> int:
     python = ensure_all()
     if arguments:
         return run(python, "-m", "pytest", *arguments)
-    checks = (("ruff", "check"), ("ruff", "format", "--check"), ("pyright",))
+    checks = (("ruff", "check"), ("ruff", "format", "--check"), ("pyright", "--pythonpath", str(python)))
     failed = []
     for check in checks:
         say(" ".join(check))
