@@ -1,4 +1,5 @@
-"""Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, t2v, ti2v, export."""
+"""Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
+clip_vision, t2v, ti2v, export."""
 
 import argparse
 import json
@@ -38,6 +39,25 @@ def _data(steps: dict) -> dict:
     return {}
 
 
+def _vae_decoder(steps: dict) -> dict:
+    from . import vae
+    from .data import Encoders
+
+    return vae.evaluate(vae.train_decoder(Encoders.load_vae(first=True), **steps))
+
+
+def _clip_vision(steps: dict) -> dict:
+    from transformers import AutoTokenizer, CLIPModel
+
+    from . import clip
+
+    folder = stage_dir("clip") / "folder"
+    model, tokenizer = CLIPModel.from_pretrained(folder).float(), AutoTokenizer.from_pretrained(folder)
+    model = clip.tune_vision(model, tokenizer, **steps)
+    clip.save(model, tokenizer, stage_dir("clip_vision") / "folder")
+    return clip.evaluate(model.float(), tokenizer)
+
+
 def _t2v(steps: dict) -> dict:
     from . import dit
 
@@ -56,14 +76,26 @@ def _export(steps: dict) -> dict:
     return export.export()
 
 
-STAGES = {"vae": _vae, "clip": _clip, "llava": _llava, "data": _data, "t2v": _t2v, "ti2v": _ti2v, "export": _export}
+STAGES = {
+    "vae": _vae,
+    "clip": _clip,
+    "llava": _llava,
+    "data": _data,
+    "vae_decoder": _vae_decoder,
+    "clip_vision": _clip_vision,
+    "t2v": _t2v,
+    "ti2v": _ti2v,
+    "export": _export,
+}
 
 
 def main() -> None:
     """Run the stage named on the command line and print its measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--steps", type=int, default=None, help="length of the run; a default suits two cores")
+    parser.add_argument(
+        "--steps", type=int, default=None, help="length of the run; a default suits two cores"
+    )
     args = parser.parse_args()
     steps = {} if args.steps is None else {"total": args.steps}
     print(json.dumps(STAGES[args.stage](steps), indent=1))

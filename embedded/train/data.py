@@ -108,10 +108,13 @@ class Encoders:
         self.vae = self.load_vae()
 
     @staticmethod
-    def load_vae() -> Taehv:
-        """Return the trained autoencoder."""
+    def load_vae(*, first: bool = False) -> Taehv:
+        """Return the trained autoencoder, with the decoder of stage ``vae_decoder`` unless ``first``."""
         vae = Taehv().eval()
         vae.load_state_dict(torch.load(stage_dir("vae") / "checkpoint.pt", weights_only=True)["ema"]["vae"])
+        tuned = stage_dir("vae_decoder") / "checkpoint.pt"
+        if tuned.exists() and not first:
+            vae.decoder.load_state_dict(torch.load(tuned, weights_only=True)["ema"]["vae"])
         return vae
 
     def encode(self, scenes: world.Scenes, generator: torch.Generator) -> dict[str, Tensor]:
@@ -124,12 +127,16 @@ class Encoders:
         middle = clip[torch.arange(len(scenes)), start * 4]
         seen = [image_batch(self.vlm, self.llm_tokenizer, images) for images in (clip[:, 0], middle)]
         with torch.no_grad():
-            latents = self.vae.encode(clip)
+            latents = torch.cat(
+                [self.vae.encode(part) for part in clip.split(2)]
+            )  # small enough for the cache
         return {
             "latents": latents.half(),
             "states": states.half(),
             "lengths": torch.stack([n for _, n in texts], 1),
-            "pooled": torch.stack([pooled_batch(self.clip, self.clip_tokenizer, c) for c in families], 1).half(),
+            "pooled": torch.stack(
+                [pooled_batch(self.clip, self.clip_tokenizer, c) for c in families], 1
+            ).half(),
             "image_states": torch.stack(seen, 1).half(),
             "start": start,
             "allowed": allowed,
@@ -143,22 +150,31 @@ class Encoders:
         }
 
 
-def load(split: str, count: int, *, seed: int, batch: int = 100) -> tuple[Dataset, world.Scenes]:
-    """Return the cached dataset of a split, computing what is missing, a shard of ``batch`` scenes at a time."""
+def load(
+    split: str, count: int, *, seed: int, batch: int = 100, available: bool = False
+) -> tuple[Dataset, world.Scenes]:
+    """Return the cached dataset of a split, computing what is missing, a shard of ``batch`` scenes at a time.
+
+    Args:
+        available: stop at the first missing shard instead of computing it.
+    """
     folder = stage_dir("data") / f"{split}-{seed}"
     folder.mkdir(exist_ok=True)
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(seed), split=split)
     encoders, shards = None, []
+    null = folder / "null.pt"
+    if not null.exists():
+        encoders = Encoders()
+        save_atomically(encoders.null(), null)
     for index in range(0, count, batch):
         path = folder / f"{index:06d}.pt"
+        if available and not path.exists():
+            break
         if not path.exists():
             encoders = encoders or Encoders()
             generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
             save_atomically(encoders.encode(scenes[slice(index, index + batch)], generator), path)
             print(f"data {split}: {min(index + batch, count)} of {count} scenes", flush=True)
         shards.append(torch.load(path, weights_only=True))
-    null = folder / "null.pt"
-    if not null.exists():
-        save_atomically((encoders or Encoders()).null(), null)
     joined = {f.name: torch.cat([s[f.name] for s in shards]) for f in fields(Dataset) if f.name in shards[0]}
-    return Dataset(**joined, **torch.load(null, weights_only=True)), scenes
+    return Dataset(**joined, **torch.load(null, weights_only=True)), scenes[slice(0, len(shards) * batch)]

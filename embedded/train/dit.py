@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ...model_patches.channels import expand_input_channels
 from ...model_patches.diffusers_config import diffusers_config
 from ...model_patches.key_table import diffusers_to_host, expected_shapes, host_to_diffusers
-from .. import world
 from . import muon
 from .data import WINDOW_LATENTS, Dataset, load
 from .evaluate import sample, score
@@ -56,7 +55,9 @@ def expand(model: HunyuanVideoTransformer3DModel) -> HunyuanVideoTransformer3DMo
 class Batch:
     """One training batch: clean latents, what is known of them, and padded context with its mask."""
 
-    def __init__(self, data: Dataset, generator: torch.Generator, *, size: int, still: bool, image: bool) -> None:
+    def __init__(
+        self, data: Dataset, generator: torch.Generator, *, size: int, still: bool, image: bool
+    ) -> None:
         def chance(share: float) -> Tensor:
             return torch.rand(size, generator=generator) < share
 
@@ -66,12 +67,16 @@ class Batch:
         start = torch.where(middle, data.start[rows], 0)
         steps = start[:, None] + torch.arange(length)
         self.latents = data.latents[rows[:, None], :, steps].float().transpose(1, 2)
-        self.family = torch.multinomial(self.family_weights(image), size, replacement=True, generator=generator)
+        self.family = torch.multinomial(
+            self.family_weights(image), size, replacement=True, generator=generator
+        )
         self.known = self._known(generator, size, length) if image else None
         states, lengths = data.states[rows, self.family].float(), data.lengths[rows, self.family]
         self.pooled = data.pooled[rows, self.family].float()
         dropped = chance(DROP_CAPTION)
-        states[dropped] = nn.functional.pad(data.null_states, (0, 0, 0, states.shape[1] - len(data.null_states))).float()
+        states[dropped] = nn.functional.pad(
+            data.null_states, (0, 0, 0, states.shape[1] - len(data.null_states))
+        ).float()
         lengths = torch.where(dropped, len(data.null_states), lengths)
         self.pooled[dropped] = data.null_pooled.float()
         mask = torch.arange(states.shape[1]) < lengths[:, None]
@@ -91,7 +96,9 @@ class Batch:
 
     @staticmethod
     def _known(generator: torch.Generator, size: int, length: int) -> Tensor:
-        count = torch.multinomial(torch.tensor([0.6, 0.2, 0.2]), size, replacement=True, generator=generator) + 1
+        count = (
+            torch.multinomial(torch.tensor([0.6, 0.2, 0.2]), size, replacement=True, generator=generator) + 1
+        )
         return (torch.arange(length) < count[:, None]).float()[:, None, :, None, None]
 
     def model_input(self) -> Tensor:
@@ -117,7 +124,9 @@ def flow_matching_loss(model: nn.Module, batch: Batch) -> Tensor:
     return (velocity - (batch.noise - batch.latents)).square().mean()
 
 
-def _train(stage: str, model, total: int, size: int, data: Dataset, *, image: bool, still_share: float, lr: float):
+def _train(
+    stage: str, model, total: int, size: int, data: Dataset, *, image: bool, still_share: float, lr: float
+):
     optimizers = muon.optimizers(model, lr=lr, adam_lr=1e-3, exclude=ADAM_PARTS)
     run = Run(stage, total, {"dit": model}, optimizers, ema_decay=0.997)
     log = Log(stage, 50)
@@ -149,7 +158,7 @@ def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, 
     save_file(host, stage_dir(stage) / "dit.safetensors")
     data, scenes = load("test", 200, seed=7)
     model, figures = from_host(host), {}
-    for family in ([0, 1] if image else [0]):
+    for family in [0, 1] if image else [0]:
         for steps in (4, 16) if family == 0 else (4,):
             latents = sample(model, data, steps=steps, image=image, still=not image, family=family)
             scores = score(latents, data, scenes, family=family)
@@ -161,7 +170,7 @@ def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, 
 def train_t2v(total: int = 1200, size: int = 32) -> dict[str, float]:
     """Train text to image and video."""
     torch.manual_seed(0)
-    data, _ = load("train", 8000, seed=1)
+    data, _ = load("train", 8000, seed=1, available=True)
     return _train("t2v", new_t2v(), total, size, data, image=False, still_share=0.6, lr=5e-3)
 
 
@@ -170,6 +179,6 @@ def train_ti2v(total: int = 2000, size: int = 32) -> dict[str, float]:
     from safetensors.torch import load_file
 
     torch.manual_seed(0)
-    data, _ = load("train", 8000, seed=1)
+    data, _ = load("train", 8000, seed=1, available=True)
     model = expand(from_host(load_file(stage_dir("t2v") / "dit.safetensors")))
     return _train("ti2v", model, total, size, data, image=True, still_share=0.0, lr=4e-3)

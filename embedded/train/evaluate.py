@@ -11,7 +11,9 @@ from .vae import psnr_db
 
 
 @torch.no_grad()
-def sample(model, data: Dataset, *, steps: int, image: bool, still: bool, family: int, seed: int = 0) -> Tensor:
+def sample(
+    model, data: Dataset, *, steps: int, image: bool, still: bool, family: int, seed: int = 0
+) -> Tensor:
     """Return (N, 16, T, 8, 8) latents of the whole set: k = 1, Euler, shift 5."""
     length = 1 if still else WINDOW_LATENTS
     clean = data.latents[:, :, :length].float()

@@ -40,7 +40,11 @@ def export_vae() -> None:
     state = {k: v.half().contiguous() for k, v in expand_widths(Encoders.load_vae()).items()}
     (MODELS / VAE).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, MODELS / VAE)
-    _card(VAE, "vae", "Video autoencoder in the TAEHV layout, trained narrow (0.9 M parameters) and padded with zeros.")
+    _card(
+        VAE,
+        "vae",
+        "Video autoencoder in the TAEHV layout, trained narrow (0.9 M parameters) and padded with zeros.",
+    )
 
 
 def export_dit(stage: str, target: str, what: str) -> None:
@@ -60,8 +64,14 @@ def export_folder(stage: str, target: str, what: str) -> None:
 def export() -> dict[str, float]:
     """Write everything that is trained and return the size in megabytes."""
     export_vae()
-    export_folder("llava", LLAVA, "Small LLaVA (LLaMA of width 128, 3 layers; 64 px vision tower) that describes frames.")
-    export_folder("clip", CLIP, "Small CLIP on captions and first frames: the DiT's pooled text, and retrieval.")
+    export_folder(
+        "llava",
+        LLAVA,
+        "Small LLaVA (LLaMA of width 128, 3 layers; 64 px vision tower) that describes frames.",
+    )
+    export_folder(
+        "clip_vision", CLIP, "Small CLIP on captions and first frames: the DiT's pooled text, and retrieval."
+    )
     export_dit("t2v", T2V, "Text-to-video DiT, 16 channels; with one latent frame a text-to-image model.")
     export_dit("ti2v", TI2V, "Image-to-video DiT, 33 channels, from the T2V model by the paper's surgery.")
     return {"megabytes": sum(p.stat().st_size for p in MODELS.rglob("*") if p.is_file()) / 1e6}

@@ -122,7 +122,9 @@ class Run:
             FloatingPointError: the loss is not finite; the last checkpoint stays as it is.
         """
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"{self.stage}: loss is {loss.item()} at step {self.step}; last checkpoint kept")
+            raise FloatingPointError(
+                f"{self.stage}: loss is {loss.item()} at step {self.step}; last checkpoint kept"
+            )
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -76,7 +76,9 @@ def _up(width: int, following: int, stride: int) -> list[nn.Module]:
 def _initialise(module: nn.Module) -> None:
     """Keep the signal's scale through depth, and let every block start near the identity."""
     if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu" if module.kernel_size[0] == 3 else "linear")
+        nn.init.kaiming_normal_(
+            module.weight, nonlinearity="relu" if module.kernel_size[0] == 3 else "linear"
+        )
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, MemBlock) and not module.conv[-1].weight.is_meta:
@@ -148,7 +150,9 @@ def expand_widths(narrow: Taehv) -> dict[str, Tensor]:
     sizes = {k: v.shape for k, v in stock.state_dict().items()}
     groups_in = {f"{n}.{s}" for n, m in narrow.named_modules() for s in _grouped_inputs(m)}
     groups_out = {f"{n}.conv.weight" for n, m in narrow.named_modules() if isinstance(m, TGrow)}
-    strides = {f"{n}.conv.weight": m.stride for n, m in narrow.named_modules() if isinstance(m, TPool | TGrow)}
+    strides = {
+        f"{n}.conv.weight": m.stride for n, m in narrow.named_modules() if isinstance(m, TPool | TGrow)
+    }
     out = {}
     for key, value in narrow.state_dict().items():
         size = sizes[key]

@@ -22,7 +22,15 @@ LLAMA3_SPLIT = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 BOS, PAD, IMAGE = "<|begin_of_text|>", "<pad>", "<image>"
-LLAVA_SPECIALS = [BOS, "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", PAD, IMAGE]
+LLAVA_SPECIALS = [
+    BOS,
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    PAD,
+    IMAGE,
+]
 CLIP_SPECIALS = ["<|startoftext|>", "<|endoftext|>"]
 
 

@@ -55,8 +55,40 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
         moments = moment_loss(latent)
         loss = error.abs().mean() + 4 * error.square().mean() + MOMENT_WEIGHT * moments
         run.update(loss)
-        log(step, loss=loss.detach(), psnr=-10 * error.detach().square().mean().log10(), moments=moments.detach())
+        log(
+            step,
+            loss=loss.detach(),
+            psnr=-10 * error.detach().square().mean().log10(),
+            moments=moments.detach(),
+        )
     model.load_state_dict(run.ema["vae"].shadow)
+    return model.eval()
+
+
+def train_decoder(model: Taehv, total: int = 900, batch: int = 4) -> Taehv:
+    """Train the decoder on, with the encoder as it is: the latents that other stages learnt from do not move."""
+    torch.manual_seed(1)
+    model.encoder.requires_grad_(False)
+    run = Run(
+        "vae_decoder",
+        total,
+        {"vae": model.decoder},
+        optimizers(model.decoder, lr=2e-3, adam_lr=5e-4),
+        ema_decay=0.99,
+    )
+    log = Log("vae_decoder", 100)
+    for step in run.steps():
+        generator = torch.Generator().manual_seed(1_000_000 + step)
+        scenes = world.sample_scenes(batch, generator=generator, split="train", second_share=0.2)
+        clip = world.render_clip(
+            scenes, TRAIN_FRAMES, first_frame=int(torch.randint(24, (1,), generator=generator))
+        )
+        with torch.no_grad():
+            latent = model.encode(clip)
+        error = model.decode(latent + 0.5 * LATENT_NOISE * torch.randn_like(latent)) - clip
+        run.update(error.abs().mean() + 10 * error.square().mean())
+        log(step, psnr=-10 * error.detach().square().mean().log10())
+    model.decoder.load_state_dict(run.ema["vae"].shadow)
     return model.eval()
 
 
