@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-FRAMES_PER_LATENT = 4
+from .buckets import FRAMES_PER_LATENT
 
 _TIME = r"(?:\d+:)?\d+(?:\.\d+)?"
 _RANGE = re.compile(rf"^\[\s*({_TIME})\s*s?\s*(?:-|–|to)\s*(?:({_TIME})\s*s?|end)?\s*\]\s*(.*)$")
@@ -42,11 +42,6 @@ class Window:
 def num_frames_of(num_latent_frames: int) -> int:
     """Return the pixel frames that a clip of ``num_latent_frames`` decodes to."""
     return FRAMES_PER_LATENT * (num_latent_frames - 1) + 1 if num_latent_frames > 0 else 0
-
-
-def num_latent_frames_of(num_frames: int) -> int:
-    """Return the latent frames of a clip of ``num_frames`` pixel frames (4n + 1; others are rounded down)."""
-    return (num_frames - 1) // FRAMES_PER_LATENT + 1 if num_frames > 0 else 0
 
 
 def check_window(window_latent: int, overlap_latent: int) -> None:

@@ -3,12 +3,12 @@
 from itertools import pairwise
 
 import pytest
+from magic141.model_patches.buckets import num_latent_frames
 from magic141.model_patches.windows import (
     assign_prompts,
     check_window,
     new_latent_frames_for,
     num_frames_of,
-    num_latent_frames_of,
     plan_windows,
     window_seed,
     window_sizes,
@@ -30,7 +30,7 @@ def plan(num_new_latent=10, *, window=4, overlap=1, continues=False, prompts="a 
 
 @pytest.mark.parametrize("num_latent", [1, 2, 21, 33])
 def test_latent_and_pixel_lengths_invert_each_other(num_latent):
-    assert num_latent_frames_of(num_frames_of(num_latent)) == num_latent
+    assert num_latent_frames(num_frames_of(num_latent)) == num_latent
 
 
 @pytest.mark.parametrize("continues", [False, True])

@@ -1,0 +1,60 @@
+"""Random video VAEs of the real architectures, opened by the host: TAEHV at its stock width, HunyuanVideo's narrow."""
+
+import torch
+from torch import Tensor, nn
+
+HUNYUAN = {
+    "double_z": True,
+    "z_channels": 16,
+    "resolution": 256,
+    "in_channels": 3,
+    "out_ch": 3,
+    "ch": 32,
+    "ch_mult": [1, 2, 4, 4],
+    "num_res_blocks": 2,
+    "attn_resolutions": [],
+    "dropout": 0.0,
+    "conv3d": True,
+    "time_compress": 4,
+}
+
+
+def random_weights(network: nn.Module, *, gain: float = 1.0, seed: int = 0) -> dict[str, Tensor]:
+    """Return weights of the spread of a trained network: every layer keeps its input's scale."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, value in network.state_dict().items():
+        drawn = torch.randn(value.shape, generator=generator)
+        if value.ndim > 1:
+            weights[name] = drawn * (gain / value[0].numel() ** 0.5)
+        else:
+            weights[name] = drawn * 0.1 + float("norm" in name and name.endswith("weight"))
+    return weights
+
+
+def tiny_taehv_weights(seed: int = 0) -> dict[str, Tensor]:
+    """Return a random fp16 state dict that stock VAELoader opens as TAEHV with HunyuanVideo scaling."""
+    from comfy.taesd.taehv import TAEHV
+
+    return {name: value.half() for name, value in random_weights(TAEHV(16), gain=1.3, seed=seed).items()}
+
+
+def open_taehv(seed: int = 0):
+    import comfy.sd
+
+    vae = comfy.sd.VAE(sd=tiny_taehv_weights(seed))
+    vae.first_stage_model.show_progress_bar = False
+    return vae
+
+
+def open_hunyuan_vae(seed: int = 0):
+    """Return the host's VAE object around HunyuanVideo's own architecture at a quarter of its width."""
+    from unittest import mock
+
+    import comfy.sd
+    from comfy.ldm.models.autoencoder import AutoencoderKL
+
+    narrow = AutoencoderKL(ddconfig=HUNYUAN, embed_dim=16)
+    weights = random_weights(narrow, seed=seed)
+    with mock.patch.object(comfy.sd, "AutoencoderKL", lambda **_: narrow):
+        return comfy.sd.VAE(sd=weights)
