@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .files import atomic_file
+from .video_source import Source, open_source
 
 _BT709 = 1
 """ISO/IEC 23091-2 code of BT.709 primaries, transfer and matrix alike."""
@@ -128,7 +129,7 @@ def write_pngs(folder: Path, frames: Iterable[Tensor], first_number: int) -> lis
     return paths
 
 
-def join_segments(path: Path, segments: list[Path], *, sound_from: Path | None = None) -> None:
+def join_segments(path: Path, segments: list[Path], *, sound_from: Source | None = None) -> None:
     """Join pieces of one format into ``path`` without encoding again, with the sound of another file.
 
     Raises:
@@ -165,9 +166,11 @@ def _video_packets(segments: list[Path], stream: av.VideoStream) -> Iterator[tup
             count += in_segment
 
 
-def _sound_packets(path: Path, out: av.container.OutputContainer) -> list[Iterator[tuple[float, av.Packet]]]:
+def _sound_packets(
+    source_file: Source, out: av.container.OutputContainer
+) -> list[Iterator[tuple[float, av.Packet]]]:
     """Copy the first sound track, or encode it to AAC where the container cannot hold it as it is."""
-    with av.open(str(path)) as probe:
+    with open_source(source_file) as probe:
         if not probe.streams.audio:
             return []
         source = probe.streams.audio[0]
@@ -176,16 +179,16 @@ def _sound_packets(path: Path, out: av.container.OutputContainer) -> list[Iterat
         name, rate = source.codec_context.name, source.codec_context.sample_rate
         layout = _LAYOUTS.get(source.codec_context.channels, "stereo")
         if name in _MP4_SOUND:
-            return [_copied_sound(path, out.add_stream_from_template(source))]
-    return [_encoded_sound(path, out.add_stream("aac", rate=rate, layout=layout))]
+            return [_copied_sound(source_file, out.add_stream_from_template(source))]
+    return [_encoded_sound(source_file, out.add_stream("aac", rate=rate, layout=layout))]
 
 
 _MP4_SOUND = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 
 
-def _copied_sound(path: Path, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
-    with av.open(str(path)) as container:
+def _copied_sound(source: Source, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    with open_source(source) as container:
         for packet in container.demux(container.streams.audio[0]):
             if packet.size and packet.pts is not None and packet.dts is not None:
                 seconds = float(packet.pts * packet.time_base)
@@ -193,8 +196,8 @@ def _copied_sound(path: Path, stream: av.AudioStream) -> Iterator[tuple[float, a
                 yield seconds, packet
 
 
-def _encoded_sound(path: Path, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
-    with av.open(str(path)) as container:
+def _encoded_sound(source: Source, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    with open_source(source) as container:
         resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
         for frame in container.decode(container.streams.audio[0]):
             for part in resampler.resample(frame):

@@ -1,0 +1,306 @@
+"""Make one window of a long video: hand over, condition, sample, anchor, decode. ``window_loop`` repeats it."""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+from comfy.taesd.taehv import TAEHV
+from torch import Tensor
+
+from ..anchor import LatentStatistics, anchor_latent, latent_statistics
+from ..buckets import FRAMES_PER_LATENT
+from ..metrics import mean_lab
+from ..schedule import few_step_sigmas
+from ..windows import Window, num_frames_of, window_seed
+from .color import match_colors
+from .conditioning import ImageMode, image_to_video_conditioning
+from .fusion import with_parallel_fusion
+from .sampling import sample_clip
+from .vae import decode_frames, encode_frames
+from .vae_seams import decode_continuation, kept_latent_frames
+
+COLOR_REFERENCE_FRAMES = 5
+SEAM_FRAMES = 5
+
+
+class HandOver(StrEnum):
+    """What the next window is told of the end of the last one.
+
+    LATENT: its last k latent frames as they are. PIXEL: its last frames, encoded again as a clip of their own.
+    MIXED: its last k - 1 latent frames, and before them one frame encoded alone, as a clip begins.
+    AUTO: LATENT for TAEHV, PIXEL for the HunyuanVideo VAE.
+    """
+
+    AUTO = "auto"
+    LATENT = "latent"
+    PIXEL = "pixel"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True)
+class Models:
+    """The MODEL, MAGIC141_ENCODERS and VAE sockets."""
+
+    model: object
+    encoders: object
+    vae: object
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """What all windows of a run share; lengths in latent frames."""
+
+    width: int
+    height: int
+    window_latent: int
+    overlap_latent: int
+    hand_over: str = HandOver.AUTO
+    negative_prompt: str = ""
+    steps: int = 4
+    shift: float = 5.0
+    sampler: str = "euler"
+    cfg: float = 1.0
+    guidance: float | None = 6.0
+    latent_anchor: float = 0.0
+    color_anchor: float = 0.0
+    first_frame_context: bool = False
+    reroll_threshold: float = 0.0
+    reroll_limit: int = 0
+    fusion_latent: int = 0
+    fusion_overlap_latent: int = 1
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What the next window needs of everything before it.
+
+    latent: (1, 16, n, h, w), the last latent frames. frames: (m, H, W, 3) uint8, the last pixel frames.
+    num_before: latent frames since the stream began, also those no longer kept.
+    """
+
+    latent: Tensor
+    frames: Tensor
+    num_before: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What later windows are held to: the first window's statistics, a few of its frames (uint8), its mean Lab."""
+
+    statistics: LatentStatistics
+    frames: Tensor
+    lab: Tensor
+
+
+@dataclass(frozen=True)
+class Made:
+    """A window's new latent frames (1, 16, m, h, w) and pixel frames (n, H, W, 3) in [0, 1]."""
+
+    latent: Tensor
+    frames: Tensor
+    seed: int
+
+
+def resolve_hand_over(vae, hand_over: str) -> HandOver:
+    """Choose the hand-over for a VAE where the user left it open."""
+    if HandOver(hand_over) != HandOver.AUTO:
+        return HandOver(hand_over)
+    return HandOver.LATENT if isinstance(vae.first_stage_model, TAEHV) else HandOver.PIXEL
+
+
+def make_window(
+    models: Models,
+    settings: WindowSettings,
+    window: Window,
+    *,
+    start_image: Tensor | None,
+    stream: Stream | None,
+    reference: Reference | None,
+    end_image: Tensor | None = None,
+    attempt: int = 0,
+    seed: int | None = None,
+    callback=None,
+) -> Made:
+    """Make one window.
+
+    Args:
+        start_image: (1, H, W, 3), what the video begins with; also the first frame of every VLM context if asked.
+        stream: what came before; None for the first window of a video made from an image.
+        reference: None until the first window is finished.
+        end_image: the last frame of this window.
+        attempt, seed: with attempt > 0 the seed is derived again from the run's ``seed``.
+    """
+    num_new = window.num_new_latent_frames
+    num_known = window.num_known_latent_frames
+    length = num_known + num_new if stream is not None else num_new
+    sampled_latent = length if end_image is not None else window.num_latent_frames
+    known = None if stream is None else hand_over_latent(models.vae, stream, num_known, settings.hand_over)
+    positive, negative, latent = condition_window(
+        models, settings, window.prompt, num_frames_of(sampled_latent), start_image, stream, known, end_image
+    )
+    window_seed_ = window.seed if attempt == 0 else window_seed(seed or 0, window.index, attempt)
+    sampled = sample_window(models, settings, positive, negative, latent, num_known, window_seed_, callback)
+    if stream is None:
+        first = positive[0][1]["concat_latent_image"][:, :, :1].to(sampled)
+        new = torch.cat([first, sampled[:, :, 1:num_new]], dim=2)
+    else:
+        new = sampled[:, :, num_known : num_known + num_new]
+    if reference is not None:
+        new = anchor_latent(new, reference.statistics, settings.latent_anchor)
+    frames = decode_window(models.vae, settings, new, stream, known)
+    if reference is not None:
+        frames = match_colors(frames, from_uint8(reference.frames), settings.color_anchor)
+    return Made(new, frames, window_seed_)
+
+
+def hand_over_latent(vae, stream: Stream, num_known: int, hand_over: str) -> Tensor:
+    """Return the known latent frames of the next window, (1, 16, k, h, w)."""
+    tail = from_uint8(stream.frames[-num_frames_of(num_known) :])
+    match resolve_hand_over(vae, hand_over):
+        case HandOver.LATENT:
+            return stream.latent[:, :, -num_known:]
+        case HandOver.PIXEL:
+            return encode_frames(vae, tail)
+        case _:
+            alone = encode_frames(vae, tail[:1])
+            return torch.cat(
+                [alone, stream.latent[:, :, stream.latent.shape[2] - num_known + 1 :].to(alone)], dim=2
+            )
+
+
+def condition_window(models, settings, prompt, length, start_image, stream, known, end_image):
+    """Return (positive, negative, latent): the prompt, the frame the window starts from, and the known frames."""
+    images, vlm_images = start_image, None
+    if stream is not None:
+        images, vlm_images = None, [from_uint8(stream.frames[-1:])]
+        if settings.first_frame_context and start_image is not None:
+            vlm_images.insert(0, start_image)
+    return image_to_video_conditioning(
+        models.encoders,
+        models.vae,
+        images,
+        prompt,
+        settings.negative_prompt,
+        width=settings.width,
+        height=settings.height,
+        length=length,
+        image_mode=ImageMode.START_FRAME,
+        end_image=end_image,
+        tail_latent=known,
+        guidance=settings.guidance,
+        vlm_images=vlm_images,
+    )
+
+
+def sample_window(models, settings, positive, negative, latent, num_known, seed, callback) -> Tensor:
+    """Sample a window with the run's schedule, fused from parallel sub-windows if asked."""
+    model = models.model
+    if settings.fusion_latent and settings.fusion_latent < latent["samples"].shape[2]:
+        model = with_parallel_fusion(
+            model,
+            length_latent=settings.fusion_latent,
+            overlap_latent=settings.fusion_overlap_latent,
+            num_known_latent=num_known,
+        )
+    return sample_clip(
+        model,
+        positive,
+        negative,
+        latent,
+        sigmas=few_step_sigmas(settings.steps, settings.shift),
+        sampler=settings.sampler,
+        seed=seed,
+        cfg=settings.cfg,
+        callback=callback,
+    )
+
+
+def decode_window(
+    vae, settings: WindowSettings, new: Tensor, stream: Stream | None, known: Tensor | None
+) -> Tensor:
+    """Return the frames of a window's new latent frames.
+
+    Pixel hand-over made a clip of its own, so it is decoded as one; else the stream goes on behind the seam.
+    """
+    if stream is None or known is None:
+        return decode_frames(vae, new)
+    if resolve_hand_over(vae, settings.hand_over) == HandOver.PIXEL:
+        frames = decode_frames(vae, torch.cat([known.to(new), new], dim=2))
+        return frames[-FRAMES_PER_LATENT * new.shape[2] :]
+    return decode_continuation(vae, stream.latent, new, num_before=stream.num_before)
+
+
+def advance(vae, stream: Stream | None, made: Made, overlap_latent: int) -> Stream:
+    """Return the stream after a window, cut to what the next one needs."""
+    latent, frames, num_before = made.latent, to_uint8(made.frames), made.latent.shape[2]
+    if stream is not None:
+        latent = torch.cat([stream.latent.to(latent), latent], dim=2)
+        frames = torch.cat([stream.frames, frames])
+        num_before += stream.num_before
+    return trim_stream(vae, Stream(latent, frames, num_before), overlap_latent)
+
+
+def trim_stream(vae, stream: Stream, overlap_latent: int) -> Stream:
+    """Drop the latent and pixel frames that no later window can need."""
+    keep = max(overlap_latent, kept_latent_frames(vae))
+    return replace(
+        stream,
+        latent=stream.latent[:, :, -keep:].clone(),
+        frames=stream.frames[-max(num_frames_of(overlap_latent), SEAM_FRAMES) :].clone(),
+    )
+
+
+def stream_from_frames(vae, frames: Tensor, overlap_latent: int) -> Stream:
+    """Begin a stream with the last frames of an existing video.
+
+    Args:
+        frames: (n, H, W, 3) in [0, 1]; the oldest are dropped to have 4m + 1.
+
+    Raises:
+        ValueError: fewer frames than the overlap.
+    """
+    needed = num_frames_of(overlap_latent)
+    if len(frames) < needed:
+        raise ValueError(
+            f"The video has {len(frames)} frames; an overlap of {overlap_latent} latent frames needs {needed}. "
+            f"Set overlap to {max(1, (len(frames) - 1) // FRAMES_PER_LATENT + 1)} or give a longer video."
+        )
+    usable = num_frames_of((len(frames) - 1) // FRAMES_PER_LATENT + 1)
+    latent = encode_frames(vae, frames[-usable:])
+    return trim_stream(vae, Stream(latent, to_uint8(frames[-usable:]), latent.shape[2]), overlap_latent)
+
+
+def stream_from_latent(vae, latent: Tensor, overlap_latent: int) -> Stream:
+    """Begin a stream with the end of an existing LATENT.
+
+    Raises:
+        ValueError: fewer latent frames than the overlap.
+    """
+    if latent.shape[2] < overlap_latent:
+        raise ValueError(
+            f"The latent has {latent.shape[2]} frames and overlap is {overlap_latent}. "
+            f"Set overlap to {latent.shape[2]} or give a longer latent."
+        )
+    latent = latent[:, :, -max(overlap_latent, kept_latent_frames(vae)) :]
+    frames = decode_frames(vae, latent)
+    return trim_stream(vae, Stream(latent, to_uint8(frames), latent.shape[2]), overlap_latent)
+
+
+def make_reference(latent: Tensor, frames: Tensor) -> Reference:
+    """Return what later windows are held to.
+
+    Args:
+        latent: (1, 16, n, h, w). frames: (m, H, W, 3) in [0, 1].
+    """
+    chosen = torch.linspace(0, len(frames) - 1, min(COLOR_REFERENCE_FRAMES, len(frames))).round().long()
+    return Reference(latent_statistics(latent.float().cpu()), to_uint8(frames[chosen]), mean_lab(frames))
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """Round frames in [0, 1] to bytes; what is kept of a window is the same live and resumed."""
+    return frames.clamp(0, 1).mul(255).round().byte().cpu()
+
+
+def from_uint8(frames: Tensor) -> Tensor:
+    """Return frames in [0, 1]."""
+    return frames.float() / 255

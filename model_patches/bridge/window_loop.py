@@ -1,0 +1,188 @@
+"""The outer loop of a long video: window after window, each on disk before the next starts."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ..anchor import LatentStatistics
+from ..metrics import measure_window, seam_badness, seam_is_good
+from ..store.run_journal import chain_keys
+from ..store.window_store import WindowStore
+from ..windows import Window
+from .progress import WindowProgress
+from .window import (
+    Made,
+    Models,
+    Reference,
+    Stream,
+    WindowSettings,
+    advance,
+    from_uint8,
+    make_reference,
+    make_window,
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the video begins with.
+
+    image: (1, H, W, 3) in [0, 1], the first frame of all. stream, reference: of the video or latent to continue;
+    None when it starts from the image.
+    """
+
+    image: Tensor
+    stream: Stream | None = None
+    reference: Reference | None = None
+
+
+def extend(
+    models: Models,
+    settings: WindowSettings,
+    windows: list[Window],
+    start: Start,
+    store: WindowStore,
+    *,
+    keys: list[str],
+    seed: int,
+    end_image: Tensor | None = None,
+    progress: Callable[[int], WindowProgress],
+) -> tuple[Stream, list[str]]:
+    """Make all windows that are not finished yet.
+
+    Args:
+        store: opened; finished windows that ``keys`` allow are taken over.
+        keys: of ``window_keys``.
+        progress: called once with the number of windows already finished.
+
+    Returns:
+        The stream after the last window, and sentences on what was taken over or made again.
+    """
+    notes = store.restore(keys)
+    if store.entries:
+        notes.insert(0, f"{len(store.entries)} of {len(windows)} windows were finished by an earlier run.")
+    stream, reference = restore_stream(store, start)
+    shown = progress(len(store.entries))
+    for window in windows[len(store.entries) :]:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        began = time.monotonic()
+        last = end_image if window.index == len(windows) - 1 else None
+        made, measures, attempts = best_of_attempts(
+            models, settings, window, start, stream, reference, last, seed=seed, callback=shown.on_step
+        )
+        first_of_all = reference is None
+        reference = reference or make_reference(made.latent, made.frames)
+        stream = advance(models.vae, stream, made, settings.overlap_latent)
+        store.save(
+            window.index,
+            keys[window.index],
+            made.frames,
+            first_number=window.start_frame + 1,
+            tensors=stream_tensors(stream) | (reference_tensors(reference) if first_of_all else {}),
+            facts=window_facts(window, made, measures, attempts, time.monotonic() - began),
+        )
+        shown.window_done()
+    return stream, notes
+
+
+def best_of_attempts(
+    models,
+    settings: WindowSettings,
+    window: Window,
+    start: Start,
+    stream,
+    reference,
+    end_image,
+    *,
+    seed,
+    callback,
+) -> tuple[Made, dict, int]:
+    """Make a window, again with other seeds while its seam is too bad; return the best with its measures."""
+    best: tuple[float, Made, dict] | None = None
+    for attempt in range(1 + settings.reroll_limit):
+        made = make_window(
+            models,
+            settings,
+            window,
+            start_image=start.image,
+            stream=stream,
+            reference=reference,
+            end_image=end_image,
+            attempt=attempt,
+            seed=seed,
+            callback=callback,
+        )
+        measures = measure(made, stream, reference)
+        badness = seam_badness(measures.get("seam_motion", 1.0))
+        if best is None or badness < best[0]:
+            best = (badness, made, measures)
+        if not settings.reroll_threshold or seam_is_good(
+            measures.get("seam_motion", 1.0), settings.reroll_threshold
+        ):
+            break
+    assert best is not None
+    return best[1], best[2], attempt + 1
+
+
+def measure(made: Made, stream: Stream | None, reference: Reference | None) -> dict[str, float]:
+    """Measure a window against the first one and against the frames before its seam."""
+    lab = reference.lab if reference is not None else make_reference(made.latent, made.frames).lab
+    before = None if stream is None else from_uint8(stream.frames)
+    return measure_window(made.frames, reference_lab=lab, before=before)
+
+
+def window_keys(windows: list[Window], shared: dict, *, end_image_hash: str = "") -> list[str]:
+    """Return the journal's key of every window; ``shared`` holds what would change every frame."""
+    specials = [asdict(window) for window in windows]
+    specials[-1]["end_image"] = end_image_hash
+    return chain_keys(shared, specials)
+
+
+def window_facts(window: Window, made: Made, measures: dict, attempts: int, seconds: float) -> dict:
+    """Return what the report says of a window."""
+    return {
+        "index": window.index,
+        "prompt": window.prompt,
+        "seed": made.seed,
+        "attempts": attempts,
+        "start_frame": window.start_frame,
+        "num_new_frames": window.num_new_frames,
+        "seconds": round(seconds, 3),
+        "measures": {name: round(value, 5) for name, value in measures.items()},
+    }
+
+
+def stream_tensors(stream: Stream) -> dict[str, Tensor]:
+    """Write a stream as the journal's tensors."""
+    return {
+        "stream.latent": stream.latent,
+        "stream.frames": stream.frames,
+        "stream.num_before": torch.tensor(stream.num_before),
+    }
+
+
+def reference_tensors(reference: Reference) -> dict[str, Tensor]:
+    """Write a reference as the journal's tensors."""
+    return {
+        "reference.mean": reference.statistics.mean,
+        "reference.std": reference.statistics.std,
+        "reference.frames": reference.frames,
+        "reference.lab": reference.lab,
+    }
+
+
+def restore_stream(store: WindowStore, start: Start) -> tuple[Stream | None, Reference | None]:
+    """Return stream and reference after the windows taken over, or those the run starts with."""
+    if not store.entries:
+        return start.stream, start.reference
+    last = store.last_tensors()
+    stream = Stream(last["stream.latent"], last["stream.frames"], int(last["stream.num_before"]))
+    if start.reference is not None:
+        return stream, start.reference
+    first = store.first_tensors()
+    statistics = LatentStatistics(first["reference.mean"], first["reference.std"])
+    return stream, Reference(statistics, first["reference.frames"], first["reference.lab"])

@@ -1,0 +1,63 @@
+"""Sum up a run of windows as a JSON document that people can read too."""
+
+import json
+from collections.abc import Sequence
+
+from .metrics import summarize
+
+
+def build_report(
+    facts: Sequence[dict], *, settings: dict, notes: Sequence[str], num_windows: int, video: str
+) -> dict:
+    """Return the report of a run.
+
+    Args:
+        facts: one per finished window (see ``window_facts`` in the loop).
+        settings: what the windows share.
+        notes: sentences worth telling: what was resumed, redone or found damaged.
+    """
+    summary = summarize([window["measures"] for window in facts])
+    return {
+        "summary": [headline(facts, num_windows), *drift_lines(summary), *notes],
+        "video": video,
+        "drift": summary,
+        "settings": settings,
+        "windows": list(facts),
+    }
+
+
+def report_text(report: dict) -> str:
+    """Write a report as JSON."""
+    return json.dumps(report, indent=1, ensure_ascii=False)
+
+
+def headline(facts: Sequence[dict], num_windows: int) -> str:
+    """Say how much was made and how long it took."""
+    frames = sum(window["num_new_frames"] for window in facts)
+    seconds = sum(window["seconds"] for window in facts)
+    attempts = sum(window["attempts"] - 1 for window in facts)
+    again = f", {attempts} of them made again for their seam" if attempts else ""
+    return f"{len(facts)} of {num_windows} windows, {frames} new frames, {seconds:.0f} s of work{again}."
+
+
+def drift_lines(summary: dict[str, float]) -> list[str]:
+    """Say the drift in two sentences."""
+    if not summary:
+        return []
+    lines = [
+        f"Colour at the end is {summary['color_shift_last']:.1f} delta E from the first window; brightness changed "
+        f"by {100 * summary['brightness_change']:+.1f} %, sharpness is {100 * summary['sharpness_kept']:.0f} % of it."
+    ]
+    if "seams_ok_share" in summary:
+        lines.append(
+            f"{100 * summary['seams_ok_share']:.0f} % of the seams are within twice the motion beside them; "
+            f"the worst is {summary['seam_worst']:.1f} times off."
+        )
+    return lines
+
+
+def seam_frames(report: dict) -> list[int]:
+    """Return the first frame of every window after the first, counted in the whole video."""
+    offset = report["settings"].get("source_frames", 0)
+    starts = [offset + window["start_frame"] for window in report["windows"]]
+    return [start for start in starts if start > 0]
