@@ -28,17 +28,23 @@ def comfyui_path() -> Path:
     """
     path = Path(os.environ.get("COMFYUI_PATH") or cache_dir() / f"comfyui-{COMFYUI_VERSION}")
     if not (path / "main.py").is_file():
-        raise FileNotFoundError(f"No ComfyUI in {path}. Run `python3 dev.py setup`, or set COMFYUI_PATH to a checkout.")
+        raise FileNotFoundError(
+            f"No ComfyUI in {path}. Run `python3 dev.py setup`, or set COMFYUI_PATH to a checkout."
+        )
     return path
 
 
-def use_comfyui(*extra_args: str) -> Path:
-    """Make ``import comfy`` work in this process, on the CPU, with PyTorch attention. Idempotent."""
+def use_comfyui(*extra_args: str, cpu: bool = True) -> Path:
+    """Make ``import comfy`` work in this process, with PyTorch attention, on the CPU unless told. Idempotent."""
     path = comfyui_path()
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))
     if "comfy.cli_args" not in sys.modules:
-        arguments, sys.argv = sys.argv, [str(path / "main.py"), "--cpu", "--use-pytorch-cross-attention", *extra_args]
+        device = ["--cpu"] if cpu else []
+        arguments, sys.argv = (
+            sys.argv,
+            [str(path / "main.py"), *device, "--use-pytorch-cross-attention", *extra_args],
+        )
         try:
             import comfy.options
 
