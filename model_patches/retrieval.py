@@ -4,7 +4,7 @@ Shapes: N vectors, D width, K results. Vectors and queries have length 1, so a c
 Source: paper equations 1-2, R(prompt) = argmax over the corpus of sim(text embedding, image embedding).
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ def unit_length(vectors: Tensor) -> Tensor:
     return functional.normalize(vectors, dim=-1)
 
 
-def top_k(query: Tensor, chunks: Iterable[Tensor], *, k: int) -> tuple[Tensor, Tensor]:
+def top_k(query: Tensor, chunks: Sequence[Tensor], *, k: int) -> tuple[Tensor, Tensor]:
     """Return the k best cosines over chunks of vectors and where they are, best first.
 
     Half-precision chunks are scored in half precision (half the memory traffic) and everything that rounding could
@@ -38,7 +38,7 @@ def top_k(query: Tensor, chunks: Iterable[Tensor], *, k: int) -> tuple[Tensor, T
 
     Args:
         query: (D,), length 1.
-        chunks: tensors (N_i, D), together the corpus; each is read once.
+        chunks: tensors (N_i, D), together the corpus; memory-mapped ones stay on disk.
         k: how many.
 
     Returns:
@@ -50,32 +50,29 @@ def top_k(query: Tensor, chunks: Iterable[Tensor], *, k: int) -> tuple[Tensor, T
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
     query = query.float()
-    scores, positions, offset = query.new_empty(0), torch.empty(0, dtype=torch.int64), 0
+    if not chunks:
+        return query.new_empty(0), torch.empty(0, dtype=torch.int64)
     for chunk in chunks:
         if chunk.shape[-1] != query.shape[-1]:
             raise ValueError(
                 f"The query is {query.shape[-1]} wide, the index {chunk.shape[-1]}: not the same model."
             )
-        floor = float(scores[-1]) if len(scores) == k else -torch.inf
-        chunk_scores, chunk_positions = _best_of_chunk(query, chunk, k, floor)
-        scores = torch.cat([scores, chunk_scores])
-        positions = torch.cat([positions, chunk_positions + offset])
-        order = torch.argsort(scores, descending=True, stable=True)[:k]
-        scores, positions, offset = scores[order], positions[order], offset + len(chunk)
-    return scores, positions
+    rough = torch.cat([(chunk @ query.to(chunk.dtype)).float() for chunk in chunks])
+    worst = rough.topk(min(k, len(rough))).values[-1]
+    near = torch.nonzero(rough >= worst - 2 * HALF_ERROR).flatten()
+    scores, order = _rescore(query, chunks, near).topk(min(k, len(near)))
+    return scores, near[order]
 
 
-def _best_of_chunk(query: Tensor, chunk: Tensor, k: int, floor: float) -> tuple[Tensor, Tensor]:
-    """Return what of one chunk may belong to the k best, given that k scores >= floor are known."""
-    if chunk.dtype != torch.float16:
-        scores, positions = (chunk.float() @ query).topk(min(k, len(chunk)))
-        return scores, positions
-    rough = chunk @ query.half()
-    worst = max(float(rough.topk(min(k, len(chunk))).values[-1]) - HALF_ERROR, floor) - HALF_ERROR
-    positions = torch.nonzero(rough >= worst).flatten()
-    scores = chunk[positions].float() @ query
-    scores, order = scores.topk(min(k, len(scores)))
-    return scores, positions[order]
+def _rescore(query: Tensor, chunks: Sequence[Tensor], positions: Tensor) -> Tensor:
+    """Return the float32 cosines at ascending positions."""
+    scores, offset = [], 0
+    for chunk in chunks:
+        inside = positions[(positions >= offset) & (positions < offset + len(chunk))] - offset
+        if len(inside):
+            scores.append(chunk[inside].float() @ query)
+        offset += len(chunk)
+    return torch.cat(scores)
 
 
 def diverse_order(scores: Tensor, vectors: Tensor, *, diversity: float) -> list[int]:

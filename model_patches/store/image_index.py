@@ -14,6 +14,7 @@ import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -128,10 +129,10 @@ class ImageIndex:
     def __len__(self) -> int:
         return sum(shard.count for shard in self.shards)
 
-    def vectors(self) -> Iterator[Tensor]:
-        """Yield the vectors of each shard, (n, D) float16, in row order."""
-        for shard in self.shards:
-            yield load_vectors(self.directory, shard)
+    @cached_property
+    def vectors(self) -> list[Tensor]:
+        """The vectors of each shard, (n, D) float16, in row order; mapped once, read from disk when touched."""
+        return [load_vectors(self.directory, shard) for shard in self.shards]
 
     def rows(self) -> Iterator[Row]:
         """Yield every row in order."""
@@ -140,13 +141,13 @@ class ImageIndex:
 
     def search(self, query: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
         """Return the k best cosines and their row numbers, best first; see `retrieval.top_k`."""
-        return retrieval.top_k(query, self.vectors(), k=k)
+        return retrieval.top_k(query, self.vectors, k=k)
 
     def rows_at(self, positions: list[int]) -> list[Row]:
         """Return the rows with these numbers, in the order asked for; only their shards are read."""
         found: dict[int, Row] = {}
-        for shard, inside in self._by_shard(positions):
-            wanted = set(inside.values())
+        for number, inside in self._by_shard(positions):
+            wanted, shard = set(inside.values()), self.shards[number]
             lines = {i: row for i, row in enumerate(_shard_rows(self.directory, shard)) if i in wanted}
             found |= {position: lines[i] for position, i in inside.items()}
         return [found[position] for position in positions]
@@ -156,9 +157,8 @@ class ImageIndex:
         if not positions:
             return torch.empty(0, len(self.model.probe), dtype=torch.float16)
         found: dict[int, Tensor] = {}
-        for shard, inside in self._by_shard(positions):
-            vectors = load_vectors(self.directory, shard)
-            found |= {position: vectors[i].clone() for position, i in inside.items()}
+        for number, inside in self._by_shard(positions):
+            found |= {position: self.vectors[number][i].clone() for position, i in inside.items()}
         return torch.stack([found[position] for position in positions])
 
     def tail(self, first: int) -> list[Shard]:
@@ -185,12 +185,13 @@ class ImageIndex:
         replace_file(self.directory / MANIFEST, json.dumps(manifest, indent=1).encode())
         self._remove_leftovers()
 
-    def _by_shard(self, positions: list[int]) -> Iterator[tuple[Shard, dict[int, int]]]:
+    def _by_shard(self, positions: list[int]) -> Iterator[tuple[int, dict[int, int]]]:
+        """Yield (number of a shard, {row number: row in that shard}) for the shards that hold these rows."""
         ordered, first, offset = sorted(positions), 0, 0
-        for shard in self.shards:
+        for number, shard in enumerate(self.shards):
             last = bisect_left(ordered, offset + shard.count, first)
             if last > first:
-                yield shard, {position: position - offset for position in ordered[first:last]}
+                yield number, {position: position - offset for position in ordered[first:last]}
             first, offset = last, offset + shard.count
 
     def _remove_leftovers(self) -> None:

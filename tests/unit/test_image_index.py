@@ -66,7 +66,7 @@ def paths(index):
 
 def check_vectors(index, folder):
     """Compare every stored vector with that of its picture now."""
-    made = torch.cat([chunk.float() for chunk in index.vectors()])
+    made = torch.cat([chunk.float() for chunk in index.vectors])
     embedder = MeanColour()
     wanted = [embedder.prepare(Image.open(folder / row.path).convert("RGB")) for row in index.rows()]
     torch.testing.assert_close(
@@ -265,7 +265,7 @@ def test_odd_file_names_survive(tmp_path, folder):
 def test_rows_and_vectors_are_found_by_number(tmp_path, folder):
     index, *_ = build(empty(tmp_path), folder)
     assert [row.path for row in index.rows_at([4, 0, 2])] == ["z/y/x.png", "a/1.png", "a.png"]
-    everything = torch.cat(list(index.vectors()))
+    everything = torch.cat(list(index.vectors))
     assert torch.equal(index.vectors_at([4, 0, 2]), everything[[4, 0, 2]])
     scores, positions = index.search(everything[3].float(), k=2)
     assert positions[0] == 3
