@@ -13,7 +13,7 @@ from magic141.tests.support.graph import default_of, is_widget, options_of, orde
 
 FILES = sorted((PACK / "workflows").glob("*.json"))
 # These need weights that do not ship with the pack; the test below says which.
-NEEDS_DOWNLOADS = {"magic141_after_any_t2i"}
+NEEDS_DOWNLOADS = {"magic141_after_any_t2i", "magic141_retrieval_guides_t2i"}
 EMBEDDED = [path for path in FILES if path.stem not in NEEDS_DOWNLOADS]
 
 
