@@ -1,7 +1,7 @@
 """Run a MODEL once on a probe and keep what every transformer block made of it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import comfy.model_management
@@ -51,11 +51,12 @@ def make_probe(patcher: ModelPatcher, *, seed: int = 0, size: tuple[int, int, in
     )
 
 
-def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True) -> ProbeResult:
+def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True, record: bool = True) -> ProbeResult:
     """Run one forward of the DiT, patches and LoRA included.
 
     Args:
         load: have the host load the model first; False when the caller has loaded it its own way.
+        record: keep the blocks' outputs; False for their memory's sake.
     """
     if load:
         comfy.model_management.load_models_gpu([patcher])
@@ -63,7 +64,8 @@ def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True) -> Prob
     device, dtype = patcher.load_device, patcher.model.get_dtype_inference()
     given = {k: None if v is None else v.to(device, dtype) for k, v in vars(probe).items()}
     timestep = torch.full((1,), PROBE_SIGMA * 1000, device=device)
-    with torch.inference_mode(), recorded_blocks(dit) as blocks:
+    recording = recorded_blocks(dit) if record else nullcontext({})
+    with torch.inference_mode(), recording as blocks:
         output = dit(given["xc"], timestep, given["context"], given["pooled"], guidance=given["guidance"])
     return ProbeResult(output.float().cpu(), blocks)
 
@@ -80,6 +82,27 @@ def recorded_blocks(dit: nn.Module) -> Iterator[dict[str, Tensor]]:
     ]
     try:
         yield blocks
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def activation_outliers(dit: nn.Module, *, factor: float = 30.0, every: int = 64) -> Iterator[None]:
+    """While open, the first of every 64 inputs of each Linear of the blocks is ``factor`` times as large.
+
+    Large channels are what trained DiTs have and random probes lack; they are what W8A8 suffers from.
+    """
+
+    def enlarge(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        first = inputs[0].clone()
+        first[..., ::every] *= factor
+        return (first, *inputs[1:])
+
+    linears = [m for _, block in named_blocks(dit) for m in block.modules() if hasattr(m, "in_features")]
+    hooks = [linear.register_forward_pre_hook(enlarge) for linear in linears]
+    try:
+        yield
     finally:
         for hook in hooks:
             hook.remove()

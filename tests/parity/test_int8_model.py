@@ -14,7 +14,7 @@ from comfy.quant_ops import QuantizedTensor  # noqa: E402
 from magic141.model_patches.bridge.int8 import DIT, quantize_model, unpatched_weights  # noqa: E402
 from magic141.model_patches.bridge.int8_ops import adopt  # noqa: E402
 from magic141.model_patches.bridge.int8_probe import make_probe, relative_error, run_probe  # noqa: E402
-from magic141.tests.support.tiny_lora import lora_for, merged, relative_gain  # noqa: E402
+from magic141.tests.support.tiny_lora import apply_lora, lora_for, merged, output_on_route, relative_gain  # noqa: E402
 
 PLAN = QuantizationPlan()
 
@@ -137,29 +137,19 @@ def test_lora_keeps_its_effect(original, route, share, lora_first):
     quantized = quantize_model(original, PLAN)
     base = output(quantized)
     if lora_first:
-        patched = quantize_model(comfy.sd.load_lora_for_models(original, None, lora, 1.0, 0)[0], PLAN)
+        patched = quantize_model(apply_lora(original, lora, "full"), PLAN)
     else:
-        apply = comfy.sd.load_bypass_lora_for_models if route == "bypass" else comfy.sd.load_lora_for_models
-        patched = apply(quantized, None, lora, 1.0, 0)[0]
-    gain, cosine = relative_gain(loaded(patched, route) - base, reference)
+        patched = apply_lora(quantized, lora, route)
+    gain, cosine = relative_gain(output_on_route(patched, route) - base, reference)
     assert 0.9 < gain < 1.1
     assert cosine > 0.95
-
-
-def loaded(patcher, route):
-    comfy.model_management.unload_all_models()
-    patcher.patch_model(patcher.load_device, lowvram_model_memory=1 if route == "lowvram" else 0)
-    try:
-        return output(patcher, load=False)
-    finally:
-        patcher.unpatch_model(patcher.offload_device)
 
 
 def test_lora_survives_partial_unload_once_only(original):
     quantized = quantize_model(original, PLAN)
     lora = lora_for(original, 0.3)
-    patched = comfy.sd.load_lora_for_models(quantized, None, lora, 1.0, 0)[0]
-    full = loaded(patched, "full")
+    patched = apply_lora(quantized, lora, "full")
+    full = output_on_route(patched, "full")
     patched.patch_model(patched.load_device, lowvram_model_memory=0)
     patched.partially_unload(patched.offload_device, 1e9)
     torch.testing.assert_close(output(patched, load=False), full, rtol=1e-4, atol=1e-4)
@@ -170,7 +160,7 @@ def test_lora_survives_partial_unload_once_only(original):
 def test_lora_switched_off_leaves_nothing_behind(original):
     quantized = quantize_model(original, PLAN)
     before = output(quantized)
-    patched = comfy.sd.load_lora_for_models(quantized, None, lora_for(original, 0.3), 1.0, 0)[0]
+    patched = apply_lora(quantized, lora_for(original, 0.3), "full")
     assert relative_error(output(patched), before) > 0.1
     assert torch.equal(output(quantized), before)
 
@@ -179,7 +169,7 @@ def test_w8a8_lora_strong(original):
     quantized = quantize_model(original, QuantizationPlan("w8a8"))
     lora = lora_for(original, 0.3)
     reference = output(load_int8(merged(original, lora))) - output(original)
-    patched = comfy.sd.load_lora_for_models(quantized, None, lora, 1.0, 0)[0]
+    patched = apply_lora(quantized, lora, "full")
     gain, cosine = relative_gain(output(patched) - output(quantized), reference)
     assert 0.9 < gain < 1.1
     assert cosine > 0.95
@@ -217,7 +207,7 @@ def test_nan_is_refused_by_layer():
 
 
 def test_bypass_lora_and_compile_before_quantizing_are_refused(original):
-    bypassed = comfy.sd.load_bypass_lora_for_models(original, None, lora_for(original, 0.3), 1.0, 0)[0]
+    bypassed = apply_lora(original, lora_for(original, 0.3), "bypass")
     with pytest.raises(ValueError, match="Bypass"):
         quantize_model(bypassed, PLAN)
     from comfy_api.torch_helpers import set_torch_compile_wrapper
@@ -253,7 +243,7 @@ def test_host_can_build_it_again(tmp_path):
 def test_dynamic_memory_patch_is_taken_over(original):
     """What dynamic memory sets on a layer before it would merge a LoRA into the integers on arrival."""
     quantized = quantize_model(original, PLAN)
-    patched = comfy.sd.load_lora_for_models(quantized, None, lora_for(original, 0.3), 1.0, 0)[0]
+    patched = apply_lora(quantized, lora_for(original, 0.3), "full")
     from magic141.model_patches.bridge.int8_ops import _move_lora_to_use
 
     linear = patched.model.diffusion_model.single_blocks[0].linear1

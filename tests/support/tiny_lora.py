@@ -1,4 +1,4 @@
-"""Random LoRAs of a wanted size, their merge in fp32, and how much of their effect is left."""
+"""Random LoRAs of a wanted size, their merge in fp32, the routes by which the host applies them, what is left."""
 
 import torch
 from torch import Tensor
@@ -36,3 +36,24 @@ def relative_gain(effect: Tensor, reference: Tensor) -> tuple[float, float]:
     """Return (gain, cosine): the reference effect's share found in the effect, and their direction's agreement."""
     product = float((effect * reference).sum())
     return product / float(reference.square().sum()), product / float(effect.norm() * reference.norm())
+
+
+def apply_lora(patcher, lora: dict[str, Tensor], route: str):
+    """Return a clone of a MODEL with the LoRA on it, as the stock loaders ("full", "lowvram") or Bypass do it."""
+    import comfy.sd
+
+    apply = comfy.sd.load_bypass_lora_for_models if route == "bypass" else comfy.sd.load_lora_for_models
+    return apply(patcher, None, lora, 1.0, 0)[0]
+
+
+def output_on_route(patcher, route: str) -> Tensor:
+    """Return the probe's output with the MODEL fully loaded, or (route "lowvram") with no layer kept loaded."""
+    import comfy.model_management
+    from magic141.model_patches.bridge.int8_probe import make_probe, run_probe
+
+    comfy.model_management.unload_all_models()
+    patcher.patch_model(patcher.load_device, lowvram_model_memory=1 if route == "lowvram" else 0)
+    try:
+        return run_probe(patcher, make_probe(patcher), load=False).output
+    finally:
+        patcher.unpatch_model(patcher.offload_device)

@@ -1,0 +1,271 @@
+"""Int8: bytes, error, LoRA's effect, memory of the file quantizer, stock loader, quality and speed.
+
+Uses the embedded models and a real server for the stock loader. Figures that need a GPU appear only where there is one.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from magic141.model_patches.int8 import QuantizationPlan, quantize_layer
+from magic141.model_patches.key_table import expected_shapes
+from magic141.tests.support.host import use_comfyui
+from magic141.tests.support.int8_gpu import measure_gpu
+from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b, write_random_dit
+from magic141.tests.support.int8_speed import measure_speed
+from magic141.tests.support.tiny_lora import apply_lora, lora_for, merged, output_on_route, relative_gain
+
+MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
+DIT = MODELS / "diffusion_models" / "magic141_shapes_ti2v.safetensors"
+MODES = {
+    "weight_only": QuantizationPlan(),
+    "per_tensor": QuantizationPlan(granularity="tensor"),
+    "w8a8": QuantizationPlan("w8a8"),
+    "int4": QuantizationPlan("int4"),
+}
+PROBES = 4
+LORA_SHARES = (0.01, 0.3)
+ROUTES = ("bypass", "lowvram", "full")
+STREAM_SIZES = {"hidden_size": 2048, "depth": 3, "depth_single": 5}
+
+
+def measure_bytes() -> dict[str, float]:
+    """Bytes of DiT + LLM + VLM before and after, with the paper's shapes, from bf16."""
+    shapes = expected_shapes(hidden_size=3072, depth=20, depth_single=40)
+    before, after = dit_bytes(shapes, QuantizationPlan())
+    vlm_before, vlm_after = module_bytes_before_after(vlm_8b())
+    return {
+        "weight_bytes_ratio": (after + vlm_after) / (before + vlm_before),
+        "weights_gb_bf16": (before + vlm_before) / 1e9,
+        "weights_gb_int8": (after + vlm_after) / 1e9,
+        "weights_gb_int4_dit": (dit_bytes(shapes, QuantizationPlan("int4"))[1] + vlm_after) / 1e9,
+    }
+
+
+def measure_embedded_bytes(original, encoders) -> dict[str, float]:
+    from magic141.model_patches.bridge.int8 import quantize_model
+    from magic141.model_patches.bridge.int8_encoders import module_bytes, quantize_encoders
+
+    plan = MODES["weight_only"]
+    before = original.model_size() + module_bytes(encoders.backend.vlm)
+    after = quantize_model(original, plan).model_size()
+    after += module_bytes(quantize_encoders(encoders, plan).backend.vlm)
+    return {"weight_bytes_ratio_embedded": after / before}
+
+
+def measure_error(original) -> dict[str, float]:
+    """Relative error of the DiT's output over several probes, plain and with activation outliers."""
+    from magic141.model_patches.bridge.int8 import quantize_model
+
+    plans = MODES | {"w8a8_convrot": MODES["w8a8"]}
+    models = {name: quantize_model(original, plan) for name, plan in plans.items()}
+    figures = {f"dit_rel_error_{name}": mean_error(models[name], original) for name in MODES}
+    for name in ("weight_only", "w8a8_convrot"):
+        figures[f"outlier_rel_error_{name}"] = mean_error(models[name], original, outliers=True)
+    figures["outlier_rel_error_w8a8_per_row"] = mean_error(unrotated_w8a8(original), original, outliers=True)
+    return figures
+
+
+def mean_error(quantized, original, *, outliers: bool = False) -> float:
+    from contextlib import ExitStack
+
+    from magic141.model_patches.bridge.int8_probe import (
+        activation_outliers,
+        make_probe,
+        relative_error,
+        run_probe,
+    )
+
+    with ExitStack() as stack:
+        if outliers:
+            for patcher in (quantized, original):
+                stack.enter_context(activation_outliers(patcher.model.diffusion_model))
+        errors = []
+        for seed in range(PROBES):
+            probe = make_probe(original, seed=seed)
+            errors.append(
+                relative_error(run_probe(quantized, probe).output, run_probe(original, probe).output)
+            )
+    return sum(errors) / len(errors)
+
+
+def unrotated_w8a8(original):
+    """Return what the host makes of plain int8 rows: activations rounded, nothing rotated."""
+    return stock_load(int8_state_dict(original))
+
+
+def int8_state_dict(original) -> dict[str, torch.Tensor]:
+    from magic141.model_patches.bridge.int8 import quantized_state_dict
+
+    return quantized_state_dict(original, MODES["weight_only"])
+
+
+def stock_load(state_dict):
+    import comfy.sd
+
+    return comfy.sd.load_diffusion_model_state_dict(dict(state_dict))
+
+
+def measure_lora(original) -> dict[str, float]:
+    """How much of a LoRA's own effect is left, against fp32 merged, by route."""
+    from magic141.model_patches.bridge.int8 import quantize_model
+
+    recommended, figures = [], {}
+    models = {
+        "ours": quantize_model(original, MODES["weight_only"]),
+        "w8a8": quantize_model(original, MODES["w8a8"]),
+        "stock_loaded": stock_load(int8_state_dict(original)),
+    }
+    for share in LORA_SHARES:
+        lora = lora_for(original, share)
+        reference = output_on_route(stock_load(merged(original, lora)), "full") - output_on_route(
+            original, "full"
+        )
+        for kind, model in models.items():
+            for route in ROUTES:
+                effect = output_on_route(apply_lora(model, lora, route), route) - output_on_route(
+                    model, route
+                )
+                gain, cosine = relative_gain(effect, reference)
+                name = f"lora_{kind}_{route}_{share * 100:.0f}pct"
+                figures |= {f"{name}_gain": gain, f"{name}_cosine": cosine}
+                if kind == "ours":
+                    recommended.append((gain, cosine))
+    gains, cosines = zip(*recommended, strict=True)
+    return figures | {
+        "lora_gain_min": min(gains),
+        "lora_gain_max": max(gains),
+        "lora_cosine_min": min(cosines),
+    }
+
+
+def measure_stream(folder: Path, *, quick: bool) -> dict[str, float]:
+    """Peak memory of quantizing a file of over 1.5 GB, over what the process holds before."""
+    sizes = {"hidden_size": 512, "depth": 1, "depth_single": 2} if quick else STREAM_SIZES
+    source = write_random_dit(folder / "big.safetensors", **sizes)
+    command = [sys.executable, "-m", "magic141.tests.bench.int8", "--stream", str(source)]
+    figures = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
+    source.unlink()
+    return figures
+
+
+def stream_in_this_process(source: Path) -> dict[str, float]:
+    from magic141.model_patches.store.int8_files import quantize_file
+
+    quantize_layer(torch.randn(1024, 1024), MODES["weight_only"], name="warm-up")
+    before = resident_bytes()
+    start = time.perf_counter()
+    target = source.with_name("int8.safetensors")
+    report = quantize_file(source, target, MODES["weight_only"])
+    seconds = time.perf_counter() - start
+    target.unlink()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "stream_peak_extra_mb": (peak - before) / 1e6,
+        "stream_file_gb": report.bytes_before / 1e9,
+        "stream_seconds": seconds,
+    }
+
+
+def resident_bytes() -> int:
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
+def measure_stock_loader(folder: Path) -> dict[str, float]:
+    """Open the saved file with stock UNETLoader in a fresh server, and compare with the fp32 file there."""
+    from magic141.model_patches.store.int8_files import quantize_file
+    from magic141.tests.support.client import ComfyClient
+    from magic141.tests.support.comfy_server import ComfyServer
+
+    with ComfyServer(folder / "server") as server:
+        models = server.base / "models" / "diffusion_models"
+        models.mkdir(parents=True, exist_ok=True)
+        quantize_file(DIT, models / "bench_int8.safetensors", MODES["weight_only"])
+        loader = {"class_type": "UNETLoader"}
+        prompt = {
+            "1": loader | {"inputs": {"unet_name": DIT.name, "weight_dtype": "default"}},
+            "2": loader | {"inputs": {"unet_name": "bench_int8.safetensors", "weight_dtype": "default"}},
+            "3": {
+                "class_type": "Magic141QuantizationReport",
+                "inputs": {"original": ["1", 0], "quantized": ["2", 0], "seed": 0},
+            },
+            "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 2]}},
+        }
+        result = ComfyClient(server.url).run(prompt)
+    return {"stock_loader_rel_error": float(result.outputs["4"]["text"][0])}
+
+
+def measure_quality(count: int) -> dict[str, float]:
+    """Motion accuracy on held-out captions before and after, DiT and encoders quantized."""
+    from magic141.embedded import world
+    from magic141.model_patches.bridge.int8 import quantize_model
+    from magic141.model_patches.bridge.int8_encoders import quantize_encoders
+    from magic141.tests.bench.demo import FRAMES, Pack, animate
+
+    pack = Pack()
+    scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(11), split="test")
+    truth, captions = world.render_clip(scenes, FRAMES), world.named_caption(scenes)
+
+    def accuracy() -> float:
+        return world.score_clips(animate(pack, truth, captions), scenes)["motion_right"].float().mean().item()
+
+    figures = {"motion_accuracy": accuracy()}
+    plain = pack.ti2v, pack.encoders
+    for mode in ("weight_only", "w8a8", "int4"):
+        pack.ti2v = quantize_model(plain[0], MODES[mode])
+        pack.encoders = quantize_encoders(plain[1], MODES["weight_only"])
+        figures[f"motion_accuracy_{mode}"] = accuracy()
+    drop = figures["motion_accuracy"] - figures["motion_accuracy_weight_only"]
+    return figures | {"motion_accuracy_drop_points": 100 * drop, "quality_captions": count}
+
+
+def load_embedded():
+    from magic141.model_patches.bridge.encoders import load_encoders
+    from magic141.model_patches.bridge.loading import load_magic141_model
+
+    folder = MODELS / "text_encoders"
+    encoders = load_encoders(folder / "magic141_shapes_llava", folder / "magic141_shapes_clip", "fp32")
+    return load_magic141_model(DIT)[0], encoders
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--quick", action="store_true", help="a small file and 20 captions instead of 1.5 GB and 200"
+    )
+    parser.add_argument("--stream", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.stream:
+        print(json.dumps(stream_in_this_process(args.stream)))
+        return
+    use_comfyui()
+    figures = measure_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        figures |= measure_stream(Path(folder), quick=args.quick)
+        figures |= measure_stock_loader(Path(folder))
+    with torch.inference_mode():
+        original, encoders = load_embedded()
+        figures |= (
+            measure_embedded_bytes(original, encoders) | measure_error(original) | measure_lora(original)
+        )
+        figures |= measure_speed() | measure_gpu()
+        figures |= measure_quality(20 if args.quick else 200)
+    text = json.dumps(figures, indent=1)
+    if args.json:
+        args.json.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The quantizing nodes in a running ComfyUI, and what they say when something is wrong."""
+
+import json
+import time
+
+import pytest
+import torch
+from magic141.model_patches.store.int8_files import PROVENANCE
+from magic141.tests.support.client import ExecutionFailed, Interrupted, PromptRejected
+from magic141.tests.support.int8_shapes import write_random_dit
+from magic141.tests.support.tiny_dit import tiny_dit
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+MODEL = "int8_nodes_dit.safetensors"
+QUANTIZE = {
+    "mode": "int8 weight-only (paper)",
+    "granularity": "per row",
+    "dit": True,
+    "llm": True,
+    "vlm": True,
+    "save_as": "",
+    "overwrite": False,
+    "all_linear": False,
+    "engine": "quanto",
+}
+FILE = {
+    "mode": "int8 weight-only (paper)",
+    "granularity": "per row",
+    "layout": "ComfyUI",
+    "overwrite": False,
+    "all_linear": False,
+    "engine": "quanto",
+}
+
+
+@pytest.fixture(scope="module")
+def models(server):
+    folder = server.base / "models" / "diffusion_models"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tiny_dit(), folder / MODEL)
+    return folder
+
+
+def stock_loader(name=MODEL):
+    return {"class_type": "UNETLoader", "inputs": {"unet_name": name, "weight_dtype": "default"}}
+
+
+def report(original, quantized):
+    inputs = {"original": original, "quantized": quantized, "seed": 0}
+    return {"class_type": "Magic141QuantizationReport", "inputs": inputs}
+
+
+def quantize_file(**inputs):
+    return {"1": {"class_type": "Magic141QuantizeFile", "inputs": {"model_name": MODEL} | FILE | inputs}}
+
+
+def error_in(result, node):
+    line = next(
+        line for line in result.outputs[node]["text"][0].splitlines() if line.startswith("Relative error")
+    )
+    return float(line.split(": ")[1].split("%")[0]) / 100
+
+
+def test_quantize_save_and_open_with_stock_and_ours(client, models):
+    quantize = {
+        "class_type": "Magic141Int8Quantize",
+        "inputs": QUANTIZE | {"model": ["1", 0], "save_as": "int8_nodes_saved"},
+    }
+    plot = {"class_type": "PreviewImage", "inputs": {"images": ["3", 1]}}
+    result = client.run({"1": stock_loader(), "2": quantize, "3": report(["1", 0], ["2", 0]), "4": plot})
+    assert error_in(result, "3") < 0.013
+    assert len(result.outputs["4"]["images"]) == 1
+    saved = models / "int8_nodes_saved.safetensors"
+    with safe_open(saved, framework="pt") as file:
+        assert json.loads(file.metadata()[PROVENANCE])["method"]["mode"] == "weight_only"
+    ours = {"class_type": "Magic141LoadModel", "inputs": {"model_name": saved.name}}
+    result = client.run(
+        {
+            "1": stock_loader(),
+            "2": stock_loader(saved.name),
+            "3": ours,
+            "4": report(["1", 0], ["2", 0]),
+            "5": report(["1", 0], ["3", 0]),
+        }
+    )
+    assert error_in(result, "4") < 0.02
+    assert error_in(result, "5") < 0.013
+
+
+def test_quantize_file_names_overwrites_and_refuses(client, models):
+    client.run(quantize_file(save_as=""))
+    written = models / "int8_nodes_dit_int8.safetensors"
+    assert "single_blocks.0.linear1.comfy_quant" in load_file(written)
+    before = written.read_bytes()
+    with pytest.raises(PromptRejected, match="exists already"):
+        client.run(quantize_file(save_as=""))
+    assert written.read_bytes() == before
+    client.run(quantize_file(save_as="", overwrite=True, mode="int4 weight-only"))
+    client.run(quantize_file(save_as="", overwrite=True))
+    with pytest.raises(ExecutionFailed, match="quantized already"):
+        client.run(quantize_file(model_name=written.name, save_as="again"))
+    assert not (models / "again.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "model.gguf"])
+def test_names_outside_the_folder_are_refused(client, models, name):
+    with pytest.raises(PromptRejected, match=r"diffusion_models|written as"):
+        client.run(quantize_file(save_as=name))
+
+
+def test_damaged_and_missing_files(client, models):
+    weights = tiny_dit()
+    weights["single_blocks.0.linear1.weight"][0, 0] = torch.nan
+    save_file(weights, models / "int8_nodes_nan.safetensors")
+    with pytest.raises(ExecutionFailed, match=r"single_blocks\.0\.linear1\.weight.*NaN or Inf"):
+        client.run(quantize_file(model_name="int8_nodes_nan.safetensors", save_as="from_nan"))
+    assert not list(models.glob("*from_nan*"))
+    with pytest.raises(PromptRejected):
+        client.run(quantize_file(model_name="none.safetensors", save_as=""))
+
+
+def test_impossible_combination_is_said_before_the_run(client, models):
+    with pytest.raises(PromptRejected, match="per row"):
+        client.run(quantize_file(save_as="x", mode="int8 W8A8 (fast, rotated)", granularity="per tensor"))
+
+
+def test_nothing_connected_is_said(client, models):
+    quantize = {"class_type": "Magic141Int8Quantize", "inputs": QUANTIZE}
+    show = {"class_type": "PreviewAny", "inputs": {"source": ["1", 2]}}
+    with pytest.raises(ExecutionFailed, match="Nothing to quantize"):
+        client.run({"1": quantize, "2": show})
+
+
+def test_cancel_leaves_no_file(client, models):
+    write_random_dit(models / "int8_nodes_big.safetensors", hidden_size=1024, depth=2, depth_single=2)
+
+    def cancel(kind, data):
+        if kind == "progress":
+            client.interrupt()
+
+    with pytest.raises(Interrupted):
+        client.run(
+            quantize_file(model_name="int8_nodes_big.safetensors", save_as="cancelled"), on_event=cancel
+        )
+    time.sleep(0.2)
+    assert not [path.name for path in models.iterdir() if "cancelled" in path.name]

@@ -1,0 +1,85 @@
+"""Models of the real sizes without their weights (meta tensors), and big files of random weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from magic141.model_patches.checkpoint_file import TensorInfo
+from magic141.model_patches.int8 import INT4_FORMAT, QuantizationPlan, encode_config
+from magic141.model_patches.key_table import expected_shapes
+from magic141.model_patches.store.safetensors_stream import TensorWriter, num_elements
+from torch import nn
+
+BF16_BYTES, SCALE_BYTES = 2, 4
+
+
+def dit_bytes(shapes: Mapping[str, tuple[int, ...]], plan: QuantizationPlan) -> tuple[int, int]:
+    """Return a DiT's bytes in bf16 and quantized, scales and configurations included."""
+    before = sum(BF16_BYTES * num_elements(shape) for shape in shapes.values())
+    after = 0
+    for key, shape in shapes.items():
+        after += (
+            quantized_bytes(shape, plan) if plan.selects(key, shape) else BF16_BYTES * num_elements(shape)
+        )
+    return before, after
+
+
+def quantized_bytes(shape: tuple[int, ...], plan: QuantizationPlan) -> int:
+    rows, width = shape
+    config = plan.layer_config(width)
+    integers = rows * width // 2 if config["format"] == INT4_FORMAT else rows * width
+    scales = 1 if plan.granularity == "tensor" else rows
+    return integers + SCALE_BYTES * scales + encode_config(config).numel()
+
+
+def vlm_8b() -> nn.Module:
+    """Return the encoders' holder with LLaVA-LLaMA-3-8B's shapes on the meta device."""
+    from magic141.model_patches.encoders.vlm import VisionLanguageModel
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    vision = CLIPVisionConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        image_size=336,
+        patch_size=14,
+        projection_dim=768,
+    )
+    text = LlamaConfig(
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=128320,
+    )
+    with torch.device("meta"):
+        return VisionLanguageModel(LlavaForConditionalGeneration(LlavaConfig(vision, text)))
+
+
+def module_bytes_before_after(module: nn.Module) -> tuple[int, int]:
+    """Return a transformers module's bytes in bf16 and with every Linear in int8."""
+    plan = QuantizationPlan()
+    before = sum(BF16_BYTES * parameter.numel() for parameter in module.parameters())
+    saved = sum(
+        BF16_BYTES * child.weight.numel() - quantized_bytes(tuple(child.weight.shape), plan)
+        for child in module.modules()
+        if isinstance(child, nn.Linear)
+    )
+    return before, before - saved
+
+
+def write_random_dit(path: Path, **sizes: int) -> Path:
+    """Write a DiT of random bf16 weights, without ever holding it."""
+    tensors = {key: TensorInfo("bfloat16", shape) for key, shape in expected_shapes(**sizes).items()}
+    pool = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16) * 0.02
+    with path.open("wb") as file:
+        writer = TensorWriter(file, tensors, {"format": "pt"})
+        for key, (_, shape) in tensors.items():
+            remaining = num_elements(shape)
+            while remaining:
+                piece = pool[: min(remaining, pool.numel())]
+                writer.write(key, piece)
+                remaining -= piece.numel()
+    return path
