@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from .clip import PooledTextEncoder
@@ -91,7 +92,7 @@ def check_clip_folder(folder: Path) -> None:
     _require_weights(folder)
 
 
-def check_vlm_tokenizer(tokenizer, name: str, image_token_id: int) -> None:
+def check_vlm_tokenizer(tokenizer, name: str, image_token_id: int | None) -> None:
     """Refuse a tokenizer that lacks a special token, or cuts the prompt template into other than 95 tokens.
 
     Raises:
@@ -121,23 +122,34 @@ def check_vlm_tokenizer(tokenizer, name: str, image_token_id: int) -> None:
         )
 
 
+def _require_all_keys(folder: Path, report: dict) -> None:
+    missing = sorted(set(report["missing_keys"]) - MAY_BE_MISSING)
+    mismatched = sorted(report["mismatched_keys"], key=str)
+    if missing:
+        raise ValueError(
+            f"{folder.name} lacks {len(missing)} of the weights its config.json asks for, first {missing[0]}. "
+            "Download the folder again."
+        )
+    if mismatched:
+        key, found, wanted = mismatched[0]
+        raise ValueError(
+            f"In {folder.name} {key} has shape {tuple(found)}, but config.json asks for {tuple(wanted)}. Take the "
+            "weights and config.json from the same release."
+        )
+
+
 def _load(model_class, folder: Path, dtype: torch.dtype) -> nn.Module:
     import transformers
 
     release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     name = "dtype" if release >= (4, 56) else "torch_dtype"
+    options = {name: dtype, "local_files_only": True, "output_loading_info": True}
     try:
-        model, report = model_class.from_pretrained(
-            folder, **{name: dtype}, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError) as error:
+        # Mismatches are let through to be named here; transformers' own error does not say which key.
+        model, report = model_class.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{folder.name} could not be loaded: {error}") from error
-    wrong = sorted(set(report["missing_keys"]) - MAY_BE_MISSING) + sorted(map(str, report["mismatched_keys"]))
-    if wrong:
-        raise ValueError(
-            f"{folder.name}: {len(wrong)} weights are missing or of another shape, first {wrong[0]}. "
-            "Its weights and config.json do not belong together; download the folder again."
-        )
+    _require_all_keys(folder, report)
     return model.eval().requires_grad_(False)
 
 
