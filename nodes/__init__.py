@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..model_patches.bridge.embedded_models import offer_example_image, register_embedded_models
 from . import (
+    drift_report,
     few_step_sampler,
     image_index,
     image_prior,
@@ -15,6 +16,7 @@ from . import (
     quantization_report,
     quantize_file,
     retrieve_image_prior,
+    sliding_window,
     vlm_image_encode,
 )
 
@@ -24,6 +26,8 @@ MODULES: tuple[ModuleType, ...] = (
     few_step_sampler,
     load_encoders,
     vlm_image_encode,
+    sliding_window,
+    drift_report,
     image_index,
     retrieve_image_prior,
     image_prior,

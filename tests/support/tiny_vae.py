@@ -56,5 +56,5 @@ def open_hunyuan_vae(seed: int = 0):
 
     narrow = AutoencoderKL(ddconfig=HUNYUAN, embed_dim=16)
     weights = random_weights(narrow, seed=seed)
-    with mock.patch.object(comfy.sd, "AutoencoderKL", lambda **_: narrow):
+    with mock.patch.object(comfy.sd, "AutoencoderKL", return_value=narrow):
         return comfy.sd.VAE(sd=weights)

@@ -1,0 +1,92 @@
+"""Measure the drift of a finished video, one window in memory at a time."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from ..metrics import cosine_similarity, mean_lab, measure_window, summarize
+from ..store.video_source import probe_video, read_frames
+from ..window_report import drift_lines, seam_frames
+from .window_run import video_source
+
+Features = Callable[[Tensor], Tensor]
+"""(N, H, W, 3) to (N, D)."""
+
+
+def measure_video(video, *, report: str, window_frames: int, features: Features | None) -> dict:
+    """Measure a VIDEO window by window.
+
+    Args:
+        report: the report of Sliding Window Extend, which knows where the seams are; empty for any video.
+        window_frames: frames a window, where there is no report.
+        features: gives the features that identity is compared by; None leaves identity out.
+
+    Returns:
+        ``summary`` (sentences), ``drift`` (figures over all), ``windows`` (measures of each, with ``start_frame``).
+
+    Raises:
+        ValueError: an unreadable video or report.
+    """
+    source = video_source(video)
+    probe_video(source)
+    windows: list[dict] = []
+    reference_lab, reference_features, before, start = None, None, None, 0
+    for frames in split_at(read_frames(source), next_seam(report, window_frames)):
+        if reference_lab is None:
+            reference_lab = mean_lab(frames)
+            reference_features = None if features is None else features(frames[:1])[0]
+        measures = measure_window(frames, reference_lab=reference_lab, before=before)
+        if features is not None and reference_features is not None:
+            measures["identity"] = float(cosine_similarity(features(frames[-1:]), reference_features)[0])
+        windows.append({"start_frame": start, **{name: round(value, 5) for name, value in measures.items()}})
+        before, start = frames[-5:], start + len(frames)
+    drift = summarize(windows)
+    if features is not None and windows:
+        drift["identity_last"] = windows[-1]["identity"]
+    return {"summary": drift_lines(drift), "drift": drift, "windows": windows}
+
+
+def next_seam(report: str, window_frames: int) -> Callable[[int], int | None]:
+    """Return a function from a window's first frame to the first frame of the next.
+
+    Raises:
+        ValueError: the report is none.
+    """
+    if not report.strip():
+        return lambda start: start + window_frames
+    try:
+        seams = seam_frames(json.loads(report))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("report is not the report of Sliding Window Extend. Connect that output.") from error
+    return lambda start: next((seam for seam in seams if seam > start), None)
+
+
+def split_at(frames: Iterator[Tensor], following: Callable[[int], int | None]) -> Iterator[Tensor]:
+    """Yield the frames of each window, (T, H, W, 3)."""
+    window: list[Tensor] = []
+    end = following(0)
+    for number, frame in enumerate(frames):
+        if number == end:
+            yield torch.stack(window)
+            window, end = [], following(number)
+        window.append(frame)
+    if window:
+        yield torch.stack(window)
+
+
+def clip_vision_features(clip_vision) -> Features:
+    """Return the features of a CLIP_VISION tower."""
+    return lambda frames: clip_vision.encode_image(frames)["image_embeds"]
+
+
+def vlm_features(encoders) -> Features:
+    """Return the mean VLM state of every picture."""
+    from .encoders import as_uint8
+
+    def features(frames: Tensor) -> Tensor:
+        states = [encoders.backend.image_states([picture]) for picture in as_uint8(frames)]
+        return torch.cat([state.mean(1) for state in states])
+
+    return features

@@ -1,0 +1,68 @@
+"""Drift Report: how far a long video moved away from its beginning."""
+
+from comfy_api.latest import io
+
+from ..model_patches.bridge.drift import clip_vision_features, measure_video, vlm_features
+from ..model_patches.bridge.encoders import EncodersSocket
+from ..model_patches.drift_plot import plot_drift
+from ..model_patches.window_report import report_text
+
+
+class DriftReport(io.ComfyNode):
+    """Wires a video to its measures and their plot."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141DriftReport",
+            display_name="Drift Report",
+            category="Magic141",
+            description=(
+                "Measures a long video window by window: colour shift (CIE delta E), brightness, sharpness, motion at "
+                "the seams, and with a CLIP_VISION or encoders connected its likeness to the first frame."
+            ),
+            search_aliases=["magic141", "drift", "colour shift", "seam", "quality report"],
+            inputs=[
+                io.Video.Input("video", tooltip="Any video; best one from Sliding Window Extend."),
+                io.Int.Input(
+                    "window_length",
+                    default=24,
+                    min=1,
+                    max=100000,
+                    tooltip="Frames a window where no report is connected.",
+                ),
+                io.String.Input(
+                    "report",
+                    optional=True,
+                    force_input=True,
+                    tooltip="The report of Sliding Window Extend: it knows where the seams are.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Measures likeness to the first frame by this tower.",
+                ),
+                EncodersSocket.Input(
+                    "encoders",
+                    optional=True,
+                    tooltip="Measures likeness by the VLM, where no CLIP_VISION is connected.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="plot", tooltip="All measures over the windows."),
+                io.String.Output(display_name="json", tooltip="The figures behind the plot."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video, window_length, report="", clip_vision=None, encoders=None) -> io.NodeOutput:
+        features = None
+        if clip_vision is not None:
+            features = clip_vision_features(clip_vision)
+        elif encoders is not None:
+            features = vlm_features(encoders)
+        measured = measure_video(video, report=report, window_frames=window_length, features=features)
+        return io.NodeOutput(plot_drift(measured["windows"]), report_text(measured))
+
+
+NODES: list[type[io.ComfyNode]] = [DriftReport]

@@ -1,0 +1,168 @@
+"""Sliding Window Extend: a minute of video, window after window."""
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import InputImpl, io, ui
+
+from ..model_patches.bridge.window import Models, WindowSettings
+from ..model_patches.bridge.window_run import Request, run_windows
+from ..model_patches.buckets import num_latent_frames
+from ..model_patches.window_report import report_text
+from ..model_patches.windows import check_window, parse_prompts
+from .sliding_window_inputs import WINDOWS, drift_inputs, file_inputs, how_inputs, sockets_inputs, what_inputs
+
+ALIASES = [
+    "magic141",
+    "long video",
+    "extend video",
+    "continue video",
+    "one minute",
+    "sliding window",
+    "infinite",
+]
+
+
+class SlidingWindowExtend(io.ComfyNode):
+    """Wires models, start and settings to one run of windows."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141SlidingWindowExtend",
+            display_name="Sliding Window Extend",
+            category="Magic141",
+            description=(
+                "Makes a long video in windows, each conditioned on the end of the one before, from a picture or as "
+                "the continuation of a video or latent. Every finished window is on disk at once; queue the same "
+                "workflow again after a crash or a cancel and it goes on from there. Changed prompts redo their "
+                "window and the later ones only."
+            ),
+            search_aliases=ALIASES,
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                *sockets_inputs(),
+                *what_inputs(),
+                *how_inputs(),
+                *drift_inputs(),
+                *file_inputs(),
+            ],
+            outputs=[
+                io.Video.Output(
+                    display_name="video",
+                    tooltip="The whole video, on disk; a continued video is its beginning.",
+                ),
+                io.Image.Output(display_name="last_frame", tooltip="The last frame."),
+                io.Latent.Output(
+                    display_name="tail",
+                    tooltip="The last latent frames: with the video, what another Sliding Window Extend goes on from.",
+                ),
+                io.String.Output(
+                    display_name="report",
+                    tooltip="What was made, resumed or redone and how far it drifted, as JSON. For Drift Report.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, window_length, overlap, prompts, run_name) -> bool | str:
+        try:
+            if None not in (window_length, overlap):
+                check_window(num_latent_frames(window_length), overlap)
+            parse_prompts(prompts or "")
+        except ValueError as error:
+            return str(error)
+        if run_name is not None and (not run_name.strip() or Path(run_name).name != run_name):
+            return f"run_name is {run_name!r}; a plain name without slashes is needed."
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        encoders,
+        vae,
+        prompts,
+        negative_prompt,
+        length,
+        length_in,
+        window_length,
+        overlap,
+        width,
+        height,
+        fps,
+        steps,
+        shift,
+        sampler,
+        cfg,
+        guidance,
+        seed,
+        hand_over,
+        latent_anchor,
+        color_anchor,
+        first_frame_context,
+        reroll_threshold,
+        reroll_limit,
+        fusion_length,
+        fusion_overlap,
+        run_name,
+        codec,
+        quality,
+        png_sequence,
+        image=None,
+        video=None,
+        latent=None,
+        end_image=None,
+    ) -> io.NodeOutput:
+        settings = WindowSettings(
+            width=width,
+            height=height,
+            window_latent=num_latent_frames(window_length),
+            overlap_latent=overlap,
+            hand_over=hand_over,
+            negative_prompt=negative_prompt,
+            steps=steps,
+            shift=shift,
+            sampler=sampler,
+            cfg=cfg,
+            guidance=guidance,
+            latent_anchor=latent_anchor,
+            color_anchor=color_anchor,
+            first_frame_context=first_frame_context,
+            reroll_threshold=reroll_threshold,
+            reroll_limit=reroll_limit,
+            fusion_latent=num_latent_frames(fusion_length) if fusion_length else 0,
+            fusion_overlap_latent=fusion_overlap,
+        )
+        request = Request(
+            prompts=prompts,
+            length=length,
+            in_windows=length_in == WINDOWS,
+            fps=fps,
+            seed=seed,
+            run_name=run_name,
+            codec=codec,
+            quality=quality,
+            pngs=png_sequence,
+            image=image,
+            video=video,
+            latent=None if latent is None else latent["samples"],
+            end_image=end_image,
+        )
+        outcome = run_windows(Models(model, encoders, vae), settings, request, node_id=cls.hidden.unique_id)
+        return io.NodeOutput(
+            InputImpl.VideoFromFile(str(outcome.video)),
+            outcome.last_frame,
+            {"samples": outcome.tail},
+            report_text(outcome.report),
+            ui=_preview(outcome.video),
+        )
+
+
+def _preview(path: Path) -> ui.PreviewVideo:
+    subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
+    return ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
+
+
+NODES: list[type[io.ComfyNode]] = [SlidingWindowExtend]

@@ -1,0 +1,252 @@
+"""The loop over windows with random models: what is kept, resumed, redone and refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from magic141.tests.support.host import use_comfyui
+
+use_comfyui()
+
+import folder_paths  # noqa: E402
+from comfy_api.latest import InputImpl  # noqa: E402
+from magic141.model_patches.bridge import window_loop  # noqa: E402
+from magic141.model_patches.bridge.color import match_colors  # noqa: E402
+from magic141.model_patches.bridge.vae import decode_frames  # noqa: E402
+from magic141.model_patches.bridge.window import HandOver, WindowSettings  # noqa: E402
+from magic141.model_patches.bridge.window_run import Request, run_windows  # noqa: E402
+from magic141.model_patches.store.video_sink import VideoFormat, write_segment  # noqa: E402
+from magic141.model_patches.store.video_source import read_frames  # noqa: E402
+from magic141.tests.support.tiny_run import tiny_models  # noqa: E402
+
+SETTINGS = WindowSettings(width=16, height=16, window_latent=4, overlap_latent=1, steps=1, guidance=None)
+IMAGE = torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(3))
+REQUEST = Request(
+    prompts="a\nb\nc",
+    length=3,
+    in_windows=True,
+    fps=24,
+    seed=5,
+    run_name="t",
+    codec="ffv1 lossless",
+    image=IMAGE,
+)
+
+
+@pytest.fixture(scope="module")
+def models():
+    with torch.inference_mode():
+        return tiny_models()
+
+
+@pytest.fixture(autouse=True)
+def output_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    with torch.inference_mode():
+        yield tmp_path
+
+
+def frames_of(path: Path) -> torch.Tensor:
+    return torch.stack(list(read_frames(path)))
+
+
+def count_windows(monkeypatch, *, fail_at: int | None = None) -> list[int]:
+    """Record which windows are made, and stop at one as a cancel would."""
+    made: list[int] = []
+    original = window_loop.make_window
+
+    def counting(models, settings, window, **options):
+        if window.index == fail_at:
+            raise KeyboardInterrupt
+        made.append(window.index)
+        return original(models, settings, window, **options)
+
+    monkeypatch.setattr(window_loop, "make_window", counting)
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole_run(models, tmp_path_factory):
+    """One run of three windows without interruption: its outcome and its frames."""
+    folder = tmp_path_factory.mktemp("whole")
+    before = folder_paths.output_directory
+    folder_paths.output_directory = str(folder)
+    try:
+        with torch.inference_mode():
+            outcome = run_windows(models, SETTINGS, REQUEST)
+            return outcome, frames_of(outcome.video)
+    finally:
+        folder_paths.output_directory = before
+
+
+def test_latent_hand_over_gives_one_unbroken_stream(whole_run, models):
+    outcome, frames = whole_run
+    assert frames.shape == (37, 16, 16, 3)
+    assert outcome.tail.shape[2] == 8
+    whole = decode_frames(models.vae, outcome.tail)[-4:]
+    assert (outcome.last_frame - frames[-1:]).abs().max() == 0
+    assert [w["num_new_frames"] for w in outcome.report["windows"]] == [13, 12, 12]
+    assert whole.shape[0] == 4
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same_frames(models, whole_run, monkeypatch, output_folder):
+    with monkeypatch.context() as patch:
+        assert count_windows(patch, fail_at=2) == []
+        with pytest.raises(KeyboardInterrupt):
+            run_windows(models, SETTINGS, REQUEST)
+    part = list(output_folder.rglob("video_*.mkv"))
+    assert len(part) == 1
+    assert frames_of(part[0]).shape[0] == 25, "what was finished is a video"
+    made = count_windows(monkeypatch)
+    outcome = run_windows(models, SETTINGS, REQUEST)
+    assert made == [2]
+    assert torch.equal(frames_of(outcome.video), whole_run[1])
+    assert torch.equal(outcome.tail, whole_run[0].tail)
+    assert "2 of 3 windows were finished by an earlier run." in outcome.report["summary"]
+
+
+def test_a_changed_prompt_redoes_its_window_and_later_ones(models, whole_run, monkeypatch):
+    run_windows(models, SETTINGS, REQUEST)
+    made = count_windows(monkeypatch)
+    outcome = run_windows(models, SETTINGS, replace(REQUEST, prompts="a\nB\nc"))
+    assert made == [1, 2]
+    frames = frames_of(outcome.video)
+    assert torch.equal(frames[:13], whole_run[1][:13])
+    assert not torch.equal(frames[13:], whole_run[1][13:])
+    assert any("Window 2 and later are made again" in line for line in outcome.report["summary"])
+
+
+def test_a_damaged_segment_is_said_and_made_again(models, whole_run, monkeypatch, output_folder):
+    outcome = run_windows(models, SETTINGS, REQUEST)
+    segment = outcome.video.parent / "segments" / "0001.mkv"
+    segment.write_bytes(segment.read_bytes()[:-10])
+    made = count_windows(monkeypatch)
+    again = run_windows(models, SETTINGS, REQUEST)
+    assert made == [1, 2]
+    assert any("0001.mkv is damaged" in line for line in again.report["summary"])
+    assert torch.equal(frames_of(again.video), whole_run[1])
+
+
+@pytest.mark.parametrize("hand_over", [HandOver.PIXEL, HandOver.MIXED])
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_every_hand_over_keeps_count_of_frames(models, hand_over, overlap):
+    settings = replace(SETTINGS, hand_over=hand_over, overlap_latent=overlap)
+    outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=2))
+    assert frames_of(outcome.video).shape[0] == 13 + 4 * (4 - overlap)
+
+
+@pytest.mark.parametrize(
+    "option", [{"latent_anchor": 1.0}, {"color_anchor": 1.0}, {"first_frame_context": True}]
+)
+def test_anti_drift_options_leave_the_first_window_alone(models, whole_run, option):
+    outcome = run_windows(models, replace(SETTINGS, **option), replace(REQUEST, prompts="a\nb", length=2))
+    frames = frames_of(outcome.video)
+    assert torch.equal(frames[:13], whole_run[1][:13])
+    assert not torch.equal(frames[13:], whole_run[1][13:25])
+
+
+def test_color_anchor_takes_a_tint_away():
+    ramp = torch.linspace(0.2, 0.7, 16)[None, :, None].expand(16, 16, 3)
+    reference = (ramp * torch.tensor([1.0, 0.8, 0.6]))[None]
+    tinted = reference.repeat(4, 1, 1, 1) * torch.tensor([0.9, 1.0, 1.1])
+    assert (match_colors(tinted, reference, 1.0) - reference).abs().max() < 0.02
+    assert match_colors(tinted, reference, 0.0) is tinted
+
+
+def test_a_bad_seam_is_made_again_and_the_best_kept(models, monkeypatch):
+    made = count_windows(monkeypatch)
+    settings = replace(SETTINGS, reroll_threshold=1.0, reroll_limit=2)
+    outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=2))
+    assert made == [0, 1, 1, 1]
+    assert outcome.report["windows"][1]["attempts"] == 3
+
+
+def test_fusion_inside_a_window(models):
+    settings = replace(SETTINGS, window_latent=7, fusion_latent=4, fusion_overlap_latent=2)
+    outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=1))
+    assert frames_of(outcome.video).shape[0] == 25
+
+
+def test_an_end_image_shortens_the_last_window_to_end_on_it(models):
+    request = replace(REQUEST, prompts="a", length=0.75, in_windows=False, end_image=IMAGE.flip(1))
+    outcome = run_windows(models, SETTINGS, request)
+    assert frames_of(outcome.video).shape[0] == 17
+
+
+def video_file(path: Path, count: int, fps: float = 24) -> InputImpl.VideoFromFile:
+    frames = torch.rand(count, 16, 16, 3, generator=torch.Generator().manual_seed(9))
+    write_segment(path, frames, VideoFormat("ffv1 lossless", fps, 16, 16))
+    return InputImpl.VideoFromFile(str(path))
+
+
+def test_a_continued_video_is_the_beginning_of_the_result(models, output_folder):
+    source = video_file(output_folder / "source.mkv", 20)
+    outcome = run_windows(models, SETTINGS, replace(REQUEST, image=None, video=source, prompts="a", length=2))
+    frames = frames_of(outcome.video)
+    assert torch.equal(frames[:20], frames_of(output_folder / "source.mkv"))
+    assert frames.shape[0] == 20 + 24
+    assert "seam_motion" in outcome.report["windows"][0]["measures"]
+
+
+def test_going_on_from_video_and_tail_equals_one_longer_run(models, whole_run):
+    two = run_windows(models, SETTINGS, replace(REQUEST, prompts="a", length=2))
+    video = InputImpl.VideoFromFile(str(two.video))
+    request = replace(
+        REQUEST, image=None, video=video, latent=two.tail, prompts="a", length=1, run_name="more"
+    )
+    more = run_windows(models, SETTINGS, request)
+    frames = frames_of(more.video)
+    assert frames.shape[0] == 25 + 12
+    assert torch.equal(frames[:25], frames_of(two.video))
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "message"),
+    [
+        ({"overlap_latent": 4}, {}, "overlap is 4 latent frames and the window 4"),
+        ({}, {"prompts": "a\nb\nc\nd"}, "4 prompt lines for 3 windows"),
+        ({}, {"image": None}, "Nothing to start from"),
+        ({}, {"latent": torch.zeros(1, 16, 2, 2, 2)}, "not both"),
+        ({"overlap_latent": 3}, {"image": None, "latent": torch.zeros(1, 16, 2, 2, 2)}, "Set overlap to 2"),
+        ({}, {"run_name": "../x"}, "plain name"),
+    ],
+)
+def test_bad_input_is_said(models, settings, request_, message):
+    with pytest.raises(ValueError, match=message):
+        run_windows(models, replace(SETTINGS, **settings), replace(REQUEST, **request_))
+
+
+def test_a_bad_video_is_said(models, output_folder):
+    request = replace(REQUEST, image=None, prompts="a")
+    (output_folder / "broken.mp4").write_bytes(b"nothing")
+    broken = InputImpl.VideoFromFile(str(output_folder / "broken.mp4"))
+    with pytest.raises(ValueError, match="cannot be read"):
+        run_windows(models, SETTINGS, replace(request, video=broken))
+    fast = video_file(output_folder / "fast.mkv", 20, fps=30)
+    with pytest.raises(ValueError, match="Set fps to 30"):
+        run_windows(models, SETTINGS, replace(request, video=fast))
+    short = video_file(output_folder / "short.mkv", 5)
+    with pytest.raises(ValueError, match="Set overlap to 2 or give a longer video"):
+        run_windows(models, replace(SETTINGS, overlap_latent=3), replace(request, video=short))
+
+
+def test_a_full_disk_keeps_finished_windows(models, monkeypatch, output_folder):
+    from magic141.model_patches.store import window_store
+    from magic141.model_patches.store.files import DiskRefused
+
+    original = window_store.write_segment
+
+    def full_at_two(path, *rest):
+        if path.stem == "0002":
+            raise DiskRefused("The disk is full")
+        return original(path, *rest)
+
+    monkeypatch.setattr(window_store, "write_segment", full_at_two)
+    with pytest.raises(DiskRefused):
+        run_windows(models, SETTINGS, REQUEST)
+    monkeypatch.undo()
+    monkeypatch.setattr(folder_paths, "output_directory", str(output_folder))
+    made = count_windows(monkeypatch)
+    run_windows(models, SETTINGS, REQUEST)
+    assert made == [2]
