@@ -12,9 +12,10 @@ from magic141.tests.support.demo import videos_of
 from magic141.tests.support.graph import default_of, is_widget, options_of, ordered_inputs, workflow_to_prompt
 
 FILES = sorted((PACK / "workflows").glob("*.json"))
-# These need weights that do not ship with the pack; the test below says which.
+# These need weights that do not ship with the pack; a test below proves that nothing else is missing.
 NEEDS_DOWNLOADS = {"magic141_after_any_t2i", "magic141_retrieval_guides_t2i"}
 EMBEDDED = [path for path in FILES if path.stem not in NEEDS_DOWNLOADS]
+DOWNLOADED = [path for path in FILES if path.stem in NEEDS_DOWNLOADS]
 
 
 def read(path: Path) -> dict:
@@ -52,10 +53,15 @@ def test_nodes_widgets_and_types_are_those_of_the_server(path, object_info):
             continue
         info = object_info[node["type"]]
         assert len(node["widgets_values"]) == expected_widgets(info, node["widgets_values"]), node["type"]
-        assert [output["type"] for output in node["outputs"]] == info["output"]
+        for output, kind in zip(node["outputs"], info["output"], strict=True):
+            assert fits(output["type"], kind), node["type"]
     for _, origin, slot, target, target_slot, kind in workflow["links"]:
-        assert types[origin]["outputs"][slot]["type"] == kind
-        assert types[target]["inputs"][target_slot]["type"] == kind
+        assert fits(types[origin]["outputs"][slot]["type"], kind)
+        assert fits(types[target]["inputs"][target_slot]["type"], kind)
+
+
+def fits(given: str, wanted: str) -> bool:
+    return given == wanted or "*" in (given, wanted)
 
 
 @pytest.mark.parametrize("path", EMBEDDED, ids=lambda path: path.stem)
@@ -67,22 +73,29 @@ def test_it_makes_a_video_that_carries_its_workflow(path, client, object_info):
         if kind == "progress":
             steps.append((data["value"], data["max"]))
 
-    result = client.run(workflow_to_prompt(workflow, object_info), workflow=workflow, on_event=on_event)
-    (video,) = videos_of(result)
-    with av.open(io.BytesIO(client.download(video))) as container:
-        frames = list(container.decode(video=0))
-        assert json.loads(container.metadata["workflow"]) == workflow
-        assert container.streams.video[0].average_rate == 24
-    assert len(frames) == 13
-    assert frames[0].width == frames[0].height == 64
+    prompt = workflow_to_prompt(workflow, object_info)
+    for node in prompt.values():
+        if (
+            node["class_type"] == "SaveVideo"
+        ):  # a name of its own, so that no earlier run's file is taken for it
+            node["inputs"]["filename_prefix"] = f"test/{path.stem}"
+    result = client.run(prompt, workflow=workflow, on_event=on_event)
+    for video in videos_of(result):
+        with av.open(io.BytesIO(client.download(video))) as container:
+            assert json.loads(container.metadata["workflow"]) == workflow
+            assert container.streams.video[0].average_rate == 24
+            assert len(list(container.decode(video=0))) >= 13
+    assert videos_of(result)
     assert (4, 4) in steps
     assert result.previews > 0
 
 
-def test_after_a_t2i_model_only_the_downloads_are_missing(client, object_info):
-    prompt = workflow_to_prompt(read(PACK / "workflows" / "magic141_after_any_t2i.json"), object_info)
+@pytest.mark.parametrize("path", DOWNLOADED, ids=lambda path: path.stem)
+def test_of_a_workflow_for_other_weights_only_the_weights_are_missing(path, client, object_info):
     with pytest.raises(PromptRejected) as refused:
-        client.run(prompt)
+        client.run(workflow_to_prompt(read(path), object_info))
     messages = [text for texts in refused.value.node_errors.values() for text in texts]
     assert messages
-    assert all(".safetensors" in text for text in messages), messages
+    assert [
+        text for text in messages if ".safetensors" not in text and "clip-vit-large-patch14" not in text
+    ] == []
