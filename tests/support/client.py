@@ -15,6 +15,7 @@ import aiohttp
 
 OnEvent = Callable[[str, dict], None]
 FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
+HISTORY_SECONDS = 30
 
 
 class PromptRejected(Exception):
@@ -173,8 +174,17 @@ class ComfyClient:
             raise ExecutionFailed(data)
         if kind == "execution_interrupted":
             raise Interrupted(result.prompt_id)
-        result.outputs = self.get_json(f"/history/{result.prompt_id}")[result.prompt_id]["outputs"]
+        result.outputs = self._outputs(result.prompt_id)
         return result
+
+    def _outputs(self, prompt_id: str) -> dict[str, dict]:
+        """Read the history; the server files a run there just after it has announced its end."""
+        until = time.monotonic() + HISTORY_SECONDS
+        while prompt_id not in (history := self.get_json(f"/history/{prompt_id}")):
+            if time.monotonic() > until:
+                raise RuntimeError(f"The server has no history of {prompt_id}.")
+            time.sleep(0.05)
+        return history[prompt_id]["outputs"]
 
 
 def parse_event(message: aiohttp.WSMessage) -> tuple[str, dict]:

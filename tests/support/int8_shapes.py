@@ -55,7 +55,9 @@ def vlm_8b() -> nn.Module:
         vocab_size=128320,
     )
     with torch.device("meta"):
-        return VisionLanguageModel(LlavaForConditionalGeneration(LlavaConfig(vision, text)))
+        return VisionLanguageModel(
+            LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text))
+        )
 
 
 def module_bytes_before_after(module: nn.Module) -> tuple[int, int]:
