@@ -1,0 +1,20 @@
+// The pack's part of the interface. ComfyUI loads every script of this folder; only this one registers anything.
+
+import { app } from "../../scripts/app.js";
+import { showText } from "./node_text.js";
+import { texts } from "./texts.js";
+import { addTimeline } from "./window_timeline.js";
+
+const TIMELINE_NODE = "Magic141SlidingWindowExtend";
+
+app.registerExtension({
+  name: "Magic141",
+  nodeCreated(node) {
+    const type = node.comfyClass ?? node.type ?? "";
+    if (type === TIMELINE_NODE) {
+      addTimeline(node, texts(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"));
+    } else if (type.startsWith("Magic141")) {
+      showText(node);
+    }
+  },
+});

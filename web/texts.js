@@ -1,0 +1,24 @@
+// The few words our widgets show, by the language of the interface.
+
+const TEXTS = {
+  en: {
+    window: "Window",
+    told: "told the last",
+    seam: "motion at the seam",
+    colour: "colour moved",
+    nothing: "No window: overlap must be smaller than the window.",
+    windows: (count, time) => `${count} window${count === 1 ? "" : "s"}, ${time}`,
+  },
+  zh: {
+    window: "窗口",
+    told: "已知前一段末尾",
+    seam: "接缝处运动",
+    colour: "颜色偏移",
+    nothing: "没有窗口：重叠必须小于窗口长度。",
+    windows: (count, time) => `${count} 个窗口，共 ${time}`,
+  },
+};
+
+export function texts(locale) {
+  return TEXTS[locale] ?? TEXTS[String(locale).split("-")[0]] ?? TEXTS.en;
+}

@@ -1,0 +1,84 @@
+// The windows of Sliding Window Extend, computed as model_patches/windows.py does; a test holds the two together.
+
+const FRAMES_PER_LATENT = 4;
+const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";
+const RANGE = new RegExp(`^\\[\\s*(${TIME})\\s*s?\\s*(?:-|–|to)\\s*(?:(${TIME})\\s*s?|end)?\\s*\\]\\s*(.*)$`);
+
+/**
+ * Plan the windows of a run.
+ *
+ * @param {object} settings length, inWindows, windowLength (frames), overlap (latent frames), fps, prompts, and
+ *     continues: a video or latent is connected.
+ * @returns {{start: number, end: number, known: number, prompt: string}[]} times in seconds; `known` is how much of
+ *     the video before it a window is told.
+ */
+export function planWindows({ length, inWindows, windowLength, overlap, fps, prompts, continues }) {
+  const sizes = windowSizes({ length, inWindows, windowLatent: latentFrames(windowLength), overlap, fps, continues });
+  const spans = [];
+  let frame = 0;
+  sizes.forEach((latent, index) => {
+    const frames = index === 0 && !continues ? pixelFrames(latent) : FRAMES_PER_LATENT * latent;
+    spans.push([frame / fps, (frame + frames) / fps]);
+    frame += frames;
+  });
+  const texts = assignPrompts(prompts, spans);
+  return spans.map(([start, end], index) => {
+    const known = index === 0 && !continues ? 0 : pixelFrames(overlap) / fps;
+    return { start, end, known, prompt: texts[index] };
+  });
+}
+
+export function latentFrames(frames) {
+  return Math.floor((frames - 1) / FRAMES_PER_LATENT) + 1;
+}
+
+function pixelFrames(latent) {
+  return FRAMES_PER_LATENT * (latent - 1) + 1;
+}
+
+function windowSizes({ length, inWindows, windowLatent, overlap, fps, continues }) {
+  const step = windowLatent - overlap;
+  if (step < 1 || overlap < 1 || !(fps > 0)) return [];
+  const first = continues ? step : windowLatent;
+  let missing = inWindows ? first + (Math.max(1, roundHalfEven(length)) - 1) * step : newLatentFrames(length, fps, continues);
+  const sizes = [Math.min(first, missing)];
+  for (missing -= sizes[0]; missing > 0; missing -= step) sizes.push(Math.min(step, missing));
+  return sizes;
+}
+
+function newLatentFrames(seconds, fps, continues) {
+  const frames = seconds * fps;
+  const latent = continues ? frames / FRAMES_PER_LATENT : (frames - 1) / FRAMES_PER_LATENT + 1;
+  return Math.max(1, roundHalfEven(latent));
+}
+
+function roundHalfEven(value) {
+  const floor = Math.floor(value);
+  if (value - floor !== 0.5) return Math.round(value);
+  return floor % 2 === 0 ? floor : floor + 1;
+}
+
+function assignPrompts(prompts, spans) {
+  const lines = prompts.split("\n").map((line) => line.trim()).filter(Boolean).map(parseLine);
+  const timed = lines.filter((line) => line.range);
+  const plain = lines.filter((line) => !line.range).map((line) => line.text);
+  if (!timed.length) return spans.map((_, index) => plain[Math.min(index, plain.length - 1)] ?? "");
+  let before = timed[0].text;
+  return spans.map(([start, end]) => {
+    const middle = (start + end) / 2;
+    const inside = timed.find(({ range }) => range[0] <= middle && middle < range[1]);
+    before = inside?.text ?? plain[0] ?? before;
+    return before;
+  });
+}
+
+function parseLine(line) {
+  const match = RANGE.exec(line);
+  if (!match) return { text: line };
+  return { text: match[3].trim(), range: [seconds(match[1]), match[2] ? seconds(match[2]) : Infinity] };
+}
+
+function seconds(text) {
+  const [tail, minutes] = text.split(":").reverse();
+  return 60 * Number(minutes ?? 0) + Number(tail);
+}
