@@ -1,8 +1,10 @@
 """Sliding Window Extend: a minute of video, window after window."""
 
+import json
 from pathlib import Path
 
 import folder_paths
+from comfy.cli_args import args
 from comfy_api.latest import InputImpl, io, ui
 
 from ..model_patches.bridge.window import Models, WindowSettings
@@ -40,7 +42,7 @@ class SlidingWindowExtend(io.ComfyNode):
             ),
             search_aliases=ALIASES,
             is_output_node=True,
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 *sockets_inputs(),
                 *what_inputs(),
@@ -149,6 +151,7 @@ class SlidingWindowExtend(io.ComfyNode):
             video=video,
             latent=None if latent is None else latent["samples"],
             end_image=end_image,
+            metadata=_metadata(cls.hidden),
         )
         outcome = run_windows(Models(model, encoders, vae), settings, request, node_id=cls.hidden.unique_id)
         return io.NodeOutput(
@@ -158,6 +161,16 @@ class SlidingWindowExtend(io.ComfyNode):
             report_text(outcome.report),
             ui=_preview(outcome.video),
         )
+
+
+def _metadata(hidden) -> dict[str, str]:
+    """Return the tags by which ComfyUI opens the workflow from the file."""
+    if args.disable_metadata:
+        return {}
+    tags = dict(hidden.extra_pnginfo or {})
+    if hidden.prompt is not None:
+        tags["prompt"] = hidden.prompt
+    return {name: json.dumps(value) for name, value in tags.items()}
 
 
 def _preview(path: Path) -> ui.PreviewVideo:

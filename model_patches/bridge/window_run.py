@@ -1,7 +1,7 @@
 """A whole sliding-window run: read the start, plan the windows, make them, join the video, report."""
 
 import io as bytes_io
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import folder_paths
@@ -47,7 +47,7 @@ class Request:
     """What to make and where.
 
     length: in seconds, or in windows if ``in_windows``. image, video, latent: what to start from; a latent may come
-    with its video, which is then put in front.
+    with its video, which is then put in front. metadata: tags for the video file.
     """
 
     prompts: str
@@ -63,6 +63,7 @@ class Request:
     video: object | None = None
     latent: Tensor | None = None
     end_image: Tensor | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def run_windows(
     shared = shared_settings(models, settings, request, video, material)
     keys = window_keys(windows, shared, end_image_hash=hash_or_empty(request.end_image))
     with WindowStore(run_folder(request.run_name, shared), shared, video, pngs=request.pngs) as store:
+        store.metadata = request.metadata
         if material.lead_in is not None:
             store.write_lead_in(crop_to_multiple(read_frames(material.lead_in), SIZE_MULTIPLE_PX))
             store.sound_from = material.lead_in

@@ -129,15 +129,26 @@ def write_pngs(folder: Path, frames: Iterable[Tensor], first_number: int) -> lis
     return paths
 
 
-def join_segments(path: Path, segments: list[Path], *, sound_from: Source | None = None) -> None:
+def join_segments(
+    path: Path,
+    segments: list[Path],
+    *,
+    sound_from: Source | None = None,
+    metadata: dict[str, str] | None = None,
+) -> None:
     """Join pieces of one format into ``path`` without encoding again, with the sound of another file.
+
+    Args:
+        metadata: tags to keep in the file, such as the workflow that made it.
 
     Raises:
         ValueError: there is nothing to join.
     """
     if not segments:
         raise ValueError("There are no finished windows to join.")
-    with atomic_file(path) as temporary, av.open(str(temporary), "w") as out:
+    options = {"movflags": "use_metadata_tags+faststart"} if path.suffix == ".mp4" else {}
+    with atomic_file(path) as temporary, av.open(str(temporary), "w", options=options) as out:
+        out.metadata.update(metadata or {})
         with av.open(str(segments[0])) as first:
             video = out.add_stream_from_template(first.streams.video[0])
         streams = [_video_packets(segments, video)]

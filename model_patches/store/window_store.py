@@ -33,6 +33,7 @@ class WindowStore:
         self.entries: list[Entry] = []
         self.lead_in: Path | None = None
         self.sound_from: Source | None = None
+        self.metadata: dict[str, str] = {}
 
     def __enter__(self) -> "WindowStore":
         self.journal.__enter__()
@@ -100,5 +101,5 @@ class WindowStore:
         segments = [self.folder / "segments" / f"{e.index:04d}{self.video.suffix}" for e in self.entries]
         if self.lead_in is not None:
             segments.insert(0, self.lead_in)
-        join_segments(path, segments, sound_from=self.sound_from)
+        join_segments(path, segments, sound_from=self.sound_from, metadata=self.metadata)
         return path

@@ -1,0 +1,151 @@
+"""Sliding Window Extend in a real ComfyUI: its workflows, cancel, and a kill in the middle."""
+
+import io
+import json
+import os
+import signal
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from magic141.tests.support.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
+from magic141.tests.support.comfy_server import PACK, ComfyServer
+from magic141.tests.support.graph import workflow_to_prompt
+
+NODE = "Magic141SlidingWindowExtend"
+
+
+def prompt_of(name: str, object_info: dict, **inputs: object) -> dict:
+    workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    prompt = workflow_to_prompt(workflow, object_info)
+    window(prompt).update(inputs)
+    return prompt
+
+
+def window(prompt: dict) -> dict:
+    return next(node["inputs"] for node in prompt.values() if node["class_type"] == NODE)
+
+
+def only_window(prompt: dict) -> dict:
+    """Leave out what comes after the node."""
+    return {
+        key: node for key, node in prompt.items() if node["class_type"] not in ("SaveVideo", "PreviewImage")
+    }
+
+
+def frames_of(data: bytes | Path) -> np.ndarray:
+    with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def made_video(result, prompt: dict) -> dict:
+    key = next(key for key, node in prompt.items() if node["class_type"] == NODE)
+    return result.outputs[key]["images"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "num_frames"),
+    [
+        ("magic141_one_minute", 1.0, 25),
+        ("magic141_continue_video", 0.5, 13 + 12),
+        ("magic141_prompts_per_window", 7.0, 169),
+    ],
+)
+def test_workflows_make_their_video(name, seconds, num_frames, client, object_info):
+    texts: list[float] = []
+
+    def on_event(kind: str, data: dict) -> None:
+        if kind == "progress" and data["max"] > 4:
+            texts.append(data["value"] / data["max"])
+
+    prompt = prompt_of(name, object_info, length=seconds, steps=1 if seconds > 1 else 4)
+    result = client.run(prompt, on_event=on_event, timeout=600)
+    video = made_video(result, prompt)
+    data = client.download(video)
+    assert frames_of(data).shape == (num_frames, 64, 64, 3)
+    with av.open(io.BytesIO(data)) as container:
+        assert "prompt" in container.metadata
+    assert texts == sorted(texts)
+    assert texts[-1] == 1.0
+    assert result.previews > 0
+
+
+def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(client, server, object_info):
+    options = {"length": 3.0, "steps": 4, "run_name": "cancelled", "codec": "ffv1 lossless"}
+    prompt = only_window(prompt_of("magic141_one_minute", object_info, **options))
+    seen: list[float] = []
+
+    def cancel(kind: str, data: dict) -> None:
+        if kind == "progress" and data["max"] > 4:
+            seen.append(data["value"])
+            if len(seen) == 6:
+                client.interrupt()
+
+    with pytest.raises(Interrupted):
+        client.run(prompt, on_event=cancel)
+    assert seen[-1] <= 8, "cancel takes effect within a step or two"
+    runs = list((server.base / "output" / "magic141_runs").glob("cancelled-*"))
+    assert len(runs) == 1
+    assert [path.name for path in sorted((runs[0] / "segments").iterdir())] == ["0000.mkv"]
+    assert frames_of(next(runs[0].glob("video_*.mkv"))).shape[0] == 13
+    again = client.run(prompt)
+    fresh = client.run(
+        only_window(prompt_of("magic141_one_minute", object_info, **options | {"run_name": "fresh"}))
+    )
+    same = [frames_of(client.download(made_video(result, prompt))) for result in (again, fresh)]
+    assert np.array_equal(*same)
+
+
+def kill(server: ComfyServer) -> None:
+    """End the server as a power cut would."""
+    assert server.process is not None
+    if os.name == "nt":
+        server.process.kill()
+    else:
+        os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+
+
+def test_after_a_kill_the_frames_are_the_same(tmp_path):
+    options = {"length": 2.0, "run_name": "killed", "codec": "ffv1 lossless"}
+
+    class Killed(Exception):
+        pass
+
+    with ComfyServer(tmp_path) as server:
+        client = ComfyClient(server.url)
+        prompt = only_window(prompt_of("magic141_one_minute", client.object_info(), **options))
+
+        def on_event(kind: str, data: dict) -> None:
+            if kind == "progress" and data["max"] > 4 and data["value"] >= 6:
+                kill(server)
+                raise Killed
+
+        with pytest.raises(Killed):
+            client.run(prompt, on_event=on_event)
+    with ComfyServer(tmp_path) as server:
+        client = ComfyClient(server.url)
+        resumed = frames_of(client.download(made_video(client.run(prompt), prompt)))
+        window(prompt)["run_name"] = "whole"
+        whole = frames_of(client.download(made_video(client.run(prompt), prompt)))
+    assert np.array_equal(resumed, whole)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"overlap": 4}, "overlap is 4 latent frames and the window 4"),
+        ({"prompts": "[5-3] a"}, "Let the range end after it starts"),
+        ({"run_name": "a/b"}, "plain name without slashes"),
+    ],
+)
+def test_faults_are_said_before_the_run(client, object_info, inputs, message):
+    with pytest.raises(PromptRejected, match=message):
+        client.run(prompt_of("magic141_one_minute", object_info, **inputs))
+
+
+def test_too_many_prompts_are_said(client, object_info):
+    prompt = prompt_of("magic141_one_minute", object_info, length=1.0, prompts="\n".join("abcdefgh"))
+    with pytest.raises(ExecutionFailed, match="8 prompt lines for"):
+        client.run(prompt)
