@@ -61,3 +61,12 @@ def seam_frames(report: dict) -> list[int]:
     offset = report["settings"].get("source_frames", 0)
     starts = [offset + window["start_frame"] for window in report["windows"]]
     return [start for start in starts if start > 0]
+
+
+def timeline(report: dict, *, fps: float) -> list[dict]:
+    """Return what the node's timeline draws: where every window starts in the whole video, and its measures."""
+    offset = report["settings"].get("source_frames", 0)
+    return [
+        {"start_s": (offset + window["start_frame"]) / fps, "measures": window["measures"]}
+        for window in report["windows"]
+    ]

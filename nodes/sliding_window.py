@@ -10,7 +10,7 @@ from comfy_api.latest import InputImpl, io, ui
 from ..model_patches.bridge.window import Models, WindowSettings
 from ..model_patches.bridge.window_run import Request, run_windows
 from ..model_patches.buckets import num_latent_frames
-from ..model_patches.window_report import report_text
+from ..model_patches.window_report import report_text, timeline
 from ..model_patches.windows import check_window, parse_prompts
 from .sliding_window_inputs import WINDOWS, drift_inputs, file_inputs, how_inputs, sockets_inputs, what_inputs
 
@@ -159,7 +159,10 @@ class SlidingWindowExtend(io.ComfyNode):
             outcome.last_frame,
             {"samples": outcome.tail},
             report_text(outcome.report),
-            ui=_preview(outcome.video),
+            ui={
+                **_preview(outcome.video).as_dict(),
+                "magic141_windows": timeline(outcome.report, fps=fps),
+            },
         )
 
 
