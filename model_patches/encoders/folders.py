@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 
 from .clip import PooledTextEncoder
 from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE
@@ -138,7 +138,7 @@ def _require_all_keys(folder: Path, report: dict) -> None:
         )
 
 
-def _load(model_class, folder: Path, dtype: torch.dtype) -> nn.Module:
+def _load(model_class, folder: Path, dtype: torch.dtype) -> Any:
     import transformers
 
     release = tuple(int(part) for part in transformers.__version__.split(".")[:2])

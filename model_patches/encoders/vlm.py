@@ -1,5 +1,7 @@
 """Reference images through LLaVA: a pass of its own, every fourth image token kept."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,11 @@ class VisionLanguageModel(nn.Module):
     some in-place changes (its ``device`` has no setter).
     """
 
-    def __init__(self, llava: nn.Module):
+    vision_tower: nn.Module
+    multi_modal_projector: nn.Module
+    language_model: Any
+
+    def __init__(self, llava: Any):
         super().__init__()
         parts = getattr(llava, "model", llava)  # transformers >= 4.52 nests them one deeper
         self.vision_tower = parts.vision_tower
