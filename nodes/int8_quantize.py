@@ -11,6 +11,7 @@ from ..model_patches.bridge.int8_inputs import (
     ALL_LINEAR_INPUT,
     ENGINE_INPUT,
     GRANULARITY_INPUT,
+    LORA_IN_STOCK_FILES,
     MODE_INPUT,
     lora_advice,
     make_plan,
@@ -122,7 +123,7 @@ class Int8Quantize(io.ComfyNode):
             lines.append(f"DiT: {sizes(before, model.model_size())}, {mode}, {granularity}.")
             if target is not None:
                 save_quantized(model, target, plan, overwrite=overwrite)
-                lines.append(f"Saved as {target.name}.")
+                lines.append(f"Saved as {target.name}. {LORA_IN_STOCK_FILES}")
         if quantizes_encoders:
             before = encoders_bytes(encoders)
             encoder_plan = QuantizationPlan(granularity=plan.granularity, engine=engine)

@@ -46,6 +46,14 @@ ALL_LINEAR_INPUT = io.Boolean.Input(
 )
 
 
+LORA_KEPT = "LoRA: use any loader; its strength is kept, because it is added at use and not rounded into the integers."
+LORA_IN_STOCK_FILES = (
+    "A saved int8 file that stock Load Diffusion Model opens is another matter: there ComfyUI merges a LoRA and "
+    "rounds again, and most of a weak LoRA (1 %) is lost. Open the file with Load Magic141 Model, or use Load LoRA "
+    "(Bypass)."
+)
+
+
 def make_plan(mode, granularity, engine, *, all_linear: bool = False) -> QuantizationPlan:
     """Return the plan the widgets say; a widget that is linked (None) counts as its default."""
     return QuantizationPlan(
@@ -63,4 +71,4 @@ def lora_advice(plan: QuantizationPlan) -> str:
             "LoRA: use any loader. A weak LoRA (1 %) drowns in W8A8's rounding of the activations: quantize "
             "weight-only for it."
         )
-    return "LoRA: use any loader; its strength is kept, because it is added at use and not rounded into the integers."
+    return LORA_KEPT

@@ -4,15 +4,10 @@ from dataclasses import dataclass
 
 from comfy.model_patcher import ModelPatcher
 
+from .int8_inputs import LORA_IN_STOCK_FILES, LORA_KEPT
 from .int8_probe import make_probe, relative_error, run_probe
 
 GOOD_ERROR, FAIR_ERROR = 0.02, 0.2
-
-LORA_ADVICE = (
-    "LoRA: any LoRA loader, before or after Int8 Quantize, keeps its strength; the LoRA is added at use, not rounded "
-    "into the integers. Only a MODEL that stock Load Diffusion Model opened from a saved int8 file merges and rounds: "
-    "there a weak LoRA (1 %) is mostly lost. Open the file with Load Magic141 Model, or use Load LoRA (Bypass)."
-)
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,8 @@ class QuantizationReport:
             f"Relative error of the output: {self.output_error:.2%} ({self.verdict}).",
             f"Worst block: {worst}, {self.block_errors[worst]:.2%} (errors add up from block to block).",
             *(f"  {name}: {error:.2%}" for name, error in self.block_errors.items()),
-            LORA_ADVICE,
+            LORA_KEPT,
+            LORA_IN_STOCK_FILES,
         ]
         return "\n".join(lines)
 

@@ -14,8 +14,6 @@ from magic141.tests.support.graph import default_of, is_widget, options_of, orde
 FILES = sorted((PACK / "workflows").glob("*.json"))
 # These need weights that do not ship with the pack; a test below proves that nothing else is missing.
 NEEDS_DOWNLOADS = {"magic141_after_any_t2i", "magic141_retrieval_guides_t2i"}
-# Two clips side by side, with a seam.
-SIZES_PX = {"magic141_int8_before_after": (132, 64)}
 # Minutes of video; test_sliding_window runs them shortened.
 LONG = {"magic141_one_minute", "magic141_continue_video", "magic141_prompts_per_window"}
 EMBEDDED = [path for path in FILES if path.stem not in NEEDS_DOWNLOADS | LONG]
