@@ -117,7 +117,7 @@ def _safetensors_header(path: Path) -> Header:
             entries = json.loads(file.read(length))
             metadata = entries.pop("__metadata__", {})
             tensors = {
-                k: TensorInfo(DTYPES.get(v["dtype"], v["dtype"]), tuple(v["shape"]))
+                k: TensorInfo(DTYPES.get(v["dtype"]) or v["dtype"], tuple(v["shape"]))
                 for k, v in entries.items()
             }
             end = max((v["data_offsets"][1] for v in entries.values()), default=0)

@@ -118,7 +118,7 @@ class Key(NamedTuple):
     """A key taken apart: ``module`` with ``{i}`` for the block number ``index``, and ``suffix``."""
 
     module: str
-    index: str
+    index: str  # pyright: ignore[reportIncompatibleMethodOverride]
     suffix: str
 
     def renamed(self, module: str) -> str:
