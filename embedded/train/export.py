@@ -67,7 +67,7 @@ def export() -> dict[str, float]:
     export_folder(
         "llava",
         LLAVA,
-        "Small LLaVA (LLaMA of width 128, 3 layers; 64 px vision tower) that describes frames.",
+        "Small LLaVA (LLaMA of width 128, 3 layers; 64 px vision tower); describes frames.",
     )
     export_folder(
         "clip_vision", CLIP, "Small CLIP on captions and first frames: the DiT's pooled text, and retrieval."

@@ -108,7 +108,7 @@ def concatenate(parts: list[Scenes]) -> Scenes:
 
 
 def held_out(scenes: Scenes) -> Tensor:
-    """Tell which combinations of shape, colour, direction and speed are kept from training, (B,) bool; about a tenth."""
+    """Tell which combinations of factors are kept from training, (B,) bool; about a tenth."""
     code = (
         scenes.shape * 3
         + scenes.colour * 7
