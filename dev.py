@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -178,6 +179,7 @@ def run(python: Path, *arguments: str) -> int:
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
     # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
     process = subprocess.Popen([str(python), "-P", *arguments], cwd=ROOT, env=variables)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # so that the child can clean up, too
     while True:
         try:
             return process.wait()

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 from magic141.tests.support.client import ComfyClient
-from magic141.tests.support.comfy_server import ComfyServer
+from magic141.tests.support.comfy_server import ComfyServer, terminate_as_interrupt
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    with ComfyServer(tmp_path_factory.mktemp("comfyui")) as server:
+    with terminate_as_interrupt(), ComfyServer(tmp_path_factory.mktemp("comfyui")) as server:
         yield server
 
 

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import io
 import re
+import signal
 import subprocess
 import sys
 import tarfile
@@ -112,6 +113,16 @@ def test_an_archive_with_another_checksum_is_refused(dev, tmp_path, monkeypatch)
     with pytest.raises(dev.SetupError, match=r"sha256 \w+, wanted de5d0c32"):
         dev.ensure_comfyui(Path(sys.executable))
     assert not (tmp_path / "comfyui-0.30.0").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to pass on")
+def test_a_termination_is_passed_on_to_the_child(dev):
+    before = signal.getsignal(signal.SIGTERM)
+    child = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    try:
+        assert dev.run(Path(sys.executable), "-c", child) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_bench_lists_names_with_their_first_line(dev, tmp_path, monkeypatch, capsys):
