@@ -38,8 +38,8 @@ class BuildImageIndex(io.ComfyNode):
                     "folder",
                     default="input",
                     tooltip="The folder with the pictures, subfolders included: inside ComfyUI's input, output or "
-                    "models folder (for example input/pets), or the full path of a folder registered in "
-                    "extra_model_paths.yaml.",
+                    "models folder (for example input/pets), or in a folder registered in extra_model_paths.yaml, by "
+                    "its name there or its full path.",
                 ),
                 io.String.Input(
                     "index_name",

@@ -1,0 +1,48 @@
+"""What the pack's nodes say of themselves, independent of the models on this machine."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from magic141.tests.support.host import use_comfyui
+
+
+def node_info() -> dict[str, dict]:
+    """Return /object_info of our nodes by node id, as it is with empty model folders."""
+    use_comfyui()
+    import magic141.nodes as pack
+
+    with no_models():
+        nodes = [node for module in pack.MODULES for node in module.NODES]
+        found = {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in nodes}
+    return dict(sorted(found.items()))
+
+
+@contextmanager
+def no_models() -> Iterator[None]:
+    """Let every model dropdown be empty, so that nothing of one machine gets into a page."""
+    import folder_paths
+
+    registered, models = dict(folder_paths.folder_names_and_paths), folder_paths.models_dir
+    cached = dict(folder_paths.filename_list_cache)
+    try:
+        folder_paths.filename_list_cache.clear()
+        folder_paths.models_dir = "models"
+        for category, (_, suffixes) in registered.items():
+            folder_paths.folder_names_and_paths[category] = ([], suffixes)
+        yield
+    finally:
+        folder_paths.folder_names_and_paths.update(registered)
+        folder_paths.models_dir = models
+        folder_paths.filename_list_cache.update(cached)
+
+
+def inputs_of(info: dict) -> Iterator[tuple[str, list, bool]]:
+    """Yield (name, spec, required) of every input in the order of the node."""
+    for section in ("required", "optional"):
+        for name in info["input_order"].get(section, []):
+            yield name, info["input"][section][name], section == "required"
+
+
+def options_of(spec: list) -> dict:
+    """Return what a spec says beside the type."""
+    return spec[1] if len(spec) > 1 else {}
