@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -250,21 +251,27 @@ def main() -> None:
         print(json.dumps(stream_in_this_process(args.stream)))
         return
     use_comfyui()
-    figures = measure_bytes()
-    with tempfile.TemporaryDirectory() as folder:
-        figures |= measure_stream(Path(folder), quick=args.quick)
-        figures |= measure_stock_loader(Path(folder))
-    with torch.inference_mode():
-        original, encoders = load_embedded()
-        figures |= (
-            measure_embedded_bytes(original, encoders) | measure_error(original) | measure_lora(original)
-        )
-        figures |= measure_speed() | measure_gpu()
-        figures |= measure_quality(20 if args.quick else 200)
-    text = json.dumps(figures, indent=1)
-    if args.json:
-        args.json.write_text(text, encoding="utf-8")
-    print(text)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        for part in parts(Path(folder), quick=args.quick):
+            figures |= part
+            print(json.dumps(part, indent=1), flush=True)
+            if args.json:
+                args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+def parts(folder: Path, *, quick: bool) -> Iterator[dict[str, float]]:
+    """Yield the figures group by group, the quick ones first."""
+    yield measure_bytes()
+    original, encoders = load_embedded()
+    yield measure_embedded_bytes(original, encoders)
+    yield measure_error(original)
+    yield measure_lora(original)
+    yield measure_speed()
+    yield measure_stream(folder, quick=quick)
+    yield measure_stock_loader(folder)
+    yield measure_gpu()
+    yield measure_quality(20 if quick else 200)
 
 
 if __name__ == "__main__":

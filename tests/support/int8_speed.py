@@ -7,8 +7,8 @@ from magic141.model_patches.int8 import QuantizationPlan, quantize_layer
 from torch import nn
 
 #: Tokens, input width, output width.
-SPEED_SHAPE = (512, 1024, 4096)
-SPEED_REPEATS = 15
+SPEED_SHAPE = (256, 1024, 2048)
+SPEED_REPEATS = 5
 
 
 def measure_speed() -> dict[str, float]:
