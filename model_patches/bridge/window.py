@@ -28,7 +28,9 @@ class HandOver(StrEnum):
 
     LATENT: its last k latent frames as they are. PIXEL: its last frames, encoded again as a clip of their own.
     MIXED: its last k - 1 latent frames, and before them one frame encoded alone, as a clip begins.
-    AUTO: LATENT for TAEHV, PIXEL for the HunyuanVideo VAE.
+    AUTO: LATENT for TAEHV, whose decoder continues a stream exactly. PIXEL for the HunyuanVideo VAE: its decoder
+    continues no stream exactly, and its models know a clip's first latent frame only as one picture encoded alone,
+    so a clip of its own is what both were trained for.
     """
 
     AUTO = "auto"
@@ -148,7 +150,7 @@ def make_window(
     if reference is not None:
         new = anchor_latent(new, reference.statistics, settings.latent_anchor)
     frames = decode_window(models.vae, settings, new, stream, known)
-    if reference is not None:
+    if reference is not None and settings.color_anchor:
         frames = match_colors(frames, from_uint8(reference.frames), settings.color_anchor)
     return Made(new, frames, window_seed_)
 
@@ -232,7 +234,8 @@ def decode_window(
 
 def advance(vae, stream: Stream | None, made: Made, overlap_latent: int) -> Stream:
     """Return the stream after a window, cut to what the next one needs."""
-    latent, frames, num_before = made.latent, to_uint8(made.frames), made.latent.shape[2]
+    needed = max(num_frames_of(overlap_latent), SEAM_FRAMES)
+    latent, frames, num_before = made.latent, to_uint8(made.frames[-needed:]), made.latent.shape[2]
     if stream is not None:
         latent = torch.cat([stream.latent.to(latent), latent], dim=2)
         frames = torch.cat([stream.frames, frames])
