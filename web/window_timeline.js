@@ -72,7 +72,7 @@ function block(window, index, count, result, words) {
   if (known > 0) {
     lines.push(`${words.told} ${known.toFixed(2)} s`);
     const share = Math.min(60, (100 * known) / (end - start));
-    box.append(element("div", `${STYLE.known};width:${share}%`));
+    if (count <= MAX_LABELLED) box.append(element("div", `${STYLE.known};width:${share}%`));
   }
   const measures = result?.windows[index]?.measures;
   if (measures) lines.push(...marked(box, measures, words));

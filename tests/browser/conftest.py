@@ -1,0 +1,37 @@
+"""Headless Chromium in front of a real ComfyUI. Without a browser the tests are skipped, or fail where CI needs one."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from magic141.tests.server.conftest import server  # noqa: F401  (a fixture)
+from magic141.tests.support.browser import Tab, open_tab
+
+ARTEFACTS = Path(__file__).resolve().parents[2] / "out" / "browser"
+HOW = "Install it with `apt-get install chromium` and `pip install playwright`, then run these tests again."
+
+
+@pytest.fixture(scope="session")
+def tab(server) -> Iterator[Tab]:  # noqa: F811
+    """One page with the frontend loaded; its screenshots and console are kept."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        message = f"No Chromium on this machine: the browser tests did not run. {HOW}"
+        if os.environ.get("MAGIC141_REQUIRE_BROWSER") or os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    pytest.importorskip("playwright.sync_api", reason=HOW)
+    with open_tab(server.url, chromium, ARTEFACTS) as tab:
+        yield tab
+
+
+@pytest.fixture(autouse=True)
+def no_errors_of_ours(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test during which one of our scripts put an error on the console."""
+    tab = request.getfixturevalue("tab")
+    before = len(tab.errors)
+    yield
+    tab.screenshot(request.node.name)
+    assert tab.errors[before:] == []

@@ -1,0 +1,127 @@
+"""The pack in the real frontend: workflows, widgets, runs, help and our own widgets."""
+
+import json
+import shutil
+
+import pytest
+from magic141.tests.support.comfy_server import PACK
+from magic141.tests.support.help_pages import DOCS
+from magic141.tests.support.tiny_encoders import write_clip_folder
+
+WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+CLIP = "tiny_browser_clip"
+ADD = """([type, values]) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = [100, 100];
+    for (const [name, value] of Object.entries(values)) {
+        const widget = node.widgets.find((entry) => entry.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+    }
+    app.canvas.setDirty(true, true);
+}"""
+SET = """([name, value]) => {
+    const widget = app.graph.nodes[0].widgets.find((entry) => entry.name === name);
+    widget.value = value;
+    widget.callback?.(value);
+}"""
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+COUNT_WINDOWS = "() => document.querySelectorAll('.magic141-window').length"
+
+
+@pytest.fixture(scope="module")
+def clip(server):
+    folder = server.base / "models/text_encoders" / CLIP
+    write_clip_folder(folder)
+    yield CLIP
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_dropped_workflow_shows_every_node_and_widget(tab, path):
+    nodes = tab.drop(path)
+    tab.close_dialogs()
+    written = {str(node["id"]): node for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    assert {node["id"] for node in nodes} == set(written)
+    for node in nodes:
+        wanted = {entry["name"] for entry in written[node["id"]].get("inputs", []) if "widget" in entry}
+        assert wanted <= set(node["widgets"]), node["type"]
+        assert node["known"], node["type"]
+
+
+def test_a_run_shows_progress_and_its_result_on_the_node(tab, clip):
+    tab.evaluate(ADD, ["Magic141BuildImageIndex", {"folder": "magic141_examples/gallery", "clip": clip}])
+    tab.evaluate(SET, ["index_name", "browser test"])
+    tab.evaluate(
+        """() => {
+            window.seen = [];
+            for (const name of ["progress", "progress_state", "executed"])
+                app.api.addEventListener(name, () => window.seen.push(name));
+            app.queuePrompt(0);
+        }"""
+    )
+    tab.wait_for("() => document.querySelector('.magic141-text')?.textContent.includes('48 new')")
+    seen = set(tab.evaluate("() => window.seen"))
+    assert "executed" in seen
+    assert seen & {"progress", "progress_state"}
+
+
+@pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
+def test_the_timeline_follows_the_widgets(tab, vue):
+    tab.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
+    tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 20.0, "prompts": "a fox waits\na fox runs"}])
+    tab.wait_for(f"() => ({COUNT_WINDOWS})() === 4")
+    told = tab.evaluate("() => [...document.querySelectorAll('.magic141-window')].map((box) => box.title)")
+    assert "a fox waits" in told[0]
+    assert "a fox runs" in told[3]
+    tab.evaluate(SET, ["length", 60.0])
+    tab.wait_for(f"() => ({COUNT_WINDOWS})() === 12")
+    tab.screenshot(f"timeline_{'vue' if vue else 'classic'}")
+    tab.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+
+
+def test_the_timeline_writes_nothing_into_the_workflow(tab):
+    tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 20.0}])
+    node = tab.evaluate("() => app.graph.serialize().nodes[0]")
+    info = tab.evaluate(
+        "async () => (await (await fetch('/object_info/Magic141SlidingWindowExtend')).json())"
+    )
+    inputs = info["Magic141SlidingWindowExtend"]["input"]
+    kinds = [spec[0] for section in inputs.values() for spec in section.values() if isinstance(spec, list)]
+    num_widgets = sum(
+        kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or isinstance(kind, list) for kind in kinds
+    )
+    assert len(node["widgets_values"]) == num_widgets + 1  # the seed has a second widget
+    assert None not in node["widgets_values"]
+
+
+def test_seams_and_frames_are_drawn_after_a_run(tab):
+    tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 10.0}])
+    windows = [{"start_s": 5 * i, "measures": {"seam_motion": 0.2 if i else 1.0}} for i in range(2)]
+    tab.evaluate("(windows) => app.graph.nodes[0].onExecuted({ magic141_windows: windows })", windows)
+    titles = tab.evaluate("() => [...document.querySelectorAll('.magic141-window')].map((box) => box.title)")
+    assert "motion at the seam: 0.20x" in titles[1]
+    border = "() => document.querySelectorAll('.magic141-window')[1].style.borderLeftColor"
+    assert tab.evaluate(border) == "rgb(238, 68, 51)"
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+def test_a_help_page_is_served_where_the_frontend_looks(tab, path):
+    module = tab.evaluate(
+        "async (id) => (await (await fetch(`/object_info/${id}`)).json())[id].python_module", path.stem
+    )
+    pack = module.split(".")[1]
+    script = "async (url) => { const reply = await fetch(url); return [reply.status, await reply.text()]; }"
+    status, text = tab.evaluate(script, f"/extensions/{pack}/docs/{path.name}")
+    assert status == 200
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_the_help_page_opens_in_the_interface(tab):
+    tab.evaluate(ADD, ["Magic141ImagePrior", {}])
+    tab.evaluate("() => { app.canvas.selectNode(app.graph.nodes[0]); app.canvas.setDirty(true, true); }")
+    button = tab.page.locator("[data-testid=info-button], button:has(.icon-\\\\[lucide--info\\\\])").first
+    button.click()
+    tab.page.get_by_text("Expecting a fall-back when a branch fails.").first.wait_for()

@@ -1,0 +1,108 @@
+"""One browser tab with ComfyUI's real frontend in it, driven from a test."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+SLOW_MS = 180_000  # a busy machine without a GPU draws slowly
+
+DROP = """([name, text]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([text], name, { type: "application/json" }));
+    const target = document.querySelector("canvas#graph-canvas, canvas");
+    const box = target.getBoundingClientRect();
+    const place = { clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 };
+    const options = { bubbles: true, cancelable: true, dataTransfer: transfer, ...place };
+    for (const kind of ["dragenter", "dragover", "drop"]) target.dispatchEvent(new DragEvent(kind, options));
+}"""
+NODES = """() => app.graph.nodes.map((node) => ({
+    id: String(node.id), type: node.type, title: node.title, known: Boolean(LiteGraph.registered_node_types[node.type]),
+    widgets: (node.widgets ?? []).map((widget) => widget.name),
+}))"""
+
+
+class Tab:
+    """A page with the frontend loaded.
+
+    Attributes:
+        errors: what went wrong on the console and was ours: from our scripts, or naming the pack.
+    """
+
+    def __init__(self, page, artefacts: Path) -> None:
+        self.page, self.artefacts = page, artefacts
+        self.errors: list[str] = []
+        self.all_errors: list[str] = []
+        page.set_default_timeout(SLOW_MS)
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self._note(str(error), getattr(error, "stack", "") or ""))
+
+    def _on_console(self, message) -> None:
+        if message.type == "error":
+            self._note(message.text, message.location.get("url", ""))
+
+    def _note(self, text: str, where: str) -> None:
+        self.all_errors.append(f"{text} ({where})")
+        if re.search(r"magic141|/extensions/main/", f"{text} {where}", re.IGNORECASE):
+            self.errors.append(f"{text} ({where})")
+
+    def evaluate(self, script: str, argument: object = None):
+        return self.page.evaluate(script, argument)
+
+    def wait_for(self, script: str, argument: object = None, timeout_ms: int = SLOW_MS) -> None:
+        self.page.wait_for_function(script, arg=argument, timeout=timeout_ms, polling=250)
+
+    def open(self, url: str) -> None:
+        """Load the frontend and wait until it knows our nodes and scripts."""
+        self.page.goto(url, wait_until="domcontentloaded")
+        self.wait_for("() => window.app?.graph && window.LiteGraph?.registered_node_types?.Magic141LoadModel")
+        self.wait_for("() => app.extensions?.some((extension) => extension.name === 'Magic141')")
+
+    def drop(self, path: Path) -> list[dict]:
+        """Drag a workflow file onto the canvas; return the nodes of the graph it became."""
+        return self.drop_text(path.name, path.read_text(encoding="utf-8"))
+
+    def drop_text(self, name: str, text: str) -> list[dict]:
+        self.evaluate("() => app.graph.clear()")
+        self.evaluate(DROP, [name, text])
+        self.wait_for("(count) => app.graph.nodes.length >= count", len(json.loads(text)["nodes"]))
+        return self.nodes()
+
+    def nodes(self) -> list[dict]:
+        return self.evaluate(NODES)
+
+    def close_dialogs(self) -> None:
+        """Close what the frontend may have opened over the canvas (templates, missing models)."""
+        for _ in range(2):
+            self.page.keyboard.press("Escape")
+
+    def screenshot(self, name: str) -> Path:
+        """Keep a picture of the page under a file name made from a test's."""
+        self.artefacts.mkdir(parents=True, exist_ok=True)
+        path = self.artefacts / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
+        self.page.screenshot(path=path, timeout=SLOW_MS)
+        return path
+
+
+@contextmanager
+def open_tab(url: str, chromium: str, artefacts: Path) -> Iterator[Tab]:
+    """Start Chromium, open the frontend and close everything afterwards."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        try:
+            tab = Tab(browser.new_page(viewport={"width": 1600, "height": 1000}), artefacts)
+            tab.open(url)
+            yield tab
+        finally:
+            browser.close()
