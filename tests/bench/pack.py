@@ -1,0 +1,115 @@
+"""The pack as people meet it: import time, help, locales, every workflow in a real server, the frontend, the zip."""
+
+import argparse
+import io
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from magic141.tests.server.test_workflows import EMBEDDED, FILES
+from magic141.tests.support import help_pages, locales
+from magic141.tests.support.browser import open_tab
+from magic141.tests.support.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
+from magic141.tests.support.comfy_server import PACK, temporary_server
+from magic141.tests.support.graph import WorkflowError, workflow_to_prompt
+from magic141.tests.support.node_info import node_info
+
+IMPORT = """
+import time
+from magic141.tests.support.host import use_comfyui
+use_comfyui()
+import nodes, comfy.sd, comfy_api.latest  # what the host has imported before it comes to packs
+start = time.perf_counter()
+import magic141.nodes
+print(time.perf_counter() - start)
+"""
+
+
+def import_seconds(repeats: int) -> float:
+    """Return the median seconds that importing the pack takes beyond what ComfyUI imports itself."""
+    runs = [
+        subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout
+        for _ in range(repeats)
+    ]
+    return statistics.median(float(out.split()[-1]) for out in runs)
+
+
+def help_pages_ratio() -> float:
+    """Return the share of nodes with a current, written help page."""
+    faulty = {problem.split(".md")[0] for problem in help_pages.problems()}
+    nodes = list(node_info())
+    return sum(node not in faulty for node in nodes) / len(nodes)
+
+
+def run_workflow(client: ComfyClient, path: Path) -> str:
+    """Run one workflow; return what went wrong, or nothing."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        result = client.run(
+            workflow_to_prompt(workflow, client.object_info()), workflow=workflow, timeout=1800
+        )
+    except (ExecutionFailed, Interrupted, PromptRejected, WorkflowError, TimeoutError, OSError) as error:
+        return f"{path.stem}: {error}"
+    return "" if result.files() else f"{path.stem}: it saved nothing"
+
+
+def console_errors(url: str) -> list[str]:
+    """Drop every workflow into the frontend and return the errors of ours on its console."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        raise SystemExit("No Chromium: the frontend cannot be measured. apt-get install chromium")
+    with open_tab(url, chromium, PACK / "out" / "browser") as tab:
+        for path in FILES:
+            tab.drop(path)
+            tab.screenshot(path.stem)
+        return tab.errors
+
+
+def zip_megabytes() -> float:
+    """Return the size of the pack as the registry packs it: what git tracks, less what .comfyignore names."""
+    tracked = set(git("ls-files"))
+    ignored = set(git("ls-files", "--cached", "--ignored", "--exclude-from=.comfyignore"))
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(tracked - ignored):
+            archive.write(PACK / name, name)
+    return len(held.getvalue()) / 1e6
+
+
+def git(*arguments: str) -> list[str]:
+    done = subprocess.run(["git", *arguments], cwd=PACK, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py bench pack", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, required=True, help="file for the figures")
+    parser.add_argument("--quick", action="store_true", help="one import, one workflow: does it run at all?")
+    options = parser.parse_args()
+    figures = {
+        "import_s": import_seconds(1 if options.quick else 3),
+        "help_pages_ratio": help_pages_ratio(),
+        "locale_keys_missing": len(locales.missing_keys()),
+        "zip_mb": zip_megabytes(),
+    }
+    with temporary_server() as server:
+        client = ComfyClient(server.url)
+        chosen = EMBEDDED[:1] if options.quick else EMBEDDED
+        failures = [failure for path in chosen if (failure := run_workflow(client, path))]
+        figures["workflows_run"] = len(chosen)
+        figures["workflows_failed"] = len(failures)
+        errors = console_errors(server.url)
+        figures["browser_console_errors"] = len(errors)
+    print("\n".join([*failures, *errors]), file=sys.stderr)
+    text = json.dumps(figures, indent=2)
+    options.json.write_text(text + "\n", encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
