@@ -48,9 +48,9 @@ ALL_LINEAR_INPUT = io.Boolean.Input(
 
 LORA_KEPT = "LoRA: use any loader; its strength is kept, because it is added at use and not rounded into the integers."
 LORA_IN_STOCK_FILES = (
-    "A saved int8 file that stock Load Diffusion Model opens is another matter: there ComfyUI merges a LoRA and "
-    "rounds again, and most of a weak LoRA (1 %) is lost. Open the file with Load Magic141 Model, or use Load LoRA "
-    "(Bypass)."
+    "A saved int8 file that stock Load Diffusion Model opens is another matter: there ComfyUI multiplies int8 by int8, "
+    "merges a LoRA and rounds again, and much of a weak LoRA (1 %) drowns. Open the file with Load Magic141 Model; in "
+    "the stock loader, Load LoRA (Bypass) loses least."
 )
 
 

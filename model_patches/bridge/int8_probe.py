@@ -89,9 +89,10 @@ def recorded_blocks(dit: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def activation_outliers(dit: nn.Module, *, factor: float = 30.0, every: int = 64) -> Iterator[None]:
-    """While open, the first of every 64 inputs of each Linear of the blocks is ``factor`` times as large.
+    """While open, the first of every 64 inputs of each Linear over tokens is ``factor`` times as large.
 
-    Large channels are what trained DiTs have and random probes lack; they are what W8A8 suffers from.
+    Such channels are what trained DiTs have and random probes lack; they are what W8A8 suffers from. Modulation,
+    whose input is one vector of time and pooled text, is left alone.
     """
 
     def enlarge(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -99,13 +100,19 @@ def activation_outliers(dit: nn.Module, *, factor: float = 30.0, every: int = 64
         first[..., ::every] *= factor
         return (first, *inputs[1:])
 
-    linears = [m for _, block in named_blocks(dit) for m in block.modules() if hasattr(m, "in_features")]
+    linears = [
+        m for _, block in named_blocks(dit) for name, m in block.named_modules() if _is_token_linear(name, m)
+    ]
     hooks = [linear.register_forward_pre_hook(enlarge) for linear in linears]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _is_token_linear(name: str, module: nn.Module) -> bool:
+    return hasattr(module, "in_features") and "mod" not in name.split(".")[0]
 
 
 def named_blocks(dit: nn.Module) -> Iterator[tuple[str, nn.Module]]:
