@@ -14,6 +14,8 @@ from magic141.tests.support.comfy_server import PACK, ComfyServer
 from magic141.tests.support.graph import workflow_to_prompt
 
 NODE = "Magic141SlidingWindowExtend"
+PATIENCE_S = 1800
+"""A shared machine may give a server a fraction of a core."""
 
 
 def prompt_of(name: str, object_info: dict, **inputs: object) -> dict:
@@ -49,7 +51,7 @@ def made_video(result, prompt: dict) -> dict:
     [
         ("magic141_one_minute", 1.0, 25),
         ("magic141_continue_video", 0.5, 13 + 12),
-        ("magic141_prompts_per_window", 7.0, 169),
+        ("magic141_prompts_per_window", 6.5, 157),
     ],
 )
 def test_workflows_make_their_video(name, seconds, num_frames, client, object_info):
@@ -60,7 +62,7 @@ def test_workflows_make_their_video(name, seconds, num_frames, client, object_in
             texts.append(data["value"] / data["max"])
 
     prompt = prompt_of(name, object_info, length=seconds, steps=1 if seconds > 1 else 4)
-    result = client.run(prompt, on_event=on_event, timeout=600)
+    result = client.run(prompt, on_event=on_event, timeout=PATIENCE_S)
     video = made_video(result, prompt)
     data = client.download(video)
     assert frames_of(data).shape == (num_frames, 64, 64, 3)
@@ -72,7 +74,7 @@ def test_workflows_make_their_video(name, seconds, num_frames, client, object_in
 
 
 def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(client, server, object_info):
-    options = {"length": 3.0, "steps": 4, "run_name": "cancelled", "codec": "ffv1 lossless"}
+    options = {"length": 1.0, "steps": 4, "run_name": "cancelled", "codec": "ffv1 lossless"}
     prompt = only_window(prompt_of("magic141_one_minute", object_info, **options))
     seen: list[float] = []
 
@@ -83,7 +85,7 @@ def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(client, server
                 client.interrupt()
 
     with pytest.raises(Interrupted):
-        client.run(prompt, on_event=cancel)
+        client.run(prompt, on_event=cancel, timeout=PATIENCE_S)
     assert seen[-1] <= 8, "cancel takes effect within a step or two"
     runs = list((server.base / "output" / "magic141_runs").glob("cancelled-*"))
     assert len(runs) == 1
@@ -108,7 +110,7 @@ def kill(server: ComfyServer) -> None:
 
 
 def test_after_a_kill_the_frames_are_the_same(tmp_path):
-    options = {"length": 2.0, "run_name": "killed", "codec": "ffv1 lossless"}
+    options = {"length": 1.0, "steps": 2, "run_name": "killed", "codec": "ffv1 lossless"}
 
     class Killed(Exception):
         pass
@@ -118,17 +120,20 @@ def test_after_a_kill_the_frames_are_the_same(tmp_path):
         prompt = only_window(prompt_of("magic141_one_minute", client.object_info(), **options))
 
         def on_event(kind: str, data: dict) -> None:
-            if kind == "progress" and data["max"] > 4 and data["value"] >= 6:
+            if kind == "progress" and data["max"] > 4 and data["value"] >= 3:
                 kill(server)
                 raise Killed
 
         with pytest.raises(Killed):
-            client.run(prompt, on_event=on_event)
+            client.run(prompt, on_event=on_event, timeout=PATIENCE_S)
     with ComfyServer(tmp_path) as server:
         client = ComfyClient(server.url)
-        resumed = frames_of(client.download(made_video(client.run(prompt), prompt)))
+        first = client.run(prompt, timeout=PATIENCE_S)
         window(prompt)["run_name"] = "whole"
-        whole = frames_of(client.download(made_video(client.run(prompt), prompt)))
+        second = client.run(prompt, timeout=PATIENCE_S)
+        resumed, whole = (
+            frames_of(client.download(made_video(result, prompt))) for result in (first, second)
+        )
     assert np.array_equal(resumed, whole)
 
 
