@@ -1,6 +1,6 @@
-"""Help pages of the nodes: ``web/docs/<NodeId>.md``, prose by hand above, tables from the schema below.
+"""Help pages of the nodes: ``web/docs/<NodeId>.md``, prose by hand above, inputs and outputs from the schema below.
 
-``python -m magic141.tests.support.help_pages`` rewrites the tables; ``--check`` only says which pages are stale.
+``python -m magic141.tests.support.help_pages`` rewrites the lower part; ``--check`` only says which pages are stale.
 The prose is what stands above the marker; it is never touched.
 """
 
@@ -23,8 +23,8 @@ TYPE_NAMES = {
 
 
 def page(info: dict, prose: str) -> str:
-    """Return a whole page: prose, marker, tables."""
-    return f"{prose.strip()}\n\n{MARKER}\n\n{tables(info)}"
+    """Return a whole page: prose, marker, reference."""
+    return f"{prose.strip()}\n\n{MARKER}\n\n{reference(info)}"
 
 
 def new_prose(info: dict) -> str:
@@ -37,19 +37,23 @@ def prose_of(text: str) -> str:
     return text.partition(MARKER)[0]
 
 
-def tables(info: dict) -> str:
-    """Return the inputs and outputs of a node as Markdown tables."""
-    lines = ["## Inputs", "", "| Input | Type | Default | |", "| --- | --- | --- | --- |"]
+def reference(info: dict) -> str:
+    """Return the inputs and outputs of a node as lists, which fit the narrow panel they are read in."""
+    lines = ["## Inputs", ""]
     for name, spec, required in inputs_of(info):
-        label = f"**{name}**" if required else f"**{name}** (optional)"
-        options = options_of(spec)
-        lines.append(f"| {label} | {kind(spec)} | {default(spec)} | {cell(options.get('tooltip', ''))} |")
-    lines += ["", "## Outputs", "", "| Output | Type | |", "| --- | --- | --- |"]
+        facts = [kind(spec), default(spec) and f"default {default(spec)}", "" if required else "optional"]
+        lines.append(entry(name, facts, options_of(spec).get("tooltip", "")))
+    lines += ["", "## Outputs", ""]
     outputs = zip(info["output_name"], info["output"], info["output_tooltips"], strict=True)
-    lines += [f"| **{name}** | {type_} | {cell(tooltip or '')} |" for name, type_, tooltip in outputs]
+    lines += [entry(name, [f"`{type_}`"], tooltip or "") for name, type_, tooltip in outputs]
     if info.get("search_aliases"):
         lines += ["", f"Also found as: {', '.join(info['search_aliases'])}."]
     return "\n".join(lines) + "\n"
+
+
+def entry(name: str, facts: list[str], text: str) -> str:
+    """Return one item of a list: name, facts in brackets, what it is for."""
+    return f"- **{name}** ({'; '.join(fact for fact in facts if fact)}): {one_line(text)}"
 
 
 def kind(spec: list) -> str:
@@ -58,7 +62,7 @@ def kind(spec: list) -> str:
     choices = type_ if isinstance(type_, list) else options.get("options")
     if choices is not None:
         names = [choice["key"] if isinstance(choice, dict) else str(choice) for choice in choices]
-        return " · ".join(f"`{cell(name)}`" for name in names) or "what is in the model folders"
+        return " · ".join(f"`{one_line(name)}`" for name in names) or "what is in the model folders"
     name = TYPE_NAMES.get(type_, f"`{type_}`")
     if "min" in options and "max" in options:
         name += f", {number(options['min'])} to {number(options['max'])}"
@@ -76,7 +80,7 @@ def default(spec: list) -> str:
         return ""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"`{cell(number(value))}`"
+    return f"`{one_line(number(value))}`"
 
 
 def number(value: object) -> str:
@@ -86,9 +90,9 @@ def number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def cell(text: str) -> str:
-    """Return text that stays inside one table cell."""
-    return text.replace("|", "\\|").replace("\n", " ")
+def one_line(text: str) -> str:
+    """Return text without line breaks."""
+    return text.replace("\n", " ")
 
 
 def pages() -> dict[Path, str]:
