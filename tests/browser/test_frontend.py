@@ -28,7 +28,12 @@ SET = """([name, value]) => {
     widget.callback?.(value);
 }"""
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-COUNT_WINDOWS = "() => document.querySelectorAll('.magic141-window').length"
+WINDOWS = """() => {
+    const timeline = app.graph.nodes[0].widgets.find((widget) => widget.name === "timeline").element;
+    return timeline.isConnected ? [...timeline.querySelectorAll(".magic141-window")] : [];
+}"""
+COUNT_WINDOWS = f"() => ({WINDOWS})().length"
+TITLES = f"() => ({WINDOWS})().map((box) => box.title)"
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +73,24 @@ def test_a_run_shows_progress_and_its_result_on_the_node(tab, clip):
     assert seen & {"progress", "progress_state"}
 
 
-@pytest.mark.parametrize("vue", [False, True], ids=["classic", "vue"])
+@pytest.fixture(params=[False, True], ids=["classic", "vue"])
+def vue(tab, request):
+    """Draw nodes with one of the frontend's two renderers."""
+    setting = "(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+    tab.evaluate(setting, request.param)
+    yield request.param
+    tab.evaluate(setting, False)
+
+
 def test_the_timeline_follows_the_widgets(tab, vue):
-    tab.evaluate("(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)", vue)
     tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 20.0, "prompts": "a fox waits\na fox runs"}])
     tab.wait_for(f"() => ({COUNT_WINDOWS})() === 4")
-    told = tab.evaluate("() => [...document.querySelectorAll('.magic141-window')].map((box) => box.title)")
+    told = tab.evaluate(TITLES)
     assert "a fox waits" in told[0]
     assert "a fox runs" in told[3]
     tab.evaluate(SET, ["length", 60.0])
     tab.wait_for(f"() => ({COUNT_WINDOWS})() === 12")
     tab.screenshot(f"timeline_{'vue' if vue else 'classic'}")
-    tab.evaluate("() => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
 
 
 def test_the_timeline_writes_nothing_into_the_workflow(tab):
@@ -101,9 +112,9 @@ def test_seams_and_frames_are_drawn_after_a_run(tab):
     tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 10.0}])
     windows = [{"start_s": 5 * i, "measures": {"seam_motion": 0.2 if i else 1.0}} for i in range(2)]
     tab.evaluate("(windows) => app.graph.nodes[0].onExecuted({ magic141_windows: windows })", windows)
-    titles = tab.evaluate("() => [...document.querySelectorAll('.magic141-window')].map((box) => box.title)")
+    titles = tab.evaluate(TITLES)
     assert "motion at the seam: 0.20x" in titles[1]
-    border = "() => document.querySelectorAll('.magic141-window')[1].style.borderLeftColor"
+    border = f"() => ({WINDOWS})()[1].style.borderLeftColor"
     assert tab.evaluate(border) == "rgb(238, 68, 51)"
 
 
