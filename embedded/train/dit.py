@@ -92,7 +92,7 @@ class Batch:
 
     @staticmethod
     def family_weights(image: bool) -> Tensor:
-        return torch.tensor([0.7, 0.3, 0.0] if image else [0.75, 0.0, 0.25])
+        return torch.tensor([0.8, 0.2, 0.0] if image else [0.75, 0.0, 0.25])
 
     @staticmethod
     def _known(generator: torch.Generator, size: int, length: int) -> Tensor:
@@ -138,7 +138,7 @@ def _train(
         loss = flow_matching_loss(model, batch)
         run.update(loss)
         log(step, **{"still" if still else "clip": loss.detach(), "n_still": float(still)})
-        if (step + 1) % 1000 == 0:
+        if (step + 1) % 1500 == 0:
             report(stage, run.ema["dit"].shadow, image=image)
     return report(stage, run.ema["dit"].shadow, image=image)
 
@@ -167,14 +167,14 @@ def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, 
     return figures
 
 
-def train_t2v(total: int = 1200, size: int = 32) -> dict[str, float]:
+def train_t2v(total: int = 1700, size: int = 32) -> dict[str, float]:
     """Train text to image and video."""
     torch.manual_seed(0)
     data, _ = load("train", 8000, seed=1, available=True)
     return _train("t2v", new_t2v(), total, size, data, image=False, still_share=0.6, lr=5e-3)
 
 
-def train_ti2v(total: int = 2000, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 2450, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 
