@@ -70,7 +70,7 @@ def export() -> dict[str, float]:
         "Small LLaVA (LLaMA of width 128, 3 layers; 64 px vision tower); describes frames.",
     )
     export_folder(
-        "clip_vision", CLIP, "Small CLIP on captions and first frames: the DiT's pooled text, and retrieval."
+        "clip", CLIP, "Small CLIP on captions and first frames: the DiT's pooled text, and retrieval."
     )
     export_dit("t2v", T2V, "Text-to-video DiT, 16 channels; with one latent frame a text-to-image model.")
     export_dit("ti2v", TI2V, "Image-to-video DiT, 33 channels, from the T2V model by the paper's surgery.")
