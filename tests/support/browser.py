@@ -70,6 +70,11 @@ class Tab:
         self.page.goto(url, wait_until="domcontentloaded")
         self.wait_for("() => window.app?.graph && window.LiteGraph?.registered_node_types?.Magic141LoadModel")
         self.wait_for("() => app.extensions?.some((extension) => extension.name === 'Magic141')")
+        self.evaluate("() => app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
+        self.page.wait_for_timeout(
+            2000
+        )  # a new user is shown the templates a moment after the graph is there
+        self.close_dialogs()
 
     def drop(self, path: Path) -> list[dict]:
         """Drag a workflow file onto the canvas; return the nodes of the graph it became."""
