@@ -87,28 +87,40 @@ def recorded_blocks(dit: nn.Module) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-@contextmanager
-def activation_outliers(dit: nn.Module, *, factor: float = 30.0, every: int = 64) -> Iterator[None]:
-    """While open, the first of every 64 inputs of each Linear over tokens is ``factor`` times as large.
+def outlier_errors(
+    quantized: ModelPatcher, original: ModelPatcher, probe: Probe, *, factor: float = 30.0, every: int = 64
+) -> dict[str, float]:
+    """Return each token Linear's relative error when every 64th of its inputs is ``factor`` times as large.
 
-    Such channels are what trained DiTs have and random probes lack; they are what W8A8 suffers from. Modulation,
-    whose input is one vector of time and pooled text, is left alone.
+    Such channels are what trained DiTs have and random probes lack; they are what W8A8 suffers from. The inputs are
+    those of the original on the probe. Modulation, whose input is one vector of time and pooled text, is left out.
     """
-
-    def enlarge(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        first = inputs[0].clone()
-        first[..., ::every] *= factor
-        return (first, *inputs[1:])
-
-    linears = [
-        m for _, block in named_blocks(dit) for name, m in block.named_modules() if _is_token_linear(name, m)
+    given: dict[str, Tensor] = {}
+    linears = dict(_token_linears(original))
+    hooks = [
+        linear.register_forward_pre_hook(lambda _m, inputs, name=name: given.update({name: inputs[0]}))
+        for name, linear in linears.items()
     ]
-    hooks = [linear.register_forward_pre_hook(enlarge) for linear in linears]
     try:
-        yield
+        run_probe(original, probe, record=False)
     finally:
         for hook in hooks:
             hook.remove()
+    errors = {}
+    comfy.model_management.load_models_gpu([original, quantized])
+    with torch.inference_mode():
+        for name, twin in _token_linears(quantized):
+            inputs = given[name].clone()
+            inputs[..., ::every] *= factor
+            errors[name] = relative_error(twin(inputs).float(), linears[name](inputs).float())
+    return errors
+
+
+def _token_linears(patcher: ModelPatcher) -> Iterator[tuple[str, nn.Module]]:
+    for block_name, block in named_blocks(patcher.model.diffusion_model):
+        for name, module in block.named_modules():
+            if _is_token_linear(name, module):
+                yield f"{block_name}.{name}", module
 
 
 def _is_token_linear(name: str, module: nn.Module) -> bool:
