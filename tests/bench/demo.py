@@ -34,7 +34,7 @@ class Pack:
         folder = MODELS / "text_encoders"
         self.encoders = load_encoders(folder / "magic141_shapes_llava", folder / "magic141_shapes_clip")
         self.vae = comfy.sd.VAE(
-            sd=comfy.utils.load_torch_file(MODELS / "vae/magic141_shapes_vae.safetensors")
+            sd=comfy.utils.load_torch_file(str(MODELS / "vae/magic141_shapes_vae.safetensors"))
         )
         dits = MODELS / "diffusion_models"
         self.ti2v, _ = load_magic141_model(dits / "magic141_shapes_ti2v.safetensors")
