@@ -77,9 +77,13 @@ def test_a_run_shows_progress_and_its_result_on_the_node(tab, clip):
 def vue(tab, request):
     """Draw nodes with one of the frontend's two renderers."""
     setting = "(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+    tab.evaluate("() => app.graph.clear()")
     tab.evaluate(setting, request.param)
+    tab.page.wait_for_timeout(1500)  # the renderers change over in a frame or more
     yield request.param
+    tab.evaluate("() => app.graph.clear()")
     tab.evaluate(setting, False)
+    tab.page.wait_for_timeout(1500)
 
 
 def test_the_timeline_follows_the_widgets(tab, vue):
