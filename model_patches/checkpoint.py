@@ -118,7 +118,8 @@ def identify(header: Header) -> Checkpoint:
             f"{name} has {channels} input channels ({prefix}img_in.proj.weight); 16 (text to video), 32 (SkyReels) or"
             f" 33 (image to video) are expected."
         )
-    sizes.pop("out_channels"), sizes.pop("refiner_depth")
+    sizes.pop("out_channels")
+    sizes.pop("refiner_depth")
     return Checkpoint(
         **sizes,
         weight_type=_weight_type(inside),
