@@ -1,5 +1,5 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
-clip_vision, t2v, ti2v, export."""
+t2v, ti2v, export."""
 
 import argparse
 import json
@@ -46,18 +46,6 @@ def _vae_decoder(steps: dict) -> dict:
     return vae.evaluate(vae.train_decoder(Encoders.load_vae(first=True), **steps))
 
 
-def _clip_vision(steps: dict) -> dict:
-    from transformers import AutoTokenizer, CLIPModel
-
-    from . import clip
-
-    folder = stage_dir("clip") / "folder"
-    model, tokenizer = CLIPModel.from_pretrained(folder).float(), AutoTokenizer.from_pretrained(folder)
-    model = clip.tune_vision(model, tokenizer, **steps)
-    clip.save(model, tokenizer, stage_dir("clip_vision") / "folder")
-    return clip.evaluate(model.float(), tokenizer)
-
-
 def _t2v(steps: dict) -> dict:
     from . import dit
 
@@ -82,7 +70,6 @@ STAGES = {
     "llava": _llava,
     "data": _data,
     "vae_decoder": _vae_decoder,
-    "clip_vision": _clip_vision,
     "t2v": _t2v,
     "ti2v": _ti2v,
     "export": _export,

@@ -1,7 +1,5 @@
 """Stage ``clip``: a small CLIP on captions and first frames; its text side also feeds the DiT's pooled vector."""
 
-import dataclasses
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -89,41 +87,6 @@ def train(total: int = 300, batch: int = 64) -> tuple[CLIPModel, object]:
         log(step, loss=loss.detach(), accuracy=(logits.argmax(1) == target).float().mean())
     model.load_state_dict(run.ema["clip"].shadow)
     return model.eval(), tokenizer
-
-
-def _near_misses(count: int, generator: torch.Generator) -> world.Scenes:
-    """Draw scenes in fours that share all factors but one or two, so that every factor must be told apart."""
-    seeds = world.sample_scenes(count // 4, generator=generator, split="train", second_share=0.1)
-    scenes = seeds[torch.arange(count // 4).repeat_interleave(4)]
-    fresh = world.sample_scenes(count, generator=generator, split="all", second_share=0.0)
-    for name in ("shape", "colour", "size", "background", "place"):
-        changed = torch.rand(count, generator=generator) < 0.3
-        changed[::4] = False
-        values = torch.where(changed, getattr(fresh, name), getattr(scenes, name))
-        scenes = dataclasses.replace(scenes, **{name: values})
-    return scenes
-
-
-def tune_vision(model: CLIPModel, tokenizer, total: int = 800, batch: int = 96) -> CLIPModel:
-    """Train the vision tower and both projections on, with the text tower as it is: the DiT learnt from its states."""
-    torch.manual_seed(1)
-    model.requires_grad_(True)
-    model.text_model.requires_grad_(False)
-    optimizer = muon.optimizers(model, lr=4e-3, adam_lr=1e-3, exclude=("embedding", "text_model"))
-    run = Run("clip_vision", total, {"clip": model}, optimizer, ema_decay=0.98)
-    log = Log("clip_vision", 50)
-    for step in run.steps():
-        generator = torch.Generator().manual_seed(1_000_000 + step)
-        scenes = _near_misses(batch, generator)
-        images = world.render_clip(scenes, 1)[:, 0]
-        text, image = _embed(model, tokenizer, _captions(scenes, generator), images)
-        logits = model.logit_scale.exp().clamp(max=100) * text @ image.T
-        target = torch.arange(batch)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        run.update(loss)
-        log(step, loss=loss.detach(), accuracy=(logits.argmax(1) == target).float().mean())
-    model.load_state_dict(run.ema["clip"].shadow)
-    return model.eval()
 
 
 @torch.no_grad()

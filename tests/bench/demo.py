@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from magic141.embedded import world
+from magic141.embedded.train.vae import psnr_db
 from magic141.tests.support.demo import DEFAULT, WORKFLOWS, run_demo
 from magic141.tests.support.host import use_comfyui
 from torch import Tensor
@@ -62,11 +63,6 @@ class Pack:
         return decode_frames(self.vae, encode_frames(self.vae, clip.movedim(1, -1))).movedim(-1, 1)
 
 
-def psnr_db(a: Tensor, b: Tensor) -> Tensor:
-    """Return the mean peak signal-to-noise ratio over the first axis."""
-    return (-10 * (a - b).square().flatten(1).mean(1).clamp_min(1e-10).log10()).mean()
-
-
 def animate(pack: Pack, truth: Tensor, captions: list[str]) -> Tensor:
     """Return (N, FRAMES, 3, SIDE, SIDE): every first frame animated by its caption."""
     clips = []
@@ -93,10 +89,10 @@ def measure_model(pack: Pack, count: int) -> dict[str, float]:
     figures = {
         "motion_accuracy": scores["motion_right"],
         "motion_accuracy_shuffled": shuffled["motion_right"],
-        "first_frame_psnr_db": psnr_db(clips[:, 0], truth[:, 0]),
+        "first_frame_psnr_db": psnr_db(clips[:, 0], truth[:, 0]).mean(),
         "last_frame_shape_colour_accuracy": last,
         "clean_rate": scores["clean"],
-        "vae_psnr_db": psnr_db(decoded.flatten(0, 1), truth.flatten(0, 1)),
+        "vae_psnr_db": psnr_db(decoded.flatten(0, 1), truth.flatten(0, 1)).mean(),
         "t2i_caption_accuracy": drawn,
     }
     return {name: value.float().mean().item() for name, value in figures.items()} | {"captions": count}
