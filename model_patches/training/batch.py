@@ -1,0 +1,47 @@
+"""What a training reads: batches of clips with their conditions, and where batches come from."""
+
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """B clips with their conditions; L tokens a prompt, padded.
+
+    latents: (B, C, T, H, W) clean, scaled as the model wants them. num_known: (B,) known leading latent frames,
+    0 for text to video. states (B, L, D), mask (B, L) bool and pooled (B, P) are the prompt's; the null fields
+    are the empty prompt's, with lengths of their own.
+    """
+
+    latents: Tensor
+    num_known: Tensor
+    states: Tensor
+    mask: Tensor
+    pooled: Tensor
+    null_states: Tensor
+    null_mask: Tensor
+    null_pooled: Tensor
+
+    def __len__(self) -> int:
+        return self.latents.shape[0]
+
+    def to(self, device: torch.device | str) -> "TrainingBatch":
+        """Return the batch on a device, with floating tensors as float32."""
+        return TrainingBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+
+
+def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    return tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype)
+
+
+class ClipSource(Protocol):
+    """A data set: anything that knows its length and makes a batch of given rows."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Return the clips ``rows`` (B,); whatever is drawn at random comes from ``generator`` alone."""
+        ...
