@@ -120,6 +120,7 @@ def identify(header: Header) -> Checkpoint:
         )
     sizes.pop("out_channels")
     sizes.pop("refiner_depth")
+    sizes.pop("patch")
     return Checkpoint(
         **sizes,
         weight_type=_weight_type(inside),
@@ -198,7 +199,7 @@ def _sizes(found: Mapping[str, TensorInfo], name: str) -> dict:
             )
         return found[key].shape
 
-    hidden_size, in_channels = shape("img_in.proj.weight", 5)[:2]
+    hidden_size, in_channels, _, patch, _ = shape("img_in.proj.weight", 5)
     if hidden_size % HEAD_SIZE:
         raise ValueError(
             f"{name} has hidden size {hidden_size}; a multiple of the head size {HEAD_SIZE} is expected."
@@ -213,6 +214,7 @@ def _sizes(found: Mapping[str, TensorInfo], name: str) -> dict:
         "text_width": shape("txt_in.input_embedder.weight", 2)[1],
         "pooled_width": shape("vector_in.in_layer.weight", 2)[1],
         "guidance": any(k.startswith("guidance_in.") for k in found),
+        "patch": patch,
     }
 
 

@@ -27,14 +27,14 @@ def diffusers_config(state_dict: Mapping[str, Tensor]) -> dict:
     refiner = "txt_in.individual_token_refiner.blocks"
     return {
         "in_channels": patch[1],
-        "out_channels": state_dict["final_layer.linear.weight"].shape[0] // 4,
+        "out_channels": state_dict["final_layer.linear.weight"].shape[0] // patch[-1] ** 2,
         "num_attention_heads": patch[0] // HEAD_SIZE,
         "attention_head_dim": HEAD_SIZE,
         "num_layers": count_blocks(state_dict, "double_blocks"),
         "num_single_layers": count_blocks(state_dict, "single_blocks"),
         "num_refiner_layers": count_blocks(state_dict, refiner),
         "mlp_ratio": 4.0,
-        "patch_size": 2,
+        "patch_size": patch[-1],
         "patch_size_t": 1,
         "qk_norm": "rms_norm",
         "guidance_embeds": "guidance_in.in_layer.weight" in state_dict,

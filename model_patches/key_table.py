@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 TABLE: dict[tuple[str, str], tuple[tuple[str, str, str, str], ...]] = {
     ("", ""): (
-        ("img_in.proj", "", "x_embedder.proj", "h c 1 2 2"),
+        ("img_in.proj", "", "x_embedder.proj", "h c 1 s s"),
         ("time_in.in_layer", "time_in.mlp.0", "time_text_embed.timestep_embedder.linear_1", "h 256"),
         ("time_in.out_layer", "time_in.mlp.2", "time_text_embed.timestep_embedder.linear_2", "h h"),
         ("vector_in.in_layer", "", "time_text_embed.text_embedder.linear_1", "h p"),
@@ -39,7 +39,7 @@ TABLE: dict[tuple[str, str], tuple[tuple[str, str, str, str], ...]] = {
             "time_text_embed.guidance_embedder.linear_2",
             "h h",
         ),
-        ("final_layer.linear", "", "proj_out", "4o h"),
+        ("final_layer.linear", "", "proj_out", "o h"),
         ("final_layer.adaLN_modulation.1", "", "norm_out.linear", "2h h"),
     ),
     ("guidance_in.", "time_text_embed.guidance_embedder."): (
@@ -229,9 +229,18 @@ def expected_shapes(
     pooled_width: int = 768,
     guidance: bool = False,
     refiner_depth: int = 2,
+    patch: int = 2,
 ) -> dict[str, tuple[int, ...]]:
-    """Return every host key of a DiT of these sizes with its shape."""
-    sizes = {"h": hidden_size, "t": text_width, "p": pooled_width, "c": in_channels, "o": out_channels, "": 1}
+    """Return every host key of a DiT of these sizes with its shape; a patch is (1, ``patch``, ``patch``) latents."""
+    sizes = {
+        "h": hidden_size,
+        "t": text_width,
+        "p": pooled_width,
+        "c": in_channels,
+        "s": patch,
+        "o": patch**2 * out_channels,
+        "": 1,
+    }
     depths = {"double_blocks": depth, "single_blocks": depth_single, "txt_in": refiner_depth}
     shapes = {}
     for host, _, _, symbols in _rows():
@@ -247,7 +256,7 @@ def expected_shapes(
 
 def _dimensions(symbols: str, sizes: Mapping[str, int]) -> Iterator[int]:
     for symbol in symbols.split():
-        count = symbol.rstrip("htpco")
+        count = symbol.rstrip("htpcso")
         yield int(count or 1) * sizes[symbol[len(count) :]]
 
 

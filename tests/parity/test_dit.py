@@ -103,6 +103,13 @@ def test_deeper_and_wider():
     assert relative_error(run_ours(ours, given, 3.5), run_theirs(theirs, given, 3.5)) < TOLERANCE
 
 
+def test_patches_of_one_latent():
+    """The embedded model's: a 2x2 patch would be too much noise for its width."""
+    ours, theirs = both(patch=1)
+    given = inputs(33)
+    assert relative_error(run_ours(ours, given, None), run_theirs(theirs, given, None)) < TOLERANCE
+
+
 def test_unstripped_padding_is_what_differs():
     """Keep the reason for stripping: with the padding left in, the two token refiners average different tokens."""
     ours, theirs = both()
