@@ -1,8 +1,14 @@
-"""Stage ``clip``: a small CLIP on captions and first frames; its text side also feeds the DiT's pooled vector."""
+"""Stage ``clip``: a small CLIP on captions and first frames; its text side also feeds the DiT's pooled vector.
+
+Beside the contrastive loss, linear heads read every factor of the scene from both embeddings; they are dropped
+afterwards. Batches hold near misses: scenes that differ from another one in a single factor.
+"""
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from .. import world
@@ -53,38 +59,97 @@ def build(tokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=256))
 
 
+FACTORS = {
+    "shape": len(world.SHAPES),
+    "colour": len(world.COLOURS),
+    "size": len(world.SIZES),
+    "background": len(world.BACKGROUNDS),
+    "place": len(world.PLACES),
+}
+TEXT_FACTORS = FACTORS | {"direction": len(world.DIRECTIONS), "speed": len(world.SPEEDS)}
+
+
+def near_misses(scenes: world.Scenes, generator: torch.Generator) -> world.Scenes:
+    """Return the scenes with one factor of what the first frame shows redrawn in each, but none held out."""
+    factor = torch.randint(len(FACTORS), (len(scenes),), generator=generator)
+    changed = {}
+    for index, (name, count) in enumerate(FACTORS.items()):
+        drawn = torch.randint(count, (len(scenes),), generator=generator)
+        changed[name] = torch.where(factor == index, drawn, getattr(scenes, name))
+    allowed = ~world.held_out(replace(scenes, **changed))
+    kept = {name: torch.where(allowed, drawn, getattr(scenes, name)) for name, drawn in changed.items()}
+    return replace(scenes, **kept)
+
+
+def _same_picture(scenes: world.Scenes) -> Tensor:
+    """Tell which pairs of scenes a caption cannot tell apart, (B, B) bool."""
+    codes = torch.stack([getattr(scenes, name) for name in (*FACTORS, "second_colour")], 1)
+    return (codes[:, None] == codes[None]).all(-1)
+
+
+class FactorHeads(nn.Module):
+    """Linear readings of the scene's factors from an embedding."""
+
+    def __init__(self, width: int, factors: dict[str, int]) -> None:
+        super().__init__()
+        self.factors = factors
+        self.linear = nn.Linear(width, sum(factors.values()))
+
+    def loss(self, embedding: Tensor, scenes: world.Scenes) -> Tensor:
+        """Return the mean cross entropy over the factors."""
+        parts = self.linear(embedding).split(list(self.factors.values()), dim=1)
+        losses = [
+            F.cross_entropy(part, getattr(scenes, name))
+            for name, part in zip(self.factors, parts, strict=True)
+        ]
+        return torch.stack(losses).mean()
+
+
 def _captions(scenes: world.Scenes, generator: torch.Generator) -> list[str]:
     if torch.rand((), generator=generator) < 0.5:
         return world.named_caption(scenes)
     return world.appearance_caption(scenes)
 
 
-def _embed(model: CLIPModel, tokenizer, captions: list[str], images: Tensor) -> tuple[Tensor, Tensor]:
-    tokens = tokenizer(captions, padding=True, return_tensors="pt")
-    out = model(
-        input_ids=tokens.input_ids, attention_mask=tokens.attention_mask, pixel_values=normalised(images)
-    )
-    return out.text_embeds, out.image_embeds
+def _contrastive_loss(logits: Tensor, same: Tensor) -> Tensor:
+    """Return CLIP's symmetric loss, with pairs that a caption cannot tell apart left out of the negatives."""
+    target = torch.arange(len(logits))
+    logits = logits.masked_fill(same & ~torch.eye(len(logits), dtype=torch.bool), -1e4)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def train(total: int = 300, batch: int = 64) -> tuple[CLIPModel, object]:
+def train(total: int = 1500, batch: int = 64) -> tuple[CLIPModel, object]:
     """Train for ``total`` steps, resuming from the cache."""
     torch.manual_seed(0)
     tokenizer = clip_tokenizer()
     model = build(tokenizer)
-    optimizer = muon.optimizers(model, lr=5e-3, adam_lr=1e-3, exclude=("embedding",))
-    run = Run("clip", total, {"clip": model}, optimizer, ema_decay=0.98)
+    heads = nn.ModuleDict(
+        {
+            "image": FactorHeads(VISION["hidden_size"], FACTORS),
+            "text": FactorHeads(POOLED_WIDTH, TEXT_FACTORS),
+        }
+    )
+    both = nn.ModuleDict({"clip": model, "heads": heads})
+    optimizer = muon.optimizers(both, lr=5e-3, adam_lr=1e-3, exclude=("embedding", "heads"))
+    run = Run("clip", total, {"clip": model, "heads": heads}, optimizer, ema_decay=0.99)
     log = Log("clip", 20)
     for step in run.steps():
         generator = torch.Generator().manual_seed(step)
-        scenes = world.sample_scenes(batch, generator=generator, split="train")
+        scenes = world.sample_scenes(batch // 2, generator=generator, split="train")
+        scenes = world.concatenate([scenes, near_misses(scenes, generator)])
         images = world.render_clip(scenes, 1)[:, 0]
-        text, image = _embed(model, tokenizer, _captions(scenes, generator), images)
+        tokens = tokenizer(_captions(scenes, generator), padding=True, return_tensors="pt")
+        read = model.text_model(**tokens).pooler_output
+        seen = model.vision_model(pixel_values=normalised(images)).pooler_output
+        text = F.normalize(model.text_projection(read), dim=-1)
+        image = F.normalize(model.visual_projection(seen), dim=-1)
         logits = model.logit_scale.exp().clamp(max=100) * text @ image.T
-        target = torch.arange(batch)
-        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        run.update(loss)
-        log(step, loss=loss.detach(), accuracy=(logits.argmax(1) == target).float().mean())
+        contrastive = _contrastive_loss(logits, _same_picture(scenes))
+        seen_loss, read_loss = heads["image"].loss(seen, scenes), heads["text"].loss(read, scenes)
+        run.update(contrastive + seen_loss + read_loss)
+        accuracy = (logits.argmax(1) == torch.arange(batch)).float().mean()
+        losses = {"contrastive": contrastive, "seen": seen_loss, "read": read_loss}
+        log(step, **{name: loss.detach() for name, loss in losses.items()}, accuracy=accuracy)
     model.load_state_dict(run.ema["clip"].shadow)
     return model.eval(), tokenizer
 
@@ -99,7 +164,9 @@ def evaluate(model: CLIPModel, tokenizer, count: int = 1000) -> dict[str, float]
     first = {int(c): i for i, c in reversed(list(enumerate(code)))}
     scenes = scenes[torch.tensor(sorted(first.values()))]
     images = world.render_clip(scenes, 1)[:, 0]
-    text, image = _embed(model, tokenizer, world.named_caption(scenes), images)
+    tokens = tokenizer(world.named_caption(scenes), padding=True, return_tensors="pt")
+    out = model(**tokens, pixel_values=normalised(images))
+    text, image = out.text_embeds, out.image_embeds
     hit = (text @ image.T).argmax(1) == torch.arange(len(scenes))
     return {"distinct_pictures": len(scenes), "recall_at_1": hit.float().mean().item()}
 

@@ -20,6 +20,7 @@ from .scenes import (
     SIZES,
     SPEEDS,
     Scenes,
+    concatenate,
     held_out,
     sample_scenes,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Reading",
     "Scenes",
     "appearance_caption",
+    "concatenate",
     "held_out",
     "motion_of",
     "named_caption",
