@@ -1,0 +1,106 @@
+"""The losses, as pure functions of tensors; eq. numbers are the Magic 1-For-1 paper's.
+
+A velocity is u = z1 - z0 (noise minus clean latent), z_t = sigma * z1 + (1 - sigma) * z0, and an estimate of the
+clean latent is z_t - sigma * u. Latents are (B, C, T, H, W), sigmas (B,).
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+NORMALISER_FLOOR = 1e-6
+"""Keeps the normaliser from dividing by zero where generator and real model already agree."""
+
+
+def per_clip(values: Tensor, like: Tensor) -> Tensor:
+    """Return (B,) values shaped to multiply (B, ...) latents."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
+
+
+def add_noise(clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """Return z_t = sigma * z1 + (1 - sigma) * z0. Source: below eq. 4."""
+    weight = per_clip(sigma, clean)
+    return weight * noise + (1 - weight) * clean
+
+
+def denoised_estimate(noisy: Tensor, velocity: Tensor, sigma: Tensor) -> Tensor:
+    """Return z_t - sigma * u, the clean latent that a velocity points at. Source: the brackets of eq. 4."""
+    return noisy - per_clip(sigma, noisy) * velocity
+
+
+def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+    """Return the mean of (z1 - z0 - u)^2. Source: eq. 9; eq. 5 where ``clean`` is the generator's clip."""
+    return F.mse_loss(velocity, noise - clean)
+
+
+def critic_loss(velocity: Tensor, generated: Tensor, noise: Tensor) -> Tensor:
+    """Return the fake model's loss: flow matching on clips of the generator, which gets no gradient. Source: eq. 5."""
+    return flow_matching_loss(velocity, generated.detach(), noise)
+
+
+def guided_by_strength(conditional: Tensor, unconditional: Tensor, strength: float | Tensor) -> Tensor:
+    """Return (1 + w) * c - w * u: the paper's convention, w = 0 is no guidance. Source: eq. 7."""
+    w = per_clip(strength, conditional) if isinstance(strength, Tensor) else strength
+    return (1 + w) * conditional - w * unconditional
+
+
+def guided_by_scale(conditional: Tensor, unconditional: Tensor, scale: float | Tensor) -> Tensor:
+    """Return u + g * (c - u): the host's convention, g = 1 is no guidance; g = 1 + w. Source: Ho and Salimans 2022."""
+    g = per_clip(scale, conditional) if isinstance(scale, Tensor) else scale
+    return unconditional + g * (conditional - unconditional)
+
+
+def cfg_distillation_loss(student: Tensor, guided: Tensor) -> Tensor:
+    """Return the mean of (u_hat - u_student)^2; the teacher's guided velocity gets no gradient. Source: eq. 6."""
+    return F.mse_loss(student, guided.detach())
+
+
+def distillation_loss(cfg_loss: Tensor, base_loss: Tensor, cfg_weight: float) -> Tensor:
+    """Return lambda_cfg * L_cfg + L_base. Source: eq. 8."""
+    return cfg_weight * cfg_loss + base_loss
+
+
+def dmd_gradient(generated: Tensor, real: Tensor, fake: Tensor, *, normalise: bool) -> Tensor:
+    """Return the gradient of the KL divergence towards the real model with respect to the generated latent.
+
+    Args:
+        generated: the generator's clean latent.
+        real, fake: the two models' estimates of it, ``denoised_estimate`` at one z_t.
+        normalise: divide by mean |generated - real| of each clip. The paper has no such divisor; DMD2's code does.
+    Source: eq. 4, where z_t cancels: x0_fake - x0_real.
+    """
+    gradient = fake - real
+    if not normalise:
+        return gradient
+    distance = (generated - real).abs().flatten(1).mean(1).clamp_min(NORMALISER_FLOOR)
+    return gradient / per_clip(distance, gradient)
+
+
+def folded_dmd_gradient(
+    generated: Tensor,
+    noisy: Tensor,
+    sigma: Tensor,
+    *,
+    real_conditional: Tensor,
+    real_unconditional: Tensor,
+    fake: Tensor,
+    strength: float,
+    normalise: bool,
+) -> Tensor:
+    """Return ``dmd_gradient`` towards the guided real model, so that the student needs no guidance of its own.
+
+    Args:
+        real_conditional, real_unconditional, fake: velocities at ``noisy``.
+        strength: w of eq. 7.
+    Source: eq. 4 with u_real of eq. 7; paper section 4.2, CFG distillation integrated into DMD2.
+    """
+    guided = guided_by_strength(real_conditional, real_unconditional, strength)
+    real = denoised_estimate(noisy, guided, sigma)
+    return dmd_gradient(generated, real, denoised_estimate(noisy, fake, sigma), normalise=normalise)
+
+
+def surrogate_loss(generated: Tensor, gradient: Tensor) -> Tensor:
+    """Return 0.5 * mse(x0, (x0 - g).detach()), whose gradient in x0 is g over the number of values.
+
+    Source: DMD2 and Self-Forcing, ``model/dmd.py``.
+    """
+    return 0.5 * F.mse_loss(generated.double(), (generated.double() - gradient.double()).detach())

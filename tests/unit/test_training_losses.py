@@ -1,0 +1,116 @@
+"""Every training loss against values worked out by hand."""
+
+import pytest
+import torch
+from magic141.model_patches.training import losses
+from torch import Tensor
+
+
+def latents(*clips: list[float]) -> Tensor:
+    """Return (B, 1, 1, 1, n) latents of listed values."""
+    return torch.tensor(clips)[:, None, None, None]
+
+
+def test_noise_and_estimate_are_each_others_inverse():
+    clean, noise, sigma = (
+        latents([2.0, 0.0], [1.0, -1.0]),
+        latents([0.0, 4.0], [3.0, 3.0]),
+        torch.tensor([0.25, 0.5]),
+    )
+    noisy = losses.add_noise(clean, noise, sigma)
+    assert noisy.flatten().tolist() == [1.5, 1.0, 2.0, 1.0]
+    assert torch.equal(losses.denoised_estimate(noisy, noise - clean, sigma), clean)
+
+
+def test_flow_matching_loss():
+    # targets 1-3 = -2 and 2-0 = 2; errors 1 and 2
+    loss = losses.flow_matching_loss(latents([-1.0, 0.0]), latents([3.0, 0.0]), latents([1.0, 2.0]))
+    assert loss.item() == pytest.approx((1 + 4) / 2)
+
+
+def test_the_two_guidance_conventions():
+    conditional, unconditional = latents([1.0]), latents([0.5])
+    assert losses.guided_by_strength(conditional, unconditional, 2.0).item() == 3 * 1.0 - 2 * 0.5
+    assert losses.guided_by_scale(conditional, unconditional, 3.0).item() == 0.5 + 3 * 0.5
+    assert losses.guided_by_strength(conditional, unconditional, 0.0).item() == 1.0
+    assert losses.guided_by_scale(conditional, unconditional, 1.0).item() == 1.0
+
+
+def test_a_guidance_strength_for_each_clip():
+    conditional, unconditional = latents([1.0, 2.0], [1.0, 2.0]), latents([0.0, 0.0], [0.0, 0.0])
+    guided = losses.guided_by_strength(conditional, unconditional, torch.tensor([1.0, 4.0]))
+    assert guided.flatten().tolist() == [2.0, 4.0, 5.0, 10.0]
+
+
+def test_cfg_distillation_and_its_sum():
+    student = latents([1.0, 1.0]).requires_grad_()
+    guided = latents([3.0, 0.0]).requires_grad_()
+    cfg = losses.cfg_distillation_loss(student, guided)
+    assert cfg.item() == pytest.approx((4 + 1) / 2)
+    total = losses.distillation_loss(cfg, torch.tensor(0.5), 2.0)
+    assert total.item() == pytest.approx(2 * 2.5 + 0.5)
+    total.backward()
+    assert guided.grad is None
+    # d/dx of 2 * mean((x - y)^2)
+    assert student.grad.flatten().tolist() == [-4.0, 2.0]
+
+
+def test_dmd_gradient_points_from_real_to_fake():
+    generated, real, fake = latents([1.0, 1.0]), latents([0.0, 2.0]), latents([0.5, 1.5])
+    assert losses.dmd_gradient(generated, real, fake, normalise=False).flatten().tolist() == [0.5, -0.5]
+
+
+def test_dmd_normaliser_is_one_number_a_clip():
+    generated, real = latents([1.0, 1.0], [4.0, 0.0]), latents([0.0, 4.0], [0.0, 0.0])
+    fake = real + 1.0
+    gradient = losses.dmd_gradient(generated, real, fake, normalise=True)
+    assert gradient.flatten().tolist() == [
+        0.5,
+        0.5,
+        0.5,
+        0.5,
+    ]  # both clips' distances are (1+3)/2 = (4+0)/2 = 2
+    same = losses.dmd_gradient(real, real, real, normalise=True)
+    assert same.abs().max() == 0  # not NaN
+
+
+def test_equation_4_written_out():
+    """-( [z_t - s u_real] - [z_t - s u_fake] ) by hand: s * (u_real - u_fake)."""
+    sigma = torch.tensor([0.5])
+    noisy, u_real, u_fake = latents([7.0]), latents([3.0]), latents([1.0])
+    real, fake = (losses.denoised_estimate(noisy, u, sigma) for u in (u_real, u_fake))
+    assert losses.dmd_gradient(noisy, real, fake, normalise=False).item() == 0.5 * (3.0 - 1.0)
+
+
+def test_guidance_folded_into_dmd():
+    sigma, noisy = torch.tensor([0.5]), latents([7.0])
+    gradient = losses.folded_dmd_gradient(
+        latents([1.0]),
+        noisy,
+        sigma,
+        real_conditional=latents([3.0]),
+        real_unconditional=latents([2.0]),
+        fake=latents([1.0]),
+        strength=4.0,
+        normalise=False,
+    )
+    assert gradient.item() == 0.5 * ((5 * 3.0 - 4 * 2.0) - 1.0)
+
+
+def test_surrogate_has_the_gradient_it_was_given():
+    generated = latents([1.0, -2.0, 0.0, 5.0]).requires_grad_()
+    gradient = latents([0.5, 1.0, -1.0, 0.0])
+    loss = losses.surrogate_loss(generated, gradient)
+    assert loss.item() == pytest.approx(0.5 * (0.25 + 1 + 1 + 0) / 4)
+    loss.backward()
+    assert torch.allclose(generated.grad * generated.numel(), gradient)
+
+
+def test_the_critic_sends_no_gradient_to_the_generator():
+    generated = latents([1.0]).requires_grad_()
+    velocity = latents([0.0]).requires_grad_()
+    loss = losses.critic_loss(velocity, generated, latents([3.0]))
+    assert loss.item() == 4.0
+    loss.backward()
+    assert generated.grad is None
+    assert velocity.grad.item() == -4.0
