@@ -11,7 +11,7 @@ from .pictures import is_picture_name
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A picture below a folder: its path relative to it with forward slashes, and what tells a change."""
+    """A file below a folder: its path relative to it with forward slashes, and what tells a change."""
 
     path: str
     size: int
@@ -41,19 +41,30 @@ def walk_pictures(folder: Path, on_skip: Callable[[str, str], None] | None = Non
         folder: where to look.
         on_skip: called with (relative path, reason) for each thing that is refused.
     """
-    yield from _walk(folder, folder, "", on_skip or (lambda path, reason: None))
+    yield from walk_files(folder, is_picture_name, on_skip)
 
 
-def listing_digest(folder: Path) -> str:
-    """Return a digest that changes when any picture below a folder is added, removed or touched."""
+def walk_files(
+    folder: Path, is_wanted: Callable[[str], bool], on_skip: Callable[[str, str], None] | None = None
+) -> Iterator[PictureFile]:
+    """Yield the files below a folder whose name is wanted, as ``walk_pictures`` does."""
+    yield from _walk(folder, folder, "", on_skip or (lambda path, reason: None), is_wanted)
+
+
+def listing_digest(folder: Path, is_wanted: Callable[[str], bool] = is_picture_name) -> str:
+    """Return a digest that changes when any wanted file below a folder is added, removed or touched."""
     digest = hashlib.sha256()
-    for file in walk_pictures(folder):
+    for file in walk_files(folder, is_wanted):
         digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
 def _walk(
-    root: Path, folder: Path, prefix: str, on_skip: Callable[[str, str], None]
+    root: Path,
+    folder: Path,
+    prefix: str,
+    on_skip: Callable[[str, str], None],
+    is_wanted: Callable[[str], bool],
 ) -> Iterator[PictureFile]:
     try:
         with os.scandir(folder) as found:
@@ -65,18 +76,16 @@ def _walk(
         path = f"{prefix}{entry.name}"
         if entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith("."):
-                yield from _walk(root, Path(entry.path), f"{path}/", on_skip)
-        elif entry.is_symlink() and (reason := _refuse_link(root, entry)):
+                yield from _walk(root, Path(entry.path), f"{path}/", on_skip, is_wanted)
+        elif entry.is_symlink() and (reason := _refuse_link(root, entry, is_wanted)):
             on_skip(path, reason)
-        elif is_picture_name(entry.name):
+        elif is_wanted(entry.name):
             yield from _file(entry, path, on_skip)
 
 
-def _refuse_link(root: Path, entry: os.DirEntry) -> str:
+def _refuse_link(root: Path, entry: os.DirEntry, is_wanted: Callable[[str], bool]) -> str:
     if not stays_inside(root, Path(entry.path)):
-        return (
-            "a symbolic link that leaves the folder" if is_picture_name(entry.name) or entry.is_dir() else ""
-        )
+        return "a symbolic link that leaves the folder" if is_wanted(entry.name) or entry.is_dir() else ""
     return "a symbolic link to a folder" if entry.is_dir() else ""
 
 

@@ -90,9 +90,38 @@ def read_frames(source: Source) -> Iterator[Tensor]:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in container.decode(stream):
-            turns = _quarter_turns(frame)
-            rgb = frame.reformat(format="rgb24", dst_color_range=ColorRange.JPEG).to_ndarray()
-            yield torch.from_numpy(np.rot90(rgb, turns).copy() if turns else rgb).float() / 255
+            yield _upright(frame)
+
+
+def frames_at_rate(source: Source, fps: float) -> Iterator[Tensor]:
+    """Yield the frames a screen would show at ``fps``: some twice or left out where the source runs at another rate.
+
+    Frames are (H, W, 3) float in [0, 1], upright; two are in memory at a time.
+    """
+    with open_source(source) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        step = 1.0 / fps
+        source_step = float(1 / stream.average_rate) if stream.average_rate else step
+        shown: Tensor | None = None
+        start = shown_at = 0.0
+        count = 0
+        for number, frame in enumerate(container.decode(stream)):
+            time = number * source_step if frame.time is None else frame.time
+            start = time if shown is None else start
+            while shown is not None and count * step < time - start - step / 100:
+                yield shown
+                count += 1
+            shown, shown_at = _upright(frame), time - start
+        while shown is not None and count * step < shown_at + source_step - step / 100:
+            yield shown
+            count += 1
+
+
+def _upright(frame: av.VideoFrame) -> Tensor:
+    turns = _quarter_turns(frame)
+    rgb = frame.reformat(format="rgb24", dst_color_range=ColorRange.JPEG).to_ndarray()
+    return torch.from_numpy(np.rot90(rgb, turns).copy() if turns else rgb).float() / 255
 
 
 def crop_to_multiple(frames: Iterable[Tensor], multiple: int) -> Iterator[Tensor]:
