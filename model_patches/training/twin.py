@@ -1,0 +1,140 @@
+"""diffusers' twin of the host's DiT: the same weights in a network that backward works through.
+
+The host's blocks add in place, which plain backward refuses and checkpointed backward gets silently wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..channels import expand_input_channels
+from ..diffusers_config import diffusers_config
+from ..key_table import diffusers_to_host, host_to_diffusers
+from .batch import TrainingBatch
+
+GUIDANCE_PREFIX = "guidance_in."
+GUIDANCE_SOURCE = "time_in."
+INSTALL = "Training needs two more packages. Install them into ComfyUI's Python: pip install diffusers peft"
+
+
+def require_training_packages() -> None:
+    """Raise with a way out where diffusers or peft is missing.
+
+    Raises:
+        ImportError: names what to install.
+    """
+    try:
+        import diffusers  # noqa: F401
+        import peft  # noqa: F401
+    except ImportError as error:
+        raise ImportError(f"{INSTALL} (missing: {error.name}).") from error
+
+
+def from_host(host: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Return the diffusers twin of a host DiT, in evaluation mode. Loads strictly."""
+    require_training_packages()
+    from diffusers import HunyuanVideoTransformer3DModel
+
+    with torch.device("meta"):
+        model = HunyuanVideoTransformer3DModel(**diffusers_config(host))
+    weights = {key: value.to(dtype, copy=True) for key, value in host_to_diffusers(host).items()}
+    model.load_state_dict(weights, strict=True, assign=True)
+    return _with_real_buffers(model, host).eval()
+
+
+def _with_real_buffers(model: nn.Module, host: Mapping[str, Tensor]) -> nn.Module:
+    """Check that nothing is left on the meta device: every weight was loaded, and there are no buffers."""
+    left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
+    assert not left, f"{left} of {len(host)} weights were not loaded"
+    return model.requires_grad_(True)
+
+
+def to_host(model: nn.Module) -> dict[str, Tensor]:
+    """Return a twin's weights in the host's names."""
+    return diffusers_to_host(model.state_dict())
+
+
+def expand(model: nn.Module) -> nn.Module:
+    """Return the image-to-video twin that the surgery makes of a text-to-video one. Source: paper section 3."""
+    return from_host(expand_input_channels(to_host(model)))
+
+
+def takes_image(host: Mapping[str, Tensor]) -> bool:
+    """Tell whether a host DiT takes known frames and a mask beside the noisy latent."""
+    config = diffusers_config(host)
+    channels = {
+        config["out_channels"]: False,
+        2 * config["out_channels"] + 1: True,
+    }
+    if config["in_channels"] not in channels:
+        wanted = " or ".join(str(n) for n in channels)
+        raise ValueError(f"The model has {config['in_channels']} input channels; {wanted} are needed.")
+    return channels[config["in_channels"]]
+
+
+def has_guidance(host: Mapping[str, Tensor]) -> bool:
+    """Tell whether a host DiT has an embedder for the guidance scale."""
+    return any(key.startswith(GUIDANCE_PREFIX) for key in host)
+
+
+def with_guidance(host: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return host weights with a guidance embedder whose output is zero, so that nothing changes at first.
+
+    Source: paper section 3.1, the guidance weight as an extra input to the student.
+    """
+    if has_guidance(host):
+        return dict(host)
+    added = {}
+    for key, value in host.items():
+        if key.startswith(GUIDANCE_SOURCE):
+            name = GUIDANCE_PREFIX + key.removeprefix(GUIDANCE_SOURCE)
+            added[name] = torch.zeros_like(value) if ".out_layer." in name else value.clone()
+    return {**host, **added}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a model is told beside the noisy latent.
+
+    known: (B, C + 1, T, H, W) known frames and their mask, None for text to video. states (B, L, D), mask (B, L)
+    and pooled (B, P): the prompt. guidance: (B,) the host's scale g, None where the model has no embedder for it.
+    """
+
+    known: Tensor | None
+    states: Tensor
+    mask: Tensor
+    pooled: Tensor
+    guidance: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, batch: TrainingBatch, *, image: bool, empty: bool = False, guidance: Tensor | None = None
+    ) -> "Conditions":
+        """Return a batch's conditions; with ``empty`` those of the empty prompt and the same known frames."""
+        known = known_channels(batch.latents, batch.num_known) if image else None
+        if empty:
+            return cls(known, batch.null_states, batch.null_mask, batch.null_pooled, guidance)
+        return cls(known, batch.states, batch.mask, batch.pooled, guidance)
+
+
+def known_channels(latents: Tensor, num_known: Tensor) -> Tensor:
+    """Return the leading known frames, zero after them, and the mask that is 1 on them: (B, C + 1, T, H, W)."""
+    frame = torch.arange(latents.shape[2], device=latents.device)
+    mask = (frame < num_known[:, None]).to(latents)[:, None, :, None, None]
+    return torch.cat([latents * mask, mask.expand(-1, -1, -1, *latents.shape[-2:])], 1)
+
+
+def predict_velocity(model: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+    """Return the velocity (B, C, T, H, W) that a twin predicts; sigma (B,)."""
+    known = conditions.known
+    return model(
+        hidden_states=noisy if known is None else torch.cat([noisy, known], 1),
+        timestep=sigma * 1000,
+        encoder_hidden_states=conditions.states,
+        encoder_attention_mask=conditions.mask,
+        pooled_projections=conditions.pooled,
+        guidance=None if conditions.guidance is None else conditions.guidance * 1000,
+        return_dict=False,
+    )[0].float()
