@@ -14,17 +14,8 @@ from ..store.run_journal import chain_keys
 from ..store.window_store import WindowStore
 from ..windows import Window
 from .progress import WindowProgress
-from .window import (
-    Made,
-    Models,
-    Reference,
-    Stream,
-    WindowSettings,
-    advance,
-    from_uint8,
-    make_reference,
-    make_window,
-)
+from .window import Models, WindowSettings, make_window
+from .window_stream import Made, Reference, Stream, advance, from_uint8, make_reference
 
 
 @dataclass(frozen=True)

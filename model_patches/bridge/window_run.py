@@ -26,16 +26,9 @@ from .fingerprint import encoders_fingerprint, model_fingerprint, module_fingerp
 from .progress import WindowProgress
 from .vae import SPATIAL_COMPRESSION, check_vae
 from .vae_seams import kept_latent_frames
-from .window import (
-    Models,
-    WindowSettings,
-    from_uint8,
-    make_reference,
-    resolve_hand_over,
-    stream_from_frames,
-    stream_from_latent,
-)
+from .window import Models, WindowSettings, resolve_hand_over
 from .window_loop import Start, extend, window_keys
+from .window_stream import from_uint8, make_reference, stream_from_frames, stream_from_latent
 
 RUNS_FOLDER = "magic141_runs"
 METHOD_VERSION = 1
