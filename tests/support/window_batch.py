@@ -1,132 +1,188 @@
-"""Make many long clips at once with the pack's own window functions, for measurements on the shapes world."""
+"""Many long clips at once, for measurements on the shapes world: the window loop with a batch where it has one clip.
 
-from dataclasses import dataclass
+Plan, seeds, sampling, anchors and conditions are the pack's own functions. Only the VLM, the VAE (at the width it was
+trained at) and the hand-over are written again for a batch; a test holds the frames to the node's own.
+"""
+
+from collections.abc import Callable, Iterator
 
 import torch
 from magic141.embedded import world
-from magic141.model_patches.anchor import anchor_latent, latent_statistics
+from magic141.embedded.train.taehv import Taehv
+from magic141.model_patches.anchor import anchor_latent
 from magic141.model_patches.bridge.color import match_colors
-from magic141.model_patches.bridge.window import (
-    HandOver,
-    Models,
-    Stream,
-    WindowSettings,
-    condition_window,
-    hand_over_latent,
-    sample_window,
+from magic141.model_patches.bridge.conditioning import empty_latent
+from magic141.model_patches.bridge.window import HandOver, Models, WindowSettings, sample_window
+from magic141.model_patches.bridge.window_stream import Reference, from_uint8, make_reference, to_uint8
+from magic141.model_patches.channels import known_frames_condition
+from magic141.model_patches.encoders.context import join_context
+from magic141.model_patches.encoders.templates import IMAGE_TOKEN, USER_HEADER, vlm_text
+from magic141.model_patches.encoders.vlm import layout
+from magic141.model_patches.windows import (
+    Window,
+    new_latent_frames_for,
+    num_frames_of,
+    plan_windows,
+    window_sizes,
 )
-from magic141.model_patches.windows import num_frames_of, window_seed
+from PIL import Image
 from torch import Tensor
 
 from .narrow_vae import StreamingDecoder
 
-
-@dataclass
-class LongClips:
-    """Frames of B clips, (B, T, H, W, 3) as uint8, and the frame numbers at which a window begins."""
-
-    frames: Tensor
-    seams: list[int]
+LATENT_SCALE = 0.476986
+CLIPS_AT_ONCE = 4
+"""In the VAE: few enough that activations stay in the processor's cache."""
 
 
-def make_long_clips(
-    models: Models,
-    decoder: StreamingDecoder,
-    settings: WindowSettings,
-    starts: Tensor,
-    captions: list[str],
-    *,
-    seconds: float,
-    seed: int = 0,
-    report=lambda text: None,
-) -> LongClips:
-    """Make one long clip from each first frame.
+class ClipBatch:
+    """A batch of long clips in the making.
 
     Args:
-        starts: (B, H, W, 3), the first frames.
+        models: the embedded MODEL, encoders and VAE.
+        network: the VAE's narrow network (of ``narrow_network``).
         settings: ``hand_over`` must not be AUTO.
+        starts: (B, H, W, 3) in [0, 1], the first frames.
+        captions: one a clip.
     """
-    wanted = int(seconds * world.FPS)
-    pieces, seams, latents, reference, colors = [], [], None, None, None
-    frames_so_far, index = 0, 0
-    decoder.forget()
-    last_frames = starts[:, None]
-    while frames_so_far < wanted:
-        num_known = 1 if latents is None else settings.overlap_latent
-        tails = (
-            [Stream(latents[i : i + 1], last_frames[i], 0) for i in range(len(starts))]
-            if index
-            else [None] * len(starts)
-        )
-        known = [
-            None if s is None else hand_over_latent(models.vae, s, num_known, settings.hand_over)
-            for s in tails
-        ]
-        sampled, first = sample_batch(
-            models, settings, captions, starts, tails, known, window_seed(seed, index)
-        )
-        new = torch.cat([first, sampled[:, :, 1:]], dim=2) if index == 0 else sampled[:, :, num_known:]
-        if reference is None:
-            reference = latent_statistics(new)
+
+    def __init__(
+        self, models: Models, network: Taehv, settings: WindowSettings, starts: Tensor, captions: list[str]
+    ) -> None:
+        assert settings.hand_over != HandOver.AUTO
+        self.models, self.network, self.settings, self.starts = models, network, settings, starts
+        self.backend = models.encoders.backend
+        self.prompts = [self.backend.prompt_states(caption) for caption in captions]
+        pieces = -(-len(starts) // CLIPS_AT_ONCE)
+        self.decoders = [StreamingDecoder(network, LATENT_SCALE) for _ in range(pieces)]
+        self.latents: Tensor | None = None
+        self.frames = to_uint8(starts[:, None])
+        self.references: list[Reference] = []
+
+    def windows(self, *, seconds: float, seed: int = 0) -> Iterator[tuple[Window, Tensor]]:
+        """Make all windows; yield each with its new frames (B, n, H, W, 3) as bytes."""
+        shape = {
+            "window_latent": self.settings.window_latent,
+            "overlap_latent": self.settings.overlap_latent,
+            "continues": False,
+        }
+        sizes = window_sizes(new_latent_frames_for(seconds, fps=world.FPS, continues=False), **shape)
+        for window in plan_windows(sizes, **shape, prompts="", fps=world.FPS, seed=seed):
+            yield window, self._make(window)
+
+    def _make(self, window: Window) -> Tensor:
+        first = self.latents is None
+        num_known, num_new = window.num_known_latent_frames, window.num_new_latent_frames
+        known = self.encode(self.starts[:, None]) if first else self.hand_over(num_known)
+        sampled = self._sample(known, window.seed)
+        if first:
+            new = torch.cat([known, sampled[:, :, 1:num_new]], dim=2)
         else:
-            new = anchor_latent(new, reference, settings.latent_anchor)
-        frames = decode(decoder, settings, new, known)
-        if colors is None:
-            colors = frames[:, ::3].clone()
-        elif settings.color_anchor:
-            frames = torch.stack(
-                [match_colors(f, c, settings.color_anchor) for f, c in zip(frames, colors, strict=True)]
+            new = self._each(sampled[:, :, num_known : num_known + num_new], self._anchored)
+        frames = self._decode(new, None if first else known)
+        if first:
+            self.references = [
+                make_reference(clip[None], seen) for clip, seen in zip(new, frames, strict=True)
+            ]
+        elif self.settings.color_anchor:
+            frames = self._each(frames, self._colored)
+        return self._advance(new, to_uint8(frames))
+
+    def _each(self, clips: Tensor, change: Callable[[Tensor, Reference], Tensor]) -> Tensor:
+        return torch.stack([change(c, r) for c, r in zip(clips, self.references, strict=True)])
+
+    def _anchored(self, latent: Tensor, reference: Reference) -> Tensor:
+        return anchor_latent(latent[None], reference.statistics, self.settings.latent_anchor)[0]
+
+    def _colored(self, frames: Tensor, reference: Reference) -> Tensor:
+        return match_colors(frames, from_uint8(reference.frames), self.settings.color_anchor)
+
+    def _advance(self, new: Tensor, frames: Tensor) -> Tensor:
+        overlap = self.settings.overlap_latent
+        before = new[:, :, :0] if self.latents is None else self.latents
+        self.latents = torch.cat([before, new], dim=2)[:, :, -overlap:]
+        shown = frames if before.shape[2] == 0 else torch.cat([self.frames, frames], dim=1)
+        self.frames = shown[:, -num_frames_of(overlap) :]
+        return frames
+
+    def hand_over(self, num_known: int) -> Tensor:
+        """Return the known latent frames of the next window, (B, 16, k, h, w)."""
+        assert self.latents is not None
+        tail = from_uint8(self.frames[:, -num_frames_of(num_known) :])
+        if self.settings.hand_over == HandOver.LATENT:
+            return self.latents[:, :, -num_known:]
+        if self.settings.hand_over == HandOver.PIXEL:
+            return self.encode(tail)
+        return torch.cat([self.encode(tail[:, :1]), self.latents[:, :, 1:]], dim=2)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Encode (B, 4n + 1, H, W, 3) to the host's LATENT, (B, 16, n + 1, h, w)."""
+        parts = frames.movedim(-1, 2).split(CLIPS_AT_ONCE)
+        return torch.cat([self.network.encode(part) for part in parts]) / LATENT_SCALE
+
+    def _decode(self, new: Tensor, known: Tensor | None) -> Tensor:
+        """Return the new latent frames' frames; pixel hand-over decodes every window as a clip of its own."""
+        alone = known is not None and self.settings.hand_over == HandOver.PIXEL
+        latent = torch.cat([known, new], dim=2) if known is not None and alone else new
+        pieces = []
+        for decoder, part in zip(self.decoders, latent.split(CLIPS_AT_ONCE), strict=True):
+            if alone:
+                decoder.forget()
+            pieces.append(decoder.decode(part))
+        frames = torch.cat(pieces)
+        return frames[:, -4 * new.shape[2] :] if known is not None else frames
+
+    def _sample(self, known: Tensor, seed: int) -> Tensor:
+        """Sample one window of every clip; clips whose contexts are equally long go through the model together."""
+        images = image_states(self.backend, self._pictures())
+        contexts = [join_context(i[None], p) for i, (p, _) in zip(images, self.prompts, strict=True)]
+        groups: dict[int, list[int]] = {}
+        for index, context in enumerate(contexts):
+            groups.setdefault(context.shape[1], []).append(index)
+        sampled = torch.empty(len(known), *self._empty().shape[1:])
+        for number, members in enumerate(groups.values()):
+            latent, mask = known_frames_condition(known[members], self.settings.window_latent)
+            options = {
+                "pooled_output": torch.cat([self.prompts[i][1] for i in members]),
+                "concat_latent_image": latent,
+                "concat_mask": mask,
+            }
+            positive = [[torch.cat([contexts[i] for i in members]), options]]
+            empty = {"samples": self._empty().repeat(len(members), 1, 1, 1, 1)}
+            sampled[members] = sample_window(
+                self.models, self.settings, positive, positive, empty, known.shape[2], seed + number, None
             )
-        stored = frames.mul(255).round().byte()
-        seams += [frames_so_far] if index else []
-        pieces.append(stored)
-        frames_so_far += stored.shape[1]
-        latents = (new if latents is None else torch.cat([latents, new], 2))[
-            :, :, -max(8, settings.overlap_latent) :
-        ]
-        last_frames = torch.cat([last_frames.byte() if index else stored[:, :0], stored], 1)
-        last_frames = last_frames[:, -num_frames_of(settings.overlap_latent) :]
-        index += 1
-        report(f"window {index}, {frames_so_far}/{wanted} frames")
-    return LongClips(torch.cat(pieces, 1)[:, :wanted], [seam for seam in seams if seam < wanted])
+        return sampled
+
+    def _empty(self) -> Tensor:
+        settings = self.settings
+        return empty_latent(settings.width, settings.height, num_frames_of(settings.window_latent))
+
+    def _pictures(self) -> Tensor:
+        """Return what the VLM sees, (B, n, H, W, 3) as bytes: the frame each window starts from, or the first too."""
+        last = self.frames[:, -1:]
+        if self.latents is None or not self.settings.first_frame_context:
+            return last
+        return torch.cat([to_uint8(self.starts[:, None]), last], dim=1)
 
 
-def decode(decoder: StreamingDecoder, settings: WindowSettings, new: Tensor, known: list) -> Tensor:
-    """Return the new latent frames' frames; pixel hand-over decodes every window as a clip of its own."""
-    if settings.hand_over == HandOver.PIXEL and known[0] is not None:
-        decoder.forget()
-        frames = decoder.decode(torch.cat([torch.cat(known).to(new), new], dim=2))
-        return frames[:, -4 * new.shape[2] :]
-    return decoder.decode(new)
-
-
-def sample_batch(models, settings, captions, starts, tails, known, seed) -> tuple[Tensor, Tensor]:
-    """Sample one window of every clip; clips whose contexts are equally long go through the model together."""
-    length = num_frames_of(settings.window_latent)
-    conditions = [
-        condition_window(models, settings, captions[i], length, starts[i : i + 1], tails[i], known[i], None)
-        for i in range(len(captions))
-    ]
-    groups: dict[int, list[int]] = {}
-    for i, (positive, _, _) in enumerate(conditions):
-        groups.setdefault(positive[0][0].shape[1], []).append(i)
-    sampled: list[Tensor] = [torch.empty(0)] * len(captions)
-    num_known = 1 if known[0] is None else known[0].shape[2]
-    for number, members in enumerate(groups.values()):
-        positive = merge([conditions[i][0] for i in members])
-        latent = {"samples": torch.cat([conditions[i][2]["samples"] for i in members])}
-        out = sample_window(models, settings, positive, positive, latent, num_known, seed + number, None)
-        for i, clip in zip(members, out, strict=True):
-            sampled[i] = clip
-    first = torch.cat([c[0][0][1]["concat_latent_image"][:, :, :1] for c in conditions])
-    return torch.stack(sampled), first
-
-
-def merge(conditionings: list[list]) -> list:
-    """Join conditionings of one entry each into one entry of a batch."""
-    states = torch.cat([c[0][0] for c in conditionings])
-    options = dict(conditionings[0][0][1])
-    for name, value in options.items():
-        if isinstance(value, Tensor):
-            options[name] = torch.cat([c[0][1][name] for c in conditionings])
-    return [[states, options]]
+def image_states(backend, pictures: Tensor) -> Tensor:
+    """Return the VLM's states of many clips' pictures, (B, L, D); pictures: (B, n, H, W, 3) as bytes."""
+    vlm, tokenizer = backend.vlm, backend.tokenizer
+    images = [Image.fromarray(picture.numpy()) for picture in pictures.flatten(0, 1)]
+    pixels = backend.image_processor(images=images, return_tensors="pt")["pixel_values"]
+    features = vlm.image_features(pixels)
+    token_ids = tokenizer(vlm_text(pictures.shape[1])).input_ids
+    image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    is_image, is_kept = layout(
+        token_ids,
+        tokenizer(USER_HEADER, add_special_tokens=False).input_ids,
+        image_token_id=image_token,
+        tokens_per_image=features.shape[1],
+    )
+    text = vlm.language_model.get_input_embeddings()(torch.tensor([i for i in token_ids if i != image_token]))
+    embeds = text.new_empty(len(pictures), len(is_image), text.shape[-1])
+    embeds[:, ~is_image] = text
+    embeds[:, is_image] = features.unflatten(0, pictures.shape[:2]).flatten(1, 2).to(text.dtype)
+    states = vlm.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+    return states[:, is_kept].float()

@@ -1,0 +1,69 @@
+"""The long-video benchmark's batch against the node's own windows, one clip at a time."""
+
+import pytest
+import torch
+from magic141.tests.support.host import use_comfyui
+
+use_comfyui()
+
+from magic141.embedded import world  # noqa: E402
+from magic141.model_patches.bridge.window import WindowSettings, make_window  # noqa: E402
+from magic141.model_patches.bridge.window_stream import advance, make_reference, to_uint8  # noqa: E402
+from magic141.tests.support.shapes_models import shapes_models  # noqa: E402
+from magic141.tests.support.window_batch import ClipBatch, image_states  # noqa: E402
+
+SETTINGS = {"width": 64, "height": 64, "window_latent": 4, "steps": 1, "guidance": None}
+
+
+@pytest.fixture(scope="module")
+def opened():
+    with torch.inference_mode():
+        return shapes_models()
+
+
+@pytest.fixture(scope="module")
+def scene():
+    scenes = world.sample_scenes(1, generator=torch.Generator().manual_seed(5), second_share=0.0)
+    return world.render_clip(scenes, 1)[:, 0].movedim(1, -1), world.named_caption(scenes)
+
+
+def as_the_node(models, settings, plan, start, caption):
+    """Make the windows as the loop does; return all frames as bytes."""
+    stream, reference, frames = None, None, []
+    for window in plan:
+        window = type(window)(**{**vars(window), "prompt": caption})
+        made = make_window(models, settings, window, start_image=start, stream=stream, reference=reference)
+        reference = reference or make_reference(made.latent, made.frames)
+        stream = advance(models.vae, stream, made, settings.overlap_latent)
+        frames.append(to_uint8(made.frames))
+    return torch.cat(frames)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hand_over": "latent", "overlap_latent": 2, "latent_anchor": 0.5},
+        {"hand_over": "pixel", "overlap_latent": 1, "color_anchor": 0.5},
+        {"hand_over": "mixed", "overlap_latent": 2, "first_frame_context": True},
+    ],
+)
+def test_a_batch_of_one_gives_the_nodes_frames(opened, scene, options):
+    models, network = opened
+    settings = WindowSettings(**SETTINGS, **options)
+    with torch.inference_mode():
+        batch = ClipBatch(models, network, settings, *scene)
+        made = list(batch.windows(seconds=1.4, seed=7))
+        wanted = as_the_node(models, settings, [window for window, _ in made], *scene[:1], scene[1][0])
+    frames = torch.cat([frames[0] for _, frames in made])
+    assert len(made) >= 3
+    assert frames.shape == wanted.shape
+    assert (frames.int() - wanted.int()).abs().max() <= 3
+
+
+def test_many_pictures_give_the_states_of_each(opened):
+    backend = opened[0].encoders.backend
+    pictures = torch.randint(256, (2, 2, 64, 64, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        together = image_states(backend, pictures)
+        alone = torch.cat([backend.image_states(list(pair)) for pair in pictures])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-3)

@@ -1,0 +1,28 @@
+"""The embedded models, opened as the nodes open them."""
+
+from pathlib import Path
+
+MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
+VAE_FILE = MODELS / "vae" / "magic141_shapes_vae.safetensors"
+DIT_FILE = MODELS / "diffusion_models" / "magic141_shapes_ti2v.safetensors"
+WEIGHTS = [VAE_FILE, DIT_FILE, *sorted((MODELS / "text_encoders").glob("*/*.safetensors"))]
+
+
+def shapes_models():
+    """Return the embedded ``Models`` (MODEL, MAGIC141_ENCODERS, VAE) and the VAE's narrow network."""
+    import comfy.sd
+    import comfy.utils
+    from magic141.model_patches.bridge.encoders import load_encoders
+    from magic141.model_patches.bridge.loading import load_magic141_model
+    from magic141.model_patches.bridge.window import Models
+
+    from .narrow_vae import narrow_network
+
+    comfy.utils.PROGRESS_BAR_ENABLED = False
+    weights = comfy.utils.load_torch_file(str(VAE_FILE))
+    vae = comfy.sd.VAE(sd=dict(weights))
+    vae.first_stage_model.show_progress_bar = False
+    text = MODELS / "text_encoders"
+    encoders = load_encoders(text / "magic141_shapes_llava", text / "magic141_shapes_clip")
+    model, _ = load_magic141_model(DIT_FILE)
+    return Models(model, encoders, vae), narrow_network(weights)
