@@ -9,9 +9,17 @@ import pytest
 from magic141.tests.support.client import PromptRejected
 from magic141.tests.support.comfy_server import PACK
 from magic141.tests.support.demo import videos_of
-from magic141.tests.support.graph import default_of, is_widget, options_of, ordered_inputs, workflow_to_prompt
+from magic141.tests.support.graph import (
+    default_of,
+    is_widget,
+    link_as_dict,
+    options_of,
+    ordered_inputs,
+    workflow_to_prompt,
+)
 
 FILES = sorted((PACK / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
 # These need weights that do not ship with the pack; a test below proves that nothing else is missing.
 NEEDS_DOWNLOADS = {"magic141_after_any_t2i", "magic141_retrieval_guides_t2i"}
 # Minutes of video; test_sliding_window runs them shortened.
@@ -46,20 +54,31 @@ def expected_widgets(info: dict, values: list) -> int:
     return count(ordered_inputs(info))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES + BLUEPRINTS, ids=lambda path: path.stem)
 def test_nodes_widgets_and_types_are_those_of_the_server(path, object_info):
     workflow = read(path)
-    types = {node["id"]: node for node in workflow["nodes"]}
-    for node in workflow["nodes"]:
-        if node["type"] == "MarkdownNote":
+    subgraphs = workflow.get("definitions", {}).get("subgraphs", [])
+    for level in [workflow, *subgraphs]:
+        check_level(level, object_info, known={"MarkdownNote", *(entry["id"] for entry in subgraphs)})
+
+
+def check_level(level: dict, object_info: dict, known: set[str]) -> None:
+    """Compare the nodes and links of one graph with the server's nodes; types in ``known`` are not the server's."""
+    nodes = {node["id"]: node for node in level["nodes"]}
+    for node in nodes.values():
+        if node["type"] in known:
             continue
         info = object_info[node["type"]]
+        names = {name for section in info["input"].values() for name in section}
+        assert {entry["name"] for entry in node["inputs"]} <= names, node["type"]
         assert len(node["widgets_values"]) == expected_widgets(info, node["widgets_values"]), node["type"]
         for output, kind in zip(node["outputs"], info["output"], strict=True):
             assert fits(output["type"], kind), node["type"]
-    for _, origin, slot, target, target_slot, kind in workflow["links"]:
-        assert fits(types[origin]["outputs"][slot]["type"], kind)
-        assert fits(types[target]["inputs"][target_slot]["type"], kind)
+    nodes[-10] = {"outputs": level.get("inputs", [])}
+    nodes[-20] = {"inputs": level.get("outputs", [])}
+    for link in map(link_as_dict, level["links"]):
+        assert fits(nodes[link["origin_id"]]["outputs"][link["origin_slot"]]["type"], link["type"])
+        assert fits(nodes[link["target_id"]]["inputs"][link["target_slot"]]["type"], link["type"])
 
 
 def fits(given: str, wanted: str) -> bool:
@@ -106,3 +125,38 @@ def test_of_a_workflow_for_other_weights_only_the_weights_are_missing(path, clie
     assert [
         text for text in messages if ".safetensors" not in text and "clip-vit-large-patch14" not in text
     ] == []
+
+
+def in_a_workflow(blueprint: dict) -> dict:
+    """Return a workflow that gives a blueprint's node a picture and saves its video."""
+    (node,) = blueprint["nodes"]
+    node = {**node, "inputs": [{**entry} for entry in node["inputs"]]}
+    kinds = [entry["type"] for entry in node["inputs"]]
+    node["inputs"][kinds.index("IMAGE")]["link"] = 1
+    video = [entry["type"] for entry in node["outputs"]].index("VIDEO")
+    picture = {
+        "id": 100,
+        "type": "LoadImage",
+        "inputs": [],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+        "widgets_values": ["magic141_example.png", "image"],
+    }
+    save = {
+        "id": 101,
+        "type": "SaveVideo",
+        "inputs": [{"name": "video", "type": "VIDEO", "link": 2}],
+        "outputs": [],
+        "widgets_values": ["video/blueprint", "auto", "auto"],
+    }
+    links = [[1, 100, 0, node["id"], kinds.index("IMAGE"), "IMAGE"], [2, node["id"], video, 101, 0, "VIDEO"]]
+    return {**blueprint, "nodes": [picture, node, save], "links": links}
+
+
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_a_blueprint_makes_a_video(path, client, object_info):
+    prompt = uncached(workflow_to_prompt(in_a_workflow(read(path)), object_info), "blueprint")
+    for node in prompt.values():
+        if node["class_type"] == "Magic141SlidingWindowExtend":
+            node["inputs"].update(length=1.0, steps=1)
+    result = client.run(prompt, timeout=1800)
+    assert videos_of(result)

@@ -1,4 +1,4 @@
-"""Every workflow file is sound by itself: links, versions, notes, and nothing of one machine."""
+"""Every workflow and blueprint is sound by itself: links, versions, notes, and nothing of one machine."""
 
 import json
 import re
@@ -10,9 +10,12 @@ from magic141.tests.support.graph import link_as_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 every_workflow = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+every_blueprint = pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+every_graph = pytest.mark.parametrize("path", FILES + BLUEPRINTS, ids=lambda path: path.stem)
 
 
 def levels(workflow: dict) -> list[dict]:
@@ -29,7 +32,7 @@ def test_the_promised_workflows_are_there():
     assert promised <= {path.stem for path in FILES}
 
 
-@every_workflow
+@every_graph
 def test_links_and_slots_agree(path):
     for level in levels(read(path)):
         nodes = {node["id"]: node for node in level["nodes"]}
@@ -54,7 +57,7 @@ def test_links_and_slots_agree(path):
         assert level.get("last_link_id", 0) >= max(links, default=0) or "state" in level
 
 
-@every_workflow
+@every_graph
 def test_our_nodes_tell_comfyui_where_they_come_from(path):
     ours = [
         node for level in levels(read(path)) for node in level["nodes"] if node["type"].startswith("Magic141")
@@ -70,8 +73,36 @@ def test_the_video_goes_through_the_hosts_save_node_and_a_note_explains(path):
     assert {"SaveVideo", "MarkdownNote"} <= kinds
 
 
-@every_workflow
+@every_graph
 def test_no_path_of_one_machine_is_inside(path):
     text = path.read_text(encoding="utf-8")
     assert re.findall(r'"(?:/|~|[A-Za-z]:\\\\|\\\\\\\\)[^"]*"', text) == []
     assert not re.search(r"/home/|/root/|/Users/|C:\\\\", text)
+
+
+def test_the_promised_blueprints_are_there():
+    names = {path.stem for path in BLUEPRINTS}
+    assert {"Image to Video (Magic141)", "One-Minute Video (Magic141)"} <= names
+
+
+@every_blueprint
+def test_a_blueprint_is_one_subgraph_node_as_the_node_library_wants_it(path):
+    root = read(path)
+    (node,) = root["nodes"]
+    (definition,) = root["definitions"]["subgraphs"]
+    assert node["type"] == definition["id"]
+    assert node["title"] == definition["name"] == path.stem
+    for side in ("inputs", "outputs"):
+        told = [(entry["name"], entry["type"]) for entry in definition[side]]
+        assert [(entry["name"], entry["type"]) for entry in node[side]] == told
+        assert len(set(told)) == len(told)
+
+
+@every_blueprint
+def test_every_end_of_a_blueprint_is_connected_inside(path):
+    (definition,) = read(path)["definitions"]["subgraphs"]
+    links = {link["id"]: link for link in definition["links"]}
+    for slot, entry in enumerate(definition["inputs"]):
+        assert {(links[i]["origin_id"], links[i]["origin_slot"]) for i in entry["linkIds"]} == {(-10, slot)}
+    for slot, entry in enumerate(definition["outputs"]):
+        assert {(links[i]["target_id"], links[i]["target_slot"]) for i in entry["linkIds"]} == {(-20, slot)}
