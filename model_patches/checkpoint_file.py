@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -69,7 +70,7 @@ def load_torch_zip(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path.name} would execute code when opened, so it was not opened. It must hold tensors only;"
-            f" ask its author for a safetensors file. ({_first_line(error)})"
+            f" ask its author for a safetensors file. (Found in it: {_unpickling_trouble(error)})"
         ) from None
     except (RuntimeError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
@@ -149,5 +150,21 @@ def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
         )
 
 
+def _unpickling_trouble(error: pickle.UnpicklingError) -> str:
+    """Return what torch found and not how it says to open such a file all the same."""
+    text = _plain(str(error))
+    if found := re.search(r"GLOBAL (\S+)", text):
+        return found[1]
+    return (
+        text.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+        or "a pickle that torch refuses"
+    )
+
+
+def _plain(text: str) -> str:
+    """Return a text without the terminal's colours, which a browser shows as [1m."""
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+
+
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
+    return (_plain(str(error)).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
