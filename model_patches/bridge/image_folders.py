@@ -65,11 +65,14 @@ def folder_label(folder: Path) -> str:
 
 def check_index_name(name: str) -> str | None:
     """Return what is wrong with the name of an index, or None."""
+    return check_name(name, "an index")
+
+
+def check_name(name: str, what: str) -> str | None:
+    """Return what is wrong with the name of something kept in a folder of that name, or None."""
     bad = FORBIDDEN_IN_NAME & set(name) or not name.strip() or name.startswith(".") or not name.isprintable()
     if bad or len(name) > MAX_NAME_LENGTH:
-        return (
-            f"'{name}' cannot be the name of an index: use letters, digits, spaces, '-' and '_', no folders."
-        )
+        return f"'{name}' cannot be the name of {what}: use letters, digits, spaces, '-' and '_', no folders."
     return None
 
 
@@ -79,11 +82,20 @@ def index_directory(name: str) -> Path:
     Raises:
         ValueError: the name is not usable.
     """
-    if problem := check_index_name(name):
+    return named_directory(name, INDEX_CATEGORY, "an index")
+
+
+def named_directory(name: str, category: str, what: str) -> Path:
+    """Return the folder of this name in a category of ours, below models/ where the user has not redirected it.
+
+    Raises:
+        ValueError: the name is not usable.
+    """
+    if problem := check_name(name, what):
         raise ValueError(problem)
-    default = str(Path(folder_paths.models_dir) / INDEX_CATEGORY)
-    folder_paths.folder_names_and_paths.setdefault(INDEX_CATEGORY, ([default], NO_MODELS))
-    candidates = [Path(path) / name.strip() for path in folder_paths.get_folder_paths(INDEX_CATEGORY)]
+    default = str(Path(folder_paths.models_dir) / category)
+    folder_paths.folder_names_and_paths.setdefault(category, ([default], NO_MODELS))
+    candidates = [Path(path) / name.strip() for path in folder_paths.get_folder_paths(category)]
     return next((path for path in candidates if path.is_dir()), candidates[0])
 
 

@@ -1,0 +1,176 @@
+"""Build Training Set: a folder of captioned videos, encoded once for training."""
+
+from comfy_api.latest import io, ui
+
+from ..model_patches.bridge.encoders import EncodersSocket
+from ..model_patches.bridge.image_folders import check_name, resolve_folder
+from ..model_patches.bridge.training_set import SetRequest, build_training_set, listing, set_directory
+from ..model_patches.buckets import BUCKETS, check_clip_size
+
+FREE_SIZE = "width x height"
+BUCKET_CHOICES = {f"{family} bucket nearest to most videos": family for family in BUCKETS}
+
+
+class BuildTrainingSet(io.ComfyNode):
+    """Encode every captioned video of a folder; later runs encode only what is new or changed."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141BuildTrainingSet",
+            display_name="Build Training Set",
+            category="Magic141",
+            description="Makes a folder of captioned videos ready for training: cuts them to windows of one size and "
+            "keeps latents, text states and the VLM's image states on disk. Running it again encodes only what is new "
+            "or changed; an interrupted run goes on where it stopped.",
+            search_aliases=[
+                "magic141",
+                "dataset",
+                "training data",
+                "captions",
+                "fine-tune",
+                "train lora",
+                "cache latents",
+            ],
+            is_output_node=True,
+            inputs=cls._inputs(),
+            outputs=[
+                io.String.Output(
+                    "training_set", tooltip="Name of the set: connect it to Distill to Few Steps."
+                ),
+                io.String.Output(
+                    "report", tooltip="What the set holds, what was cropped, what was skipped and why."
+                ),
+            ],
+        )
+
+    @classmethod
+    def _inputs(cls) -> list:
+        return [
+            io.String.Input(
+                "folder",
+                default="input/training",
+                tooltip="The folder with the videos, subfolders included: inside ComfyUI's input, output or models "
+                "folder, or one registered in extra_model_paths.yaml. Captions: a text file of the same name beside "
+                'each video (cat.mp4, cat.txt), or one .jsonl of {"video": "cat.mp4", "caption": "a cat jumps"} lines.',
+            ),
+            io.String.Input(
+                "set_name",
+                default="my videos",
+                tooltip="Name of the set. It is kept in models/magic141_training_sets.",
+            ),
+            EncodersSocket.Input(
+                "encoders", tooltip="The encoders the model will be used with: from Load Magic141 Encoders."
+            ),
+            io.Vae.Input(
+                "vae", tooltip="The VAE the model will be used with: HunyuanVideo's or the embedded one."
+            ),
+            io.Combo.Input(
+                "size",
+                options=[FREE_SIZE, *BUCKET_CHOICES],
+                default=FREE_SIZE,
+                tooltip="All windows of a set have one size: width and height as they are, or the training size whose "
+                "shape most of the videos have. Other shapes are scaled to cover it and cut at the centre.",
+            ),
+            io.Int.Input(
+                "width", default=960, min=16, max=8192, step=16, tooltip="Width in pixels, a multiple of 16."
+            ),
+            io.Int.Input(
+                "height",
+                default=544,
+                min=16,
+                max=8192,
+                step=16,
+                tooltip="Height in pixels, a multiple of 16.",
+            ),
+            io.Int.Input(
+                "num_frames",
+                default=81,
+                min=5,
+                max=2049,
+                step=4,
+                tooltip="Frames of a window, 4n + 1: what the model will make at once. Shorter videos are skipped, "
+                "longer ones give several windows. Embedded model: 13.",
+            ),
+            io.Float.Input(
+                "fps",
+                default=24.0,
+                min=1.0,
+                max=240.0,
+                step=0.001,
+                advanced=True,
+                tooltip="Frames a second of the windows. Videos at another rate are read at this one, so motion keeps "
+                "its speed. The models were trained at 24.",
+            ),
+            io.Int.Input(
+                "max_windows",
+                default=0,
+                min=0,
+                max=100000,
+                advanced=True,
+                tooltip="Windows taken of one video at most, from its beginning. 0: all.",
+            ),
+            io.Boolean.Input(
+                "image_states",
+                default=True,
+                advanced=True,
+                tooltip="Let the VLM look at the first frame of every window, as VLM Image Encode does in use. Off "
+                "for text-to-video models and for encoders without a vision side.",
+            ),
+            io.Boolean.Input(
+                "replace",
+                default=False,
+                advanced=True,
+                tooltip="Give up a set of this name that was made of another folder or with other settings.",
+            ),
+        ]
+
+    @classmethod
+    def validate_inputs(
+        cls, folder=None, set_name=None, width=None, height=None, num_frames=None
+    ) -> bool | str:
+        try:
+            if folder is not None:
+                resolve_folder(folder)
+            if None not in (width, height, num_frames):
+                check_clip_size(width, height, num_frames)
+        except (ValueError, FileNotFoundError) as error:
+            return str(error)
+        return (check_name(set_name, "a training set") if set_name is not None else None) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, folder=None, set_name=None, **_) -> str | float:
+        if folder is None or set_name is None:  # linked: known only when it runs
+            return float("nan")
+        return f"{listing(folder)} {(set_directory(set_name) / 'set.json').is_file()}"
+
+    @classmethod
+    def execute(
+        cls,
+        folder,
+        set_name,
+        encoders,
+        vae,
+        size,
+        width,
+        height,
+        num_frames,
+        fps,
+        max_windows,
+        image_states,
+        replace,
+    ) -> io.NodeOutput:
+        request = SetRequest(
+            width=width,
+            height=height,
+            num_frames=num_frames,
+            fps=fps,
+            max_windows=max_windows,
+            with_image_states=image_states,
+            bucket=BUCKET_CHOICES.get(size),
+        )
+        _, report = build_training_set(set_name, folder, encoders, vae, request, replace_other=replace)
+        return io.NodeOutput(set_name, report, ui=ui.PreviewText(report))
+
+
+NODES: list[type[io.ComfyNode]] = [BuildTrainingSet]
