@@ -1,0 +1,142 @@
+"""What a training run is told: one checked, printable configuration."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+STAGES = ("flow", "cfg", "dmd2")
+ROLLOUTS = ("euler", "renoise")
+PARTS = ("lora", "full")
+PRECISIONS = ("float32", "bfloat16")
+
+MAY_CHANGE = frozenset({"device", "save_every", "sample_every", "sample_clips", "sharded"})
+"""Settings that do not change what is learnt, so that a run may be resumed with other values."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """A training run. The defaults distill to 4 steps by DMD2 as the paper does, at a small model's rates.
+
+    stage: "flow" (flow matching, eq. 9), "cfg" (guidance into one forward, eq. 6-9) or "dmd2" (few steps, eq. 4-5).
+    total_steps: updates of the student.
+    batch_size: clips an update, over all processes. micro_batch_size: clips a forward, 0 for all of a process's.
+    train: "lora" (adapters on frozen weights) or "full".
+    expand_input: flow only; give text-to-video weights the image channels first (paper section 3).
+    learning_rate falls linearly to final_learning_rate; the paper's base stage goes from 5e-5 to 1e-5.
+    beta1, beta2: AdamW's; 0 as beta1 is the practice for dmd2.
+    student_steps, shift: the few-step schedule that the student is trained for.
+    rollout: the sampler the student is trained with, which must be the one it is sampled with.
+    critic_updates, critic_learning_rate, critic_rank: the fake model's.
+    real_shift: weight of the fake model's low-rank branch in the real model; the fake model's is 1.
+    normalise: divide the DMD gradient by mean |x0 - x0_real| (not in the paper).
+    guidance: w of eq. 7, what dmd2's real model is guided with; 0 is none.
+    guidance_min, guidance_max: range of w in cfg. cfg_weight: lambda_cfg of eq. 8.
+    embedded_guidance: the host's scale g, fed to models that have a guidance embedder, outside of cfg.
+    drop_caption: share of clips trained on the empty prompt in flow and cfg's base loss.
+    sample_every, save_every: updates between sample clips and between checkpoints; 0 for none (but the last).
+    device: "auto" takes the accelerator if there is one. sharded: split weights over processes (FSDP2).
+    """
+
+    stage: str = "dmd2"
+    total_steps: int = 400
+    batch_size: int = 16
+    micro_batch_size: int = 0
+    seed: int = 0
+    train: str = "lora"
+    rank: int = 32
+    expand_input: bool = False
+    learning_rate: float = 1e-4
+    final_learning_rate: float = 1e-4
+    warmup_steps: int = 10
+    beta1: float = 0.0
+    beta2: float = 0.95
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema_decay: float = 0.99
+    student_steps: int = 4
+    shift: float = 5.0
+    rollout: str = "euler"
+    critic_updates: int = 5
+    critic_learning_rate: float = 2e-4
+    critic_rank: int = 32
+    real_shift: float = 0.25
+    normalise: bool = True
+    guidance: float = 0.0
+    guidance_min: float = 0.0
+    guidance_max: float = 6.0
+    cfg_weight: float = 1.0
+    embedded_guidance: float = 6.0
+    drop_caption: float = 0.1
+    precision: str = "float32"
+    gradient_checkpointing: bool = False
+    sample_every: int = 0
+    sample_clips: int = 4
+    save_every: int = 100
+    device: str = "auto"
+    sharded: bool = True
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("stage", STAGES),
+            ("rollout", ROLLOUTS),
+            ("train", PARTS),
+            ("precision", PRECISIONS),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(choices)}.")
+        for name in ("total_steps", "batch_size", "rank", "student_steps", "critic_rank", "sample_clips"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
+        for name in ("learning_rate", "critic_learning_rate", "shift", "clip_norm"):
+            if not (value := getattr(self, name)) > 0:
+                raise ValueError(f"{name} is {value}; it must be greater than 0.")
+        for name in ("real_shift", "guidance", "guidance_min", "critic_updates", "save_every", "sample_every"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"{name} is {value}; it cannot be negative.")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.guidance_max < self.guidance_min:
+            raise ValueError(f"guidance_max {self.guidance_max} is below guidance_min {self.guidance_min}.")
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}."
+            )
+        if self.expand_input and (self.stage != "flow" or self.train != "full"):
+            raise ValueError('expand_input needs stage "flow" and train "full": it adds input channels.')
+
+    def to_json(self) -> str:
+        """Return the configuration as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "DistillConfig":
+        """Read a configuration.
+
+        Raises:
+            ValueError: it holds a setting that does not exist.
+        """
+        values = json.loads(text)
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"No such setting: {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
+        return cls(**values)
+
+
+def check_same_run(saved: Mapping[str, object], wanted: Mapping[str, object], run_dir: object) -> None:
+    """Refuse to resume a run that was started with other settings or other weights.
+
+    Raises:
+        ValueError: names every setting that differs, with both values.
+    """
+    differing = [
+        f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"
+        for name in sorted({*saved, *wanted} - MAY_CHANGE)
+        if saved.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"{run_dir} holds a run with another configuration: {'; '.join(differing)}."
+            " Resume with the settings it was started with, or choose another folder."
+        )

@@ -1,0 +1,115 @@
+"""Train a few-step, a guidance-distilled or a plain flow-matching model from a host DiT's weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..key_table import diffusers_to_host
+from .adapters import STUDENT, lora_for_host, merge_lora
+from .batch import ClipSource
+from .checkpoint import RunFolder, fingerprint
+from .config import DistillConfig
+from .networks import Networks, build_networks, starting_weights
+from .parallel import shard, whole, world
+from .trainer import StepReport, Trainer, TrainingDiverged
+from .twin import require_training_packages
+
+__all__ = ["StepReport", "TrainedModel", "TrainingDiverged", "distill"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What training made, averaged over steps (EMA).
+
+    base: the weights it started from, in the host's names. weights: what was learnt, in the twin's names.
+    step: updates that were done; fewer than ``config.total_steps`` where it was stopped.
+    """
+
+    config: DistillConfig
+    base: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    step: int
+
+    def lora(self) -> dict[str, Tensor]:
+        """Return the LoRA that stock LoraLoaderModelOnly opens on the starting weights.
+
+        Raises:
+            ValueError: the model was trained in full.
+        """
+        if self.config.train != "lora":
+            raise ValueError('The model was trained in full and is no LoRA: use full(), or train "lora".')
+        return lora_for_host(self.weights, STUDENT)
+
+    def full(self) -> dict[str, Tensor]:
+        """Return all weights in the host's names, in the precision of the starting weights."""
+        if self.config.train == "lora":
+            return merge_lora(self.base, self.lora())
+        host = diffusers_to_host(self.weights)
+        return {key: value.to(self.base[key].dtype).contiguous() for key, value in host.items()}
+
+
+def distill(
+    config: DistillConfig,
+    source: ClipSource,
+    student_weights: Mapping[str, Tensor],
+    run_dir: Path,
+    *,
+    on_step: Callable[[StepReport], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainedModel:
+    """Train, or go on training, a student; every process of a ``torchrun`` calls this alike.
+
+    Args:
+        source: the clips.
+        student_weights: the weights to start from, in the host's names; teacher, real and fake model are these.
+        run_dir: where checkpoints and the log lie. A run of the same configuration is resumed.
+        on_step: told after every update of the student, in every process.
+        should_stop: asked before every update; a checkpoint is saved first.
+    Raises:
+        ImportError: diffusers or peft is missing; says how to install them.
+        ValueError: the folder holds another run, or settings, weights and data do not fit together.
+        TrainingDiverged: a loss is not finite; the last good checkpoint stays.
+    """
+    require_training_packages()
+    base = starting_weights(config, student_weights)
+    folder = RunFolder(run_dir)
+    with world(config) as place:
+        folder.open(config, place, weights=fingerprint(student_weights), clips=len(source))
+        networks = build_networks(config, student_weights, place.device)
+        check_fit(networks, source)
+        if place.size > 1 and config.sharded:
+            shard(networks.modules, place)
+        trainer = Trainer(config, source, networks, place, folder)
+        trainer.run(on_step, should_stop)
+        weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
+        return TrainedModel(config, base, weights, trainer.step)
+
+
+def check_fit(networks: Networks, source: ClipSource) -> None:
+    """Check one batch against the networks before anything is trained.
+
+    Raises:
+        ValueError: the data set is empty, or clips, prompts and model do not fit together.
+    """
+    import torch
+
+    if len(source) == 0:
+        raise ValueError("The data set holds no clips.")
+    batch = source.batch(torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(0))
+    twin = networks.student.model.config
+    wanted = {
+        "latent channels": (batch.latents.shape[1], twin.out_channels),
+        "text width": (batch.states.shape[-1], twin.text_embed_dim),
+        "pooled text width": (batch.pooled.shape[-1], twin.pooled_projection_dim),
+    }
+    if wrong := [
+        f"{name} {got}, the model takes {want}" for name, (got, want) in wanted.items() if got != want
+    ]:
+        raise ValueError(f"The data set was made for another model: {'; '.join(wrong)}.")
+    if not networks.image and bool((batch.num_known > 0).any()):
+        raise ValueError(
+            "The data set has clips with known first frames, and the weights are text-to-video. Set expand_input"
+            ' (stage "flow", train "full"), or build the data set for text-to-video.'
+        )

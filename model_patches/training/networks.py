@@ -1,0 +1,110 @@
+"""The networks of a training stage, built from one host DiT, and which of their parameters learn."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..channels import expand_input_channels
+from .adapters import FAKE, STUDENT, Role, adapter_parameters, add_adapters
+from .config import DistillConfig
+from .twin import from_host, has_guidance, takes_image, with_guidance
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Roles of a stage; ``modules`` are the networks behind them, one where adapters tell all roles apart.
+
+    teacher: cfg only. real, fake: dmd2 only. image: the model takes known frames. guidance: the student has a
+    guidance embedder; teacher_guidance: so has the network behind teacher, real and fake.
+    """
+
+    student: Role
+    modules: tuple[nn.Module, ...]
+    image: bool
+    guidance: bool
+    teacher_guidance: bool
+    teacher: Role | None = None
+    real: Role | None = None
+    fake: Role | None = None
+
+    def parameters(self, config: DistillConfig) -> dict[str, dict[str, nn.Parameter]]:
+        """Return what learns, by "student" and "fake"."""
+        lora = config.train == "lora"
+        model = self.student.model
+        student = adapter_parameters(model, STUDENT) if lora else dict(model.named_parameters())
+        if self.fake is None:
+            return {STUDENT: student}
+        return {STUDENT: student, FAKE: adapter_parameters(self.fake.model, FAKE)}
+
+
+def starting_weights(config: DistillConfig, host: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the student's first weights: the given ones, with the input or the embedder that the stage needs.
+
+    Raises:
+        ValueError: the stage cannot start from these weights.
+    """
+    if config.expand_input:
+        if takes_image(host):
+            raise ValueError("expand_input is set, but the weights take an image already; unset it.")
+        return expand_input_channels(host)
+    if config.stage == "cfg" and not has_guidance(host):
+        if config.train == "lora":
+            raise ValueError(
+                'The weights have no guidance embedder, which a LoRA cannot add. Use train "full" for cfg.'
+            )
+        return with_guidance(host)
+    return dict(host)
+
+
+def build_networks(config: DistillConfig, host: Mapping[str, Tensor], device: torch.device | str) -> Networks:
+    """Build a stage's networks on a device.
+
+    Args:
+        host: the given weights in the host's names; teacher, real and fake model stay theirs.
+    """
+    first = starting_weights(config, host)
+    lora = config.train == "lora"
+    shared = _frozen_network(config, host, device) if lora or config.stage != "flow" else None
+    model = shared if lora else _network(config, first, device, torch.float32)
+
+    def role(network: nn.Module | None, **weights: float) -> Role:
+        assert network is not None
+        return Role(network, weights, config.precision)
+
+    roles = {}
+    if config.stage == "cfg":
+        roles["teacher"] = role(shared)
+    if config.stage == "dmd2":
+        roles |= {"real": role(shared, fake=config.real_shift), "fake": role(shared, fake=1.0)}
+    student = role(model, student=1.0)
+    return Networks(
+        student=student,
+        modules=tuple({id(m): m for m in (shared, model) if m is not None}.values()),
+        image=takes_image(first),
+        guidance=has_guidance(first),
+        teacher_guidance=has_guidance(host),
+        **roles,
+    )
+
+
+def _frozen_network(config: DistillConfig, host: Mapping[str, Tensor], device) -> nn.Module:
+    """Return the given weights as a frozen network with the adapters that the stage needs."""
+    ranks = {STUDENT: config.rank} if config.train == "lora" else {}
+    if config.stage == "dmd2":
+        ranks[FAKE] = config.critic_rank
+    model = _network(config, host, device, DTYPES[config.precision])
+    model.requires_grad_(False)
+    if ranks:
+        add_adapters(model, ranks, seed=config.seed)
+    return model
+
+
+def _network(config: DistillConfig, host: Mapping[str, Tensor], device, dtype: torch.dtype) -> nn.Module:
+    model = from_host(host, dtype=dtype).to(device)
+    if config.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    return model

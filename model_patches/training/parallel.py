@@ -1,0 +1,115 @@
+"""One process or many: the process group, FSDP2 sharding, and what processes must agree on.
+
+Run under ``torchrun``, every process calls the same code. A step's batch is cut into micro-batches that are seeded
+by their own number, so that how they are dealt out to processes changes nothing but the rounding.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .config import DistillConfig
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place: its number, how many there are, and its device."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return each value's mean over the processes."""
+        if not values:
+            return {}
+        stacked = torch.stack([value.detach().float().to(self.device) for value in values.values()])
+        if self.size > 1:
+            dist.all_reduce(stacked)
+        return dict(zip(values, (stacked / self.size).tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Tell whether any process says so."""
+        return self.mean({"flag": torch.tensor(float(flag))})["flag"] > 0
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def world(config: DistillConfig) -> Iterator[World]:
+    """Join the processes that ``torchrun`` started, or be the only one."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    device = choose_device(config.device)
+    started = size > 1 and not dist.is_initialized()
+    if started:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank() if size > 1 else 0, size, device)
+    finally:
+        if started:
+            dist.destroy_process_group()
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device to train on; every process of a machine takes its own accelerator."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        torch.cuda.set_device(local)
+        return torch.device("cuda", local)
+    return torch.device(name)
+
+
+def shard(modules: tuple[nn.Module, ...], place: World) -> None:
+    """Split weights, gradients and optimizer states over the processes, a block at a time (FSDP2)."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(place.device.type, (place.size,))
+    for model in modules:
+        for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+            fully_shard(block, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+
+
+def average_gradients(parameters: Mapping[str, nn.Parameter], place: World) -> None:
+    """Average gradients over processes that each hold all weights; sharded ones are averaged by FSDP."""
+    for parameter in parameters.values():
+        if parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= place.size
+
+
+def my_micro_batches(config: DistillConfig, place: World) -> tuple[range, int]:
+    """Return which micro-batches of a step this process takes, and how many clips each has.
+
+    Raises:
+        ValueError: the batch cannot be dealt out evenly.
+    """
+    size = config.micro_batch_size or config.batch_size // place.size
+    count = config.batch_size // max(1, size)
+    if size < 1 or config.batch_size % size or count % place.size:
+        raise ValueError(
+            f"batch_size {config.batch_size} in micro-batches of {size} cannot be dealt out evenly to {place.size}"
+            " processes. Make batch_size a multiple of micro_batch_size times the number of processes."
+        )
+    return range(place.rank, count, place.size), size
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor gathered from all processes; every process must call it."""
+    tensor = tensor.detach()
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -1,0 +1,59 @@
+"""The student's own clips, made in training the way they will be made afterwards (backward simulation).
+
+Source: DMD2 section 4.5; Self-Forcing ``pipeline/self_forcing_training.py``: one call of the schedule, the same on
+every process, is the last, and only it is differentiated.
+"""
+
+import torch
+from torch import Tensor
+
+from ..sampler import Denoise, sample_euler, sample_renoise
+
+CRITIC_SIGMA_MIN, CRITIC_SIGMA_MAX = 0.02, 0.98
+
+
+def draw_last_call(num_steps: int, generator: torch.Generator) -> int:
+    """Return which call of the schedule is the last, uniformly from 0 to ``num_steps`` - 1."""
+    return int(torch.randint(num_steps, (), generator=generator))
+
+
+def rollout(
+    denoise: Denoise,
+    noise: Tensor,
+    sigmas: Tensor,
+    *,
+    last_call: int,
+    sampler: str,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the clean latent that the call ``last_call`` of a few-step sampling estimates.
+
+    Args:
+        denoise: the student.
+        noise: (B, C, T, H, W).
+        sigmas: (N + 1,) the schedule.
+        sampler: "euler" or "renoise"; what the student will be sampled with.
+        generator: source of the fresh noise of "renoise".
+    """
+    with torch.no_grad():
+        before = sigmas[: last_call + 1]
+        if sampler == "renoise":
+            state = sample_renoise(denoise, noise, before, generator=generator)
+        else:
+            state = sample_euler(denoise, noise, before)
+    return denoise(state, sigmas[last_call])
+
+
+def shifted(uniform: Tensor, shift: float) -> Tensor:
+    """Return sigma = s * u / (1 + (s - 1) * u)."""
+    return shift * uniform / (1 + (shift - 1) * uniform)
+
+
+def draw_sigma(count: int, shift: float, generator: torch.Generator) -> Tensor:
+    """Return (B,) noise levels, uniform in time and shifted towards noise."""
+    return shifted(torch.rand(count, generator=generator), shift)
+
+
+def draw_critic_sigma(count: int, shift: float, generator: torch.Generator) -> Tensor:
+    """Return (B,) noise levels for real and fake model, kept off the ends, where an estimate says nothing."""
+    return draw_sigma(count, shift, generator).clamp(CRITIC_SIGMA_MIN, CRITIC_SIGMA_MAX)

@@ -1,0 +1,203 @@
+"""One micro-batch of every stage: from clips to a loss that backward can start from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..schedule import few_step_sigmas
+from . import losses
+from .adapters import FAKE, STUDENT, Role
+from .batch import TrainingBatch
+from .config import DistillConfig
+from .networks import Networks
+from .rollout import draw_critic_sigma, draw_last_call, draw_sigma, rollout
+from .twin import Conditions
+
+
+@dataclass(frozen=True)
+class Micro:
+    """What one micro-batch works with.
+
+    generator: this micro-batch's own randomness, on the CPU. last_call: the rollout's, the same on every process.
+    """
+
+    config: DistillConfig
+    networks: Networks
+    batch: TrainingBatch
+    generator: torch.Generator
+    last_call: int
+
+    def noise(self) -> Tensor:
+        """Draw noise like the latents; on the CPU, so that a seed means the same on every device."""
+        shape = self.batch.latents.shape
+        return torch.randn(shape, generator=self.generator).to(self.batch.latents.device)
+
+    def sigma(self, draw: Callable[[int, float, torch.Generator], Tensor]) -> Tensor:
+        return draw(len(self.batch), self.config.shift, self.generator).to(self.batch.latents.device)
+
+    def conditions(self, *, scale: Tensor | float | None, empty: bool = False) -> Conditions:
+        """Return the batch's conditions; ``scale`` is the embedded guidance g, None where there is no embedder."""
+        guidance = scale
+        if isinstance(scale, float):
+            guidance = self.batch.latents.new_full((len(self.batch),), scale)
+        return Conditions.of(self.batch, image=self.networks.image, empty=empty, guidance=guidance)
+
+    def usual_scale(self, has_embedder: bool) -> float | None:
+        return self.config.embedded_guidance if has_embedder else None
+
+
+Losses = dict[str, Tensor]
+
+
+def flow_losses(micro: Micro) -> Losses:
+    """Flow matching on the data (eq. 9), a share of the captions dropped."""
+    clean, noise = micro.batch.latents, micro.noise()
+    sigma = micro.sigma(draw_sigma)
+    scale = micro.usual_scale(micro.networks.guidance)
+    velocity = _with_dropped_captions(micro, losses.add_noise(clean, noise, sigma), sigma, scale)
+    return {"loss": losses.flow_matching_loss(velocity, clean, noise)}
+
+
+def cfg_losses(micro: Micro) -> Losses:
+    """CFG distillation (eq. 6-9): the student is told g = 1 + w and matches the teacher guided by w."""
+    config, teacher, student = micro.config, micro.networks.teacher, micro.networks.student
+    clean, noise = micro.batch.latents, micro.noise()
+    sigma = micro.sigma(draw_sigma)
+    noisy = losses.add_noise(clean, noise, sigma)
+    span = config.guidance_max - config.guidance_min
+    strength = config.guidance_min + span * torch.rand(len(clean), generator=micro.generator)
+    strength = strength.to(clean.device)
+    with torch.no_grad():
+        plain = 1.0 if micro.networks.teacher_guidance else None
+        conditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain))
+        unconditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain, empty=True))
+        guided = losses.guided_by_strength(conditional, unconditional, strength)
+    matched = student.velocity(noisy, sigma, micro.conditions(scale=1 + strength))
+    cfg = losses.cfg_distillation_loss(matched, guided)
+    base = losses.flow_matching_loss(_with_dropped_captions(micro, noisy, sigma, 1.0), clean, noise)
+    return {"loss": losses.distillation_loss(cfg, base, config.cfg_weight), "cfg": cfg, "base": base}
+
+
+def _with_dropped_captions(micro: Micro, noisy: Tensor, sigma: Tensor, scale: float | None) -> Tensor:
+    """Return the student's velocity, some clips on the empty prompt: padded into the same batch."""
+    dropped = torch.rand(len(noisy), generator=micro.generator) < micro.config.drop_caption
+    conditions = micro.conditions(scale=scale)
+    if dropped.any():
+        empty = micro.conditions(scale=scale, empty=True)
+        conditions = mixed_conditions(conditions, empty, dropped.to(noisy.device))
+    return micro.networks.student.velocity(noisy, sigma, conditions)
+
+
+def mixed_conditions(prompted: Conditions, empty: Conditions, dropped: Tensor) -> Conditions:
+    """Return conditions of which the clips ``dropped`` (B,) have the empty prompt's."""
+    length = max(prompted.states.shape[1], empty.states.shape[1])
+    pad = [length - c.states.shape[1] for c in (prompted, empty)]
+    states = [
+        torch.nn.functional.pad(c.states, (0, 0, 0, n)) for c, n in zip((prompted, empty), pad, strict=True)
+    ]
+    mask = [torch.nn.functional.pad(c.mask, (0, n)) for c, n in zip((prompted, empty), pad, strict=True)]
+    return Conditions(
+        known=prompted.known,
+        states=torch.where(dropped[:, None, None], states[1], states[0]),
+        mask=torch.where(dropped[:, None], mask[1], mask[0]),
+        pooled=torch.where(dropped[:, None], empty.pooled, prompted.pooled),
+        guidance=prompted.guidance,
+    )
+
+
+def students_clip(micro: Micro) -> Tensor:
+    """Return the clean latent of the student's few-step sampling; differentiable where gradients are on."""
+    config = micro.config
+    scale = micro.usual_scale(micro.networks.guidance)
+    return rollout(
+        micro.networks.student.denoiser(micro.conditions(scale=scale)),
+        micro.noise(),
+        few_step_sigmas(config.student_steps, config.shift),
+        last_call=micro.last_call,
+        sampler=config.rollout,
+        generator=micro.generator,
+    )
+
+
+def critic_losses(micro: Micro) -> Losses:
+    """Keep the fake model true to what the student makes (eq. 5)."""
+    with torch.no_grad():
+        generated = students_clip(micro)
+    noise, sigma = micro.noise(), micro.sigma(draw_critic_sigma)
+    conditions = micro.conditions(scale=micro.usual_scale(micro.networks.teacher_guidance))
+    velocity = micro.networks.fake.velocity(losses.add_noise(generated, noise, sigma), sigma, conditions)
+    return {"critic": losses.critic_loss(velocity, generated, noise)}
+
+
+def generator_losses(micro: Micro) -> Losses:
+    """Move the student's clips from where the fake model places them to where the real model does (eq. 4)."""
+    generated = students_clip(micro)
+    with torch.no_grad():
+        gradient = _dmd_gradient(micro, generated.detach())
+    return {
+        "generator": losses.surrogate_loss(generated, gradient),
+        "gradient": gradient.abs().mean(),
+        "motion": relative_motion(generated.detach(), micro.batch.latents),
+    }
+
+
+def _dmd_gradient(micro: Micro, generated: Tensor) -> Tensor:
+    config, real, fake = micro.config, micro.networks.real, micro.networks.fake
+    sigma = micro.sigma(draw_critic_sigma)
+    noisy = losses.add_noise(generated, micro.noise(), sigma)
+    scale = micro.usual_scale(micro.networks.teacher_guidance)
+    conditions = micro.conditions(scale=scale)
+    conditional = real.velocity(noisy, sigma, conditions)
+    unconditional = conditional
+    if config.guidance > 0:
+        unconditional = real.velocity(noisy, sigma, micro.conditions(scale=scale, empty=True))
+    return losses.folded_dmd_gradient(
+        generated,
+        noisy,
+        sigma,
+        real_conditional=conditional,
+        real_unconditional=unconditional,
+        fake=fake.velocity(noisy, sigma, conditions),
+        strength=config.guidance,
+        normalise=config.normalise,
+    )
+
+
+def relative_motion(latents: Tensor, clean: Tensor) -> Tensor:
+    """Return how much clips change from frame to frame against the data: 1 as much, 0 static; NaN for one frame."""
+    if clean.shape[2] == 1:
+        return clean.new_tensor(float("nan"))
+    return latents.diff(dim=2).abs().mean() / clean.diff(dim=2).abs().mean().clamp_min(1e-6)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One optimizer update: who learns (``STUDENT`` or ``FAKE``), in which role, from which losses (first is the one).
+
+    name: unique in a step; seeds the phase's randomness.
+    """
+
+    name: str
+    learner: str
+    role: Role
+    losses: Callable[[Micro], Losses]
+
+
+def phases(config: DistillConfig, networks: Networks) -> list[Phase]:
+    """Return the updates that make one step: one of the student, in dmd2 after those of the fake model."""
+    student = {"flow": flow_losses, "cfg": cfg_losses, "dmd2": generator_losses}[config.stage]
+    update = Phase("student", STUDENT, networks.student, student)
+    if config.stage != "dmd2":
+        return [update]
+    assert networks.fake is not None
+    return [
+        *(Phase(f"critic{i}", FAKE, networks.fake, critic_losses) for i in range(config.critic_updates)),
+        update,
+    ]
+
+
+def draw_shared(config: DistillConfig, generator: torch.Generator) -> int:
+    """Return what every process must draw alike for a phase: the rollout's last call."""
+    return draw_last_call(config.student_steps, generator)

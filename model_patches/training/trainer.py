@@ -1,0 +1,228 @@
+"""The training loop: phases of a step, gradient steps, averaged weights, checkpoints, and when to stop.
+
+Everything random follows from (seed, step, phase, micro-batch), so a resumed run repeats its losses to the bit.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..sampler import sample_euler, sample_renoise
+from ..schedule import few_step_sigmas
+from .adapters import STUDENT
+from .batch import ClipSource
+from .checkpoint import RunFolder
+from .config import DistillConfig
+from .networks import Networks
+from .parallel import World, average_gradients, my_micro_batches
+from .stages import Micro, Phase, draw_shared, phases, relative_motion
+
+
+class TrainingDiverged(FloatingPointError):
+    """A loss or a gradient is not finite; the message says where the last good checkpoint is."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step came to.
+
+    step: how many updates of the student are done. losses: by name. motion: frame-to-frame change of the student's
+    clips over the data's (1 as much, 0 static), None where not measured or of one frame. samples: (B, C, T, H, W)
+    latents of the averaged student every ``sample_every`` steps, else None.
+    """
+
+    step: int
+    total: int
+    losses: dict[str, float]
+    motion: float | None
+    samples: Tensor | None
+    learning_rate: float
+
+
+def learning_rate(step: int, config: DistillConfig) -> float:
+    """Return the student's rate: a linear warm-up, then linearly from the first to the final rate."""
+    start, end = config.learning_rate, config.final_learning_rate
+    if step < config.warmup_steps:
+        return start * (step + 1) / (config.warmup_steps + 1)
+    progress = (step - config.warmup_steps) / max(1, config.total_steps - 1 - config.warmup_steps)
+    return start + (end - start) * min(1.0, progress)
+
+
+def seeded(*parts: object) -> torch.Generator:
+    """Return a CPU generator whose seed is a digest of these parts."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+class Trainer:
+    """One run in one process (of possibly many)."""
+
+    def __init__(
+        self, config: DistillConfig, source: ClipSource, networks: Networks, place: World, folder: RunFolder
+    ) -> None:
+        self.config, self.source, self.networks = config, source, networks
+        self.place, self.folder = place, folder
+        self.micro_indices, self.micro_size = my_micro_batches(config, place)
+        self.parameters = networks.parameters(config)
+        rates = {STUDENT: config.learning_rate}
+        self.optimizers = {
+            name: _optimizer(config, list(parameters.values()), rates.get(name, config.critic_learning_rate))
+            for name, parameters in self.parameters.items()
+        }
+        self.average = {
+            name: parameter.detach().clone() for name, parameter in self.parameters[STUDENT].items()
+        }
+        self.phases = phases(config, networks)
+        self.step = folder.load(self._state(), place)
+        self.saved_step = self.step
+        if place.is_first:
+            folder.start_log(self.step)
+
+    def run(self, on_step: Callable[[StepReport], None] | None, should_stop: Callable[[], bool]) -> None:
+        """Train until the end, or until some process's ``should_stop``; then save."""
+        while self.step < self.config.total_steps and not self.place.any(should_stop()):
+            report = self._step()
+            if self.place.is_first:
+                self.folder.log(step=report.step, motion=report.motion, **report.losses)
+            if self.config.save_every and self.step % self.config.save_every == 0:
+                self.save()
+            if on_step is not None:
+                on_step(report)
+        if self.saved_step != self.step:
+            self.save()
+
+    def save(self) -> None:
+        """Write a checkpoint of the step that is done."""
+        self.folder.save(self.step, self._state(), self.place)
+        self.saved_step = self.step
+
+    def _step(self) -> StepReport:
+        rate = learning_rate(self.step, self.config)
+        for group in self.optimizers[STUDENT].param_groups:
+            group["lr"] = rate
+        values: dict[str, float] = {}
+        for phase in self.phases:
+            values |= self._update(phase)
+        self._update_average()
+        self.step += 1
+        samples, motion = None, values.pop("motion", None)
+        if self.config.sample_every and self.step % self.config.sample_every == 0:
+            samples, motion = self.sample()
+        if motion is not None and math.isnan(motion):
+            motion = None
+        return StepReport(self.step, self.config.total_steps, values, motion, samples, rate)
+
+    def _update(self, phase: Phase) -> dict[str, float]:
+        """Do one optimizer update and return its losses, averaged over the step's whole batch."""
+        parameters, optimizer = self.parameters[phase.learner], self.optimizers[phase.learner]
+        for each in self.optimizers.values():
+            each.zero_grad(set_to_none=True)  # adapters of other roles get zeros as gradients, too
+        last_call = draw_shared(self.config, seeded(self.config.seed, self.step, phase.name))
+        sums: dict[str, Tensor] = {}
+        for index in self.micro_indices:
+            losses = phase.losses(self._micro(phase, index, last_call))
+            phase.role.activate()
+            (next(iter(losses.values())) / len(self.micro_indices)).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / len(self.micro_indices)
+        if self.place.size > 1 and not self.config.sharded:
+            average_gradients(parameters, self.place)
+        norm = nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
+        means = self.place.mean(sums)
+        self._check_finite(phase, {**means, "gradient norm": _number(norm)})
+        optimizer.step()
+        return means
+
+    def _micro(self, phase: Phase, index: int, last_call: int) -> Micro:
+        generator = seeded(self.config.seed, self.step, phase.name, index)
+        rows = torch.randint(len(self.source), (self.micro_size,), generator=generator)
+        batch = self.source.batch(rows, generator).to(self.place.device)
+        return Micro(self.config, self.networks, batch, generator, last_call)
+
+    def _check_finite(self, phase: Phase, values: dict[str, float]) -> None:
+        wrong = {k: v for k, v in values.items() if not math.isfinite(v) and k != "motion"}
+        if wrong:
+            latest = self.folder.latest()
+            kept = f"The last good checkpoint is {latest}." if latest else "No checkpoint was saved yet."
+            raise TrainingDiverged(
+                f"Training diverged at step {self.step + 1} ({phase.name}): "
+                + ", ".join(f"{name} is {value}" for name, value in wrong.items())
+                + f". {kept} Lower the learning rates (student {self.config.learning_rate}, fake model"
+                f" {self.config.critic_learning_rate}) and start in another folder, or check the data."
+            )
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Move the averaged weights towards the student's; faster in the first steps."""
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, parameter in self.parameters[STUDENT].items():
+            self.average[name].lerp_(parameter.detach(), 1 - decay)
+
+    @contextmanager
+    def averaged_student(self):
+        """Put the averaged weights into the student for a while."""
+        kept = {name: p.detach().clone() for name, p in self.parameters[STUDENT].items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(kept)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.parameters[STUDENT].items():
+            parameter.copy_(weights[name])
+
+    @torch.no_grad()
+    def sample(self) -> tuple[Tensor, float]:
+        """Return clips (B, C, T, H, W) of the averaged student from fixed rows and noise, and their motion."""
+        generator = seeded(self.config.seed, "sample")
+        rows = torch.arange(min(self.config.sample_clips, len(self.source)))
+        batch = self.source.batch(rows, generator).to(self.place.device)
+        micro = Micro(self.config, self.networks, batch, generator, 0)
+        conditions = micro.conditions(scale=micro.usual_scale(self.networks.guidance))
+        denoise = self.networks.student.denoiser(conditions)
+        sigmas = few_step_sigmas(self.config.student_steps, self.config.shift)
+        with self.averaged_student():
+            if self.config.rollout == "renoise":
+                clips = sample_renoise(denoise, micro.noise(), sigmas, generator=generator)
+            else:
+                clips = sample_euler(denoise, micro.noise(), sigmas)
+        return clips.cpu(), float(relative_motion(clips, batch.latents))
+
+    def _state(self) -> dict:
+        """Return every tensor a resumed run needs; loading writes into them."""
+        return {
+            **{f"weights.{name}": dict(parameters) for name, parameters in self.parameters.items()},
+            "average": self.average,
+            **{
+                f"optimizer.{name}": {
+                    f"{parameter_name}.{key}": value
+                    for parameter_name, parameter in self.parameters[name].items()
+                    for key, value in optimizer.state[parameter].items()
+                }
+                for name, optimizer in self.optimizers.items()
+            },
+        }
+
+
+def _optimizer(config: DistillConfig, parameters: list[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+    """Return AdamW with its state laid out, so that a checkpoint can be read into it before the first step."""
+    betas = (config.beta1, config.beta2)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=config.weight_decay)
+    for parameter in parameters:
+        optimizer.state[parameter] = {
+            "step": torch.zeros(()),
+            "exp_avg": torch.zeros_like(parameter.detach()),
+            "exp_avg_sq": torch.zeros_like(parameter.detach()),
+        }
+    return optimizer
+
+
+def _number(norm: Tensor) -> float:
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
