@@ -58,6 +58,7 @@ def distill(
     *,
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    sample_source: ClipSource | None = None,
 ) -> TrainedModel:
     """Train, or go on training, a student; every process of a ``torchrun`` calls this alike.
 
@@ -67,6 +68,7 @@ def distill(
         run_dir: where checkpoints and the log lie. A run of the same configuration is resumed.
         on_step: told after every update of the student, in every process.
         should_stop: asked before every update; a checkpoint is saved first.
+        sample_source: whose first clips' conditions the samples in reports are made for; ``source`` if None.
     Raises:
         ImportError: diffusers or peft is missing; says how to install them.
         ValueError: the folder holds another run, or settings, weights and data do not fit together.
@@ -81,7 +83,7 @@ def distill(
         check_fit(networks, source)
         if place.size > 1 and config.sharded:
             shard(networks.modules, place)
-        trainer = Trainer(config, source, networks, place, folder)
+        trainer = Trainer(config, source, networks, place, folder, sample_source)
         trainer.run(on_step, should_stop)
         weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
         return TrainedModel(config, base, weights, trainer.step)

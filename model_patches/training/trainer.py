@@ -63,9 +63,16 @@ class Trainer:
     """One run in one process (of possibly many)."""
 
     def __init__(
-        self, config: DistillConfig, source: ClipSource, networks: Networks, place: World, folder: RunFolder
+        self,
+        config: DistillConfig,
+        source: ClipSource,
+        networks: Networks,
+        place: World,
+        folder: RunFolder,
+        sample_source: ClipSource | None = None,
     ) -> None:
         self.config, self.source, self.networks = config, source, networks
+        self.sample_source = source if sample_source is None else sample_source
         self.place, self.folder = place, folder
         self.micro_indices, self.micro_size = my_micro_batches(config, place)
         self.parameters = networks.parameters(config)
@@ -182,8 +189,8 @@ class Trainer:
     def sample(self) -> tuple[Tensor, float]:
         """Return clips (B, C, T, H, W) of the averaged student from fixed rows and noise, and their motion."""
         generator = seeded(self.config.seed, "sample")
-        rows = torch.arange(min(self.config.sample_clips, len(self.source)))
-        batch = self.source.batch(rows, generator).to(self.place.device)
+        rows = torch.arange(min(self.config.sample_clips, len(self.sample_source)))
+        batch = self.sample_source.batch(rows, generator).to(self.place.device)
         micro = Micro(self.config, self.networks, batch, generator, 0)
         conditions = micro.conditions(scale=micro.usual_scale(self.networks.guidance))
         denoise = self.networks.student.denoiser(conditions)
