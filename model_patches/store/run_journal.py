@@ -9,11 +9,12 @@ window and of all later ones, and of no earlier one.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .directory_lock import DirectoryLock
@@ -131,32 +132,34 @@ class RunJournal:
             entries.append(entry)
         return entries, []
 
-    def _read(self, path: Path) -> tuple[Entry | None, str]:
+    def _read_entry(self, path: Path) -> tuple[Entry | None, str]:
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-            if document["sha256"] != digest(document["entry"]):
-                return None, f"{path.name} is damaged"
-            entry = Entry(**document["entry"])
+            if document["sha256"] == digest(document["entry"]):
+                return Entry(**document["entry"]), ""
         except (ValueError, KeyError, TypeError):
-            return None, f"{path.name} is damaged"
-        for name, sha256 in entry.files.items():
+            pass
+        return None, f"{path.name} is damaged"
+
+    def _read(self, path: Path) -> tuple[Entry | None, str]:
+        entry, problem = self._read_entry(path)
+        for name, sha256 in (entry.files if entry else {}).items():
             file = self.folder / name
             if not file.is_file():
                 return None, f"{name} is missing"
             if file_sha256(file) != sha256:
                 return None, f"{name} is damaged"
-        return entry, ""
+        return entry, problem
 
     def commit(
         self, index: int, key: str, *, tensors: dict[str, Tensor], files: list[Path], facts: dict
     ) -> Entry:
         """Write a finished window down; its ``files`` must be on disk already."""
-        self.forget_from(index)
         tensor_path = self._path(index, "safetensors")
+        self.forget_from(index, keep=[*files, tensor_path])
+        content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         with atomic_file(tensor_path) as temporary:
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary
-            )
+            temporary.write_bytes(content)  # save_file would hide a full disk behind an error of its own
         hashes = {
             path.relative_to(self.folder).as_posix(): file_sha256(path) for path in [tensor_path, *files]
         }
@@ -166,11 +169,19 @@ class RunJournal:
         )
         return entry
 
-    def forget_from(self, index: int) -> None:
-        """Remove the entries of window ``index`` and later; they no longer follow from what comes before."""
+    def forget_from(self, index: int, *, keep: Sequence[Path] = ()) -> None:
+        """Remove window ``index`` and later, with their files: they no longer follow from what comes before.
+
+        Args:
+            keep: files to leave, though a window that is forgotten names them.
+        """
         for path in sorted((self.folder / "windows").glob("*.json"), reverse=True):
-            if int(path.stem) >= index:
-                path.unlink()
+            if int(path.stem) < index:
+                continue
+            entry, _ = self._read_entry(path)
+            path.unlink()
+            for file in {self.folder / name for name in (entry.files if entry else {})} - set(keep):
+                file.unlink(missing_ok=True)
 
     def tensors(self, index: int) -> dict[str, Tensor]:
         """Return the tensors that window ``index`` left for the next one."""

@@ -63,6 +63,23 @@ def test_committing_an_earlier_window_forgets_later_ones(tmp_path):
         assert len(journal.finished(keys)[0]) == 2
 
 
+def test_what_no_longer_follows_is_removed_with_its_files(tmp_path):
+    keys = make_run(tmp_path, "a", "b", "c")
+    with RunJournal(tmp_path, SETTINGS) as journal:
+        journal.commit(1, keys[1], tensors={"tail": torch.ones(1)}, files=[tmp_path / "1.mp4"], facts={})
+        assert [entry.index for entry in journal.finished(keys)[0]] == [0, 1]
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    windows = {f"windows/{index:04d}.{suffix}" for index in (0, 1) for suffix in ("json", "safetensors")}
+    assert left == {"run.json", "0.mp4", "1.mp4", *windows}
+
+
+def test_a_disk_that_fills_up_under_the_tensors_is_said(tmp_path, small_files):
+    keys = make_run(tmp_path, "a")
+    with RunJournal(tmp_path, SETTINGS) as journal, pytest.raises(DiskRefused, match="disk is full"):
+        journal.commit(1, keys[0], tensors={"tail": torch.zeros(100_000)}, files=[], facts={})
+    assert not list(tmp_path.rglob("*.part.*"))
+
+
 @pytest.mark.parametrize("name", ["1.mp4", "windows/0001.safetensors", "windows/0001.json"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
 def test_damage_is_said_and_never_reused(tmp_path, name, damage):
