@@ -191,28 +191,52 @@ def _sound_packets(
         layout = _LAYOUTS.get(source.codec_context.channels, "stereo")
         if name in _MP4_SOUND:
             return [_copied_sound(source_file, out.add_stream_from_template(source))]
+    rate = rate if rate in _AAC_RATES else 48000
     return [_encoded_sound(source_file, out.add_stream("aac", rate=rate, layout=layout))]
 
 
 _MP4_SOUND = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+
+
+def _first_picture_s(container: av.container.InputContainer) -> float:
+    """Return when the first picture is shown. The pieces begin at 0, so the sound moves along."""
+    video = container.streams.video[0]
+    return float((video.start_time or 0) * (video.time_base or 0))
 
 
 def _copied_sound(source: Source, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
     with open_source(source) as container:
+        start_s = _first_picture_s(container)
         for packet in container.demux(container.streams.audio[0]):
-            if packet.size and packet.pts is not None and packet.dts is not None:
-                seconds = float(packet.pts * packet.time_base)
-                packet.stream = stream
-                yield seconds, packet
+            if not packet.size or packet.pts is None or packet.dts is None:
+                continue
+            shift = round(start_s / packet.time_base)
+            if shift > 0 and packet.pts + (packet.duration or 0) <= shift:
+                continue
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            packet.stream, seconds = stream, float(packet.pts * packet.time_base)
+            yield seconds, packet
 
 
 def _encoded_sound(source: Source, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    for frame in _moved_sound(source, stream):
+        for packet in stream.encode(frame):
+            yield float(packet.pts * packet.time_base), packet
+    for packet in stream.encode(None):
+        yield float(packet.pts * packet.time_base), packet
+
+
+def _moved_sound(source: Source, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """Yield the sound in the stream's own format, its time counted from the first picture."""
     with open_source(source) as container:
+        start_s = _first_picture_s(container)
         resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
         for frame in container.decode(container.streams.audio[0]):
-            for part in resampler.resample(frame):
-                for packet in stream.encode(part):
-                    yield float(packet.pts * packet.time_base), packet
-        for packet in stream.encode(None):
-            yield float(packet.pts * packet.time_base), packet
+            if frame.pts is not None and start_s:
+                frame.pts -= round(start_s / frame.time_base)
+                if frame.pts * frame.time_base + frame.samples / frame.sample_rate <= 0:
+                    continue
+            yield from resampler.resample(frame)
+        yield from resampler.resample(None)

@@ -75,9 +75,9 @@ def check_frame_rate(facts: VideoFacts, fps: float) -> None:
     """Refuse a source whose frames would run at another speed.
 
     Raises:
-        ValueError: the rates differ by more than a thousandth.
+        ValueError: the rates differ by more than 1 in 2000; 23.976 is not 24.
     """
-    if abs(float(facts.fps) - fps) > fps / 1000:
+    if abs(float(facts.fps) - fps) > fps / 2000:
         raise ValueError(
             f"The video runs at {float(facts.fps):.6g} frames a second and fps is set to {fps:g}. "
             f"Set fps to {float(facts.fps):.6g}, or convert the video to {fps:g} frames a second first."

@@ -1,5 +1,6 @@
 """Pieces of video on disk: playable alone, joined without loss, sound kept."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -71,21 +72,30 @@ def test_an_unfinished_piece_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def write_with_sound(path: Path, seconds: int = 2, audio_codec: str = "aac", with_video: bool = True) -> None:
+def write_with_sound(
+    path: Path,
+    seconds: int = 2,
+    audio_codec: str = "aac",
+    with_video: bool = True,
+    *,
+    rate: int = 16000,
+    start_s: int = 0,
+) -> None:
     with av.open(str(path), "w") as out:
         if with_video:
             video = out.add_stream("libx264", rate=24)
             video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        audio = out.add_stream(audio_codec, rate=16000, layout="mono")
+        audio = out.add_stream(audio_codec, rate=rate, layout="mono")
         if with_video:
-            for frame in clip(24 * seconds):
+            for number, frame in enumerate(clip(24 * seconds)):
                 picture = av.VideoFrame.from_ndarray((frame * 255).byte().numpy(), format="rgb24")
+                picture.pts, picture.time_base = number + 24 * start_s, Fraction(1, 24)
                 out.mux(video.encode(picture))
             out.mux(video.encode(None))
-        wave = np.sin(np.arange(16000 * seconds) * 0.2).astype(np.float32)[None] * 0.5
+        wave = np.sin(np.arange(rate * seconds) * 0.2).astype(np.float32)[None] * 0.5
         sound = av.AudioFrame.from_ndarray((wave * 32000).astype(np.int16), format="s16", layout="mono")
-        sound.sample_rate = 16000
-        for part in av.AudioResampler(format=audio.format, layout="mono", rate=16000).resample(sound):
+        sound.sample_rate, sound.time_base, sound.pts = rate, Fraction(1, rate), rate * start_s
+        for part in av.AudioResampler(format=audio.format, layout="mono", rate=rate).resample(sound):
             out.mux(audio.encode(part))
         out.mux(audio.encode(None))
 
@@ -110,6 +120,25 @@ def test_sound_of_the_source_is_kept(tmp_path, audio_codec, suffix):
     scale = 32768 if np.abs(original).max() > 2 else 1
     assert np.abs(kept).max() == pytest.approx(np.abs(original).max() / scale, rel=0.2)
     assert stack(joined).shape[0] == 96
+
+
+@pytest.mark.parametrize("audio_codec", ["aac", "pcm_s16le"])
+def test_sound_stays_with_a_picture_that_starts_late(tmp_path, audio_codec):
+    source, piece, joined = tmp_path / "source.mkv", tmp_path / "0.mp4", tmp_path / "all.mp4"
+    write_with_sound(source, audio_codec=audio_codec, start_s=3)
+    write_segment(piece, clip(48), video_format())
+    join_segments(joined, [piece], sound_from=source)
+    with av.open(str(joined)) as container:
+        starts = [next(container.decode(audio=0)).time, container.duration / av.time_base]
+    assert starts == pytest.approx([0, 2], abs=0.15)
+
+
+def test_a_rate_that_aac_does_not_know_is_converted(tmp_path):
+    source, piece, joined = tmp_path / "source.mkv", tmp_path / "0.mp4", tmp_path / "all.mp4"
+    write_with_sound(source, seconds=1, audio_codec="pcm_s16le", rate=192000)
+    write_segment(piece, clip(24), video_format())
+    join_segments(joined, [piece], sound_from=source)
+    assert abs(len(samples(joined)) - 48000) < 3000
 
 
 def test_pngs_are_exact_and_numbered_on(tmp_path):
@@ -143,6 +172,14 @@ def test_a_frame_rate_that_does_not_match_is_said(tmp_path):
         check_frame_rate(facts, 24)
 
 
+def test_film_rate_is_not_24(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_segment(path, clip(5), video_format(fps=23.976))
+    check_frame_rate(probe_video(path), 23.976)
+    with pytest.raises(ValueError, match=r"Set fps to 23.976"):
+        check_frame_rate(probe_video(path), 24)
+
+
 def test_unknown_codec_is_refused():
     with pytest.raises(ValueError, match="wanted one of h264"):
         video_format("xvid")
@@ -151,6 +188,16 @@ def test_unknown_codec_is_refused():
 def test_nothing_to_join_is_said(tmp_path):
     with pytest.raises(ValueError, match="no finished windows"):
         join_segments(tmp_path / "a.mp4", [])
+
+
+def test_a_disk_that_fills_up_under_a_piece_is_said(tmp_path, small_files):
+    from magic141.model_patches.store.files import DiskRefused
+
+    noise = torch.rand(40, 48, 64, 3, generator=torch.Generator().manual_seed(0))
+    for codec in ("ffv1 lossless", "h264 lossless"):
+        with pytest.raises(DiskRefused, match="disk is full"):
+            write_segment(tmp_path / f"a{video_format(codec).suffix}", noise, video_format(codec))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_said(tmp_path, monkeypatch):
