@@ -171,7 +171,7 @@ def assign_prompts(prompts: str, spans_s: list[tuple[float, float]]) -> list[str
         spans_s: (start, end) of every window's new frames in seconds.
 
     Raises:
-        ValueError: more lines than windows, a range after the end, ranges that overlap, or no prompt to start.
+        ValueError: more lines than windows, a range that no window takes, ranges that overlap.
     """
     lines = parse_prompts(prompts)
     timed = sorted((line for line in lines if isinstance(line, TimedPrompt)), key=lambda line: line.start_s)
@@ -179,6 +179,7 @@ def assign_prompts(prompts: str, spans_s: list[tuple[float, float]]) -> list[str
     if not timed:
         return _one_a_window(plain or [""], len(spans_s))
     _check_ranges(timed, plain, total_s=spans_s[-1][1])
+    _check_each_is_used(timed, spans_s)
     return _by_time(timed, plain, spans_s)
 
 
@@ -208,6 +209,21 @@ def _check_ranges(timed: list[TimedPrompt], plain: list[str], *, total_s: float)
             f"A prompt starts at {timed[-1].start_s:g} s but the video ends at {total_s:.2f} s. "
             "Remove it or ask for a longer video."
         )
+
+
+def _check_each_is_used(timed: list[TimedPrompt], spans_s: list[tuple[float, float]]) -> None:
+    middles = [(start_s + end_s) / 2 for start_s, end_s in spans_s]
+    for line in timed:
+        if not any(line.start_s <= middle < line.end_s for middle in middles):
+            raise ValueError(
+                f"No window takes the prompt from {line.start_s:g} s to {line.end_s:g} s: a window takes the prompt "
+                f"at its middle, and the nearest middle is at {_nearest(middles, line):.2f} s. Make the range longer, "
+                "or the windows shorter."
+            )
+
+
+def _nearest(middles: list[float], line: TimedPrompt) -> float:
+    return min(middles, key=lambda middle: abs(middle - (line.start_s + min(line.end_s, middles[-1])) / 2))
 
 
 def _by_time(timed: list[TimedPrompt], plain: list[str], spans_s: list[tuple[float, float]]) -> list[str]:

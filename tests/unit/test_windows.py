@@ -100,6 +100,10 @@ def test_prompts_with_ranges():
         ("[2-1] a", "ends at 1 but starts at 2"),
         ("[0-x] a", "cannot be read"),
         ("a\nb\n[0-1] c", "2 prompt lines have no time range"),
+        (
+            "[0-1] a\n[1-1.4] b\n[1.4-2] c",
+            "No window takes the prompt from 1 s to 1.4 s.* middle is at 1.50 s",
+        ),
     ],
 )
 def test_bad_prompts_are_said(prompts, message):
