@@ -126,8 +126,8 @@ def seam_ratio(before: Tensor, after: Tensor) -> float:
 
 
 def seam_is_good(ratio: float, limit: float = 2.0) -> bool:
-    """Tell whether a seam's motion step is within 1/limit to limit times the motion beside it."""
-    return 1 / limit <= ratio <= limit
+    """Tell whether a seam's motion step is at most ``limit`` times too large or too small."""
+    return seam_badness(ratio) <= max(limit, 1 / limit)
 
 
 def seam_badness(ratio: float) -> float:

@@ -71,6 +71,8 @@ def test_a_still_clip_has_good_seams():
 def test_seam_badness_is_symmetric():
     assert seam_badness(0.25) == seam_badness(4.0) == 4.0
     assert seam_badness(0.0) == math.inf
+    for limit in (1.5, 1 / 1.5):
+        assert [seam_is_good(ratio, limit) for ratio in (0.5, 0.8, 1.4, 1.6)] == [False, True, True, False]
 
 
 def test_blur_lowers_sharpness():
