@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..model_patches.bridge.host_progress import stages
 from ..model_patches.bridge.sampling import SAMPLERS, ksampler, sample_clip
 from ..model_patches.schedule import DEFAULT_SHIFT, DEFAULT_STEPS, few_step_sigmas
 
@@ -93,16 +94,18 @@ class FewStepTI2VSampler(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, positive, negative, latent, steps, shift, cfg, seed, sampler) -> io.NodeOutput:
-        samples = sample_clip(
-            model,
-            positive,
-            negative,
-            latent,
-            sigmas=few_step_sigmas(steps, shift),
-            sampler=sampler,
-            seed=seed,
-            cfg=cfg,
-        )
+        with stages() as tell:
+            tell(f"loading the model for {steps} steps")
+            samples = sample_clip(
+                model,
+                positive,
+                negative,
+                latent,
+                sigmas=few_step_sigmas(steps, shift),
+                sampler=sampler,
+                seed=seed,
+                cfg=cfg,
+            )
         return io.NodeOutput({**latent, "samples": samples})
 
 

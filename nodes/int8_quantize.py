@@ -4,7 +4,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.encoders import EncodersSocket
-from ..model_patches.bridge.host_progress import host_progress
+from ..model_patches.bridge.host_progress import host_progress, show_stage
 from ..model_patches.bridge.int8 import quantize_model
 from ..model_patches.bridge.int8_encoders import module_bytes, quantize_encoders
 from ..model_patches.bridge.int8_inputs import (
@@ -119,15 +119,17 @@ class Int8Quantize(io.ComfyNode):
         if model is not None and dit:
             target = saved_path(save_as, overwrite=overwrite) if save_as else None
             before = model.model_size()
-            model = quantize_model(model, plan, progress=host_progress())
+            model = quantize_model(model, plan, progress=host_progress("quantizing the DiT"))
             lines.append(f"DiT: {sizes(before, model.model_size())}, {mode}, {granularity}.")
             if target is not None:
+                show_stage(f"saving {target.name}")
                 save_quantized(model, target, plan, overwrite=overwrite)
                 lines.append(f"Saved as {target.name}. {LORA_IN_STOCK_FILES}")
         if quantizes_encoders:
             before = encoders_bytes(encoders)
             encoder_plan = QuantizationPlan(granularity=plan.granularity, engine=engine)
-            encoders = quantize_encoders(encoders, encoder_plan, llm=llm, vlm=vlm, progress=host_progress())
+            progress = host_progress("quantizing the LLM and VLM")
+            encoders = quantize_encoders(encoders, encoder_plan, llm=llm, vlm=vlm, progress=progress)
             lines.append(f"LLM and VLM: {sizes(before, encoders_bytes(encoders))}, int8 weight-only.")
         lines.append(lora_advice(plan))
         text = "\n".join(lines)

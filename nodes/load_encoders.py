@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..model_patches.bridge.clip_encoders import encoders_from_clip
 from ..model_patches.bridge.encoder_folders import find_encoder_folder, folder_choices
 from ..model_patches.bridge.encoders import PRECISIONS, EncodersSocket, load_encoders
+from ..model_patches.bridge.host_progress import stages
 from ..model_patches.encoders.folders import CLIP_TYPES, check_clip_folder, check_vlm_folder
 
 ENCODERS_TOOLTIP = "The text and picture encoders. Connect them to VLM Image Encode or Sliding Window Extend."
@@ -76,9 +77,9 @@ class LoadMagic141Encoders(io.ComfyNode):
 
     @classmethod
     def execute(cls, vlm_folder: str, clip_folder: str, precision: str) -> io.NodeOutput:
-        return io.NodeOutput(
-            load_encoders(find_encoder_folder(vlm_folder), find_encoder_folder(clip_folder), precision)
-        )
+        with stages() as tell:
+            folders = find_encoder_folder(vlm_folder), find_encoder_folder(clip_folder)
+            return io.NodeOutput(load_encoders(*folders, precision, tell=tell))
 
 
 class Magic141EncodersFromCLIP(io.ComfyNode):

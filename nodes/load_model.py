@@ -5,6 +5,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..model_patches.bridge.host_progress import stages
 from ..model_patches.bridge.loading import load_magic141_model
 from ..model_patches.checkpoint import identify
 from ..model_patches.checkpoint_file import read_header
@@ -72,7 +73,9 @@ class LoadMagic141Model(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str) -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
-        model, report = load_magic141_model(path)
+        with stages() as tell:
+            tell(f"reading {model_name}")
+            model, report = load_magic141_model(path)
         return io.NodeOutput(model, report.line, ui=ui.PreviewText(report.line))
 
 

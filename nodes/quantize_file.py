@@ -103,7 +103,7 @@ class QuantizeFile(io.ComfyNode):
             plan,
             layout=LAYOUTS[layout],
             overwrite=overwrite,
-            progress=host_progress(),
+            progress=host_progress("hashing, quantizing and writing"),
         )
         return io.NodeOutput(target.name, report.line, ui=ui.PreviewText(report.line))
 

@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..model_patches.bridge.conditioning import ImageMode, image_to_video_conditioning
 from ..model_patches.bridge.encoders import EncodersSocket
+from ..model_patches.bridge.host_progress import stages
 from ..model_patches.buckets import BUCKETS, check_clip_size, nearest_bucket
 from ..model_patches.encoders.context import check_prompt
 
@@ -168,8 +169,8 @@ class VLMImageEncode(io.ComfyNode):
         if size in BUCKET_CHOICES:
             shape = (width, height) if image is None else (image.shape[2], image.shape[1])
             width, height = nearest_bucket(*shape, BUCKET_CHOICES[size])
-        return io.NodeOutput(
-            *image_to_video_conditioning(
+        with stages() as tell:
+            conditioning = image_to_video_conditioning(
                 encoders,
                 vae,
                 image,
@@ -182,8 +183,9 @@ class VLMImageEncode(io.ComfyNode):
                 end_image=end_image,
                 tail_latent=None if known_latent is None else known_latent["samples"],
                 guidance=guidance,
+                tell=tell,
             )
-        )
+        return io.NodeOutput(*conditioning)
 
 
 NODES: list[type[io.ComfyNode]] = [VLMImageEncode]

@@ -1,5 +1,6 @@
 """Prompt, pictures and size to (positive, negative, latent): what VLM Image Encode and the sliding window call."""
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import comfy.model_management
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..buckets import check_clip_size, check_frame_count, check_pictures, num_latent_frames, resize_cover_crop
 from ..channels import known_frames_condition
 from .encoders import Magic141Encoders
+from .host_progress import quiet
 from .vae import LATENT_CHANNELS, SPATIAL_COMPRESSION, check_vae, encode_frames
 
 
@@ -137,6 +139,7 @@ def image_to_video_conditioning(
     tail_latent: Tensor | None = None,
     guidance: float | None = None,
     vlm_images: Tensor | None = None,
+    tell: Callable[[str], None] = quiet,
 ) -> tuple[list, list, dict]:
     """Encode everything an image-to-video DiT is conditioned on.
 
@@ -148,6 +151,7 @@ def image_to_video_conditioning(
         tail_latent: (1, 16, k, h, w), known first latent frames instead of pictures.
         guidance: embedded guidance g = 1 + w for models with a guidance embedder; None leaves the host's default.
         vlm_images: what the VLM sees instead of ``images`` (e.g. a clip's first picture in every later window).
+        tell: called with each stage as text.
 
     Returns:
         (positive, negative, latent): CONDITIONING with ``concat_latent_image``, ``concat_mask``, ``guidance`` and
@@ -167,7 +171,9 @@ def image_to_video_conditioning(
         check_end_image(end_image, length)
     if vlm_images is None and images is not None:
         vlm_images = pictures_for_vlm(images, mode)
+    tell("reading the prompt" if vlm_images is None else "looking at the picture, reading the prompt")
     encoded = encoders.encode(prompt, negative_prompt, vlm_images)
+    tell("encoding the known frames")
     first = known_latent(vae, images, mode, tail_latent, (width, height))
     last = None if end_image is None else encode_frames(vae, resize_cover_crop(end_image[:1], width, height))
     concat_latent, concat_mask = place_known_frames(first, last, empty)

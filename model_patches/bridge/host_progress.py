@@ -1,19 +1,58 @@
-"""Progress bar and Cancel button of the node that is running."""
+"""What the running node shows of its work: bar, Cancel button, and a line of text for every stage.
 
-from collections.abc import Callable
+The host keeps such a text on the node until the next one, also after the run; so the last one gives the time it took.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.utils import get_executing_context
+
+from .progress import duration_text, send_text
+
+#: The text of a count is not renewed more often than this.
+LEAST_SECONDS = 0.2
 
 
-def host_progress() -> Callable[[int, int], None]:
-    """Return a function of (done, total) that moves the node's bar and raises when the run was cancelled."""
+def show_stage(text: str) -> None:
+    """Show a line of text on the node that is running, if one is."""
+    context = get_executing_context()
+    send_text(text, None if context is None else context.node_id)
+
+
+def quiet(_text: str) -> None:
+    """Show nothing: for callers that show something else meanwhile."""
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """Give a function that shows a stage; in the end the node shows the time that all of them took."""
+    started = time.monotonic()
+    yield show_stage
+    show_stage(f"done in {duration_text(time.monotonic() - started)}")
+
+
+def host_progress(stage: str = "") -> Callable[[int, int], None]:
+    """Return a function of (done, total) that moves the node's bar and raises when the run was cancelled.
+
+    Args:
+        stage: what is counted, shown as text with the share that is done; empty shows the bar alone.
+    """
     bars: list[comfy.utils.ProgressBar] = []
+    told = float("-inf")
 
     def show(done: int, total: int) -> None:
+        nonlocal told
         comfy.model_management.throw_exception_if_processing_interrupted()
         if not bars:
             bars.append(comfy.utils.ProgressBar(total))
         bars[0].update_absolute(done, total)
+        now = time.monotonic()
+        if stage and (done >= total or now - told >= LEAST_SECONDS):
+            told = now
+            show_stage(f"{stage}: {100 * done // max(1, total)} %")
 
     return show

@@ -34,6 +34,7 @@ class WindowProgress:
             newest = denoised[:, :, -1:]
             preview = self._previewer.decode_latent_to_preview_image("JPEG", newest)
         self._bar.update_absolute(self.num_done * self.steps + step + 1, preview=preview)
+        self._tell(f", step {step + 1} of {self.steps}")
 
     def window_done(self) -> None:
         """Count one window more."""
@@ -48,10 +49,12 @@ class WindowProgress:
             return None
         return (time.monotonic() - self._started) / made * (self.num_windows - self.num_done)
 
-    def _tell(self) -> None:
+    def _tell(self, step: str = "") -> None:
         left = self.seconds_left()
-        text = f"window {min(self.num_done + 1, self.num_windows)} of {self.num_windows}"
-        if left is not None:
+        text = f"window {min(self.num_done + 1, self.num_windows)} of {self.num_windows}{step}"
+        if self.num_done >= self.num_windows:
+            text = f"{self.num_windows} windows are done"
+        elif left is not None:
             text += f", about {duration_text(left)} left"
         send_text(text, self.node_id)
 

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import comfy.model_management
-import comfy.utils
 import torch
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from ..store.picture_walk import stays_inside
 from ..store.pictures import PictureError, read_bytes, sha256_of, to_tensor
 from ..store.pictures import decode as decode_picture
 from .clip_embedders import PictureEmbedder, identify
+from .host_progress import host_progress
 from .image_folders import folder_label, index_directory, resolve_folder
 
 MIN_CANDIDATES = 64
@@ -49,13 +48,8 @@ def update_index(
     folder, directory = resolve_folder(folder_name), index_directory(name)
     old = _open_or_start(directory, folder_label(folder), identify(embedder), rebuild)
     directory.mkdir(parents=True, exist_ok=True)
-    bar = comfy.utils.ProgressBar(1)
-
-    def on_progress(done: int, total: int) -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        bar.update_absolute(done, total)
-
-    return build_index(old, folder, embedder, batch_size=batch_size, on_progress=on_progress)
+    progress = host_progress("embedding pictures")
+    return build_index(old, folder, embedder, batch_size=batch_size, on_progress=progress)
 
 
 def _open_or_start(directory: Path, label: str, model: Model, rebuild: bool) -> ImageIndex:

@@ -98,11 +98,13 @@ def uncached(prompt: dict, name: str) -> dict:
 @pytest.mark.parametrize("path", EMBEDDED, ids=lambda path: path.stem)
 def test_it_makes_a_video_that_carries_its_workflow(path, client, object_info):
     workflow = read(path)
-    steps = []
+    steps, texts = [], []
 
     def on_event(kind: str, data: dict) -> None:
         if kind == "progress":
             steps.append((data["value"], data["max"]))
+        if kind == "text":
+            texts.append((prompt[data["node"]]["class_type"], data["text"]))
 
     prompt = uncached(workflow_to_prompt(workflow, object_info), path.stem)
     result = client.run(prompt, workflow=workflow, on_event=on_event)
@@ -113,6 +115,9 @@ def test_it_makes_a_video_that_carries_its_workflow(path, client, object_info):
             assert len(list(container.decode(video=0))) >= 13
     assert videos_of(result)
     assert (4, 4) in steps
+    said = [text for node, text in texts if node == "Magic141VLMImageEncode"]
+    assert "encoding the known frames" in said
+    assert said[-1].startswith("done in ")
     assert result.previews > 0
 
 

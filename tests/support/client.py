@@ -16,6 +16,8 @@ import aiohttp
 OnEvent = Callable[[str, dict], None]
 FINAL_EVENTS = ("execution_success", "execution_error", "execution_interrupted")
 HISTORY_SECONDS = 30
+TEXT_ON_A_NODE = 3
+"""ComfyUI's ``BinaryEventTypes.TEXT``."""
 
 
 class PromptRejected(Exception):
@@ -142,7 +144,8 @@ class ComfyClient:
         Args:
             prompt: API prompt.
             workflow: UI graph that saved files shall carry.
-            on_event: called with every event of the run: type and data; previews come as ``("preview", {})``.
+            on_event: called with every event of the run: type and data; previews come as ``("preview", {})``,
+                progress texts as ``("text", {"node": ..., "text": ...})``.
             timeout: seconds, after which the run is interrupted.
         Raises:
             PromptRejected, ExecutionFailed, Interrupted, TimeoutError.
@@ -160,7 +163,7 @@ class ComfyClient:
             start = time.monotonic()
             async for message in socket:
                 kind, data = parse_event(message)
-                if kind != "preview" and data.get("prompt_id") != result.prompt_id:
+                if kind not in ("preview", "text") and data.get("prompt_id") != result.prompt_id:
                     continue
                 on_event(kind, data)
                 result.previews += kind == "preview"
@@ -188,11 +191,19 @@ class ComfyClient:
 
 
 def parse_event(message: aiohttp.WSMessage) -> tuple[str, dict]:
-    """Return the type and the data of a message; binary messages are preview images."""
+    """Return the type and the data of a message; binary messages are preview images, or texts on a node."""
     if message.type == aiohttp.WSMsgType.BINARY:
-        return "preview", {}
+        return parse_binary(message.data)
     event = json.loads(message.data)
     return event.get("type", ""), event.get("data") or {}
+
+
+def parse_binary(data: bytes) -> tuple[str, dict]:
+    kind, length = (int.from_bytes(data[start : start + 4], "big") for start in (0, 4))
+    if kind != TEXT_ON_A_NODE:
+        return "preview", {}
+    node, text = data[8 : 8 + length], data[8 + length :]
+    return "text", {"node": node.decode(), "text": text.decode()}
 
 
 def readable_errors(error: dict) -> list[str]:
