@@ -1,0 +1,134 @@
+"""Sample a DiT on held-out scenes and judge the decoded clips: one row of the experiment's tables."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...model_patches.clip_metrics import bootstrap_interval, coverage_entropy, frechet_distance
+from ...model_patches.sampler import sample_euler, sample_renoise
+from ...model_patches.schedule import few_step_sigmas
+from ...model_patches.training.adapters import Role
+from ...model_patches.training.batch import TrainingBatch
+from ...model_patches.training.losses import guided_by_strength
+from ...model_patches.training.twin import Conditions, from_host, takes_image
+from .. import world
+from ..world.quality import judge_clips, with_shown_colour
+from .features import FeatureNet
+from .source import OPEN_APPEARANCE, HeldOutSource
+
+CHUNK = 32
+FRECHET = "tiny_frechet"
+Decode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a clip is sampled; cfg_strength is w of the paper's eq. 7 (two forwards a step where it is not 0)."""
+
+    steps: int
+    shift: float = 5.0
+    rollout: str = "euler"
+    cfg_strength: float = 0.0
+    seed: int = 0
+
+
+class Player:
+    """A DiT ready to be sampled, in bfloat16 where that is what the processor is quick at."""
+
+    def __init__(self, host: Mapping[str, Tensor], *, precision: str = "bfloat16") -> None:
+        self.image = takes_image(host)
+        self.role = Role(from_host(host), {}, precision)
+
+    @torch.no_grad()
+    def sample(self, batch: TrainingBatch, sampling: Sampling, *, offset: int = 0) -> Tensor:
+        """Return (B, C, T, H, W) latents; ``offset`` is the batch's first row, so that chunks differ in noise."""
+        generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
+        noise = torch.randn(batch.latents.shape, generator=generator)
+        denoise = self.denoiser(batch, sampling.cfg_strength)
+        sigmas = few_step_sigmas(sampling.steps, sampling.shift)
+        if sampling.rollout == "renoise":
+            return sample_renoise(denoise, noise, sigmas, generator=generator)
+        return sample_euler(denoise, noise, sigmas)
+
+    def denoiser(self, batch: TrainingBatch, strength: float):
+        """Return the model as the samplers want it, guided by w where that is not 0."""
+        prompted = self.role.denoiser(Conditions.of(batch, image=self.image))
+        if strength == 0:
+            return prompted
+        empty = self.role.denoiser(Conditions.of(batch, image=self.image, empty=True))
+
+        def guided(x: Tensor, sigma: Tensor) -> Tensor:  # estimates of x0 mix as velocities do
+            return guided_by_strength(prompted(x, sigma), empty(x, sigma), strength)
+
+        return guided
+
+
+@torch.no_grad()
+def judge(
+    player: Player,
+    source: HeldOutSource,
+    scenes: world.Scenes,
+    decode: Decode,
+    net: FeatureNet | None,
+    sampling: Sampling,
+) -> dict[str, Tensor]:
+    """Sample every scene once and return each measure of ``judge_clips`` as (N,), and ``features`` (N, F)."""
+    rows, parts = torch.arange(len(source)), []
+    for index in rows.split(CHUNK):
+        batch = source.batch(index)
+        frames = decode(player.sample(batch, sampling, offset=int(index[0])))
+        parts.append(_judge_frames(frames, scenes[index], source, index, net))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _judge_frames(
+    frames: Tensor, scenes: world.Scenes, source: HeldOutSource, rows: Tensor, net: FeatureNet | None
+) -> dict[str, Tensor]:
+    if source.family == OPEN_APPEARANCE:
+        scenes = with_shown_colour(scenes, frames)
+    judged = judge_clips(frames, scenes, source.data.allowed[rows, source.family])
+    return judged if net is None else judged | {"features": net.features(frames)}
+
+
+@torch.no_grad()
+def reference_features(source: HeldOutSource, decode: Decode, net: FeatureNet) -> Tensor:
+    """Return (N, F) features of the true clips as the autoencoder gives them back, so that its loss is not counted."""
+    rows = torch.arange(len(source)).split(CHUNK)
+    return torch.cat([net.features(decode(source.batch(index).latents)) for index in rows])
+
+
+@torch.no_grad()
+def measure_coverage(
+    player: Player,
+    source: HeldOutSource,
+    scenes: world.Scenes,
+    decode: Decode,
+    sampling: Sampling,
+    *,
+    prompts: int,
+    samples: int = CHUNK // 2,
+) -> float:
+    """Return the mean entropy over allowed futures (1 is uniform) of many samples of one prompt and first frame."""
+    entropies = []
+    for row in range(min(prompts, len(source))):
+        rows = torch.full((samples,), row)
+        latents = player.sample(source.batch(rows), sampling, offset=500_000 + row)
+        allowed = source.data.allowed[rows, source.family]
+        motion = _judge_frames(decode(latents), scenes[rows], source, rows, None)["motion"].long()
+        entropies.append(coverage_entropy(motion, allowed[0]))
+    return float(torch.tensor(entropies).nanmean())
+
+
+def summarise(judged: Mapping[str, Tensor], reference: Tensor | None, *, seed: int = 0) -> dict[str, float]:
+    """Return each measure's mean with the ends of its 95 % interval, and tiny-Frechet."""
+    generator = torch.Generator().manual_seed(seed)
+    row: dict[str, float] = {"clips": float(len(judged["motion"]))}
+    for name, values in judged.items():
+        if name not in ("features", "motion"):
+            row[name] = values.double().mean().item()
+            row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(values, generator)
+    if reference is not None:
+        row[FRECHET] = frechet_distance(judged["features"], reference)
+    return row

@@ -1,0 +1,112 @@
+"""The shapes world as a data set of the pack's trainers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...model_patches.training.batch import TrainingBatch
+from .data import FAMILIES, WINDOW_LATENTS, Dataset
+
+NAMED, OPEN, OPEN_APPEARANCE = range(len(FAMILIES))
+KNOWN_SHARES = (0.6, 0.2, 0.2)
+MIDDLE_SHARE = 0.4
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Which windows of which scenes: rows, caption family and first latent (B,) each, and known latents (B,)."""
+
+    rows: Tensor
+    family: Tensor
+    start: Tensor
+    num_known: Tensor
+
+
+def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> TrainingBatch:
+    """Return windows of four latents with their conditions.
+
+    Args:
+        image_states: put the VLM's states of the window's first frame before the prompt's, and the empty prompt's.
+    """
+    rows, family, count = windows.rows, windows.family, len(windows.rows)
+    steps = windows.start[:, None] + torch.arange(WINDOW_LATENTS)
+    lengths = data.lengths[rows, family]
+    states = data.states[rows, family, : int(lengths.max())].float()
+    mask = torch.arange(states.shape[1]) < lengths[:, None]
+    null_states = data.null_states.float().expand(count, -1, -1)
+    null_mask = torch.ones(null_states.shape[:2], dtype=torch.bool)
+    if image_states:
+        seen = data.image_states[rows, (windows.start > 0).long()].float()
+        seen_mask = torch.ones(seen.shape[:2], dtype=torch.bool)
+        states, null_states = torch.cat([seen, states], 1), torch.cat([seen, null_states], 1)
+        mask, null_mask = torch.cat([seen_mask, mask], 1), torch.cat([seen_mask, null_mask], 1)
+    return TrainingBatch(
+        latents=data.latents[rows[:, None], :, steps].float().transpose(1, 2),
+        num_known=windows.num_known,
+        states=states,
+        mask=mask,
+        pooled=data.pooled[rows, family].float(),
+        null_states=null_states,
+        null_mask=null_mask,
+        null_pooled=data.null_pooled.float().expand(count, -1),
+    )
+
+
+class WorldSource:
+    """Random windows of the world's scenes, as the embedded models are trained on.
+
+    Args:
+        image: for an image-to-video model: 1 to 3 latents are known, and some windows start in mid-motion.
+        family_shares: how often named, open and open-appearance captions are drawn.
+        image_states: give the VLM's states; the ablation of the paper's multi-modal guidance leaves them out.
+    """
+
+    def __init__(
+        self,
+        data: Dataset,
+        *,
+        image: bool,
+        family_shares: tuple[float, float, float],
+        image_states: bool = True,
+    ) -> None:
+        self.data, self.image = data, image
+        self.family_shares = torch.tensor(family_shares)
+        self.image_states = image_states and image
+
+    def __len__(self) -> int:
+        return len(self.data.latents)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Return a window of every row; caption, start and known latents are drawn."""
+        count = len(rows)
+
+        def draw(shares: Tensor) -> Tensor:
+            return torch.multinomial(shares, count, replacement=True, generator=generator)
+
+        family, start, known = draw(self.family_shares), torch.zeros(count, dtype=torch.long), 0
+        if self.image:
+            middle = torch.rand(count, generator=generator) < MIDDLE_SHARE
+            start = torch.where(middle, self.data.start[rows], 0)
+            known = draw(torch.tensor(KNOWN_SHARES)) + 1
+        num_known = torch.as_tensor(known).expand(count)
+        return window_batch(
+            self.data, Windows(rows, family, start, num_known), image_states=self.image_states
+        )
+
+
+class HeldOutSource:
+    """The same held-out scenes at each call, from their first frame: what a student is judged on while it learns."""
+
+    def __init__(self, data: Dataset, *, image: bool, family: int, image_states: bool = True) -> None:
+        self.data, self.image, self.family = data, image, family
+        self.image_states = image_states and image
+
+    def __len__(self) -> int:
+        return len(self.data.latents)
+
+    def batch(self, rows: Tensor, generator: torch.Generator | None = None) -> TrainingBatch:
+        """Return the window that starts each row's clip, one latent known to an image-to-video model."""
+        zeros = torch.zeros(len(rows), dtype=torch.long)
+        windows = Windows(rows, zeros + self.family, zeros, zeros + int(self.image))
+        return window_batch(self.data, windows, image_states=self.image_states)

@@ -1,0 +1,115 @@
+"""The shapes world as a training set, and judging a model on it, with made-up latents and states."""
+
+import torch
+from magic141.embedded import world
+from magic141.embedded.train.data import Dataset
+from magic141.embedded.train.features import FeatureNet
+from magic141.embedded.train.guidance_error import guidance_errors
+from magic141.embedded.train.judge import (
+    Player,
+    Sampling,
+    judge,
+    measure_coverage,
+    reference_features,
+    summarise,
+)
+from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, WorldSource
+from magic141.model_patches.training.twin import with_guidance
+from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
+
+COUNT = 6
+SCENES = world.sample_scenes(COUNT, generator=torch.Generator().manual_seed(0))
+
+
+def dataset() -> Dataset:
+    generator = torch.Generator().manual_seed(1)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).half()
+
+    named = torch.nn.functional.one_hot(SCENES.motion, 16).bool()
+    _, allowed = world.open_caption(SCENES, generator=generator)
+    return Dataset(
+        latents=random(COUNT, 16, 7, 8, 8),
+        states=random(COUNT, 3, 12, TEXT_WIDTH),
+        lengths=torch.randint(4, 13, (COUNT, 3), generator=generator),
+        pooled=random(COUNT, 3, 768),
+        image_states=random(COUNT, 2, 5, TEXT_WIDTH),
+        start=torch.tensor([1, 2, 3, 1, 2, 3]),
+        null_states=random(2, TEXT_WIDTH),
+        null_pooled=random(768),
+        allowed=torch.stack([named, allowed, allowed], 1),
+    )
+
+
+def decode(latents: torch.Tensor) -> torch.Tensor:
+    """Return (B, 13, 3, 64, 64) of any four latents: the truth of nothing, but frames."""
+    frames = latents[:, :3].sigmoid().repeat_interleave(4, 2)[:, :, 3:].transpose(1, 2)
+    return frames.repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+
+def test_training_windows():
+    data = dataset()
+    source = WorldSource(data, image=True, family_shares=(0.0, 1.0, 0.0))
+    rows = torch.arange(COUNT).repeat(8)
+    batch = source.batch(rows, torch.Generator().manual_seed(2))
+    assert batch.latents.shape == (48, 16, 4, 8, 8)
+    assert set(batch.num_known.tolist()) == {1, 2, 3}
+    assert torch.equal(batch.mask.sum(1), 5 + data.lengths[rows, OPEN])
+    assert batch.null_states.shape == (48, 5 + 2, TEXT_WIDTH)
+    for i, row in enumerate(rows.tolist()):
+        first, middle = (
+            data.latents[row, :, :4].float(),
+            data.latents[row, :, data.start[row] :][:, :4].float(),
+        )
+        from_start = torch.equal(batch.latents[i], first)
+        assert from_start or torch.equal(batch.latents[i], middle)
+        seen = data.image_states[row, 0 if from_start else 1].float()
+        assert torch.equal(batch.states[i, :5], seen)
+        assert torch.equal(batch.null_states[i, :5], seen)
+
+
+def test_text_to_video_knows_no_frame_and_sees_no_image():
+    data = dataset()
+    source = WorldSource(data, image=False, family_shares=(0.5, 0.0, 0.5))
+    batch = source.batch(torch.arange(COUNT), torch.Generator().manual_seed(2))
+    assert batch.num_known.tolist() == [0] * COUNT
+    assert torch.equal(batch.latents, data.latents[:, :, :4].float())
+    assert batch.null_states.shape[1] == 2
+
+
+def test_the_same_generator_gives_the_same_batch():
+    source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0))
+    one, two = (source.batch(torch.arange(4), torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one.latents, two.latents)
+    assert torch.equal(one.states, two.states)
+
+
+def test_judging_a_model():
+    source = HeldOutSource(dataset(), image=True, family=OPEN)
+    player, net = Player(tiny_dit(patch=1), precision="float32"), FeatureNet()
+    judged = judge(player, source, SCENES, decode, net, Sampling(2, cfg_strength=1.0))
+    again = judge(player, source, SCENES, decode, net, Sampling(2, cfg_strength=1.0))
+    assert all(torch.equal(judged[name], again[name]) for name in judged)
+    row = summarise(judged, reference_features(source, decode, net))
+    assert row["clips"] == COUNT
+    assert row["clean_rate_low"] <= row["clean_rate"] <= row["clean_rate_high"]
+    assert row["tiny_frechet"] >= 0
+    measure_coverage(player, source, SCENES, decode, Sampling(1), prompts=1, samples=2)
+
+
+def test_a_model_of_text_alone_is_judged_by_the_colour_it_chose():
+    source = HeldOutSource(dataset(), image=False, family=OPEN_APPEARANCE)
+    judged = judge(
+        Player(tiny_dit(16, patch=1)), source, SCENES, decode, None, Sampling(1, rollout="renoise")
+    )
+    assert "features" not in judged
+
+
+def test_guidance_error_of_a_student_that_ignores_guidance_is_one():
+    teacher = tiny_dit(patch=1)
+    errors = guidance_errors(
+        teacher, with_guidance(teacher), HeldOutSource(dataset(), image=True, family=OPEN)
+    )
+    assert all(abs(value - 1) < 1e-3 for value in errors.values())
+    assert "cfg_rel_error_max" in errors
