@@ -1,0 +1,220 @@
+"""The distillation experiment, end to end: teachers, few-step students, ablations, guidance, tables and plots.
+
+python -m magic141.embedded.train.experiment --plan subset --seeds 0
+python -m magic141.embedded.train.experiment --plan full --seeds 0 1 2 3 4
+
+Every student and every row of the tables is kept as soon as it is there; the same command goes on where it stopped.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ...model_patches.training.config import DistillConfig
+from ...model_patches.training.distill import distill
+from ...model_patches.training.trainer import StepReport
+from .. import world
+from .data import Dataset, Encoders, load
+from .experiment_plan import ARMS, CFG, PLANS, Arm, Plan, Student
+from .features import feature_net
+from .guidance_error import guidance_errors
+from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
+from .run import stage_dir
+from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
+
+
+def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
+    """Return the arm's teacher in the host's names: trained or resumed here, or the newest there is."""
+    path = stage_dir(arm) / "dit.safetensors"
+    if train:
+        from . import dit
+
+        {"t2v": dit.train_t2v, "ti2v": dit.train_ti2v}[arm]()
+    if not path.exists():
+        raise SystemExit(
+            f"There is no {arm} teacher yet: run `python3 dev.py train {arm}`, or add --train-teachers."
+        )
+    return {key: value.float() for key, value in load_file(path).items()}
+
+
+class Experiment:
+    """One seed of a plan, in a folder of its own."""
+
+    def __init__(self, plan: Plan, seed: int, folder: Path, *, train_teachers: bool = False) -> None:
+        self.plan, self.seed, self.folder = plan, seed, folder / f"seed{seed}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.teachers = {arm: teacher_weights(arm, train=train_teachers) for arm in ("t2v", "ti2v")}
+        self.train_set, _ = load("train", 8000, seed=1, available=True)
+        self.test_set, self.scenes = load("test", plan.clips, seed=7)
+        vae = Encoders.load_vae()
+        self.decode = torch.no_grad()(vae.decode)
+        self.net = feature_net()
+        self._references: dict[tuple, Tensor] = {}
+
+    def run(self) -> None:
+        """Do everything that is not done yet, the most telling first."""
+        for student in self.plan.students:
+            self.train(student)
+            if student is CFG:
+                self.guidance_row(student)
+            else:
+                steps = student.config(0, 1).student_steps
+                rollout = student.config(0, 1).rollout
+                self.rows(student.name, student.arm, Sampling(steps, rollout=rollout), student.image_states)
+        for arm in ARMS:
+            for steps in self.plan.euler_steps:
+                self.rows(f"{arm}_teacher", arm, Sampling(steps), True)
+
+    def train(self, student: Student) -> None:
+        """Train, or go on training, a student; its curve and its weights are kept."""
+        out = self.folder / f"{student.name}.safetensors"
+        if out.exists():
+            return
+        arm, config = ARMS[student.arm], student.config(self.seed, self.plan.updates)
+        source = WorldSource(
+            self.train_set,
+            image=arm.image,
+            family_shares=arm.family_shares,
+            image_states=student.image_states,
+        )
+        held_out = self.held_out(arm, arm.open_family, student.image_states)
+        curve = Curve(self.folder / f"{student.name}.curve.jsonl", self, held_out)
+        if config.sample_every:
+            curve.begin(Player(self.teachers[student.arm]), config)
+        model = distill(
+            config,
+            source,
+            self.teachers[student.arm],
+            self.folder / student.name,
+            on_step=curve,
+            sample_source=held_out,
+        )
+        save_file({k: v.contiguous() for k, v in model.full().items()}, out)
+
+    def held_out(self, arm: Arm, family: int, image_states: bool) -> HeldOutSource:
+        return HeldOutSource(self.test_set, image=arm.image, family=family, image_states=image_states)
+
+    def player(self, name: str, arm: str) -> Player:
+        if name.endswith("_teacher"):
+            return Player(self.teachers[arm])
+        return Player(load_file(self.folder / f"{name}.safetensors"))
+
+    def rows(self, name: str, arm_name: str, sampling: Sampling, image_states: bool) -> None:
+        """Judge a model at one number of steps on named and on open captions; rows that exist are kept."""
+        arm, player = ARMS[arm_name], None
+        for label, family in (("named", NAMED), ("open", arm.open_family)):
+            path = self.folder / "rows" / f"{name}.{sampling.steps}.{label}.json"
+            if path.exists():
+                continue
+            player = player or self.player(name, arm_name)
+            source = self.held_out(arm, family, image_states)
+            sampling = replace(sampling, seed=self.seed)
+            judged = judge(player, source, self.scenes, self.decode, self.net, sampling)
+            row: dict[str, object] = summarise(judged, self.reference(source), seed=self.seed)
+            if label == "open":
+                row["coverage"] = measure_coverage(
+                    player, source, self.scenes, self.decode, sampling, prompts=self.plan.coverage_prompts
+                )
+            row |= {
+                "model": name,
+                "arm": arm_name,
+                "steps": sampling.steps,
+                "captions": label,
+                "seed": self.seed,
+            }
+            row |= {"shift": sampling.shift, "rollout": sampling.rollout}
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(row, indent=1), encoding="utf-8")
+            print(f"{path.stem}: clean {row['clean_rate']:.3f}, {FRECHET} {row[FRECHET]:.3f}", flush=True)
+
+    def guidance_row(self, student: Student) -> None:
+        """Measure how far the guidance-distilled student is from the guided teacher."""
+        path = self.folder / "rows" / f"{student.name}.json"
+        if not path.exists():
+            source = self.held_out(ARMS[student.arm], NAMED, student.image_states)
+            weights = load_file(self.folder / f"{student.name}.safetensors")
+            errors = guidance_errors(self.teachers[student.arm], weights, source)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps({"model": student.name, "seed": self.seed, **errors}, indent=1))
+
+    def reference(self, source: HeldOutSource) -> Tensor:
+        key = (source.image, source.family)
+        if key not in self._references:
+            self._references[key] = reference_features(source, self.decode, self.net)
+        return self._references[key]
+
+
+class Curve:
+    """What a student's sampled clips come to while it learns, a line for every look: Fig. 5's data."""
+
+    def __init__(self, path: Path, experiment: Experiment, source: HeldOutSource) -> None:
+        self.path, self.experiment, self.source = path, experiment, source
+
+    def begin(self, teacher: Player, config: DistillConfig) -> None:
+        """Write the line of update 0: the teacher at the student's number of steps."""
+        if self.path.exists():
+            return
+        rows = torch.arange(min(config.sample_clips, len(self.source)))
+        sampling = Sampling(config.student_steps, config.shift, config.rollout)
+        samples = teacher.sample(self.source.batch(rows), sampling)
+        self(StepReport(0, config.total_steps, {}, None, samples, 0.0))
+
+    def __call__(self, report: StepReport) -> None:
+        """Judge a report's samples and add a line: update, clean clips, motion and losses."""
+        if report.step % 10 == 0:
+            losses = " ".join(f"{k} {v:.4g}" for k, v in report.losses.items())
+            print(f"{self.path.stem} {report.step}/{report.total}: {losses}", flush=True)
+        if report.samples is None:
+            return
+        rows = torch.arange(len(report.samples))
+        frames = self.experiment.decode(report.samples)
+        clean = judged_clean(frames, self.experiment.scenes[rows], self.source, self.source.data, rows)
+        line = {"update": report.step, "clean": clean, "motion": report.motion, **report.losses}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def judged_clean(
+    frames: Tensor, scenes: world.Scenes, source: HeldOutSource, data: Dataset, rows: Tensor
+) -> list[int]:
+    """Return 1 for every clean clip, else 0."""
+    from ..world.quality import judge_clips, with_shown_colour
+
+    shown = with_shown_colour(scenes, frames) if source.family == OPEN_APPEARANCE else scenes
+    return judge_clips(frames, shown, data.allowed[rows, source.family])["clean_rate"].int().tolist()
+
+
+def experiments(args: argparse.Namespace) -> Iterator[Experiment]:
+    for seed in args.seeds:
+        train = args.train_teachers and seed == args.seeds[0]
+        yield Experiment(PLANS[args.plan], seed, args.out, train_teachers=train)
+
+
+def main() -> None:
+    """Run the plan for every seed and write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--plan", choices=PLANS, default="subset")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument(
+        "--out", type=Path, default=None, help="folder of everything; the training cache if not given"
+    )
+    parser.add_argument("--train-teachers", action="store_true", help="train or resume the teachers first")
+    args = parser.parse_args()
+    args.out = args.out or stage_dir("experiment")
+    for experiment in experiments(args):
+        experiment.run()
+    from .experiment_tables import write_report
+
+    write_report(args.out)
+
+
+if __name__ == "__main__":
+    main()

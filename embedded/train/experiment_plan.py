@@ -1,0 +1,109 @@
+"""What the distillation experiment trains and measures: students, ablations, and how much of it a plan does."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from ...model_patches.training.config import DistillConfig
+from .source import OPEN, OPEN_APPEARANCE
+
+EULER_STEPS = (1, 2, 4, 8, 16, 28, 56)
+BASE = DistillConfig(
+    stage="dmd2",
+    train="full",
+    total_steps=200,
+    batch_size=16,
+    learning_rate=1e-4,
+    final_learning_rate=1e-4,
+    critic_learning_rate=4e-4,
+    critic_rank=64,
+    ema_decay=0.98,
+    precision="bfloat16",
+    sample_every=10,
+    sample_clips=64,
+    save_every=20,
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Image-to-video or text-to-video: the captions it is judged on and the shares it is distilled on."""
+
+    name: str
+    image: bool
+    open_family: int
+    family_shares: tuple[float, float, float]
+
+
+ARMS = {
+    "ti2v": Arm("ti2v", True, OPEN, (0.5, 0.5, 0.0)),
+    "t2v": Arm("t2v", False, OPEN_APPEARANCE, (0.5, 0.0, 0.5)),
+}
+
+
+@dataclass(frozen=True)
+class Student:
+    """One training: settings that differ from ``BASE``, and whether the VLM's image states are given."""
+
+    name: str
+    arm: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    image_states: bool = True
+
+    def config(self, seed: int, updates: int) -> DistillConfig:
+        return replace(BASE, **{"total_steps": updates, **self.settings, "seed": seed})
+
+
+def few_step(arm: str, steps: int) -> Student:
+    return Student(f"{arm}_{steps}step", arm, {"student_steps": steps})
+
+
+ABLATIONS = (
+    Student("no_normaliser", "ti2v", {"normalise": False}),
+    Student("real_shift_0", "ti2v", {"real_shift": 0.0}),
+    Student("real_shift_half", "ti2v", {"real_shift": 0.5}),
+    Student("renoise", "ti2v", {"rollout": "renoise"}),
+    Student("no_image_states", "ti2v", image_states=False),
+    Student("folded_guidance", "ti2v", {"guidance": 1.0}),
+)
+CFG = Student(
+    "ti2v_cfg",
+    "ti2v",
+    {
+        "stage": "cfg",
+        "beta1": 0.9,
+        "sample_every": 0,
+        "cfg_weight": 4.0,
+        "guidance_min": 1.0,
+        "batch_size": 32,
+    },
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of the experiment: which trainings, updates each, clips a row, prompts for coverage."""
+
+    students: tuple[Student, ...]
+    updates: int
+    clips: int
+    coverage_prompts: int
+    euler_steps: tuple[int, ...]
+
+
+PLANS = {
+    "subset": Plan(
+        (few_step("ti2v", 4), few_step("ti2v", 2), few_step("t2v", 4), ABLATIONS[0], ABLATIONS[1], CFG),
+        120,
+        200,
+        16,
+        (1, 2, 4, 8, 16, 56),
+    ),
+    "full": Plan(
+        (*(few_step(arm, n) for n in (4, 2, 1, 8) for arm in ARMS), *ABLATIONS, CFG),
+        400,
+        500,
+        48,
+        EULER_STEPS,
+    ),
+    "trial": Plan((few_step("ti2v", 2),), 2, 8, 2, (1, 2)),
+}
