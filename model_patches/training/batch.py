@@ -34,7 +34,8 @@ class TrainingBatch:
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:
-    return tensor.to(device, torch.float32 if tensor.is_floating_point() else tensor.dtype)
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(device, dtype, copy=tensor.is_inference())  # backward refuses inference tensors
 
 
 class ClipSource(Protocol):

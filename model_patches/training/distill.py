@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..key_table import diffusers_to_host
@@ -77,11 +78,13 @@ def distill(
     require_training_packages()
     base = starting_weights(config, student_weights)
     folder = RunFolder(run_dir)
-    with world(config) as place:
+    with torch.inference_mode(False), torch.enable_grad(), world(config) as place:
         folder.open(config, place, weights=fingerprint(student_weights), clips=len(source))
-        networks = build_networks(config, student_weights, place.device)
+        sharded = place.size > 1 and config.sharded
+        # FSDP takes a block at a time to the device and keeps its share: whole networks never lie there
+        networks = build_networks(config, student_weights, "cpu" if sharded else place.device)
         check_fit(networks, source)
-        if place.size > 1 and config.sharded:
+        if sharded:
             shard(networks.modules, place)
         trainer = Trainer(config, source, networks, place, folder, sample_source)
         trainer.run(on_step, should_stop)
@@ -95,8 +98,6 @@ def check_fit(networks: Networks, source: ClipSource) -> None:
     Raises:
         ValueError: the data set is empty, or clips, prompts and model do not fit together.
     """
-    import torch
-
     if len(source) == 0:
         raise ValueError("The data set holds no clips.")
     batch = source.batch(torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(0))

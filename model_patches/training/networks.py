@@ -96,15 +96,17 @@ def _frozen_network(config: DistillConfig, host: Mapping[str, Tensor], device) -
     ranks = {STUDENT: config.rank} if config.train == "lora" else {}
     if config.stage == "dmd2":
         ranks[FAKE] = config.critic_rank
-    model = _network(config, host, device, DTYPES[config.precision])
+    model = _network(config, host, device, DTYPES[config.precision], share=True)
     model.requires_grad_(False)
     if ranks:
         add_adapters(model, ranks, seed=config.seed)
     return model
 
 
-def _network(config: DistillConfig, host: Mapping[str, Tensor], device, dtype: torch.dtype) -> nn.Module:
-    model = from_host(host, dtype=dtype).to(device)
+def _network(
+    config: DistillConfig, host: Mapping[str, Tensor], device, dtype: torch.dtype, *, share: bool = False
+) -> nn.Module:
+    model = from_host(host, dtype=dtype, share=share).to(device)
     if config.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return model

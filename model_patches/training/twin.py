@@ -32,14 +32,25 @@ def require_training_packages() -> None:
         raise ImportError(f"{INSTALL} (missing: {error.name}).") from error
 
 
-def from_host(host: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Return the diffusers twin of a host DiT, in evaluation mode. Loads strictly."""
+def from_host(
+    host: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32, share: bool = False
+) -> nn.Module:
+    """Return the diffusers twin of a host DiT, in evaluation mode. Loads strictly.
+
+    Args:
+        share: keep the given tensors where they have ``dtype`` already, for weights that are never written to:
+            files that are mapped into memory are then in memory once, for all processes.
+    """
     require_training_packages()
     from diffusers import HunyuanVideoTransformer3DModel
 
     with torch.device("meta"):
         model = HunyuanVideoTransformer3DModel(**diffusers_config(host))
-    weights = {key: value.to(dtype, copy=True) for key, value in host_to_diffusers(host).items()}
+    weights = {
+        # a host in inference mode makes tensors that backward refuses; copies made here are none
+        key: value.to(dtype, copy=not share or value.is_inference())
+        for key, value in host_to_diffusers(host).items()
+    }
     model.load_state_dict(weights, strict=True, assign=True)
     return _with_real_buffers(model, host).eval()
 

@@ -163,6 +163,15 @@ def test_settings_are_checked():
     assert DistillConfig.from_json(TINY.to_json()) == TINY
 
 
+@pytest.mark.parametrize("train_what", ["lora", "full"])
+def test_training_where_the_host_is_in_inference_mode(tmp_path, train_what):
+    with torch.inference_mode():
+        config = replace(TINY, train=train_what, total_steps=1, student_steps=1, sample_every=1)
+        model, reports = train(config, tmp_path)
+    assert reports[0].losses["gradient"] > 0
+    assert model.full()
+
+
 def test_accumulated_micro_batches_see_other_rows(tmp_path):
     source = TinySource()
     train(replace(TINY, batch_size=4, micro_batch_size=2, total_steps=1), tmp_path, source=source)
