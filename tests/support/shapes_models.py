@@ -12,6 +12,7 @@ def shapes_models():
     """Return the embedded ``Models`` (MODEL, MAGIC141_ENCODERS, VAE) and the VAE's narrow network."""
     import comfy.sd
     import comfy.utils
+    import transformers
     from magic141.model_patches.bridge.encoders import load_encoders
     from magic141.model_patches.bridge.loading import load_magic141_model
     from magic141.model_patches.bridge.window import Models
@@ -19,6 +20,7 @@ def shapes_models():
     from .narrow_vae import narrow_network
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
+    transformers.utils.logging.disable_progress_bar()
     weights = comfy.utils.load_torch_file(str(VAE_FILE))
     vae = comfy.sd.VAE(sd=dict(weights))
     vae.first_stage_model.show_progress_bar = False

@@ -25,11 +25,11 @@ def _drawn(key: bytes, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def tiny_models(seed: int = 0):
-    """Return ``Models`` of random weights: MODEL (33 channels), MAGIC141_ENCODERS, VAE."""
+def tiny_models(seed: int = 0, *, vae=None):
+    """Return ``Models`` of random weights: MODEL (33 channels), MAGIC141_ENCODERS, VAE (TAEHV if None)."""
     import comfy.sd
     from magic141.model_patches.bridge.encoders import Magic141Encoders
     from magic141.model_patches.bridge.window import Models
 
     model = comfy.sd.load_diffusion_model_state_dict(tiny_dit(33, seed=seed))
-    return Models(model, Magic141Encoders(HashedStates()), open_taehv(seed))
+    return Models(model, Magic141Encoders(HashedStates()), vae or open_taehv(seed))

@@ -47,6 +47,31 @@ def open_taehv(seed: int = 0):
     return vae
 
 
+def open_thin_taehv(width: int = 4, seed: int = 0):
+    """Return the host's VAE object around TAEHV's architecture, every layer ``width`` channels wide."""
+    from comfy.taesd.taehv import Clamp, MemBlock, TGrow, TPool, conv
+
+    def blocks() -> list[nn.Module]:
+        return [MemBlock(width, width, nn.ReLU()) for _ in range(3)]
+
+    def down(stride: int) -> list[nn.Module]:
+        return [TPool(width, stride), conv(width, width, stride=2, bias=False), *blocks()]
+
+    def up(stride: int) -> list[nn.Module]:
+        grow = TGrow(width, stride)
+        return [*blocks(), nn.Upsample(scale_factor=2), grow, conv(width, width, bias=False)]
+
+    vae = open_taehv(seed)
+    network = vae.first_stage_model
+    network.encoder = nn.Sequential(conv(3, width), nn.ReLU(), *down(2), *down(2), *down(1), conv(width, 16))
+    network.decoder = nn.Sequential(
+        Clamp(), conv(16, width), nn.ReLU(), *up(1), *up(2), *up(2), nn.ReLU(), conv(width, 3)
+    )
+    network.load_state_dict(random_weights(network, gain=1.3, seed=seed))
+    network.to(vae.vae_dtype)
+    return vae
+
+
 def open_hunyuan_vae(seed: int = 0):
     """Return the host's VAE object around HunyuanVideo's own architecture at a quarter of its width."""
     from unittest import mock

@@ -12,20 +12,51 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 WARM_UP = 0.3
 """Share of the windows that allocators and codecs may take to settle."""
 
+OURS = {"hand_over": "latent", "overlap_latent": 2}
+"""What the embedded workflows ship with."""
+
+
+def shapes_settings(**options):
+    """Return the settings of a run on the embedded model."""
+    from magic141.model_patches.bridge.window import WindowSettings
+
+    return WindowSettings(width=64, height=64, window_latent=4, guidance=None, **options)
+
+
+def shapes_run(models, folder: Path, *, seconds: float, name: str):
+    """Make one clip of the shapes world through the node's own run, into ``folder``."""
+    import folder_paths
+    from magic141.embedded import world
+    from magic141.model_patches.bridge.window_run import Request, run_windows
+
+    folder_paths.output_directory = str(folder)
+    scenes = world.sample_scenes(1, generator=torch.Generator().manual_seed(5))
+    request = Request(
+        prompts=world.named_caption(scenes)[0],
+        length=seconds,
+        in_windows=False,
+        fps=world.FPS,
+        seed=3,
+        run_name=name,
+        codec="ffv1 lossless",
+        image=world.render_clip(scenes, 1)[:, 0].movedim(1, -1),
+    )
+    return run_windows(models, shapes_settings(**OURS), request)
+
 
 @contextlib.contextmanager
 def timed_parts() -> Iterator[dict[str, float]]:
-    """Time conditioning, sampling, decoding and video encoding of every window made inside."""
-    from magic141.model_patches.bridge import window
+    """Time the loop over windows, and in it conditioning, sampling, decoding and video encoding."""
+    from magic141.model_patches.bridge import window, window_run
     from magic141.model_patches.store import window_store
 
     spent: dict[str, float] = {}
     parts = {
+        "loop": (window_run, "extend"),
         "conditioning": (window, "condition_window"),
         "sampling": (window, "sample_window"),
         "decoding": (window, "decode_window"),
@@ -48,6 +79,27 @@ def _timed(function, spent: dict[str, float], part: str):
     return timed
 
 
+def measure_speed(models, *, seconds: float) -> dict[str, float]:
+    """Time one real run, and what a window takes beside sampling, decoding and video encoding.
+
+    The overhead holds everything else: conditioning (given apart, too), hand-over, measures, journal, disk.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        shapes_run(models, Path(folder), seconds=1.0, name="warm-up")
+        began = time.monotonic()
+        with timed_parts() as spent:
+            outcome = shapes_run(models, Path(folder), seconds=seconds, name="speed")
+        total = time.monotonic() - began
+    count = len(outcome.report["windows"])
+    loop = spent.pop("loop")
+    overhead = loop - spent["sampling"] - spent["decoding"] - spent["encoding"]
+    return {
+        "seconds_per_video_second": total / seconds,
+        "overhead_ms_per_window": 1000 * overhead / count,
+        **{f"{part}_ms_per_window": 1000 * value / count for part, value in spent.items()},
+    }
+
+
 def measure_memory(*, num_windows: int, side_px: int) -> dict[str, float]:
     """Measure the growth of a run's resident memory, in a process of its own."""
     command = [sys.executable, "-m", "magic141.tests.support.window_costs", str(num_windows), str(side_px)]
@@ -55,54 +107,48 @@ def measure_memory(*, num_windows: int, side_px: int) -> dict[str, float]:
     return json.loads(out.splitlines()[-1])
 
 
-class EnlargingVae:
-    """Stands in for decoding: repeats pixels of the first three latent channels, as large as real frames."""
-
-    def decode(self, latent: Tensor) -> Tensor:
-        colours = latent[:, :3].sigmoid().repeat_interleave(8, 3).repeat_interleave(8, 4)
-        frames = torch.cat([colours[:, :, :1], colours[:, :, 1:].repeat_interleave(4, 2)], dim=2)
-        return frames.movedim(1, -1)
-
-
 def memory_child(num_windows: int, side_px: int) -> None:
-    """Run the whole loop with a random model's TAEHV stubbed and noise as samples; print the figures as JSON."""
+    """Run the node's whole loop on random models that are small and real; print the figures as JSON.
+
+    The DiT is of width 128 with one block of either kind, the VAE TAEHV at a sixteenth of its width; a window is two
+    latent frames, one of them new, sampled in one step.
+    """
     from magic141.tests.support.host import use_comfyui
 
     use_comfyui()
+    import comfy.utils
     import folder_paths
-    from magic141.model_patches.bridge import window, window_loop
+    from magic141.model_patches.bridge import window_loop
     from magic141.model_patches.bridge.window import WindowSettings
     from magic141.model_patches.bridge.window_run import Request, run_windows
     from magic141.tests.support.tiny_run import tiny_models
+    from magic141.tests.support.tiny_vae import open_thin_taehv
 
+    comfy.utils.PROGRESS_BAR_ENABLED = False
     resident: list[int] = []
     original = window_loop.window_facts
 
     def noting(*arguments):
         resident.append(resident_bytes())
+        if len(resident) % 10 == 0:
+            print(f"  window {len(resident)}, {resident[-1] / 2**20:.0f} MB", file=sys.stderr, flush=True)
         return original(*arguments)
 
-    def noise(models, settings, positive, negative, latent, *_):
-        return torch.randn(latent["samples"].shape)
-
-    settings = WindowSettings(side_px, side_px, 4, 1, steps=1, guidance=None)
-    image = torch.rand(1, side_px, side_px, 3)
-    with tempfile.TemporaryDirectory() as folder, torch.inference_mode(), contextlib.ExitStack() as stack:
-        models = tiny_models()
+    settings = WindowSettings(side_px, side_px, 2, 1, steps=1, guidance=None)
+    request = Request("a", num_windows, True, 24.0, 1, "memory", image=torch.rand(1, side_px, side_px, 3))
+    with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+        models = tiny_models(vae=open_thin_taehv())
         folder_paths.output_directory = folder
-        for module, name, value in (
-            (window, "sample_window", noise),
-            (window_loop, "window_facts", noting),
-            (models.vae, "decode", EnlargingVae().decode),
-        ):
-            stack.enter_context(mock.patch.object(module, name, value))
-        run_windows(models, settings, Request("a", num_windows, True, 24.0, 1, "memory", image=image))
-    window_bytes = 12 * side_px * side_px * 3 * 4
-    print(
-        json.dumps(
-            {"rss_slope_share_of_window": slope(resident) / window_bytes, "rss_mb": resident[-1] / 2**20}
-        )
-    )
+        with mock.patch.object(window_loop, "window_facts", noting):
+            run_windows(models, settings, request)
+    window_bytes = 4 * side_px * side_px * 3 * 4
+    figures = {
+        "rss_slope_share_of_window": slope(resident) / window_bytes,
+        "rss_mb": resident[-1] / 2**20,
+        "rss_windows": len(resident),
+        "rss_side_px": side_px,
+    }
+    print(json.dumps(figures))
 
 
 def slope(values: list[int]) -> float:

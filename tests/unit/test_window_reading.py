@@ -1,0 +1,80 @@
+"""The long-video measures on clips whose truth is known."""
+
+import pytest
+import torch
+from magic141.embedded import world
+from magic141.model_patches.windows import Window
+from magic141.tests.support.finished_rows import FinishedRows
+from magic141.tests.support.window_reading import ClipReader
+
+SEAMS = (0, 13, 21, 29, 37, 45)
+LENGTH = 53
+
+
+def truth(count: int = 4) -> tuple[world.Scenes, torch.Tensor]:
+    """Return scenes and their true clips as bytes, (B, T, H, W, 3)."""
+    scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(2), second_share=0.0)
+    frames = world.render_clip(scenes, LENGTH).movedim(2, -1)
+    return scenes, frames.mul(255).round().byte()
+
+
+def read(scenes: world.Scenes, frames: torch.Tensor) -> dict[str, float]:
+    reader = ClipReader(scenes, torch.arange(len(scenes)) >= len(scenes) // 2)
+    for index, start in enumerate(SEAMS):
+        end = (*SEAMS, LENGTH)[index + 1]
+        window = Window(index, 4, 2, 2, start, end - start, "", 0)
+        reader.add(window, frames[:, start:end])
+    return reader.figures()
+
+
+def test_the_truth_is_perfect():
+    figures = read(*truth())
+    assert figures.pop("drift_delta_e_60s") < 0.1
+    assert figures.pop("error_delta_e_60s") < 6, "edges are mixed with the background"
+    assert set(figures.values()) == {1.0}
+
+
+def test_a_doubled_frame_at_a_seam_is_a_bad_seam():
+    scenes, frames = truth()
+    frames = torch.cat([frames[:, :29], frames[:, 28:-1]], dim=1)
+    assert read(scenes, frames)["seams_ok_share"] == pytest.approx(1 - 1 / (len(SEAMS) - 1))
+
+
+def test_a_slow_loss_of_colour_is_drift_and_not_death():
+    scenes, frames = truth()
+    fading = torch.linspace(1, 0.92, LENGTH)[None, :, None, None, None]
+    figures = read(scenes, (frames * fading).byte())
+    assert figures["drift_delta_e_60s"] > 0.5
+    assert figures["object_alive_60s"] == 1.0
+
+
+def test_an_object_that_is_gone_is_dead_and_far_off_in_colour():
+    scenes, frames = truth()
+    empty = frames.flatten(2, 3).median(2).values[:, :, None, None].expand_as(frames)
+    frames = torch.cat([frames[:, :20], empty[:, 20:]], dim=1)
+    figures = read(scenes, frames)
+    assert figures["object_alive_60s"] == 0.0
+    assert figures["drift_delta_e_60s"] > 10
+
+
+def test_a_turn_is_no_kept_direction():
+    scenes, frames = truth()
+    frames = torch.cat([frames[:, :27], frames[:, :26].flip(1)], dim=1)
+    assert read(scenes, frames)["direction_persistence"] == 0.0
+
+
+def test_a_cut_measurement_goes_on_and_other_code_begins_again(tmp_path):
+    code, kept = tmp_path / "code.py", tmp_path / "rows.json"
+    code.write_text("1")
+    measured = []
+
+    def measure() -> dict[str, float]:
+        measured.append(1)
+        return {"x": 2.0}
+
+    for _ in range(2):
+        assert FinishedRows(kept, [code]).get("row", measure) == {"x": 2.0}
+    assert len(measured) == 1
+    code.write_text("2")
+    FinishedRows(kept, [code]).get("row", measure)
+    assert len(measured) == 2
