@@ -42,20 +42,17 @@ def extend(
     seed: int,
     end_image: Tensor | None = None,
     progress: Callable[[int], WindowProgress],
-) -> tuple[Stream, list[str]]:
+) -> Stream:
     """Make all windows that are not finished yet.
 
     Args:
-        store: opened; finished windows that ``keys`` allow are taken over.
+        store: restored; the windows it took over are not made again.
         keys: of ``window_keys``.
         progress: called once with the number of windows already finished.
 
     Returns:
-        The stream after the last window, and sentences on what was taken over or made again.
+        The stream after the last window.
     """
-    notes = store.restore(keys)
-    if store.entries:
-        notes.insert(0, f"{len(store.entries)} of {len(windows)} windows were finished by an earlier run.")
     stream, reference = restore_stream(store, start)
     shown = progress(len(store.entries))
     for window in windows[len(store.entries) :]:
@@ -77,7 +74,8 @@ def extend(
             facts=window_facts(window, made, measures, attempts, time.monotonic() - began),
         )
         shown.window_done()
-    return stream, notes
+    assert stream is not None
+    return stream
 
 
 def best_of_attempts(
@@ -129,7 +127,8 @@ def measure(made: Made, stream: Stream | None, reference: Reference | None) -> d
 def window_keys(windows: list[Window], shared: dict, *, end_image_hash: str = "") -> list[str]:
     """Return the journal's key of every window; ``shared`` holds what would change every frame."""
     specials = [asdict(window) for window in windows]
-    specials[-1]["end_image"] = end_image_hash
+    if end_image_hash:
+        specials[-1]["end_image"] = end_image_hash
     return chain_keys(shared, specials)
 
 

@@ -28,10 +28,10 @@ from .vae import SPATIAL_COMPRESSION, check_vae
 from .vae_seams import kept_latent_frames
 from .window import Models, WindowSettings, resolve_hand_over
 from .window_loop import Start, extend, window_keys
-from .window_stream import from_uint8, make_reference, stream_from_frames, stream_from_latent
+from .window_stream import from_uint8, make_reference, stream_from_frames, stream_from_latent, to_uint8
 
 RUNS_FOLDER = "magic141_runs"
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raise it when the same settings make other frames, so that no old window is taken over."""
 
 
@@ -104,10 +104,11 @@ def run_windows(
     keys = window_keys(windows, shared, end_image_hash=hash_or_empty(request.end_image))
     with WindowStore(run_folder(request.run_name, shared), shared, video, pngs=request.pngs) as store:
         store.metadata = request.metadata
+        notes = store.restore(keys)
         if material.lead_in is not None:
             store.write_lead_in(crop_to_multiple(read_frames(material.lead_in), SIZE_MULTIPLE_PX))
             store.sound_from = material.lead_in
-        stream, notes = extend(
+        stream = extend(
             models,
             settings,
             windows,
@@ -189,8 +190,7 @@ def from_latent(vae, settings: WindowSettings, request: Request) -> Material:
         )
     stream = stream_from_latent(vae, latent, settings.overlap_latent)
     height, width = (side * SPATIAL_COMPRESSION for side in latent.shape[-2:])
-    frames, source, count = from_uint8(stream.frames), None, 0
-    first = frames[:1]
+    source, count, first = None, 0, from_uint8(stream.frames[:1])
     if request.video is not None:
         source = video_source(request.video)
         facts = probe_video(source)
@@ -200,8 +200,10 @@ def from_latent(vae, settings: WindowSettings, request: Request) -> Material:
                 f"The video is {facts.width}x{facts.height} and the latent {width}x{height} pixels. "
                 "Connect the video and the tail of the same run."
             )
-        first, _, count = read_ends(read_frames(source), 1)
-    start = Start(first, stream, make_reference(stream.latent, frames))
+        first, last, count = read_ends(read_frames(source), len(stream.frames))
+        if len(last) == len(stream.frames):  # what was seen, not what the tail alone decodes to
+            stream = replace(stream, frames=to_uint8(last))
+    start = Start(first, stream, make_reference(stream.latent, from_uint8(stream.frames)))
     hashes = tensor_fingerprint(latent) + (source_sha256(source) if source else "")
     return Material(start, width, height, source, count, digest(hashes))
 

@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from av.error import FFmpegError
 from torch import Tensor
 
 from .files import DiskRefused, disk_errors
 from .run_journal import Entry, RunJournal
-from .video_sink import VideoFormat, join_segments, write_pngs, write_segment
+from .video_sink import CODECS, VideoFormat, join_segments, write_pngs, write_segment
 from .video_source import Source
 
 SPARE_BYTES = 64 * 1024**2
@@ -44,14 +45,16 @@ class WindowStore:
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:
             if kind is not None and self.entries:
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, FFmpegError):
                     self.join()
         finally:
             self.journal.__exit__()
 
     def restore(self, keys: list[str]) -> list[str]:
-        """Take over the finished windows that ``keys`` allow; return sentences on what is made again and why."""
+        """Take over the finished windows that ``keys`` allow; say so, and what is made again and why."""
         self.entries, notes = self.journal.finished(keys)
+        if self.entries:
+            notes.insert(0, f"{len(self.entries)} of {len(keys)} windows were finished by an earlier run.")
         return notes
 
     def last_tensors(self) -> dict[str, Tensor]:
@@ -63,9 +66,9 @@ class WindowStore:
         return self.journal.tensors(0)
 
     def write_lead_in(self, frames: Iterable[Tensor]) -> None:
-        """Encode the video that is continued as the piece before the first window."""
+        """Encode the video that is continued as the piece before the first window; call it after ``restore``."""
         self.lead_in = self.folder / "segments" / f"source{self.video.suffix}"
-        if not self.lead_in.exists():
+        if not self.entries:  # the first window's entry vouches for it
             write_segment(self.lead_in, frames, self.video)
 
     def save(
@@ -86,7 +89,9 @@ class WindowStore:
         self.entries.append(self.journal.commit(index, key, tensors=tensors, files=files, facts=facts))
 
     def _check_space(self, frames: Tensor) -> None:
-        needed = SPARE_BYTES + frames.numel() // 4
+        raw = frames.numel()  # a byte a value
+        lossless = CODECS[self.video.codec].quality_option is None
+        needed = SPARE_BYTES + (raw if lossless else raw // 4) + (raw if self.pngs else 0)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise DiskRefused(

@@ -15,7 +15,8 @@ from magic141.model_patches.bridge import window_loop  # noqa: E402
 from magic141.model_patches.bridge.color import match_colors  # noqa: E402
 from magic141.model_patches.bridge.vae import decode_frames  # noqa: E402
 from magic141.model_patches.bridge.window import HandOver, WindowSettings  # noqa: E402
-from magic141.model_patches.bridge.window_run import Request, run_windows  # noqa: E402
+from magic141.model_patches.bridge.window_run import Request, read_start, run_windows  # noqa: E402
+from magic141.model_patches.bridge.window_stream import to_uint8  # noqa: E402
 from magic141.model_patches.store.video_sink import VideoFormat, write_segment  # noqa: E402
 from magic141.model_patches.store.video_source import read_frames  # noqa: E402
 from magic141.tests.support.tiny_run import tiny_models  # noqa: E402
@@ -128,6 +129,21 @@ def test_a_damaged_segment_is_said_and_made_again(models, whole_run, monkeypatch
     assert torch.equal(frames_of(again.video), whole_run[1])
 
 
+def test_a_longer_run_keeps_a_last_window_that_was_whole(models, whole_run, monkeypatch):
+    run_windows(models, SETTINGS, replace(REQUEST, prompts="a\nb", length=2))
+    made = count_windows(monkeypatch)
+    outcome = run_windows(models, SETTINGS, REQUEST)
+    assert made == [2]
+    assert torch.equal(frames_of(outcome.video), whole_run[1])
+
+
+def test_frames_of_windows_made_again_are_not_left_among_the_new_ones(models, output_folder):
+    run_windows(models, SETTINGS, replace(REQUEST, pngs=True))
+    run_windows(models, SETTINGS, replace(REQUEST, pngs=True, prompts="a\nB", length=0.9, in_windows=False))
+    numbers = sorted(int(path.stem) for path in output_folder.rglob("*.png"))
+    assert numbers == list(range(1, 22))
+
+
 @pytest.mark.parametrize("hand_over", [HandOver.PIXEL, HandOver.MIXED])
 @pytest.mark.parametrize("overlap", [1, 3])
 def test_every_hand_over_keeps_count_of_frames(models, hand_over, overlap):
@@ -187,6 +203,28 @@ def test_a_continued_video_is_the_beginning_of_the_result(models, output_folder)
     assert torch.equal(frames[:20], frames_of(output_folder / "source.mkv"))
     assert frames.shape[0] == 20 + 24
     assert "seam_motion" in outcome.report["windows"][0]["measures"]
+
+
+def test_a_damaged_copy_of_the_continued_video_is_made_again(models, output_folder):
+    source = video_file(output_folder / "source.mkv", 20)
+    request = replace(REQUEST, image=None, video=source, prompts="a", length=1)
+    copy = run_windows(models, SETTINGS, request).video.parent / "segments" / "source.mkv"
+    content = copy.read_bytes()
+    copy.write_bytes(content[:-500] + bytes(500))
+    again = run_windows(models, SETTINGS, request)
+    assert any("source.mkv is damaged" in line for line in again.report["summary"])
+    assert torch.equal(frames_of(again.video)[:20], frames_of(output_folder / "source.mkv"))
+
+
+def test_pixel_hand_over_goes_on_from_the_frames_of_the_video(models, output_folder):
+    """Latents that were made window by window as clips of their own do not decode to them as one clip."""
+    settings = replace(SETTINGS, hand_over=HandOver.PIXEL)
+    two = run_windows(models, settings, replace(REQUEST, prompts="a", length=2))
+    video = InputImpl.VideoFromFile(str(two.video))
+    request = replace(REQUEST, image=None, video=video, latent=two.tail)
+    stream = read_start(models.vae, settings, request).start.stream
+    assert stream is not None
+    assert torch.equal(stream.frames[-1:], to_uint8(two.last_frame))
 
 
 def test_going_on_from_video_and_tail_equals_one_longer_run(models, whole_run):
