@@ -7,6 +7,7 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import InputImpl, io, ui
 
+from ..model_patches.bridge.fusion import check_fusion
 from ..model_patches.bridge.window import Models, WindowSettings
 from ..model_patches.bridge.window_run import Request, run_windows
 from ..model_patches.buckets import num_latent_frames
@@ -68,10 +69,14 @@ class SlidingWindowExtend(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, window_length, overlap, prompts, run_name) -> bool | str:
+    def validate_inputs(
+        cls, window_length, overlap, fusion_length, fusion_overlap, prompts, run_name
+    ) -> bool | str:
         try:
             if None not in (window_length, overlap):
                 check_window(num_latent_frames(window_length), overlap)
+            if fusion_length and fusion_overlap is not None:
+                check_fusion(num_latent_frames(fusion_length), fusion_overlap)
             parse_prompts(prompts or "")
         except ValueError as error:
             return str(error)

@@ -5,10 +5,8 @@ import comfy.context_windows as context_windows
 LATENT_FRAME_DIM = 2
 
 
-def with_parallel_fusion(model, *, length_latent: int, overlap_latent: int, num_known_latent: int):
-    """Return a clone of MODEL that denoises a long window as overlapping sub-windows and blends them at every step.
-
-    The known frames are put at the start of every sub-window, or later ones would start from nothing.
+def check_fusion(length_latent: int, overlap_latent: int) -> None:
+    """Refuse sub-windows that cannot be fused.
 
     Raises:
         ValueError: the overlap is not smaller than the sub-window.
@@ -18,6 +16,17 @@ def with_parallel_fusion(model, *, length_latent: int, overlap_latent: int, num_
             f"fusion_overlap is {overlap_latent} latent frames and fusion_length {length_latent}. "
             f"Set fusion_overlap to {max(0, length_latent - 1)} or less."
         )
+
+
+def with_parallel_fusion(model, *, length_latent: int, overlap_latent: int, num_known_latent: int):
+    """Return a clone of MODEL that denoises a long window as overlapping sub-windows and blends them at every step.
+
+    The known frames are put at the start of every sub-window, or later ones would start from nothing.
+
+    Raises:
+        ValueError: the overlap is not smaller than the sub-window.
+    """
+    check_fusion(length_latent, overlap_latent)
     model = model.clone()
     model.model_options["context_handler"] = context_windows.IndexListContextHandler(
         context_schedule=context_windows.get_matching_context_schedule(
