@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from magic141.tests.support import weight_sizes
 from magic141.tests.support.host import comfyui_path
 from magic141.tests.support.manager import NEVER_INSTALLED, NEVER_MOVED_DOWN, requirements, would_install
 from packaging.requirements import Requirement
@@ -120,3 +121,9 @@ def test_nothing_is_evaluated_or_installed_at_run_time():
                 found.append(f"{path.name}:{node.lineno} subprocess")
     assert found == []
     assert not (ROOT / "install.py").exists()
+
+
+def test_the_readme_holds_the_tables_of_weights():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert weight_sizes.sizes_table() in readme
+    assert weight_sizes.choices_table() in readme
