@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..model_patches.bridge.embedded_models import offer_example_image, register_embedded_models
 from . import (
+    distill,
     drift_report,
     few_step_sampler,
     image_index,
@@ -17,6 +18,7 @@ from . import (
     quantize_file,
     retrieve_image_prior,
     sliding_window,
+    training_set,
     vlm_image_encode,
 )
 
@@ -34,6 +36,8 @@ MODULES: tuple[ModuleType, ...] = (
     int8_quantize,
     quantize_file,
     quantization_report,
+    training_set,
+    distill,
 )
 
 

@@ -185,7 +185,7 @@ class _Build:
         Raises:
             ValueError: no video can be used.
         """
-        show, last_commit = host_progress(), time.monotonic()
+        show, last_commit = host_progress("encoding videos"), time.monotonic()
         self.set = replace(self.set, null_key=self.encoder.caption(""))
         try:
             for number, video in enumerate(videos):

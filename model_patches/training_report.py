@@ -1,0 +1,72 @@
+"""Say in plain words what a training came to."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+STATIC, FLASHING = 0.4, 2.5
+"""Motion, as a share of the data's, below and above which a student has most likely collapsed."""
+LAST_STEPS = 20
+METHODS = {
+    "dmd2": "Distilled to {0.student_steps} steps (DMD2)",
+    "cfg": "Guidance w {0.guidance_min:g} to {0.guidance_max:g} distilled into one pass",
+    "flow": "Fine-tuned (flow matching)",
+}
+
+
+class Settings(Protocol):
+    """The part of the trainer's configuration that the report names."""
+
+    stage: str
+    train: str
+    total_steps: int
+    batch_size: int
+    rank: int
+    student_steps: int
+    shift: float
+    rollout: str
+
+
+def report_text(
+    config: Settings,
+    *,
+    step: int,
+    first_step: int,
+    seconds: float,
+    data: str,
+    file: str,
+    history: Sequence[Mapping[str, float | None]],
+) -> str:
+    """Return the report of a run.
+
+    Args:
+        step: updates done; first_step: those done by earlier sessions.
+        data, file: what the set and the written file are called.
+        history: the run's log, a row a step.
+    """
+    resumed = f", resumed at step {first_step}" if first_step else ""
+    size = f"LoRA, rank {config.rank}" if config.train == "lora" else "all weights"
+    lines = [
+        f"{METHODS[config.stage].format(config)} on {data}: {step} of {config.total_steps} updates of "
+        f"{config.batch_size} clips{resumed}, {seconds:.0f} s.",
+        f"Saved as {file} ({size}).",
+    ]
+    if config.stage == "dmd2":
+        lines.append(
+            f"Use it with {config.student_steps} steps, shift {config.shift:g}, sampler {config.rollout}, cfg 1."
+        )
+    return "\n".join([*lines, *motion_lines(history)])
+
+
+def motion_lines(history: Sequence[Mapping[str, float | None]]) -> list[str]:
+    """Say how much the student's clips move, and warn of the two ways in which a few-step student collapses."""
+    motion = [value for row in history if (value := row.get("motion")) is not None][-LAST_STEPS:]
+    if not motion:
+        return []
+    mean = sum(motion) / len(motion)
+    lines = [f"Motion at the end: {mean:.2f} of the data's."]
+    advice = "Lower learning_rate, raise critic_updates or stop earlier; the clips are in the run's folder."
+    if mean < STATIC:
+        lines.append(f"Warning: the clips are nearly static, the usual failure of distillation. {advice}")
+    elif mean > FLASHING:
+        lines.append(f"Warning: the clips flash or jump. {advice}")
+    return lines

@@ -1,0 +1,110 @@
+"""Distill to Few Steps: a model learns to make in a few steps what it makes in many."""
+
+from comfy_api.latest import io, ui
+
+from ..model_patches.bridge.host_progress import stages
+from ..model_patches.bridge.training import check_run_name, distill_model, make_config, missing_packages
+from ..model_patches.bridge.training_set import set_directory
+from .distill_inputs import METHODS, TRAIN, how_inputs, run_inputs, what_inputs
+
+
+class DistillToFewSteps(io.ComfyNode):
+    """Wires a model, a training set and settings to one run of training."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141DistillToFewSteps",
+            display_name="Distill to Few Steps",
+            category="Magic141",
+            description="Trains a few-step model over your own videos: DMD2 as in the Magic 1-For-1 paper, guidance "
+            "distillation, or plain fine-tuning. Curves and sample clips show while it runs. Cancel at any step; queue "
+            "the same workflow again and it goes on from there. What comes out is a LoRA for the stock loader, or a "
+            "whole checkpoint.",
+            search_aliases=[
+                "magic141",
+                "dmd2",
+                "train",
+                "lora trainer",
+                "distillation",
+                "step distill",
+                "fine-tune",
+            ],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[*what_inputs(), *how_inputs(), *run_inputs()],
+            outputs=[
+                io.Model.Output(
+                    display_name="model",
+                    tooltip="The trained model, ready to sample with: the file is on it already.",
+                ),
+                io.String.Output(
+                    display_name="file_name",
+                    tooltip="The file that was written, in models/loras or models/diffusion_models.",
+                ),
+                io.Image.Output(
+                    display_name="curves", tooltip="Losses and motion over the steps, as a picture."
+                ),
+                io.Image.Output(
+                    display_name="samples",
+                    tooltip="Clips of your set sampled in few steps: above before, below after training. Frames of one "
+                    "video.",
+                ),
+                io.String.Output(
+                    display_name="report", tooltip="What was trained, how it went and how to use it."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, run_name=None, method=None, train=None, cfg=None) -> bool | str:
+        if (problem := missing_packages()) is not None:
+            return problem
+        if METHODS.get(method) == "cfg" and cfg is not None and cfg <= 1.0:
+            return f"cfg is {cfg:g}: there is no guidance to distill. Set the strongest you would sample with, e.g. 7."
+        return (check_run_name(run_name) if run_name is not None else None) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, training_set=None, **_) -> str | float:
+        if training_set is None:  # linked: known only when it runs
+            return float("nan")
+        manifest = set_directory(training_set) / "set.json"
+        return str(manifest.stat().st_mtime_ns) if manifest.is_file() else float("nan")
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        training_set,
+        vae,
+        method,
+        train,
+        few_steps,
+        run_name,
+        cfg,
+        learning_rate,
+        total_steps,
+        training_seed,
+        **settings,
+    ) -> io.NodeOutput:
+        config = make_config(
+            stage=METHODS[method],
+            train=TRAIN[train],
+            student_steps=few_steps,
+            total_steps=total_steps,
+            guidance=cfg - 1.0 if METHODS[method] == "dmd2" else 0.0,
+            guidance_max=max(cfg - 1.0, 0.0),
+            learning_rate=learning_rate,
+            final_learning_rate=learning_rate,
+            seed=training_seed,
+            **settings,
+        )
+        with stages() as tell:
+            made = distill_model(
+                model, vae, training_set, config, run_name=run_name, tell=tell, node_id=cls.hidden.unique_id
+            )
+        shown = {**ui.PreviewImage(made.curves).as_dict(), **ui.PreviewText(made.report).as_dict()}
+        return io.NodeOutput(made.model, made.file_name, made.curves, made.samples, made.report, ui=shown)
+
+
+NODES: list[type[io.ComfyNode]] = [DistillToFewSteps]
