@@ -28,6 +28,9 @@ from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference
 from .run import stage_dir
 from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
 
+TEST_SEED = 10_000
+"""Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
+
 
 def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
     """Return the arm's teacher in the host's names: trained or resumed here, or the newest there is."""
@@ -51,7 +54,7 @@ class Experiment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.teachers = {arm: teacher_weights(arm, train=train_teachers) for arm in ("t2v", "ti2v")}
         self.train_set, _ = load("train", 8000, seed=1, available=True)
-        self.test_set, self.scenes = load("test", plan.clips, seed=7)
+        self.test_set, self.scenes = load("test", plan.clips, seed=TEST_SEED + plan.clips)
         vae = Encoders.load_vae()
         self.decode = torch.no_grad()(vae.decode)
         self.net = feature_net()
@@ -64,19 +67,22 @@ class Experiment:
             if student is CFG:
                 self.guidance_row(student)
             else:
-                steps = student.config(0, 1).student_steps
-                rollout = student.config(0, 1).rollout
-                self.rows(student.name, student.arm, Sampling(steps, rollout=rollout), student.image_states)
+                config = self.config(student)
+                sampling = Sampling(config.student_steps, config.shift, config.rollout)
+                self.rows(student.name, student.arm, sampling, student.image_states)
         for arm in ARMS:
             for steps in self.plan.euler_steps:
                 self.rows(f"{arm}_teacher", arm, Sampling(steps), True)
+
+    def config(self, student: Student) -> DistillConfig:
+        return student.config(self.seed, self.plan.updates, self.plan.batch_size)
 
     def train(self, student: Student) -> None:
         """Train, or go on training, a student; its curve and its weights are kept."""
         out = self.folder / f"{student.name}.safetensors"
         if out.exists():
             return
-        arm, config = ARMS[student.arm], student.config(self.seed, self.plan.updates)
+        arm, config = ARMS[student.arm], self.config(student)
         source = WorldSource(
             self.train_set,
             image=arm.image,

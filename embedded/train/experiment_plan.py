@@ -17,7 +17,7 @@ BASE = DistillConfig(
     critic_learning_rate=4e-4,
     critic_rank=64,
     ema_decay=0.98,
-    precision="bfloat16",
+    precision="auto",
     sample_every=10,
     sample_clips=64,
     save_every=20,
@@ -49,8 +49,9 @@ class Student:
     settings: Mapping[str, object] = field(default_factory=dict)
     image_states: bool = True
 
-    def config(self, seed: int, updates: int) -> DistillConfig:
-        return replace(BASE, **{"total_steps": updates, **self.settings, "seed": seed})
+    def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
+        lengths = {"total_steps": updates, "batch_size": batch_size}
+        return replace(BASE, **{**lengths, **self.settings, "seed": seed})
 
 
 def few_step(arm: str, steps: int) -> Student:
@@ -81,10 +82,11 @@ CFG = Student(
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of the experiment: which trainings, updates each, clips a row, prompts for coverage."""
+    """How much of the experiment: which trainings, updates and batch of each, clips a row, prompts for coverage."""
 
     students: tuple[Student, ...]
     updates: int
+    batch_size: int
     clips: int
     coverage_prompts: int
     euler_steps: tuple[int, ...]
@@ -92,18 +94,22 @@ class Plan:
 
 PLANS = {
     "subset": Plan(
-        (few_step("ti2v", 4), few_step("ti2v", 2), few_step("t2v", 4), ABLATIONS[0], ABLATIONS[1], CFG),
-        120,
-        200,
-        16,
-        (1, 2, 4, 8, 16, 56),
+        (few_step("ti2v", 4), few_step("ti2v", 2), few_step("t2v", 4), ABLATIONS[0], CFG),
+        updates=100,
+        batch_size=8,
+        clips=200,
+        coverage_prompts=16,
+        euler_steps=(1, 2, 4, 8, 16, 56),
     ),
     "full": Plan(
         (*(few_step(arm, n) for n in (4, 2, 1, 8) for arm in ARMS), *ABLATIONS, CFG),
-        400,
-        500,
-        48,
-        EULER_STEPS,
+        updates=400,
+        batch_size=16,
+        clips=500,
+        coverage_prompts=48,
+        euler_steps=EULER_STEPS,
     ),
-    "trial": Plan((few_step("ti2v", 2),), 2, 8, 2, (1, 2)),
+    "trial": Plan(
+        (few_step("ti2v", 2),), updates=2, batch_size=2, clips=8, coverage_prompts=2, euler_steps=(1, 2)
+    ),
 }

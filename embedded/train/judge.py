@@ -12,6 +12,7 @@ from ...model_patches.schedule import few_step_sigmas
 from ...model_patches.training.adapters import Role
 from ...model_patches.training.batch import TrainingBatch
 from ...model_patches.training.losses import guided_by_strength
+from ...model_patches.training.parallel import choose_device, quick_precision
 from ...model_patches.training.twin import Conditions, from_host, takes_image
 from .. import world
 from ..world.quality import judge_clips, with_shown_colour
@@ -19,6 +20,8 @@ from .features import FeatureNet
 from .source import OPEN_APPEARANCE, HeldOutSource
 
 CHUNK = 32
+LEAST_CLEAN = 4
+"""Clean samples of a prompt below which its entropy says nothing."""
 FRECHET = "tiny_frechet"
 Decode = Callable[[Tensor], Tensor]
 
@@ -35,22 +38,25 @@ class Sampling:
 
 
 class Player:
-    """A DiT ready to be sampled, in bfloat16 where that is what the processor is quick at."""
+    """A DiT ready to be sampled on a device, in bfloat16 where the device is quick at it."""
 
-    def __init__(self, host: Mapping[str, Tensor], *, precision: str = "bfloat16") -> None:
+    def __init__(
+        self, host: Mapping[str, Tensor], *, device: torch.device | None = None, precision: str | None = None
+    ) -> None:
         self.image = takes_image(host)
-        self.role = Role(from_host(host), {}, precision)
+        self.device = device or choose_device("auto")
+        self.role = Role(from_host(host).to(self.device), {}, precision or quick_precision(self.device))
 
     @torch.no_grad()
     def sample(self, batch: TrainingBatch, sampling: Sampling, *, offset: int = 0) -> Tensor:
         """Return (B, C, T, H, W) latents; ``offset`` is the batch's first row, so that chunks differ in noise."""
         generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
-        noise = torch.randn(batch.latents.shape, generator=generator)
-        denoise = self.denoiser(batch, sampling.cfg_strength)
+        noise = torch.randn(batch.latents.shape, generator=generator).to(self.device)
+        denoise = self.denoiser(batch.to(self.device), sampling.cfg_strength)
         sigmas = few_step_sigmas(sampling.steps, sampling.shift)
         if sampling.rollout == "renoise":
-            return sample_renoise(denoise, noise, sigmas, generator=generator)
-        return sample_euler(denoise, noise, sigmas)
+            return sample_renoise(denoise, noise, sigmas, generator=generator).cpu()
+        return sample_euler(denoise, noise, sigmas).cpu()
 
     def denoiser(self, batch: TrainingBatch, strength: float):
         """Return the model as the samplers want it, guided by w where that is not 0."""
@@ -110,15 +116,21 @@ def measure_coverage(
     prompts: int,
     samples: int = CHUNK // 2,
 ) -> float:
-    """Return the mean entropy over allowed futures (1 is uniform) of many samples of one prompt and first frame."""
+    """Return the mean entropy over allowed futures (1 is uniform) of many samples of one prompt and first frame.
+
+    Only clean samples count, since a ghost's motion is read at random; prompts with fewer than ``LEAST_CLEAN`` of
+    them are left out, and 0 is returned where none is left.
+    """
     entropies = []
     for row in range(min(prompts, len(source))):
         rows = torch.full((samples,), row)
         latents = player.sample(source.batch(rows), sampling, offset=500_000 + row)
         allowed = source.data.allowed[rows, source.family]
-        motion = _judge_frames(decode(latents), scenes[rows], source, rows, None)["motion"].long()
-        entropies.append(coverage_entropy(motion, allowed[0]))
-    return float(torch.tensor(entropies).nanmean())
+        judged = _judge_frames(decode(latents), scenes[rows], source, rows, None)
+        motion = judged["motion"][judged["clean_rate"] > 0].long()
+        if len(motion) >= LEAST_CLEAN:
+            entropies.append(coverage_entropy(motion, allowed[0]))
+    return sum(entropies) / len(entropies) if entropies else 0.0
 
 
 def summarise(judged: Mapping[str, Tensor], reference: Tensor | None, *, seed: int = 0) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 STAGES = ("flow", "cfg", "dmd2")
 ROLLOUTS = ("euler", "renoise")
 PARTS = ("lora", "full")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "auto")
 
 MAY_CHANGE = frozenset({"device", "save_every", "sample_every", "sample_clips", "sharded"})
 """Settings that do not change what is learnt, so that a run may be resumed with other values."""
@@ -35,6 +35,7 @@ class DistillConfig:
     embedded_guidance: the host's scale g, fed to models that have a guidance embedder, outside of cfg.
     drop_caption: share of clips trained on the empty prompt in flow and cfg's base loss.
     sample_every, save_every: updates between sample clips and between checkpoints; 0 for none (but the last).
+    precision: what is computed in; trained weights are float32 anyway. "auto": bfloat16 where that is quick.
     device: "auto" takes the accelerator if there is one. sharded: split weights over processes (FSDP2).
     """
 
@@ -91,7 +92,14 @@ class DistillConfig:
         for name in ("learning_rate", "critic_learning_rate", "shift", "clip_norm"):
             if not (value := getattr(self, name)) > 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0.")
-        for name in ("real_shift", "guidance", "guidance_min", "critic_updates", "save_every", "sample_every"):
+        for name in (
+            "real_shift",
+            "guidance",
+            "guidance_min",
+            "critic_updates",
+            "save_every",
+            "sample_every",
+        ):
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name} is {value}; it cannot be negative.")
         self._check_together()

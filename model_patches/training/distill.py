@@ -1,7 +1,7 @@
 """Train a few-step, a guidance-distilled or a plain flow-matching model from a host DiT's weights."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from .batch import ClipSource
 from .checkpoint import RunFolder, fingerprint
 from .config import DistillConfig
 from .networks import Networks, build_networks, starting_weights
-from .parallel import shard, whole, world
+from .parallel import quick_precision, shard, whole, world
 from .trainer import StepReport, Trainer, TrainingDiverged
 from .twin import require_training_packages
 
@@ -80,6 +80,8 @@ def distill(
     folder = RunFolder(run_dir)
     with torch.inference_mode(False), torch.enable_grad(), world(config) as place:
         folder.open(config, place, weights=fingerprint(student_weights), clips=len(source))
+        if config.precision == "auto":
+            config = replace(config, precision=quick_precision(place.device))
         sharded = place.size > 1 and config.sharded
         # FSDP takes a block at a time to the device and keeps its share: whole networks never lie there
         networks = build_networks(config, student_weights, "cpu" if sharded else place.device)

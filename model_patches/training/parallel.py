@@ -113,3 +113,11 @@ def whole(tensor: Tensor) -> Tensor:
     """Return a tensor gathered from all processes; every process must call it."""
     tensor = tensor.detach()
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def quick_precision(device: torch.device) -> str:
+    """Return the precision that a device is quick at; a processor without bfloat16 emulates it, slowly."""
+    if device.type != "cpu":
+        return "bfloat16"
+    quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bfloat16" if quick else "float32"
