@@ -72,10 +72,13 @@ CFG = Student(
     {
         "stage": "cfg",
         "beta1": 0.9,
+        "learning_rate": 5e-4,
+        "final_learning_rate": 5e-5,
+        "total_steps": 200,
+        "batch_size": 16,
         "sample_every": 0,
         "cfg_weight": 4.0,
         "guidance_min": 1.0,
-        "batch_size": 32,
     },
 )
 

@@ -1,0 +1,68 @@
+"""Training from the command line: settings, weights in any names, a LoRA or a whole model written."""
+
+import json
+
+import pytest
+import torch
+from magic141.model_patches.training import __main__ as cli
+from magic141.tests.support.tiny_dit import tiny_dit
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+SMALL = {
+    "total_steps": 1,
+    "batch_size": 2,
+    "rank": 2,
+    "critic_rank": 2,
+    "critic_updates": 1,
+    "student_steps": 1,
+    "device": "cpu",
+}
+
+
+def run(monkeypatch, tmp_path, *more: str) -> dict[str, torch.Tensor]:
+    weights = {f"model.diffusion_model.{key}": value for key, value in tiny_dit().items()}
+    save_file(weights, tmp_path / "dit.safetensors")
+    out = tmp_path / "made" / "out.safetensors"
+    arguments = [
+        "--weights",
+        str(tmp_path / "dit.safetensors"),
+        "--run",
+        str(tmp_path / "run"),
+        "--out",
+        str(out),
+    ]
+    arguments += ["--data", "magic141.tests.support.tiny_source:TinySource"]
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    monkeypatch.setattr("sys.argv", ["training", "dmd2", *arguments, *settings, *more])
+    cli.main()
+    with safe_open(out, "pt") as file:
+        assert json.loads(file.metadata()["magic141"]) == {"steps": 1}
+    return load_file(out)
+
+
+def test_a_lora_is_written(monkeypatch, tmp_path, capsys):
+    lora = run(monkeypatch, tmp_path)
+    assert all(key.startswith("diffusion_model.") and ".lora_" in key for key in lora)
+    assert "step 1 of 1: critic" in capsys.readouterr().out
+
+
+def test_settings_have_types():
+    assert cli.parse_setting("batch_size=8") == ("batch_size", 8)
+    assert cli.parse_setting("learning_rate=2e-6") == ("learning_rate", 2e-6)
+    assert cli.parse_setting("normalise=false") == ("normalise", False)
+    with pytest.raises(ValueError, match="No such setting: lr"):
+        cli.parse_setting("lr=1")
+    with pytest.raises(ValueError, match="normalise is '0'; wanted true or false"):
+        cli.parse_setting("normalise=0")
+    with pytest.raises(ValueError, match="batch_size is 'many'"):
+        cli.parse_setting("batch_size=many")
+
+
+def test_quantized_weights_are_refused(tmp_path):
+    weights = {
+        k: v.to(torch.float8_e4m3fn) if k.endswith("mlp.0.weight") else v for k, v in tiny_dit().items()
+    }
+    save_file(weights, tmp_path / "fp8.safetensors")
+    with pytest.raises(ValueError, match="is quantized"):
+        cli.read_host_weights(tmp_path / "fp8.safetensors")
