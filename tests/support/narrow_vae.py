@@ -32,7 +32,7 @@ def narrow_network(stock: dict[str, Tensor]) -> Taehv:
             raise ValueError(f"{name} holds weights outside the narrow network")
         state[name] = value
     narrow.load_state_dict(state)
-    return narrow.eval()
+    return narrow.eval().to(memory_format=torch.channels_last)  # a fifth faster on a CPU
 
 
 def _cut(value: Tensor, dim: int, size: int, groups: int) -> Tensor:
