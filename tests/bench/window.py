@@ -26,11 +26,21 @@ PACK = Path(__file__).resolve().parents[2]
 DOCS = PACK / "docs" / "sliding_window.md"
 BEGIN, END = "<!-- window table -->", "<!-- end of window table -->"
 SOURCES = (
-    "model_patches/windows.py model_patches/anchor.py model_patches/sampler.py model_patches/schedule.py "
-    "model_patches/metrics.py model_patches/bridge/window.py model_patches/bridge/window_stream.py "
-    "model_patches/bridge/sampling.py model_patches/bridge/color.py embedded/world/measure.py "
-    "tests/support/window_batch.py tests/support/window_reading.py tests/support/window_costs.py "
-    "tests/support/window_kills.py"
+    "model_patches/windows.py",
+    "model_patches/anchor.py",
+    "model_patches/sampler.py",
+    "model_patches/schedule.py",
+    "model_patches/metrics.py",
+    "model_patches/bridge/window.py",
+    "model_patches/bridge/window_stream.py",
+    "model_patches/bridge/sampling.py",
+    "model_patches/bridge/color.py",
+    "embedded/world/measure.py",
+    "tests/support/window_batch.py",
+    "tests/support/window_reading.py",
+    "tests/support/window_costs.py",
+    "tests/support/window_kills.py",
+    "tests/support/narrow_vae.py",
 )
 NAIVE = {"hand_over": "pixel", "overlap_latent": 1}
 TABLE = {
@@ -97,8 +107,7 @@ def measure_all(
     figures |= rows.get(f"memory, {side} px", lambda: measure_memory(num_windows=100, side_px=side))
     figures |= rows.get("resume", lambda: measure_resume(seconds=5.0 if quick else 8.0))
     if table:
-        same = {"latent_k2": ours, "pixel_k1": naive} if table == count else {}
-        measured = {name: same.get(name) or clips(name, options, table) for name, options in TABLE.items()}
+        measured = {name: clips(name, options, table) for name, options in TABLE.items()}
         write_table(measured, count=table, seconds=seconds)
         figures |= {f"{row}.{name}": value[name] for row, value in measured.items() for name in COLUMNS}
     return figures
@@ -147,16 +156,14 @@ def main() -> None:
         "--table", action="store_true", help="also every hand-over and anchor option, into the docs"
     )
     parser.add_argument("--clips", type=int, help="named clips, and as many open ones (20; with --quick 6)")
-    parser.add_argument("--table-clips", type=int, default=6, help="the same for the other rows of the table")
+    parser.add_argument("--table-clips", type=int, default=4, help="the same for a row of the table (4)")
     parser.add_argument("--seconds", type=float, help="length of a clip (60; with --quick 20)")
     options = parser.parse_args()
     use_comfyui()
     count = options.clips or (6 if options.quick else 20)
     output = options.json or Path(tempfile.gettempdir()) / "magic141_window.json"
     output.parent.mkdir(parents=True, exist_ok=True)
-    rows = FinishedRows(
-        output.with_suffix(".rows.json"), [*(PACK / name for name in SOURCES.split()), *WEIGHTS]
-    )
+    rows = FinishedRows(output.with_suffix(".rows.json"), [*(PACK / name for name in SOURCES), *WEIGHTS])
     figures = measure_all(
         rows,
         count=count,
