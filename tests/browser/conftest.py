@@ -1,13 +1,12 @@
 """Headless Chromium in front of a real ComfyUI. Without a browser the tests are skipped, or fail where CI needs one."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from magic141.tests.server.conftest import server  # noqa: F401  (a fixture)
-from magic141.tests.support.browser import Tab, open_tab
+from magic141.tests.support.browser import Tab, find_chromium, open_tab
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "out" / "browser"
 HOW = "Install it with `apt-get install chromium` and `pip install playwright`, then run these tests again."
@@ -16,7 +15,7 @@ HOW = "Install it with `apt-get install chromium` and `pip install playwright`, 
 @pytest.fixture(scope="session")
 def tab(server) -> Iterator[Tab]:  # noqa: F811
     """One page with the frontend loaded; its screenshots and console are kept."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = find_chromium()
     if chromium is None:
         message = f"No Chromium on this machine: the browser tests did not run. {HOW}"
         if os.environ.get("MAGIC141_REQUIRE_BROWSER") or os.environ.get("CI"):

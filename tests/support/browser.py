@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,11 @@ NODES = """() => app.graph.nodes.map((node) => ({
     id: String(node.id), type: node.type, title: node.title, known: Boolean(LiteGraph.registered_node_types[node.type]),
     widgets: (node.widgets ?? []).map((widget) => widget.name),
 }))"""
+
+
+def find_chromium() -> str | None:
+    """Return the browser of this machine, if it has one."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Tab:

@@ -1,53 +1,64 @@
 """Help pages of the nodes: ``web/docs/<NodeId>.md``, prose by hand above, inputs and outputs from the schema below.
 
-``python -m magic141.tests.support.help_pages`` rewrites the lower part; ``--check`` only says which pages are stale.
-The prose is what stands above the marker; it is never touched.
+``python3 dev.py remake help`` rewrites the lower part; ``--check`` only says which pages are stale. The prose is what
+stands above the marker; it is never touched. Where there is a translation, ``<NodeId>/<language>.md``, its lower part
+is made from the locale of that language; without one the frontend shows the English page.
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from magic141.tests.support import locales, node_pictures
+from magic141.tests.support.help_words import ENGLISH, TRANSLATIONS, Words
 from magic141.tests.support.node_info import inputs_of, node_info, options_of
 
 DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
-MARKER = "<!-- From here on made from the node's schema; edit the schema instead. -->"
-SECTIONS = ("## Example", "## Common mistakes")
-TYPE_NAMES = {
-    "INT": "whole number",
-    "FLOAT": "number",
-    "STRING": "text",
-    "BOOLEAN": "on / off",
-    "COMBO": "choice",
-}
 
 
-def page(info: dict, prose: str) -> str:
+def page(info: dict, prose: str, words: Words = ENGLISH, texts: dict | None = None) -> str:
     """Return a whole page: prose, marker, reference."""
-    return f"{prose.strip()}\n\n{MARKER}\n\n{reference(info)}"
+    return f"{prose.strip()}\n\n{words.marker}\n\n{reference(info, words, texts)}"
 
 
 def new_prose(info: dict) -> str:
     """Return what a page without prose starts from; the check refuses it until it is written."""
-    return f"# {info['display_name']}\n\n{info['description']}\n\n" + "\n\nTODO\n\n".join([*SECTIONS, ""])
+    name = info["display_name"]
+    start = (
+        f"# {name}\n\n{info['description']}\n\n![{ENGLISH.picture.format(name)}]({picture(info['name'])})\n\n"
+    )
+    return start + "\n\nTODO\n\n".join([*ENGLISH.sections, ""])
 
 
-def prose_of(text: str) -> str:
+def picture(node_id: str) -> str:
+    """Return where a page finds the picture of its node."""
+    return f"images/{node_id}.png"
+
+
+def prose_of(text: str, words: Words = ENGLISH) -> str:
     """Return the hand-written part of a page."""
-    return text.partition(MARKER)[0]
+    return text.partition(words.marker)[0]
 
 
-def reference(info: dict) -> str:
-    """Return the inputs and outputs of a node as lists, which fit the narrow panel they are read in."""
-    lines = ["## Inputs", ""]
+def reference(info: dict, words: Words = ENGLISH, texts: dict | None = None) -> str:
+    """Return the inputs and outputs of a node as lists, which fit the narrow panel they are read in.
+
+    Args:
+        texts: names and tooltips as a locale holds them; None for those of the schema.
+    """
+    texts = texts or locales.definition(info)
+    lines = [words.inputs, ""]
     for name, spec, required in inputs_of(info):
-        facts = [kind(spec), default(spec) and f"default {default(spec)}", "" if required else "optional"]
-        lines.append(entry(name, facts, options_of(spec).get("tooltip", "")))
-    lines += ["", "## Outputs", ""]
-    outputs = zip(info["output_name"], info["output"], info["output_tooltips"], strict=True)
-    lines += [entry(name, [f"`{type_}`"], tooltip or "") for name, type_, tooltip in outputs]
+        told = texts["inputs"][locales.key(name)]
+        facts = [kind(spec, words), default(spec, words), "" if required else words.optional]
+        lines.append(entry(told["name"], facts, told["tooltip"]))
+    lines += ["", words.outputs, ""]
+    for slot, type_ in enumerate(info["output"]):
+        told = texts["outputs"][str(slot)]
+        lines.append(entry(told["name"], [f"`{type_}`"], told["tooltip"]))
     if info.get("search_aliases"):
-        lines += ["", f"Also found as: {', '.join(info['search_aliases'])}."]
+        lines += ["", words.also.format(", ".join(info["search_aliases"]))]
     return "\n".join(lines) + "\n"
 
 
@@ -56,31 +67,31 @@ def entry(name: str, facts: list[str], text: str) -> str:
     return f"- **{name}** ({'; '.join(fact for fact in facts if fact)}): {one_line(text)}"
 
 
-def kind(spec: list) -> str:
+def kind(spec: list, words: Words) -> str:
     """Return the type of an input, its choices or its range."""
     options, type_ = options_of(spec), spec[0]
     choices = type_ if isinstance(type_, list) else options.get("options")
     if choices is not None:
         names = [choice["key"] if isinstance(choice, dict) else str(choice) for choice in choices]
-        return " · ".join(f"`{one_line(name)}`" for name in names) or "what is in the model folders"
-    name = TYPE_NAMES.get(type_, f"`{type_}`")
+        return " · ".join(f"`{one_line(name)}`" for name in names) or words.models
+    name = words.types.get(type_, f"`{type_}`")
     if "min" in options and "max" in options:
-        name += f", {number(options['min'])} to {number(options['max'])}"
+        name += words.range.format(number(options["min"]), number(options["max"]))
     if options.get("step") not in (None, 1):
-        name += f" in steps of {number(options['step'])}"
+        name += words.step.format(number(options["step"]))
     return name
 
 
-def default(spec: list) -> str:
-    """Return the default of a widget as the node shows it."""
+def default(spec: list, words: Words) -> str:
+    """Return the default of a widget as the node shows it, or nothing."""
     options = options_of(spec)
     choices = spec[0] if isinstance(spec[0], list) else options.get("options") or [None]
-    value = options.get("default", choices[0])
+    value = options.get("default", choices[0] if choices else None)
     if value is None or value == "" or isinstance(value, dict):
         return ""
     if isinstance(value, bool):
-        return "on" if value else "off"
-    return f"`{one_line(number(value))}`"
+        return words.default.format(words.on if value else words.off)
+    return words.default.format(f"`{one_line(number(value))}`")
 
 
 def number(value: object) -> str:
@@ -95,29 +106,49 @@ def one_line(text: str) -> str:
     return text.replace("\n", " ")
 
 
-def pages() -> dict[Path, str]:
-    """Return every page as it should be."""
-    wanted = {}
+def pages() -> Iterator[tuple[Path, str, Words]]:
+    """Yield every page as it should be: where, its text, its language."""
     for node_id, info in node_info().items():
         path = DOCS / f"{node_id}.md"
         prose = prose_of(path.read_text(encoding="utf-8")) if path.is_file() else new_prose(info)
-        wanted[path] = page(info, prose)
-    return wanted
+        yield path, page(info, prose), ENGLISH
+        for language, words in TRANSLATIONS.items():
+            path = DOCS / node_id / f"{language}.md"
+            if path.is_file():
+                texts = locales.read(language, "nodeDefs.json")[node_id]
+                yield path, page(info, prose_of(path.read_text(encoding="utf-8"), words), words, texts), words
 
 
 def problems() -> list[str]:
-    """Return what is wrong with the pages: stale, unwritten, or of no node."""
-    wanted = pages()
-    found = [f"{path.name} belongs to no node" for path in sorted(DOCS.glob("*.md")) if path not in wanted]
-    for path, text in wanted.items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            found.append(f"{path.name} is stale: run python -m magic141.tests.support.help_pages")
-        prose = prose_of(text)
-        if "TODO" in prose or not all(section in prose for section in SECTIONS):
-            found.append(f"{path.name} lacks prose: an example and the common mistakes")
-        missing = [name for name in pictures_of(prose) if not (DOCS / name).is_file()]
-        found += [f"{path.name} shows {name}, which is not there" for name in missing]
+    """Return what is wrong with the pages: stale, unwritten, without their pictures, or of no node."""
+    wanted = list(pages())
+    found = [f"{name}.md has a stale picture: run dev.py remake pictures" for name in node_pictures.stale()]
+    known = {path for path, _, _ in wanted}
+    found += [f"{label(path)} belongs to no node" for path in sorted(DOCS.rglob("*.md")) if path not in known]
+    for path, text, words in wanted:
+        found += page_problems(path, text, words)
     return found
+
+
+def page_problems(path: Path, text: str, words: Words) -> Iterator[str]:
+    """Yield what is wrong with one page, given as it should be."""
+    node_id = path.stem if words is ENGLISH else path.parent.name
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        yield f"{label(path)} is stale: run dev.py remake help"
+    prose = prose_of(text, words)
+    if "TODO" in prose or not all(section in prose for section in words.sections):
+        yield f"{label(path)} lacks prose: an example and the common mistakes"
+    shown = pictures_of(prose)
+    if picture(node_id) not in shown:
+        yield f"{label(path)} shows no picture of the node: {picture(node_id)}"
+    for name in shown:
+        if not (DOCS / name).is_file():
+            yield f"{label(path)} shows {name}, which is not there"
+
+
+def label(path: Path) -> str:
+    """Return a page's path below the folder of all pages."""
+    return path.relative_to(DOCS).as_posix()
 
 
 def pictures_of(prose: str) -> list[str]:
@@ -126,11 +157,11 @@ def pictures_of(prose: str) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="dev.py remake help", description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is stale")
     if not parser.parse_args().check:
         DOCS.mkdir(parents=True, exist_ok=True)
-        for path, text in pages().items():
+        for path, text, _ in list(pages()):
             path.write_text(text, encoding="utf-8", newline="\n")
     found = problems()
     print("\n".join(found) or "All help pages are current.")

@@ -1,6 +1,6 @@
 """Locales: ``locales/en/nodeDefs.json`` is made from the schemas, every other language must have the same keys.
 
-``python -m magic141.tests.support.locales`` rewrites English; ``--check`` only says what is stale or missing.
+``python3 dev.py remake locales`` rewrites English; ``--check`` only says what is stale or missing.
 """
 
 import argparse
