@@ -9,6 +9,7 @@ from magic141.tests.support.help_pages import DOCS
 from magic141.tests.support.tiny_encoders import write_clip_folder
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
 CLIP = "tiny_browser_clip"
 ADD = """([type, values]) => {
     app.graph.clear();
@@ -31,6 +32,10 @@ WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 WINDOWS = """() => {
     const timeline = app.graph.nodes[0].widgets.find((widget) => widget.name === "timeline").element;
     return timeline.isConnected ? [...timeline.querySelectorAll(".magic141-window")] : [];
+}"""
+LIBRARY = """() => {
+    const { $pinia } = document.querySelector("#vue-app").__vue_app__.config.globalProperties;
+    return $pinia._s.get("subgraph").subgraphBlueprints.map((entry) => entry.display_name);
 }"""
 COUNT_WINDOWS = f"() => ({WINDOWS})().length"
 TITLES = f"() => ({WINDOWS})().map((box) => box.title)"
@@ -56,6 +61,29 @@ def test_a_dropped_workflow_shows_every_node_and_widget(tab, path):
         assert node["known"], node["type"]
 
 
+@pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+def test_a_blueprint_is_in_the_library_and_shows_its_widgets_once(tab, path):
+    assert path.stem in tab.evaluate(LIBRARY)
+    (node,) = tab.drop(path)
+    tab.close_dialogs()
+    (definition,) = json.loads(path.read_text(encoding="utf-8"))["definitions"]["subgraphs"]
+    inner = {node["id"]: node for node in definition["nodes"]}
+    promoted = {
+        entry["name"]
+        for entry in definition["inputs"]
+        for link in definition["links"]
+        if link["id"] in entry["linkIds"]
+        and "widget" in inner[link["target_id"]]["inputs"][link["target_slot"]]
+    }
+    shown = [name for name in node["widgets"] if not name.startswith("$$")]
+    assert sorted(shown) == sorted(promoted)
+    values = tab.evaluate(
+        "() => Object.fromEntries(app.graph.nodes[0].widgets.map((w) => [w.name, w.value]))"
+    )
+    assert values["width"] == 64
+    assert values["model_name"] == "magic141_shapes_ti2v.safetensors"
+
+
 def test_a_run_shows_progress_and_its_result_on_the_node(tab, clip):
     tab.evaluate(ADD, ["Magic141BuildImageIndex", {"folder": "magic141_examples/gallery", "clip": clip}])
     tab.evaluate(SET, ["index_name", "browser test"])
@@ -71,6 +99,10 @@ def test_a_run_shows_progress_and_its_result_on_the_node(tab, clip):
     seen = set(tab.evaluate("() => window.seen"))
     assert "executed" in seen
     assert seen & {"progress", "progress_state"}
+    said = tab.evaluate(
+        "() => app.graph.nodes[0].widgets.find((w) => w.name.startsWith('$$node-text'))?.value"
+    )
+    assert said == "embedding pictures: 100 %"
 
 
 @pytest.fixture(params=[False, True], ids=["classic", "vue"])
