@@ -1,23 +1,25 @@
 """The pack as people meet it: import time, help, locales, every workflow in a real server, the frontend, the zip."""
 
 import argparse
-import io
 import json
-import shutil
 import statistics
 import subprocess
 import sys
-import zipfile
+import tempfile
 from pathlib import Path
 
-from magic141.tests.server.test_workflows import EMBEDDED, FILES
+from magic141.tests.server.test_workflows import DOWNLOADED, FILES
 from magic141.tests.support import help_pages, locales
-from magic141.tests.support.browser import open_tab
+from magic141.tests.support.browser import find_chromium, open_tab
 from magic141.tests.support.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tests.support.comfy_server import PACK, temporary_server
+from magic141.tests.support.demo import cut_long_videos
 from magic141.tests.support.graph import WorkflowError, workflow_to_prompt
+from magic141.tests.support.manager import pack_zip
 from magic141.tests.support.node_info import node_info
 
+LONGEST_S = 2.0
+"""Long videos are cut to this: a few windows are all that the loop has to go through."""
 IMPORT = """
 import time
 from magic141.tests.support.host import use_comfyui
@@ -46,12 +48,12 @@ def help_pages_ratio() -> float:
 
 
 def run_workflow(client: ComfyClient, path: Path) -> str:
-    """Run one workflow; return what went wrong, or nothing."""
+    """Run one workflow, long videos cut short; return what went wrong, or nothing."""
     workflow = json.loads(path.read_text(encoding="utf-8"))
     try:
-        result = client.run(
-            workflow_to_prompt(workflow, client.object_info()), workflow=workflow, timeout=1800
-        )
+        prompt = workflow_to_prompt(workflow, client.object_info())
+        cut_long_videos(prompt, LONGEST_S)
+        result = client.run(prompt, workflow=workflow, timeout=3600)
     except (ExecutionFailed, Interrupted, PromptRejected, WorkflowError, TimeoutError, OSError) as error:
         return f"{path.stem}: {error}"
     return "" if result.files() else f"{path.stem}: it saved nothing"
@@ -59,7 +61,7 @@ def run_workflow(client: ComfyClient, path: Path) -> str:
 
 def console_errors(url: str) -> list[str]:
     """Drop every workflow into the frontend and return the errors of ours on its console."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = find_chromium()
     if chromium is None:
         raise SystemExit("No Chromium: the frontend cannot be measured. apt-get install chromium")
     with open_tab(url, chromium, PACK / "out" / "browser") as tab:
@@ -70,19 +72,9 @@ def console_errors(url: str) -> list[str]:
 
 
 def zip_megabytes() -> float:
-    """Return the size of the pack as the registry packs it: what git tracks, less what .comfyignore names."""
-    tracked = set(git("ls-files"))
-    ignored = set(git("ls-files", "--cached", "--ignored", "--exclude-from=.comfyignore"))
-    held = io.BytesIO()
-    with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(tracked - ignored):
-            archive.write(PACK / name, name)
-    return len(held.getvalue()) / 1e6
-
-
-def git(*arguments: str) -> list[str]:
-    done = subprocess.run(["git", *arguments], cwd=PACK, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    """Return the size of the zip that ``comfy node pack`` makes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return pack_zip(PACK, Path(scratch)).stat().st_size / 1e6
 
 
 def main() -> int:
@@ -98,7 +90,8 @@ def main() -> int:
     }
     with temporary_server() as server:
         client = ComfyClient(server.url)
-        chosen = EMBEDDED[:1] if options.quick else EMBEDDED
+        runnable = [path for path in FILES if path not in DOWNLOADED]
+        chosen = runnable[:1] if options.quick else runnable
         failures = [failure for path in chosen if (failure := run_workflow(client, path))]
         figures["workflows_run"] = len(chosen)
         figures["workflows_failed"] = len(failures)

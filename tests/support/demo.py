@@ -47,6 +47,14 @@ def run_demo(workflow_path: Path, out: Path) -> dict[str, object]:
     return {"generation_s": result.seconds, "files": files}
 
 
+def cut_long_videos(prompt: dict[str, dict], longest_s: float) -> None:
+    """Shorten the long videos of a prompt, unless their prompts name times that would then lie behind the end."""
+    for node in prompt.values():
+        values = node["inputs"]
+        if node["class_type"] == "Magic141SlidingWindowExtend" and "[" not in values["prompts"]:
+            values["length"] = min(values["length"], longest_s)
+
+
 def videos_of(result: Result) -> list[dict]:
     return [file for file in result.files() if file["filename"].endswith(".mp4")]
 

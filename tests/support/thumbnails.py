@@ -11,7 +11,7 @@ from pathlib import Path
 
 from magic141.tests.support.client import ComfyClient
 from magic141.tests.support.comfy_server import PACK, temporary_server
-from magic141.tests.support.demo import read_frames, say, videos_of
+from magic141.tests.support.demo import cut_long_videos, read_frames, say, videos_of
 from magic141.tests.support.graph import workflow_to_prompt
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,7 +21,6 @@ LONG_FRAMES = 50
 """A video of more frames is shown in nine of them, a shorter one in four."""
 WIDE = 1.5
 """Frames wider than this (two clips side by side) stand below each other."""
-WINDOWS = "Magic141SlidingWindowExtend"
 STAND_INS = {
     "magic141_after_any_t2i": "magic141_prompt_to_image_to_video",
     "magic141_retrieval_guides_t2i": "magic141_retrieval_to_video",
@@ -63,16 +62,11 @@ def evenly(frames: list, count: int) -> list:
 
 
 def video_frames(client: ComfyClient, path: Path, longest_s: float | None) -> list[Image.Image]:
-    """Run a workflow and return the frames it saved.
-
-    A long video is cut to ``longest_s``, if given, unless its prompts name times that would then lie behind its end.
-    """
+    """Run a workflow and return the frames it saved; long videos are cut to ``longest_s``, if given."""
     workflow = json.loads(path.read_text(encoding="utf-8"))
     prompt = workflow_to_prompt(workflow, client.object_info())
-    for node in prompt.values():
-        values = node["inputs"]
-        if longest_s and node["class_type"] == WINDOWS and "[" not in values["prompts"]:
-            values["length"] = min(values["length"], longest_s)
+    if longest_s:
+        cut_long_videos(prompt, longest_s)
     result = client.run(prompt, timeout=7200)
     return read_frames(client.download(videos_of(result)[0]))
 
