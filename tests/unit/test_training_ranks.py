@@ -39,8 +39,20 @@ def free_port() -> int:
 def two_processes(config: DistillConfig, run_dir: Path) -> list[dict]:
     """Start two processes as ``torchrun`` would and return what they wrote."""
     paths = os.pathsep.join([str(ROOT / "tests" / "shim"), os.environ.get("PYTHONPATH", "")])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "PYTHONPATH": paths}
-    command = [sys.executable, "-P", "-m", "magic141.tests.support.train_ranks", str(run_dir), config.to_json()]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "PYTHONPATH": paths,
+    }
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "magic141.tests.support.train_ranks",
+        str(run_dir),
+        config.to_json(),
+    ]
     processes = [
         subprocess.Popen(
             command,
@@ -76,12 +88,24 @@ def assert_alike(one: dict, other: dict) -> None:
         assert torch.allclose(weight, other["weights"][key], rtol=1e-3, atol=1e-5), key
 
 
-@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, train="full", sharded=False)], ids=["fsdp", "replicas"])
+@pytest.mark.parametrize(
+    "config", [CONFIG, replace(CONFIG, train="full", sharded=False)], ids=["fsdp", "replicas"]
+)
 def test_two_processes_train_as_one(tmp_path, config):
     one = one_process(config, tmp_path / "one")
     first, second = two_processes(config, tmp_path / "two")
     assert first["losses"] == second["losses"]
     assert_alike(first, one)
+
+
+def test_two_processes_with_frozen_bfloat16_weights_and_checkpointed_blocks(tmp_path):
+    """What the 13B model is trained with: float32 adapters on bfloat16 weights in one sharded block."""
+    config = replace(CONFIG, total_steps=1, precision="bfloat16", gradient_checkpointing=True)
+    one = one_process(config, tmp_path / "one")
+    first, second = two_processes(config, tmp_path / "two")
+    assert first["losses"] == second["losses"]
+    assert first["losses"][0] == pytest.approx(one["losses"][0], rel=0.05)
+    assert all(weight.dtype == torch.float32 for weight in first["weights"].values())
 
 
 def test_a_checkpoint_of_two_processes_goes_on_in_one(tmp_path):

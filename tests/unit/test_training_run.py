@@ -53,6 +53,14 @@ def test_dmd2(tmp_path, train_what, rollout):
     assert any(not torch.equal(full[k], host[k]) for k in host)
 
 
+def test_dmd2_rests_where_real_and_fake_model_agree(tmp_path):
+    """Without updates the fake model is the real one: eq. 4 is zero and the student stays the teacher."""
+    config = replace(TINY, critic_updates=0, total_steps=1, beta1=0.9)
+    model, reports = train(config, tmp_path)
+    assert reports[0].losses["gradient"] < 1e-6
+    assert all(weight.abs().max() == 0 for name, weight in model.lora().items() if ".lora_B." in name)
+
+
 def test_flow_matching_learns(tmp_path):
     config = replace(TINY, stage="flow", train="full", total_steps=16, learning_rate=1e-2, beta1=0.9)
     _, reports = train(config, tmp_path)
