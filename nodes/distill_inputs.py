@@ -36,7 +36,7 @@ def what_inputs() -> list:
             "train",
             options=list(TRAIN),
             tooltip="LoRA: small, opens in stock LoraLoaderModelOnly, fits the same model only. full: a whole "
-            "checkpoint; needs four times the memory.",
+            "checkpoint, for small models; it needs more than ten times the memory of the bf16 weights.",
         ),
         io.Int.Input(
             "few_steps",

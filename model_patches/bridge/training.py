@@ -120,6 +120,7 @@ def distill_model(
         )
         learnt = save_trained(trained, job.target, job.run_id)
     watch.raise_if_cancelled()
+    comfy.model_management.soft_empty_cache()
     student = with_lora(model, learnt) if config.train == "lora" else load_magic141_model(job.target)[0]
     tell("sampling clips, before and after")
     samples = compare_clips(model, student, vae, job.source, config)
