@@ -1,6 +1,8 @@
 """Tell models apart by a sample of their weights, cheaply enough to ask before every run."""
 
 import hashlib
+import inspect
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +19,12 @@ def tensor_fingerprint(tensor: Tensor) -> str:
 
 def module_fingerprint(module: nn.Module) -> str:
     """Return a digest of names, shapes and a few values of every weight."""
+    return _weights_fingerprint(module.state_dict())
+
+
+def _weights_fingerprint(weights: Mapping[str, object]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(weights.items()):
         if isinstance(value, Tensor):
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(_sample(value))
@@ -26,23 +32,50 @@ def module_fingerprint(module: nn.Module) -> str:
 
 
 def model_fingerprint(model) -> str:
-    """Return a digest of a MODEL: its weights, the patches (LoRA ...) on them and their strengths."""
-    digest = hashlib.sha256(module_fingerprint(model.model.diffusion_model).encode())
-    for key, patches in sorted(model.patches.items(), key=lambda item: str(item[0])):
+    """Return a digest of a MODEL: its weights, the patches (LoRA ...) on them or beside them and their strengths."""
+    return _patcher_fingerprint(model, model.model.diffusion_model, "diffusion_model.")
+
+
+def _patcher_fingerprint(patcher, network: nn.Module, prefix: str) -> str:
+    """Return a digest that is the same whether the patcher's model is loaded or not.
+
+    Loading writes patches into the weights, and the host keeps what was there before.
+    """
+    weights = dict(network.state_dict())
+    for name in weights:
+        if (kept := patcher.backup.get(f"{prefix}{name}")) is not None:
+            weights[name] = kept.weight
+    digest = hashlib.sha256(_weights_fingerprint(weights).encode())
+    for key, patches in sorted(patcher.patches.items(), key=lambda item: str(item[0])):
         for patch in patches:
             digest.update(f"{key} {patch[0]} {patch[2]}".encode())
             for tensor in _tensors(patch[1]):
                 digest.update(_sample(tensor))
+    for key, adapter, strength in _bypass_adapters(patcher):
+        digest.update(f"{key} {strength}".encode())
+        for tensor in _tensors(adapter):
+            digest.update(_sample(tensor))
     return digest.hexdigest()
+
+
+def _bypass_adapters(patcher) -> Iterator[tuple[str, object, float]]:
+    """Yield (weight, adapter, strength) of LoRAs that run beside the weights: only their injection knows them."""
+    for _, injections in sorted(patcher.injections.items()):
+        for injection in injections:
+            for manager in inspect.getclosurevars(injection.inject).nonlocals.values():
+                for key, (adapter, strength) in sorted(getattr(manager, "adapters", {}).items()):
+                    yield key, adapter, strength
 
 
 def encoders_fingerprint(encoders) -> str:
     """Return a digest of all networks behind a MAGIC141_ENCODERS value."""
     digest = hashlib.sha256()
     for name, part in sorted(vars(encoders.backend).items()):
-        network = getattr(getattr(part, "patcher", None), "model", part)
-        if isinstance(network, nn.Module):
-            digest.update(f"{name} {module_fingerprint(network)}".encode())
+        patcher = getattr(part, "patcher", None)
+        if isinstance(getattr(patcher, "model", None), nn.Module):
+            digest.update(f"{name} {_patcher_fingerprint(patcher, patcher.model, '')}".encode())
+        elif isinstance(part, nn.Module):
+            digest.update(f"{name} {module_fingerprint(part)}".encode())
     return digest.hexdigest()
 
 
