@@ -1,8 +1,9 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
-t2v, ti2v, export."""
+t2v, ti2v, export. ``python3 dev.py train experiment`` has options of its own: add ``--help``."""
 
 import argparse
 import json
+import sys
 
 from .run import stage_dir
 
@@ -78,6 +79,11 @@ STAGES = {
 
 def main() -> None:
     """Run the stage named on the command line and print its measurements."""
+    if sys.argv[1:2] == ["experiment"]:
+        from . import experiment
+
+        experiment.main(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument(

@@ -1,7 +1,7 @@
 """The distillation experiment, end to end: teachers, few-step students, ablations, guidance, tables and plots.
 
-python -m magic141.embedded.train.experiment --plan subset --seeds 0
-python -m magic141.embedded.train.experiment --plan full --seeds 0 1 2 3 4
+python3 dev.py train experiment --plan subset --seeds 0
+python3 dev.py train experiment --plan full --seeds 0 1 2 3 4
 
 Every student and every row of the tables is kept as soon as it is there; the same command goes on where it stopped.
 """
@@ -202,7 +202,7 @@ def experiments(args: argparse.Namespace) -> Iterator[Experiment]:
         yield Experiment(PLANS[args.plan], seed, args.out, train_teachers=train)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the plan for every seed and write the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -213,7 +213,7 @@ def main() -> None:
         "--out", type=Path, default=None, help="folder of everything; the training cache if not given"
     )
     parser.add_argument("--train-teachers", action="store_true", help="train or resume the teachers first")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     args.out = args.out or stage_dir("experiment")
     for experiment in experiments(args):
         experiment.run()
