@@ -1,5 +1,5 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
-t2v, ti2v, export. ``python3 dev.py train experiment`` has options of its own: add ``--help``."""
+t2v, ti2v, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students."""
 
 import argparse
 import json
@@ -65,6 +65,12 @@ def _export(steps: dict) -> dict:
     return export.export()
 
 
+def _export_students(steps: dict) -> dict:
+    from . import export_students
+
+    return export_students.export_students()
+
+
 STAGES = {
     "vae": _vae,
     "clip": _clip,
@@ -74,6 +80,7 @@ STAGES = {
     "t2v": _t2v,
     "ti2v": _ti2v,
     "export": _export,
+    "export_students": _export_students,
 }
 
 

@@ -29,7 +29,8 @@ CARD = """# {name}
 """
 
 
-def _card(target: str, stage: str, what: str) -> None:
+def write_card(target: str, stage: str, what: str) -> None:
+    """Write the model card of a file, or of a folder, in ``MODELS``."""
     path = MODELS / target
     card = path / "README.md" if path.is_dir() else path.with_suffix(".md")
     card.write_text(CARD.format(name=path.stem, stage=stage, what=what), encoding="utf-8")
@@ -40,7 +41,7 @@ def export_vae() -> None:
     state = {k: v.half().contiguous() for k, v in expand_widths(Encoders.load_vae()).items()}
     (MODELS / VAE).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, MODELS / VAE)
-    _card(
+    write_card(
         VAE,
         "vae",
         "Video autoencoder in the TAEHV layout, trained narrow (0.9 M parameters) and padded with zeros.",
@@ -52,13 +53,13 @@ def export_dit(stage: str, target: str, what: str) -> None:
     (MODELS / target).parent.mkdir(parents=True, exist_ok=True)
     state = load_file(stage_dir(stage) / "dit.safetensors")
     save_file({k: v.to(torch.bfloat16).contiguous() for k, v in state.items()}, MODELS / target)
-    _card(target, stage, what)
+    write_card(target, stage, what)
 
 
 def export_folder(stage: str, target: str, what: str) -> None:
     """Copy a Hugging Face folder."""
     shutil.copytree(stage_dir(stage) / "folder", MODELS / target, dirs_exist_ok=True)
-    _card(target, stage, what)
+    write_card(target, stage, what)
 
 
 def export() -> dict[str, float]:
