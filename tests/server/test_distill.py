@@ -1,13 +1,18 @@
 """Build Training Set and Distill to Few Steps in a real ComfyUI, on four clips of the shapes world."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from magic141.embedded.train.export_videos import export
 from magic141.tests.support.client import ExecutionFailed, Interrupted, PromptRejected
+from magic141.tests.support.comfy_server import PACK
+from magic141.tests.support.demo import videos_of
+from magic141.tests.support.graph import workflow_to_prompt
 from magic141.tests.support.tiny_videos import write_captioned, write_video
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -16,6 +21,7 @@ PATIENCE_S = 1800
 """A shared machine may give a server a fraction of a core."""
 SIZE = {"size": "width x height", "width": 64, "height": 64, "num_frames": 5, "fps": 24.0, "max_windows": 1}
 STEPS = 4
+NODE = "Magic141DistillToFewSteps"
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def distill(**inputs) -> dict:
         "model": node("Magic141LoadModel", model_name="magic141_shapes_ti2v.safetensors"),
         "vae": node("VAELoader", vae_name="magic141_shapes_vae.safetensors"),
         "distill": node(
-            "Magic141DistillToFewSteps",
+            NODE,
             model=["model", 0],
             training_set="shapes",
             vae=["vae", 0],
@@ -243,6 +249,25 @@ def log_of(run: Path) -> list[dict]:
 def latent_of(server, name: str) -> torch.Tensor:
     (path,) = (server.base / "output/latents").glob(f"{name}_*.latent")
     return load_file(path)["latent_tensor"]
+
+
+def test_the_workflow_trains_and_samples_with_the_student(client, object_info):
+    workflow = json.loads(
+        (PACK / "workflows" / "magic141_distill_to_few_steps.json").read_text(encoding="utf-8")
+    )
+    prompt = workflow_to_prompt(workflow, object_info)
+    key, settings = next((k, n["inputs"]) for k, n in prompt.items() if n["class_type"] == NODE)
+    settings |= {"run_name": "workflow", "total_steps": 1, "critic_updates": 1, "sample_clips": 1}
+    result = client.run(prompt, workflow=workflow, timeout=PATIENCE_S)
+    assert "1 of 1 updates of 4 clips" in text_of(result, key)
+    shapes = {video["filename"][:16]: shape_of(client.download(video)) for video in videos_of(result)}
+    assert shapes == {"magic141_before_": (13, 128, 64), "magic141_student": (13, 64, 64)}
+
+
+def shape_of(video: bytes) -> tuple[int, int, int]:
+    with av.open(io.BytesIO(video)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return len(frames), *frames[0].shape[:2]
 
 
 def test_full_weights_open_in_the_loader(server, client, built):

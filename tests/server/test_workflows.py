@@ -22,8 +22,13 @@ FILES = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
 # These need weights that do not ship with the pack; a test below proves that nothing else is missing.
 NEEDS_DOWNLOADS = {"magic141_after_any_t2i", "magic141_retrieval_guides_t2i"}
-# Minutes of video; test_sliding_window runs them shortened.
-LONG = {"magic141_one_minute", "magic141_continue_video", "magic141_prompts_per_window"}
+# Minutes of video, or of training; test_sliding_window and test_distill run them shortened.
+LONG = {
+    "magic141_one_minute",
+    "magic141_continue_video",
+    "magic141_prompts_per_window",
+    "magic141_distill_to_few_steps",
+}
 EMBEDDED = [path for path in FILES if path.stem not in NEEDS_DOWNLOADS | LONG]
 DOWNLOADED = [path for path in FILES if path.stem in NEEDS_DOWNLOADS]
 
