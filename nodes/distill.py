@@ -66,8 +66,8 @@ class DistillToFewSteps(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, training_set=None, **_) -> str | float:
-        if training_set is None:  # linked: known only when it runs
-            return float("nan")
+        if training_set is None:  # linked: when the set changes, so does the node that built it
+            return ""
         manifest = set_directory(training_set) / "set.json"
         return str(manifest.stat().st_mtime_ns) if manifest.is_file() else float("nan")
 
