@@ -91,6 +91,7 @@ def run_windows(
     """
     check_vae(models.vae)
     check_window(settings.window_latent, settings.overlap_latent)
+    windows = plan(settings, request, continues=request.image is None)
     material = read_start(models.vae, settings, request)
     settings = replace(
         settings,
@@ -98,7 +99,6 @@ def run_windows(
         height=material.height,
         hand_over=resolve_hand_over(models.vae, settings.hand_over).value,
     )
-    windows = plan(settings, request, continues=material.start.stream is not None)
     video = VideoFormat(request.codec, request.fps, settings.width, settings.height, request.quality)
     shared = shared_settings(models, settings, request, video, material)
     keys = window_keys(windows, shared, end_image_hash=hash_or_empty(request.end_image))
