@@ -24,15 +24,18 @@ IMPORT = """
 import time
 from magic141.tests.support.host import use_comfyui
 use_comfyui()
-import nodes, comfy.sd, comfy_api.latest  # what the host has imported before it comes to packs
-start = time.perf_counter()
+import nodes, comfy.sd, comfy_api.latest, kornia  # what the host has imported before it comes to packs
+start = time.process_time()
 import magic141.nodes
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """
 
 
 def import_seconds(repeats: int) -> float:
-    """Return the median seconds that importing the pack takes beyond what ComfyUI imports itself."""
+    """Return the median seconds that importing the pack takes beyond what ComfyUI imports itself.
+
+    Processor time, because a shared machine may wait for other programs for longer than the import takes.
+    """
     runs = [
         subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True).stdout
         for _ in range(repeats)
