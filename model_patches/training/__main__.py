@@ -1,6 +1,6 @@
 """Train from the command line, in one process or, under ``torchrun``, in many.
 
-python -m magic141.model_patches.training dmd2 --weights DIT.safetensors --data TRAINING_SET --run FOLDER --out LORA.safetensors
+python -m magic141.model_patches.training dmd2 --weights DIT.safetensors --data SET --run FOLDER --out LORA.safetensors
 torchrun --nproc-per-node 8 -m magic141.model_patches.training dmd2 ... --set batch_size=16 --set precision=bfloat16
 """
 
@@ -65,7 +65,9 @@ def read_host_weights(path: Path) -> dict[str, Tensor]:
     stored = load_file(path) if path.suffix == ".safetensors" else load_torch_zip(path)
     weights = {name: stored[key] for key, name in found.renames.items()}
     if quantized := [name for name, value in weights.items() if value.element_size() < 2]:
-        raise ValueError(f"{path.name} is quantized ({quantized[0]}); training needs fp16, bf16 or fp32 weights.")
+        raise ValueError(
+            f"{path.name} is quantized ({quantized[0]}); training needs fp16, bf16 or fp32 weights."
+        )
     return weights
 
 
@@ -90,13 +92,17 @@ def write(model: TrainedModel, out: Path) -> None:
 
 def main() -> None:
     """Train as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--weights", type=Path, required=True, help="DiT to start from, a .safetensors file")
     parser.add_argument("--data", required=True, help="training set folder, or module:function")
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log; resumes")
     parser.add_argument("--out", type=Path, required=True, help="LoRA or model to write")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting; repeatable"
+    )
     args = parser.parse_args()
     settings = dict(parse_setting(text) for text in args.set)
     config = DistillConfig(**{**settings, "stage": args.stage})
