@@ -43,7 +43,7 @@ def node(kind: str, **inputs) -> dict:
 
 def build(folder="input/shapes", **inputs) -> dict:
     """Return the prompt that builds the set."""
-    settings = {"set_name": "shapes", "image_states": True, "replace": False, **SIZE, **inputs}
+    settings = {"set_name": "tiny", "image_states": True, "replace": False, **SIZE, **inputs}
     return {
         "encoders": node(
             "Magic141LoadEncoders",
@@ -61,6 +61,7 @@ def build(folder="input/shapes", **inputs) -> dict:
 def distill(**inputs) -> dict:
     """Return the prompt that trains on the set."""
     settings = {
+        "training_set": "tiny",
         "method": "few steps (DMD2)",
         "train": "LoRA",
         "few_steps": 2,
@@ -92,7 +93,6 @@ def distill(**inputs) -> dict:
         "distill": node(
             NODE,
             model=["model", 0],
-            training_set="shapes",
             vae=["vae", 0],
             **(settings | inputs),
         ),
@@ -135,11 +135,11 @@ def text_of(result, key: str) -> str:
 
 
 def manifest(server) -> dict:
-    return json.loads((server.base / "models/magic141_training_sets/shapes/set.json").read_text())
+    return json.loads((server.base / "models/magic141_training_sets/tiny/set.json").read_text())
 
 
 def shards(server) -> dict[str, int]:
-    root = server.base / "models/magic141_training_sets/shapes"
+    root = server.base / "models/magic141_training_sets/tiny"
     return {
         path.relative_to(root).as_posix(): path.stat().st_mtime_ns for path in root.glob("*/*.safetensors")
     }
@@ -160,7 +160,7 @@ def test_the_set_holds_what_can_be_used_and_says_the_rest(server, built):
     assert "skipped silent.mp4: has no caption" in built
     assert "skipped broken.mp4: it cannot be read as a video" in built
     assert manifest(server)["complete"]
-    video = load_file(next((server.base / "models/magic141_training_sets/shapes/videos").iterdir()))
+    video = load_file(next((server.base / "models/magic141_training_sets/tiny/videos").iterdir()))
     assert video["latents"].shape == (1, 16, 2, 8, 8)
     assert 0.2 < float(video["latents"].float().std()) < 3
     assert video["image_states"].shape[:2] == (1, 18)
