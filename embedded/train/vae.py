@@ -8,7 +8,7 @@ from .muon import optimizers
 from .run import Log, Run
 from .taehv import Taehv
 
-CLIP_FRAMES = 13  # evaluation
+CLIP_FRAMES = 13  # evaluation and the decoder's own stage
 TRAIN_FRAMES = 5
 LATENT_NOISE = 0.05
 MOMENT_WEIGHT = 0.02
@@ -65,7 +65,7 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
     return model.eval()
 
 
-def train_decoder(model: Taehv, total: int = 900, batch: int = 4) -> Taehv:
+def train_decoder(model: Taehv, total: int = 1600, batch: int = 2) -> Taehv:
     """Train the decoder on, with the encoder as it is: the latents that other stages learnt from do not move."""
     torch.manual_seed(1)
     model.encoder.requires_grad_(False)
@@ -81,7 +81,7 @@ def train_decoder(model: Taehv, total: int = 900, batch: int = 4) -> Taehv:
         generator = torch.Generator().manual_seed(1_000_000 + step)
         scenes = world.sample_scenes(batch, generator=generator, split="train", second_share=0.2)
         clip = world.render_clip(
-            scenes, TRAIN_FRAMES, first_frame=int(torch.randint(24, (1,), generator=generator))
+            scenes, CLIP_FRAMES, first_frame=int(torch.randint(24, (1,), generator=generator))
         )
         with torch.no_grad():
             latent = model.encode(clip)
