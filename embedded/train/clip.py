@@ -173,5 +173,6 @@ def evaluate(model: CLIPModel, tokenizer, count: int = 1000) -> dict[str, float]
 
 def save(model: CLIPModel, tokenizer, folder: str) -> None:
     """Write the Hugging Face folder in fp16."""
+    tokenizer.backend_tokenizer.no_padding()  # the batches of training set it
     model.half().save_pretrained(folder)
     CLIPProcessor(image_processor=image_processor(), tokenizer=tokenizer).save_pretrained(folder)

@@ -155,14 +155,14 @@ def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, 
     return figures
 
 
-def train_t2v(total: int = 2500, size: int = 32) -> dict[str, float]:
+def train_t2v(total: int = 2800, size: int = 32) -> dict[str, float]:
     """Train text to image and video."""
     torch.manual_seed(0)
     data, _ = load("train", 8000, seed=1, available=True)
     return _train("t2v", new_t2v(), total, size, data, image=False, still_share=0.9, lr=5e-3)
 
 
-def train_ti2v(total: int = 1600, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 3000, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 
