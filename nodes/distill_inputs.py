@@ -162,7 +162,9 @@ def how_inputs() -> list:
 def run_inputs() -> list:
     """Return how the run goes and what it shows."""
     return [
-        io.Int.Input("training_seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Start of all that is random."),
+        io.Int.Input(
+            "training_seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Start of all that is random."
+        ),
         io.Int.Input(
             "sample_every",
             default=20,

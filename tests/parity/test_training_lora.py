@@ -56,7 +56,10 @@ def test_the_host_with_the_lora_computes_what_the_twin_does(trained):
     source = TinySource()
     batch = source.batch(torch.tensor([0]), torch.Generator().manual_seed(1))
     mask = torch.ones_like(batch.mask)  # the host averages over all tokens, padding too
-    noisy, sigma = torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(2)), torch.tensor([0.7])
+    noisy, sigma = (
+        torch.randn(1, 16, 2, 4, 4, generator=torch.Generator().manual_seed(2)),
+        torch.tensor([0.7]),
+    )
     known = twin.known_channels(batch.latents, batch.num_known)
     conditions = twin.Conditions(known, batch.states, mask, batch.pooled)
     ours = Role(trained, {STUDENT: 1.0}).velocity(noisy, sigma, conditions)
