@@ -100,7 +100,7 @@ class ComfyServer:
 
     def answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5) as reply:
+            with urllib.request.urlopen(f"{self.url}/system_stats", timeout=30) as reply:
                 return reply.status == 200
         except (urllib.error.URLError, OSError):
             return False
