@@ -1,8 +1,10 @@
 """The shapes world as a training set, and judging a model on it, with made-up latents and states."""
 
+import pytest
 import torch
 from magic141.embedded import world
 from magic141.embedded.train.data import Dataset
+from magic141.embedded.train.dit import Noised
 from magic141.embedded.train.features import FeatureNet
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
@@ -14,7 +16,7 @@ from magic141.embedded.train.judge import (
     summarise,
 )
 from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, WorldSource
-from magic141.model_patches.training.twin import with_guidance
+from magic141.model_patches.training.twin import from_host, with_guidance
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
 
 COUNT = 6
@@ -113,3 +115,19 @@ def test_guidance_error_of_a_student_that_ignores_guidance_is_one():
     )
     assert all(abs(value - 1) < 1e-3 for value in errors.values())
     assert "cfg_rel_error_max" in errors
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_what_the_base_models_learn_from(image):
+    source = WorldSource(dataset(), image=image, family_shares=(1.0, 0.0, 0.0))
+    drawn = Noised.draw(source, 64, torch.Generator().manual_seed(4), still=not image)
+    assert drawn.clean.shape[2] == (4 if image else 1)
+    of_empty_prompt = (drawn.conditions.pooled == source.data.null_pooled.float()).all(1)
+    assert 0 < of_empty_prompt.sum() < 24
+    lengths = drawn.conditions.mask.sum(1)
+    assert (lengths[of_empty_prompt] == (7 if image else 2)).all()
+    still_model = torch.nn.Linear(1, 1)
+    still_model.forward = lambda hidden_states, **_: (torch.zeros_like(hidden_states[:, :16]),)
+    loss = drawn.loss(still_model)
+    assert torch.isclose(loss, (drawn.noise - drawn.clean).square().mean())
+    drawn.loss(from_host(tiny_dit(33 if image else 16, patch=1)).train()).backward()
