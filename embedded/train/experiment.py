@@ -4,19 +4,23 @@ python3 dev.py train experiment --plan subset --seeds 0
 python3 dev.py train experiment --plan full --seeds 0 1 2 3 4
 
 Every student and every row of the tables is kept as soon as it is there; the same command goes on where it stopped.
+A student that was trained with other settings or by another teacher is refused, a row of other weights is done again.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ...model_patches.training.config import DistillConfig
+from ...model_patches.training.checkpoint import fingerprint
+from ...model_patches.training.config import DistillConfig, check_same_run
 from ...model_patches.training.distill import distill
 from ...model_patches.training.trainer import StepReport
 from .. import world
@@ -30,6 +34,8 @@ from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
+MADE_OF = "made_of"
+"""Names, in a student's file and in a row, what it depends on: a folder must not mix teachers, plans or settings."""
 
 
 def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
@@ -78,11 +84,21 @@ class Experiment:
         return student.config(self.seed, self.plan.updates, self.plan.batch_size)
 
     def train(self, student: Student) -> None:
-        """Train, or go on training, a student; its curve and its weights are kept."""
+        """Train, or go on training, a student; its curve and its weights are kept.
+
+        Raises:
+            ValueError: the folder holds a student of that name with other settings or of another teacher.
+        """
         out = self.folder / f"{student.name}.safetensors"
-        if out.exists():
-            return
         arm, config = ARMS[student.arm], self.config(student)
+        made_of = {
+            **json.loads(config.to_json()),
+            "weights": fingerprint(self.teachers[student.arm]),
+            "clips": len(self.train_set.latents),
+        }
+        if out.exists():
+            check_same_run(read_made_of(out), made_of, out)
+            return
         source = WorldSource(
             self.train_set,
             image=arm.image,
@@ -101,24 +117,36 @@ class Experiment:
             on_step=curve,
             sample_source=held_out,
         )
-        save_file({k: v.contiguous() for k, v in model.full().items()}, out)
+        weights = {k: v.contiguous() for k, v in model.full().items()}
+        part = out.with_suffix(".part")
+        save_file(weights, part, {MADE_OF: json.dumps(made_of)})
+        os.replace(part, out)
 
     def held_out(self, arm: Arm, family: int, image_states: bool) -> HeldOutSource:
         return HeldOutSource(self.test_set, image=arm.image, family=family, image_states=image_states)
 
-    def player(self, name: str, arm: str) -> Player:
+    def weights(self, name: str, arm: str) -> Mapping[str, Tensor]:
         if name.endswith("_teacher"):
-            return Player(self.teachers[arm])
-        return Player(load_file(self.folder / f"{name}.safetensors"))
+            return self.teachers[arm]
+        return load_file(self.folder / f"{name}.safetensors")
+
+    def judged_on(self, *weights: Mapping[str, Tensor]) -> dict[str, object]:
+        """Return what a row depends on beside its name: weights, and how many clips and prompts."""
+        return {
+            "weights": [fingerprint(w) for w in weights],
+            "clips": self.plan.clips,
+            "coverage_prompts": self.plan.coverage_prompts,
+        }
 
     def rows(self, name: str, arm_name: str, sampling: Sampling, image_states: bool) -> None:
-        """Judge a model at one number of steps on named and on open captions; rows that exist are kept."""
-        arm, player = ARMS[arm_name], None
+        """Judge a model at one number of steps on named and on open captions; rows of these weights are kept."""
+        arm, player, weights = ARMS[arm_name], None, self.weights(name, arm_name)
+        judged_on = self.judged_on(weights)
         for label, family in (("named", NAMED), ("open", arm.open_family)):
             path = self.folder / "rows" / f"{name}.{sampling.steps}.{label}.json"
-            if path.exists():
+            if is_row_of(path, judged_on):
                 continue
-            player = player or self.player(name, arm_name)
+            player = player or Player(weights)
             source = self.held_out(arm, family, image_states)
             sampling = replace(sampling, seed=self.seed)
             judged = judge(player, source, self.scenes, self.decode, self.net, sampling)
@@ -134,26 +162,44 @@ class Experiment:
                 "captions": label,
                 "seed": self.seed,
             }
-            row |= {"shift": sampling.shift, "rollout": sampling.rollout}
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(row, indent=1), encoding="utf-8")
+            row |= {"shift": sampling.shift, "rollout": sampling.rollout, MADE_OF: judged_on}
+            write_row(path, row)
             print(f"{path.stem}: clean {row['clean_rate']:.3f}, {FRECHET} {row[FRECHET]:.3f}", flush=True)
 
     def guidance_row(self, student: Student) -> None:
         """Measure how far the guidance-distilled student is from the guided teacher."""
         path = self.folder / "rows" / f"{student.name}.json"
-        if not path.exists():
+        teacher, weights = self.teachers[student.arm], self.weights(student.name, student.arm)
+        judged_on = self.judged_on(teacher, weights)
+        if not is_row_of(path, judged_on):
             source = self.held_out(ARMS[student.arm], NAMED, student.image_states)
-            weights = load_file(self.folder / f"{student.name}.safetensors")
-            errors = guidance_errors(self.teachers[student.arm], weights, source)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps({"model": student.name, "seed": self.seed, **errors}, indent=1))
+            errors = guidance_errors(teacher, weights, source)
+            write_row(path, {"model": student.name, "seed": self.seed, **errors, MADE_OF: judged_on})
 
     def reference(self, source: HeldOutSource) -> Tensor:
         key = (source.image, source.family)
         if key not in self._references:
             self._references[key] = reference_features(source, self.decode, self.net)
         return self._references[key]
+
+
+def read_made_of(path: Path) -> dict[str, object]:
+    """Return what a student's file says it was made of; nothing where it does not say."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
+
+
+def is_row_of(path: Path, judged_on: Mapping[str, object]) -> bool:
+    """Tell whether a row is there and was measured on this."""
+    return path.exists() and json.loads(path.read_text(encoding="utf-8")).get(MADE_OF) == judged_on
+
+
+def write_row(path: Path, row: Mapping[str, object]) -> None:
+    """Write a row, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(row, indent=1), encoding="utf-8")
+    os.replace(part, path)
 
 
 class Curve:

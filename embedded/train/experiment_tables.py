@@ -123,7 +123,7 @@ def plot_curves(curves: dict[str, tuple[Tensor, list[Tensor]]], path: Path) -> N
 def guidance_table(folder: Path) -> str:
     """Return the relative error of the guidance-distilled students, a line a seed."""
     rows = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("seed*/rows/*_cfg.json"))]
-    names = [name for name in (rows[0] if rows else ()) if name not in ("model", "seed")]
+    names = [name for name, value in (rows[0] if rows else {}).items() if isinstance(value, float)]
     lines = ["| seed | " + " | ".join(names) + " |", "|" + " --- |" * (len(names) + 1)]
     lines += [f"| {row['seed']} | " + " | ".join(f"{row[n]:.3f}" for n in names) + " |" for row in rows]
     return "\n".join(lines) if rows else "Not measured."

@@ -129,5 +129,6 @@ def test_what_the_base_models_learn_from(image):
     still_model = torch.nn.Linear(1, 1)
     still_model.forward = lambda hidden_states, **_: (torch.zeros_like(hidden_states[:, :16]),)
     loss = drawn.loss(still_model)
-    assert torch.isclose(loss, (drawn.noise - drawn.clean).square().mean())
+    error = drawn.sigma[:, None, None, None, None] * (drawn.noise - drawn.clean)
+    assert torch.isclose(loss, error.square().mean())
     drawn.loss(from_host(tiny_dit(33 if image else 16, patch=1)).train()).backward()
