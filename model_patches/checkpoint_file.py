@@ -1,6 +1,7 @@
 """What a weights file holds, read from its header alone: names, types and shapes, and no weight."""
 
 import json
+import math
 import pickle
 import re
 import struct
@@ -65,13 +66,12 @@ def load_torch_zip(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
     Raises:
         ValueError: damaged, would execute code, or holds no state dict.
     """
+    if not zipfile.is_zipfile(path):  # its table of contents stands at the end
+        raise ValueError(f"{path.name} is damaged or incomplete: its end is missing. Download it again.")
     try:
         content = torch.load(path, map_location=device, weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path.name} would execute code when opened, so it was not opened. It must hold tensors only;"
-            f" ask its author for a safetensors file. (Found in it: {_unpickling_trouble(error)})"
-        ) from None
+        raise ValueError(f"{path.name} {unpickling_trouble(error)}") from None
     except (RuntimeError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path.name} is damaged or incomplete: {_first_line(error)}. Download it again."
@@ -121,15 +121,28 @@ def _safetensors_header(path: Path) -> Header:
                 k: TensorInfo(DTYPES.get(v["dtype"]) or v["dtype"], tuple(v["shape"]))
                 for k, v in entries.items()
             }
-            end = max((v["data_offsets"][1] for v in entries.values()), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path.name} has a damaged safetensors header: {_first_line(error)}.") from None
+            spans = {k: (int(v["data_offsets"][0]), int(v["data_offsets"][1])) for k, v in entries.items()}
+            wrong = next((k for k in spans if not _fits(tensors[k], *spans[k])), None)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise ValueError(f"{path.name} has a damaged safetensors header. Download it again.") from None
+    if wrong is not None:
+        raise ValueError(
+            f"{path.name} has a damaged safetensors header: {wrong} is {tensors[wrong].dtype} of shape"
+            f" {tensors[wrong].shape}, which does not fill its bytes {spans[wrong]}. Download it again."
+        )
+    end = max((stop for _, stop in spans.values()), default=0)
     if (expected := 8 + length + end) != size:
         trouble = "truncated" if size < expected else "longer than its header says"
         raise ValueError(
             f"{path.name} is {trouble}: {size} bytes, {expected} were expected. Download or copy it again."
         )
     return Header(path, "safetensors", tensors, metadata)
+
+
+def _fits(info: TensorInfo, start: int, stop: int) -> bool:
+    """Return whether a tensor's bytes are as many as its type and shape ask for; of types unknown here, any are."""
+    size = getattr(getattr(torch, info.dtype, None), "itemsize", None)
+    return 0 <= start <= stop and (size is None or stop - start == size * math.prod(info.shape))
 
 
 def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
@@ -150,14 +163,18 @@ def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
         )
 
 
-def _unpickling_trouble(error: pickle.UnpicklingError) -> str:
-    """Return what torch found and not how it says to open such a file all the same."""
+def unpickling_trouble(error: pickle.UnpicklingError) -> str:
+    """Say what torch found in a file it refuses, and not how it says to open such a file all the same."""
     text = _plain(str(error))
     if found := re.search(r"GLOBAL (\S+)", text):
-        return found[1]
+        return (
+            "would execute code when opened, so it was not opened. It must hold tensors only; ask its author for a"
+            f" safetensors file. (Found in it: {found[1]})"
+        )
+    refused = text.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0] or "no list of tensors"
     return (
-        text.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-        or "a pickle that torch refuses"
+        "is damaged, or holds more than tensors, so it was not opened. Download it again, or ask its author for a"
+        f" safetensors file. (Found in it: {refused})"
     )
 
 

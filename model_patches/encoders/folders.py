@@ -1,12 +1,15 @@
 """Hugging Face folders of the encoders: check first, in milliseconds and by name, then load strictly."""
 
 import json
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
+from ..checkpoint_file import read_header, unpickling_trouble
 from .clip import PooledTextEncoder
 from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE
 from .vlm import VisionLanguageModel
@@ -50,14 +53,31 @@ def _require_one_of(folder: Path, names: tuple[str, ...], what: str) -> None:
 
 
 def _require_weights(folder: Path) -> None:
+    """Refuse missing and truncated weights; only their headers are read."""
     _require_one_of(folder, WEIGHT_FILES, "weights")
-    index = next(folder.glob("*.index.json"), None)
-    if index is None:
-        return
-    shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    for name in _weight_files(folder):
+        path = folder / name
+        if path.suffix == ".safetensors" or zipfile.is_zipfile(path):
+            try:
+                read_header(path)
+            except ValueError as error:
+                raise ValueError(f"In {folder.name}, {error}") from None
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """Return the files that transformers reads: the first of ``WEIGHT_FILES``, or the shards it names."""
+    first = next(name for name in WEIGHT_FILES if (folder / name).is_file())
+    if not first.endswith(".index.json"):
+        return [first]
+    try:
+        index = json.loads((folder / first).read_text(encoding="utf-8"))
+        shards = sorted(set(index["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{folder.name}/{first} is not readable. Download it again.") from None
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
-        raise ValueError(f"{folder.name} lacks {missing[0]}, which {index.name} names. Download it too.")
+        raise ValueError(f"{folder.name} lacks {missing[0]}, which {first} names. Download it too.")
+    return shards
 
 
 def check_vlm_folder(folder: Path) -> None:
@@ -147,6 +167,8 @@ def _load(model_class, folder: Path, dtype: torch.dtype) -> Any:
     try:
         # Mismatches are let through to be named here; transformers' own error does not say which key.
         model, report = model_class.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
+    except pickle.UnpicklingError as error:  # a .bin; every newer one was looked at before
+        raise ValueError(f"A .bin file in {folder.name} {unpickling_trouble(error)}") from None
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{folder.name} could not be loaded: {error}") from error
     _require_all_keys(folder, report)

@@ -210,6 +210,18 @@ def test_a_pth_that_would_execute_code_is_not_opened(tmp_path):
     assert "weights_only" not in str(refused.value), "torch's advice is to open it all the same"
 
 
+def test_a_damaged_pickle_is_not_called_a_dangerous_one(tmp_path):
+    path = tmp_path / "m.pth"
+    torch.save(tiny_dit(33), path)
+    content = bytearray(path.read_bytes())
+    start = content.find(b"\x80\x02") + 2  # after the pickle's protocol
+    content[start : start + 40] = b"\xff" * 40
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=r"m\.pth is damaged, or holds more than tensors") as refused:
+        read_header(path)
+    assert "would execute" not in str(refused.value)
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.99])
 def test_truncated_files(tmp_path, suffix, kept):
@@ -236,6 +248,25 @@ def test_files_that_are_no_checkpoints(tmp_path, content, said):
     (tmp_path / "m.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=said):
         read_header(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [100], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [0, "four"]},
+        {"dtype": "F32", "shape": [1], "data_offsets": [4]},
+    ],
+)
+def test_a_header_that_does_not_fit_its_bytes_is_refused(tmp_path, entry):
+    header = json.dumps({"img_in.proj.weight": entry}).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(
+        ValueError, match=r"m\.safetensors has a damaged safetensors header.*Download it again"
+    ):
+        read_header(path)
 
 
 def test_missing_file(tmp_path):

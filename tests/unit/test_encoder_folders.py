@@ -1,6 +1,7 @@
 """What is wrong with an encoder folder is said by name: file, token or key."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -62,11 +63,35 @@ def test_a_missing_shard(broken):
         check_vlm_folder(broken)
 
 
-def test_truncated_weights(broken):
+def test_truncated_weights_are_named_before_anything_is_loaded(broken):
     weights = broken / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="my_llava could not be loaded"):
+    weights.write_bytes(weights.read_bytes()[:-5000])
+    with pytest.raises(
+        ValueError, match=r"In my_llava, model\.safetensors is truncated: \d+ bytes, \d+ were"
+    ):
+        check_vlm_folder(broken)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"weight_map": 3}'])
+def test_an_unreadable_index(broken, content):
+    (broken / "model.safetensors").unlink()
+    (broken / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"my_llava/model\.safetensors\.index\.json is not readable"):
+        check_vlm_folder(broken)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_bin_file_that_would_execute_code_is_not_opened(broken, zipped):
+    (broken / "model.safetensors").unlink()
+    torch.save({"x": Evil()}, broken / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"\.bin.* would execute code when opened.*system\)$") as refused:
         load_vlm(broken, torch.float32)
+    assert "\x1b" not in str(refused.value)
 
 
 def test_unreadable_config(broken):
