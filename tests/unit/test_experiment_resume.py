@@ -1,0 +1,95 @@
+"""What the experiment keeps and what it does again: a folder never mixes teachers, plans or settings."""
+
+import json
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from magic141.embedded.train import experiment
+from magic141.embedded.train.experiment_plan import PLANS, few_step
+from magic141.embedded.train.judge import Sampling
+from magic141.tests.support.tiny_dit import tiny_dit
+
+STUDENT = few_step("ti2v", 2)
+
+
+@dataclass
+class Trained:
+    weights: dict
+
+    def full(self):
+        return self.weights
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """Return an experiment of which training and judging are counted and not done."""
+    bench = experiment.Experiment.__new__(experiment.Experiment)
+    bench.plan, bench.seed, bench.folder = PLANS["trial"], 0, tmp_path
+    bench.teachers = {"ti2v": tiny_dit()}
+    bench.train_set = bench.test_set = SimpleNamespace(latents=torch.zeros(3, 1))
+    bench.scenes = bench.decode = bench.net = None
+    bench.reference = lambda source: None
+    bench.done = []
+
+    def distill(config, source, weights, folder, **options):
+        bench.done.append("train")
+        return Trained({**weights, "final_layer.linear.bias": torch.ones(64)})
+
+    monkeypatch.setattr(experiment, "distill", distill)
+    monkeypatch.setattr(experiment, "Player", lambda weights: weights)
+    monkeypatch.setattr(experiment.Curve, "begin", lambda *args: None)
+    monkeypatch.setattr(experiment, "judge", lambda *args: bench.done.append("judge"))
+    monkeypatch.setattr(experiment, "summarise", lambda *args, **o: {"clean_rate": 0.5, "tiny_frechet": 1.0})
+    monkeypatch.setattr(experiment, "measure_coverage", lambda *args, **o: 0.9)
+    return bench
+
+
+def run(bench) -> list[str]:
+    bench.done.clear()
+    bench.train(STUDENT)
+    bench.rows(STUDENT.name, "ti2v", Sampling(2), True)
+    bench.rows("ti2v_teacher", "ti2v", Sampling(2), True)
+    return list(bench.done)
+
+
+def test_what_is_done_is_kept(bench):
+    assert run(bench) == ["train", *["judge"] * 4]
+    assert run(bench) == []
+    row = json.loads((bench.folder / "rows" / "ti2v_2step.2.open.json").read_text())
+    assert row["coverage"] == 0.9
+    assert not list(bench.folder.rglob("*.part"))
+
+
+def test_a_student_of_another_plan_or_teacher_is_refused(bench):
+    run(bench)
+    bench.plan = replace(bench.plan, updates=100)
+    with pytest.raises(ValueError, match=r"total_steps was 2 and is now 100.*choose another folder"):
+        bench.train(STUDENT)
+    bench.plan = PLANS["trial"]
+    bench.teachers = {"ti2v": tiny_dit(seed=1)}
+    with pytest.raises(ValueError, match="weights was"):
+        bench.train(STUDENT)
+
+
+def test_rows_of_other_weights_or_other_clips_are_measured_again(bench):
+    run(bench)
+    bench.plan = replace(bench.plan, clips=9)
+    assert run(bench) == ["judge"] * 4
+    bench.done.clear()
+    bench.teachers = {"ti2v": tiny_dit(seed=1)}
+    bench.rows("ti2v_teacher", "ti2v", Sampling(2), True)
+    assert bench.done == ["judge"] * 2
+
+
+def test_guidance_row_is_of_both_models(bench, monkeypatch):
+    student = replace(STUDENT, name="ti2v_cfg")
+    monkeypatch.setattr(
+        experiment, "guidance_errors", lambda *a: bench.done.append("guide") or {"cfg_rel_error_max": 0.1}
+    )
+    bench.train(student)
+    for teacher in (bench.teachers["ti2v"], bench.teachers["ti2v"], tiny_dit(seed=1)):
+        bench.teachers = {"ti2v": teacher}
+        bench.guidance_row(student)
+    assert bench.done.count("guide") == 2
