@@ -65,6 +65,8 @@ ABLATIONS = (
     Student("renoise", "ti2v", {"rollout": "renoise"}),
     Student("no_image_states", "ti2v", image_states=False),
     Student("folded_guidance", "ti2v", {"guidance": 1.0}),
+    Student("rate_low", "ti2v", {"learning_rate": 3e-5, "final_learning_rate": 3e-5}),
+    Student("rate_high", "ti2v", {"learning_rate": 3e-4, "final_learning_rate": 3e-4}),
 )
 CFG = Student(
     "ti2v_cfg",

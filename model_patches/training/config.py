@@ -25,6 +25,8 @@ class DistillConfig:
     expand_input: flow only; give text-to-video weights the image channels first (paper section 3).
     learning_rate falls linearly to final_learning_rate; the paper's base stage goes from 5e-5 to 1e-5.
     beta1, beta2: AdamW's; 0 as beta1 is the practice for dmd2.
+    ema_decay: of the averaged weights, which are the result; at most (1 + step) / (10 + step), so that a short run
+        averages over about its last tenth.
     student_steps, shift: the few-step schedule that the student is trained for.
     rollout: the sampler the student is trained with, which must be the one it is sampled with.
     critic_updates, critic_learning_rate, critic_rank: the fake model's.
