@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.conditioning import ImageMode, image_to_video_conditioning
+from ..model_patches.bridge.conditioning import ImageMode, check_request, image_to_video_conditioning
 from ..model_patches.bridge.encoders import EncodersSocket
 from ..model_patches.bridge.host_progress import stages
 from ..model_patches.buckets import BUCKETS, check_clip_size, nearest_bucket
@@ -47,7 +47,9 @@ class VLMImageEncode(io.ComfyNode):
     def _inputs(cls) -> list:
         return [
             EncodersSocket.Input(
-                "encoders", tooltip="From Load Magic141 Encoders or Magic141 Encoders from CLIP."
+                "encoders",
+                lazy=True,  # gigabytes: the pictures are looked at first
+                tooltip="From Load Magic141 Encoders or Magic141 Encoders from CLIP.",
             ),
             io.Vae.Input(
                 "vae", tooltip="A HunyuanVideo VAE, or a tiny one (taehv, the embedded shapes VAE)."
@@ -150,6 +152,33 @@ class VLMImageEncode(io.ComfyNode):
         return True
 
     @classmethod
+    def check_lazy_status(
+        cls,
+        width,
+        height,
+        length,
+        size,
+        image_mode,
+        encoders=None,
+        image=None,
+        end_image=None,
+        known_latent=None,
+        **_,
+    ) -> list[str]:
+        """Refuse pictures and sizes that do not fit before the encoders are loaded, then ask for them."""
+        width, height = clip_size(image, width, height, size)
+        check_request(
+            image,
+            image_mode,
+            width=width,
+            height=height,
+            length=length,
+            end_image=end_image,
+            tail_latent=samples_of(known_latent),
+        )
+        return ["encoders"] if encoders is None else []
+
+    @classmethod
     def execute(
         cls,
         encoders,
@@ -166,9 +195,7 @@ class VLMImageEncode(io.ComfyNode):
         known_latent=None,
         guidance=6.0,
     ) -> io.NodeOutput:
-        if size in BUCKET_CHOICES:
-            shape = (width, height) if image is None else (image.shape[2], image.shape[1])
-            width, height = nearest_bucket(*shape, BUCKET_CHOICES[size])
+        width, height = clip_size(image, width, height, size)
         with stages() as tell:
             conditioning = image_to_video_conditioning(
                 encoders,
@@ -181,11 +208,24 @@ class VLMImageEncode(io.ComfyNode):
                 length=length,
                 image_mode=image_mode,
                 end_image=end_image,
-                tail_latent=None if known_latent is None else known_latent["samples"],
+                tail_latent=samples_of(known_latent),
                 guidance=guidance,
                 tell=tell,
             )
         return io.NodeOutput(*conditioning)
+
+
+def clip_size(image, width: int, height: int, size: str) -> tuple[int, int]:
+    """Return the clip's (width, height) in pixels: as given, or the bucket nearest to the picture's shape."""
+    if size not in BUCKET_CHOICES:
+        return width, height
+    shape = (width, height) if image is None else (image.shape[2], image.shape[1])
+    return nearest_bucket(*shape, BUCKET_CHOICES[size])
+
+
+def samples_of(latent: dict | None):
+    """Return a LATENT's samples, or None of none."""
+    return None if latent is None else latent["samples"]
 
 
 NODES: list[type[io.ComfyNode]] = [VLMImageEncode]

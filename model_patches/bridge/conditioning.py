@@ -109,6 +109,30 @@ def check_end_image(end_image: Tensor, length: int) -> None:
         raise ValueError("end_image with length 1 leaves nothing to make. Raise length to 5 or more.")
 
 
+def check_request(
+    images: Tensor | None,
+    image_mode: str,
+    *,
+    width: int,
+    height: int,
+    length: int,
+    end_image: Tensor | None = None,
+    tail_latent: Tensor | None = None,
+) -> None:
+    """Refuse what no encoder and no model has to be loaded for; arguments as ``image_to_video_conditioning`` takes.
+
+    Raises:
+        ValueError: sizes, pictures or known latent frames do not fit.
+    """
+    mode = ImageMode(image_mode)
+    check_clip_size(width, height, length)
+    check_batch(images, mode, length)
+    if tail_latent is not None:
+        check_tail(tail_latent, latent_shape(width, height, length), images, mode)
+    if end_image is not None:
+        check_end_image(end_image, length)
+
+
 def place_known_frames(first: Tensor | None, last: Tensor | None, empty: Tensor) -> tuple[Tensor, Tensor]:
     """Return (concat_latent, concat_mask) of known first frames and a known last one.
 
@@ -161,14 +185,10 @@ def image_to_video_conditioning(
         ValueError: sizes, batch, VAE or prompt do not fit.
     """
     mode = ImageMode(image_mode)
-    check_clip_size(width, height, length)
-    check_batch(images, mode, length)
+    size = {"width": width, "height": height, "length": length}
+    check_request(images, mode, **size, end_image=end_image, tail_latent=tail_latent)
     check_vae(vae)
-    empty = empty_latent(width, height, length)
-    if tail_latent is not None:
-        check_tail(tail_latent, empty.shape, images, mode)
-    if end_image is not None:
-        check_end_image(end_image, length)
+    empty = empty_latent(**size)
     if vlm_images is None and images is not None:
         vlm_images = pictures_for_vlm(images, mode)
     tell("reading the prompt" if vlm_images is None else "looking at the picture, reading the prompt")
@@ -185,8 +205,13 @@ def image_to_video_conditioning(
     return positive, negative, {"samples": empty, "downscale_ratio_spacial": SPATIAL_COMPRESSION}
 
 
-def empty_latent(width: int, height: int, length: int) -> Tensor:
-    """Return zeros of a clip's latent shape, (1, 16, T, height / 8, width / 8)."""
+def latent_shape(width: int, height: int, length: int) -> tuple[int, int, int, int, int]:
+    """Return a clip's latent shape, (1, 16, T, height / 8, width / 8)."""
     ratio = SPATIAL_COMPRESSION
-    shape = (1, LATENT_CHANNELS, num_latent_frames(length), height // ratio, width // ratio)
-    return torch.zeros(shape, device=comfy.model_management.intermediate_device())
+    return 1, LATENT_CHANNELS, num_latent_frames(length), height // ratio, width // ratio
+
+
+def empty_latent(width: int, height: int, length: int) -> Tensor:
+    """Return zeros of a clip's latent shape."""
+    device = comfy.model_management.intermediate_device()
+    return torch.zeros(latent_shape(width, height, length), device=device)

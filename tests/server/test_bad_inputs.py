@@ -128,11 +128,16 @@ def test_a_pth_that_would_execute_code_is_not_opened(client, server, graph, tmp_
     assert not proof.exists()
 
 
-def test_a_picture_of_one_pixel_is_refused(client, graph, tmp_path):
+def test_a_picture_of_one_pixel_is_refused_before_the_encoders_are_loaded(client, graph, tmp_path):
     path = tmp_path / "one_pixel.png"
     Image.new("RGB", (1, 1)).save(path)
     graph.set("LoadImage", image=client.upload_image(path))
-    assert re.search(r"1 x 1 px; at least \d+ px", failed(client, graph))
+    graph.set("Magic141LoadEncoders", precision="bf16")  # unlike other tests, so that no cache has them
+    ran = []
+    with pytest.raises(ExecutionFailed, match=r"VLMImageEncode: image is 1 x 1 px; at least \d+ px"):
+        client.run(graph.prompt, on_event=lambda kind, data: ran.append((kind, data.get("node"))))
+    assert ("executing", graph.node("Magic141VLMImageEncode")[0]) in ran
+    assert ("executing", graph.node("Magic141LoadEncoders")[0]) not in ran
 
 
 def test_a_picture_with_alpha_is_refused(client, graph):
