@@ -7,7 +7,6 @@ environment with the pinned requirements and a ComfyUI, both kept in the user's 
 
 import argparse
 import ast
-import contextlib
 import hashlib
 import os
 import shutil
@@ -18,13 +17,13 @@ import tarfile
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "shim"))
 
 from magic141.tests.support.host import COMFYUI_VERSION, cache_dir  # noqa: E402
+from magic141.tests.support.process_lock import only_one_process  # noqa: E402
 
 REMAKES = {
     "help": "help_pages",
@@ -149,25 +148,9 @@ def unpack_folder(archive: Path, inside: str, destination: Path) -> Path:
         members = [member for member in tar if f"/{inside}" in member.name]
         if not members:
             raise SetupError(f"{archive.name} holds no {inside}.")
-        tar.extractall(destination, members=members, filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
+        tar.extractall(destination, members=members, **safely)
     return destination / members[0].name.split("/")[0] / inside
-
-
-@contextlib.contextmanager
-def only_one_process(lock: Path) -> Iterator[None]:
-    """Hold a lock that the system frees when this process ends, however it ends."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+b") as file:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def ensure_all() -> Path:
@@ -180,12 +163,16 @@ def ensure_all() -> Path:
 # --- running inside the environment ----------------------------------------------------------------------
 
 
-def run(python: Path, *arguments: str) -> int:
-    """Run ``python arguments`` in the checkout with the package ``magic141`` importable; return the exit status."""
+def run(python: Path, *arguments: str, folder: Path | None = None) -> int:
+    """Run ``python arguments`` in a folder (the caller's, if none is named) with the package ``magic141`` importable.
+
+    Returns:
+        The exit status.
+    """
     paths = [str(ROOT / "tests" / "shim"), os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
     # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
-    process = subprocess.Popen([str(python), "-P", *arguments], cwd=ROOT, env=variables)
+    process = subprocess.Popen([str(python), "-P", *arguments], cwd=folder, env=variables)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # so that the child can clean up, too
     while True:
         try:
@@ -224,14 +211,14 @@ def command_test(arguments: list[str]) -> int:
     """Lint, types and every test; with arguments, pytest alone with those arguments."""
     python = ensure_all()
     if arguments:
-        return run(python, "-m", "pytest", *arguments)
+        return run(python, "-m", "pytest", *arguments, folder=ROOT)
     checks = (("ruff", "check"), ("ruff", "format", "--check"), ("pyright", "--pythonpath", str(python)))
     failed = []
     for check in checks:
         say(" ".join(check))
-        if run(python, "-m", *check):
+        if run(python, "-m", *check, folder=ROOT):
             failed.append(" ".join(check))
-    status = run(python, "-m", "pytest")
+    status = run(python, "-m", "pytest", folder=ROOT)
     for check in failed:
         print(f"[dev] FAILED before the tests: {check}", file=sys.stderr)
     return status or len(failed)

@@ -31,12 +31,23 @@ def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_only_the_standard_library_is_imported():
-    tree = ast.parse((ROOT / "dev.py").read_text(encoding="utf-8"))
+def imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    foreign = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
-    assert foreign == {"magic141.tests.support.host"}
+    return names | {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
+
+
+def test_only_the_standard_library_is_imported():
+    foreign = {
+        name for name in imported(ROOT / "dev.py") if name.split(".")[0] not in sys.stdlib_module_names
+    }
+    assert foreign == {"magic141.tests.support.host", "magic141.tests.support.process_lock"}
+    for name in foreign:  # they run before anything is installed
+        path = ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
+        lazily = {"comfy.options", "comfy.cli_args"}  # host.use_comfyui, which dev.py never calls
+        assert {m for m in imported(path) - lazily if m.split(".")[0] not in sys.stdlib_module_names} == set()
 
 
 def test_two_clones_share_an_environment_until_the_requirements_differ(dev, tmp_path, monkeypatch):
@@ -108,6 +119,15 @@ def test_comfyui_is_unpacked_whole(dev, tmp_path, monkeypatch):
     assert dev.ensure_comfyui(Path(sys.executable)) == folder
 
 
+def test_a_python_before_3_11_4_unpacks_too(dev, monkeypatch):
+    content = fake_download(monkeypatch, dev)
+    monkeypatch.setattr(dev, "COMFYUI_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.delattr(tarfile, "data_filter")
+    extract = tarfile.TarFile.extractall
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda tar, path, members: extract(tar, path, members))
+    assert (dev.ensure_comfyui(Path(sys.executable)) / "main.py").is_file()
+
+
 def test_an_archive_with_another_checksum_is_refused(dev, tmp_path, monkeypatch):
     fake_download(monkeypatch, dev)
     with pytest.raises(dev.SetupError, match=r"sha256 \w+, wanted de5d0c32"):
@@ -123,6 +143,16 @@ def test_a_termination_is_passed_on_to_the_child(dev):
         assert dev.run(Path(sys.executable), "-c", child) == -signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_paths_on_the_command_line_are_the_callers(dev, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dev, "ensure_all", lambda: Path(sys.executable))
+    monkeypatch.setattr(
+        dev, "module", lambda python, *_: dev.run(python, "-c", "import os; print(os.getcwd())")
+    )
+    assert dev.main(["demo", "--out", "here"]) == 0
+    assert Path(capfd.readouterr().out.strip()) == tmp_path
 
 
 def test_bench_lists_names_with_their_first_line(dev, tmp_path, monkeypatch, capsys):
