@@ -8,8 +8,11 @@ from torch import Tensor
 
 from .. import retrieval
 from ..buckets import resize_cover_crop
+from ..store.directory_lock import DirectoryLock
+from ..store.files import disk_errors
 from ..store.image_index import ImageIndex, Model, Row
-from ..store.index_build import Report, build_index
+from ..store.index_build import build_index
+from ..store.index_report import Report
 from ..store.picture_walk import stays_inside
 from ..store.pictures import PictureError, read_bytes, sha256_of, to_tensor
 from ..store.pictures import decode as decode_picture
@@ -18,6 +21,7 @@ from .host_progress import host_progress
 from .image_folders import folder_label, index_directory, resolve_folder
 
 MIN_CANDIDATES = 64
+MAX_NOTES = 20
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,22 @@ def update_index(
     """Bring the index of a folder up to date, or make it.
 
     Raises:
-        ValueError: the name or the folder is not usable, or the index belongs to another folder or model.
+        ValueError: the name, the folder or the batch size is not usable, or the index belongs to another folder or
+            model, or another process is building it.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     folder, directory = resolve_folder(folder_name), index_directory(name)
-    old = _open_or_start(directory, folder_label(folder), identify(embedder), rebuild)
-    directory.mkdir(parents=True, exist_ok=True)
-    progress = host_progress("embedding pictures")
-    return build_index(old, folder, embedder, batch_size=batch_size, on_progress=progress)
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = DirectoryLock(directory)
+        lock.acquire()
+    try:
+        old = _open_or_start(directory, folder_label(folder), identify(embedder), rebuild)
+        progress = host_progress("embedding pictures")
+        return build_index(old, folder, embedder, batch_size=batch_size, on_progress=progress)
+    finally:
+        lock.release()
 
 
 def _open_or_start(directory: Path, label: str, model: Model, rebuild: bool) -> ImageIndex:
@@ -101,8 +114,10 @@ def find(index: ImageIndex, query: Tensor, *, k: int, threshold: float, diversit
         diversity: 0 takes the best k; towards 1 prefers pictures unlike each other.
 
     Raises:
-        ValueError: nothing reaches the threshold, or none of what does can be read.
+        ValueError: k < 1, nothing reaches the threshold, or none of what does can be read.
     """
+    if k < 1:
+        raise ValueError(f"count must be at least 1, got {k}.")
     folder = resolve_folder(index.folder)
     num_candidates, notes = max(MIN_CANDIDATES, 4 * k), []
     while True:
@@ -141,7 +156,10 @@ def _check_threshold(index: ImageIndex, scores: Tensor, positions: Tensor, thres
 def _take_readable(
     index: ImageIndex, folder: Path, scores: Tensor, positions: list[int], k: int, diversity: float
 ) -> tuple[list[_Picked], list[str]]:
-    """Return the first k candidates that can be read, in the order wanted, and a note for each that cannot."""
+    """Return the first k candidates that can be read, in the order wanted, and a note for each that cannot.
+
+    The pictures are at the size of the first.
+    """
     order = list(range(len(positions)))
     if diversity:
         order = retrieval.diverse_order(scores, index.vectors_at(positions), diversity=diversity)
@@ -156,6 +174,9 @@ def _take_readable(
         except PictureError as error:
             notes.append(f"skipped {rows[i].path}: {error}")
             continue
+        if picked:  # at once, so that only one picture of another size is in memory
+            height, width = picked[0][2].shape[1:3]
+            image = resize_cover_crop(image, width, height)
         picked.append((rows[i], float(scores[i]), image))
         notes += [f"{rows[i].path}: {note}"] if note else []
     return picked, notes
@@ -173,8 +194,7 @@ def _read(folder: Path, row: Row) -> tuple[Tensor, str]:
 
 
 def _found(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int) -> Found:
-    height, width = picked[0][2].shape[1:3]
-    images = torch.cat([resize_cover_crop(image, width, height) for _, _, image in picked])
+    images = torch.cat([image for _, _, image in picked])
     paths = [f"{index.folder}/{row.path}" for row, _, _ in picked]
     scores = [score for _, score, _ in picked]
     lines = [f"{score:.3f}  {path}" for score, path in zip(scores, paths, strict=True)]
@@ -184,4 +204,6 @@ def _found(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int) -
         )
     if not index.complete:
         lines.append("The index is not complete: building it was interrupted. Run Build Image Index again.")
+    if len(notes) > MAX_NOTES:
+        notes = [*notes[:MAX_NOTES], f"... and {len(notes) - MAX_NOTES} more."]
     return Found(images, scores, paths, "\n".join(lines + notes))

@@ -26,7 +26,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise DiskRefused(
-                f"The disk is full: {folder}. The windows finished so far are kept; "
+                f"The disk is full: {folder}. What was finished so far is kept; "
                 "free some space and queue the same workflow again to go on."
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):

@@ -9,7 +9,6 @@ left-overs of an interrupted run and are removed by the next commit.
 """
 
 import json
-import os
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -20,10 +19,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .. import retrieval
+from .files import atomic_file, write_text
 
 MANIFEST = "index.json"
 FORMAT = "magic141-image-index"
@@ -135,7 +135,11 @@ class ImageIndex:
         return [load_vectors(self.directory, shard) for shard in self.shards]
 
     def rows(self) -> Iterator[Row]:
-        """Yield every row in order."""
+        """Yield every row in order.
+
+        Raises:
+            ValueError: the files are damaged.
+        """
         for shard in self.shards:
             yield from _shard_rows(self.directory, shard)
 
@@ -182,7 +186,7 @@ class ImageIndex:
             "count": len(self),
             "shards": [asdict(shard) for shard in self.shards],
         }
-        replace_file(self.directory / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_text(self.directory / MANIFEST, json.dumps(manifest, indent=1))
         self._remove_leftovers()
 
     def _by_shard(self, positions: list[int]) -> Iterator[tuple[int, dict[int, int]]]:
@@ -197,7 +201,7 @@ class ImageIndex:
     def _remove_leftovers(self) -> None:
         names = {shard.name for shard in self.shards}
         for path in self.directory.iterdir():
-            ours = path.suffix in (".safetensors", ".jsonl", ".tmp") and path.name.startswith("shard-")
+            ours = path.suffix in (".safetensors", ".jsonl") and path.name.startswith("shard-")
             if ours and path.name.split(".")[0] not in names:
                 try:
                     path.unlink()
@@ -212,16 +216,16 @@ def write_shard(directory: Path, rows: list[Row], vectors: Tensor) -> Shard:
         directory: the index folder.
         rows: n rows, sorted by path.
         vectors: (n, D), length 1.
+
+    Raises:
+        DiskRefused: the disk is full or cannot be written.
     """
     assert len(rows) == len(vectors)
     name = f"shard-{secrets.token_hex(8)}"
-    lines = "".join(
-        json.dumps(asdict(row)) + "\n" for row in rows
-    )  # ASCII only, whatever the file names hold
-    replace_file(directory / f"{name}.jsonl", lines.encode("ascii"))
-    temporary = directory / f"{name}.tmp"
-    save_file({"vectors": vectors.to(torch.float16).contiguous()}, temporary)
-    os.replace(temporary, directory / f"{name}.safetensors")
+    with atomic_file(directory / f"{name}.jsonl") as temporary:  # ASCII only, whatever the file names hold
+        temporary.write_bytes("".join(json.dumps(asdict(row)) + "\n" for row in rows).encode("ascii"))
+    with atomic_file(directory / f"{name}.safetensors") as temporary:
+        temporary.write_bytes(save({"vectors": vectors.to(torch.float16).contiguous()}))
     return Shard(name, 0, len(rows))
 
 
@@ -231,23 +235,17 @@ def load_vectors(directory: Path, shard: Shard) -> Tensor:
         return file.get_tensor("vectors")[shard.start : shard.start + shard.count]
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file so that a reader, or a power cut, sees the old or the new one and nothing between."""
-    temporary = path.with_name(f"{path.stem}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _shard_rows(directory: Path, shard: Shard) -> Iterator[Row]:
-    with (directory / f"{shard.name}.jsonl").open(encoding="ascii") as lines:
-        for line in islice(lines, shard.start, shard.start + shard.count):
-            yield Row(**json.loads(line))
+    num_read = 0
+    try:
+        with (directory / f"{shard.name}.jsonl").open(encoding="ascii") as lines:
+            for line in islice(lines, shard.start, shard.start + shard.count):
+                yield Row(**json.loads(line))
+                num_read += 1
+        if num_read < shard.count:
+            raise ValueError(f"{shard.name} lists {num_read} pictures, {shard.count} expected")
+    except (ValueError, TypeError) as error:
+        raise ValueError(_damaged(directory, error)) from None
 
 
 def _check_shard(directory: Path, shard: Shard) -> None:

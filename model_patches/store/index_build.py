@@ -7,7 +7,6 @@ is committed: an interrupted run loses at most one shard of work and never leave
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +16,14 @@ from torch import Tensor
 
 from .. import retrieval
 from .image_index import ImageIndex, Row, Shard, write_shard
-from .picture_walk import PictureFile, path_order, walk_pictures
+from .index_merge import Item, merge
+from .index_report import Report
+from .picture_walk import walk_pictures
 from .pictures import PictureError, decode, read_bytes, sha256_of
 
 ROWS_PER_SHARD = 8192
 MIN_ROWS_PER_SHARD = 1024
 READERS = 4
-KEPT_MESSAGES = 1000
 
 Progress = Callable[[int, int], None]
 
@@ -40,42 +40,6 @@ class Embedder(Protocol):
     def embed_prepared(self, images: Tensor) -> Tensor:
         """Return vectors (N, D) of prepared pictures (N, S, S, 3)."""
         ...
-
-
-@dataclass
-class Report:
-    """What a build did; `skipped` and `noted` hold (path, reason) of the first thousand."""
-
-    kept: int = 0
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
-    num_skipped: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    noted: list[tuple[str, str]] = field(default_factory=list)
-
-    def skip(self, path: str, reason: str) -> None:
-        """Count a file that was refused."""
-        self.num_skipped += 1
-        if len(self.skipped) < KEPT_MESSAGES:
-            self.skipped.append((path, reason))
-
-    def note(self, path: str, text: str) -> None:
-        """Remember what was simplified in a file that was used."""
-        if text and len(self.noted) < KEPT_MESSAGES:
-            self.noted.append((path, text))
-
-    def text(self, *, num_shown: int = 20) -> str:
-        """Return the report for people."""
-        total = self.kept + self.added + self.changed
-        lines = [
-            f"{total} pictures in the index: {self.added} new, {self.changed} changed, {self.kept} kept, "
-            f"{self.removed} removed, {self.num_skipped} skipped."
-        ]
-        lines += [f"skipped {path}: {reason}" for path, reason in self.skipped[:num_shown]]
-        if self.num_skipped > num_shown:
-            lines.append(f"... and {self.num_skipped - num_shown} more skipped.")
-        return "\n".join(lines + [f"{path}: {text}" for path, text in self.noted[:num_shown]])
 
 
 def build_index(
@@ -105,20 +69,6 @@ def build_index(
     return build.run(), build.report
 
 
-@dataclass(frozen=True)
-class _Item:
-    """A picture in the folder and, if it is known, its row in the old index."""
-
-    file: PictureFile
-    old: Row | None = None
-    position: int = -1
-
-    @property
-    def unchanged(self) -> bool:
-        file, old = self.file, self.old
-        return old is not None and (file.size, file.mtime_ns) == (old.size, old.mtime_ns)
-
-
 class _Build:
     """One run: `pending` holds what is merged but not yet in a shard; it is empty at every commit."""
 
@@ -135,12 +85,13 @@ class _Build:
         self.batch_size, self.total, self.on_progress = batch_size, total, on_progress
         self.report = Report()
         self.shards: list[Shard] = []
-        self.pending: list[_Item] = []
+        self.pending: list[Item] = []
         self.num_unread = 0
         self.num_done = 0
         self.dirty = not old.complete
 
     def run(self) -> ImageIndex:
+        _ = self.old.vectors  # mapped now: a commit removes the files of old shards that are used up
         ends = dict(_ends(self.old.shards))
         cursor = 0
         for item, cursor in merge(self.old.rows(), walk_pictures(self.folder, self.report.skip)):
@@ -149,11 +100,13 @@ class _Build:
                 self._end_of_shard(ends[cursor], cursor)
             elif len(self.pending) >= 2 * ROWS_PER_SHARD or self.num_unread >= ROWS_PER_SHARD:
                 self._flush(cursor)
-        if not self.dirty:
-            self.report.kept = len(self.old)
+        if self.dirty or self.num_unread or not self.old.shards:
+            self._flush(cursor)
+        else:
+            self.report.kept += len(self.pending)
             self._progress(len(self.pending))
+        if not self.dirty and self.old.shards:
             return self.old
-        self._flush(cursor)
         if not self.shards:
             path, reason = next(iter(self.report.skipped), ("", "no reason known"))
             raise ValueError(
@@ -161,14 +114,13 @@ class _Build:
             )
         return self._commit(cursor, complete=True)
 
-    def _take(self, item: _Item | None) -> None:
+    def _take(self, item: Item | None) -> None:
         if item is None:
             self.report.removed += 1
             self.dirty = True
             return
         self.pending.append(item)
         self.num_unread += not item.unchanged
-        self.dirty |= not item.unchanged
 
     def _end_of_shard(self, shard: Shard, cursor: int) -> None:
         untouched = (
@@ -185,21 +137,38 @@ class _Build:
             self._flush(cursor)
 
     def _flush(self, cursor: int) -> None:
-        """Write what is pending as a new shard and commit: new shards, then the old rows not yet reached."""
+        """Write what is pending as a new shard and commit: new shards, then the old rows not yet reached.
+
+        An old shard that turns out untouched (all that is new beside it is unreadable) is kept as it is.
+        """
         kept = [item for item in self.pending if item.unchanged]
         vectors = dict(zip((item.file.path for item in kept), self._old_vectors(kept), strict=True))
         rows = {item.file.path: item.old for item in kept if item.old}
         self.report.kept += len(kept)
         self._progress(len(kept))
         self._read_and_embed([item for item in self.pending if not item.unchanged], rows, vectors)
-        paths = [item.file.path for item in self.pending if item.file.path in rows]
-        self.pending, self.num_unread, self.dirty = [], 0, True
-        if paths:
+        used = [item for item in self.pending if item.file.path in rows]
+        self.pending, self.num_unread = [], 0
+        if shard := self._old_shard_of(used):
+            self.shards.append(shard)
+        elif used:
+            paths = [item.file.path for item in used]
             stacked = torch.stack([vectors[path] for path in paths])
             self.shards.append(write_shard(self.old.directory, [rows[path] for path in paths], stacked))
+            self.dirty = True
             self._commit(cursor, complete=False)
 
-    def _read_and_embed(self, items: list[_Item], rows: dict[str, Row], vectors: dict[str, Tensor]) -> None:
+    def _old_shard_of(self, items: list[Item]) -> Shard | None:
+        """Return the old shard that holds just these pictures, or None."""
+        if not items or not all(item.unchanged for item in items):
+            return None
+        first, last = items[0].position, items[-1].position
+        if last - first + 1 != len(items):  # rows in between are gone
+            return None
+        shard = dict(_ends(self.old.shards)).get(last + 1)
+        return shard if shard and shard.count == len(items) else None
+
+    def _read_and_embed(self, items: list[Item], rows: dict[str, Row], vectors: dict[str, Tensor]) -> None:
         batches = [items[i : i + self.batch_size] for i in range(0, len(items), self.batch_size)]
         with ThreadPoolExecutor(READERS) as pool:
             for batch in _read_ahead(pool, self._read, batches):
@@ -210,7 +179,9 @@ class _Build:
                     except PictureError as error:
                         self.report.skip(item.file.path, str(error))
                         self.report.removed += item.old is not None
+                        self.dirty |= item.old is not None
                         continue
+                    self.dirty = True
                     rows[row.path] = row
                     self._count(item, same_content=prepared is None)
                     self.report.note(row.path, note)
@@ -224,7 +195,7 @@ class _Build:
                     vectors.update(zip((path for path, _ in fresh), made, strict=True))
                 self._progress(len(batch))
 
-    def _read(self, item: _Item) -> tuple[Row, Tensor | None, str]:
+    def _read(self, item: Item) -> tuple[Row, Tensor | None, str]:
         """Return the row of a picture, what to embed (None: its bytes are those of the old row) and a note."""
         file = item.file
         data = read_bytes(self.folder / file.path)
@@ -234,10 +205,10 @@ class _Build:
         image, note = decode(data, at_least_px=self.embedder.image_size)
         return row, self.embedder.prepare(image), note
 
-    def _old_vectors(self, items: list[_Item]) -> Tensor:
+    def _old_vectors(self, items: list[Item]) -> Tensor:
         return self.old.vectors_at([item.position for item in items])
 
-    def _count(self, item: _Item, *, same_content: bool) -> None:
+    def _count(self, item: Item, *, same_content: bool) -> None:
         if item.old is None:
             self.report.added += 1
         elif same_content:
@@ -259,28 +230,6 @@ class _Build:
         return index
 
 
-def merge(rows: Iterator[Row], files: Iterator[PictureFile]) -> Iterator[tuple[_Item | None, int]]:
-    """Merge old rows and present files, both sorted by path.
-
-    Yields:
-        (picture, old rows used up so far) for every file, and (None, ...) for every old row whose file is gone.
-    """
-    cursor = 0
-    row, file = next(rows, None), next(files, None)
-    while row or file:
-        if row and file and row.path == file.path:
-            cursor += 1
-            yield _Item(file, row, cursor - 1), cursor
-            row, file = next(rows, None), next(files, None)
-        elif file and (row is None or path_order(file.path) < path_order(row.path)):
-            yield _Item(file), cursor
-            file = next(files, None)
-        else:
-            cursor += 1
-            yield None, cursor
-            row = next(rows, None)
-
-
 def _ends(shards: tuple[Shard, ...]) -> Iterator[tuple[int, Shard]]:
     position = 0
     for shard in shards:
@@ -288,10 +237,10 @@ def _ends(shards: tuple[Shard, ...]) -> Iterator[tuple[int, Shard]]:
         yield position, shard
 
 
-_Ahead = list[tuple[_Item, Future]]
+_Ahead = list[tuple[Item, Future]]
 
 
-def _read_ahead(pool: ThreadPoolExecutor, read: Callable, batches: list[list[_Item]]) -> Iterator[_Ahead]:
+def _read_ahead(pool: ThreadPoolExecutor, read: Callable, batches: list[list[Item]]) -> Iterator[_Ahead]:
     """Yield batches of (item, its reading) while the next batch is being read."""
     ready: _Ahead = []
     for batch in batches:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .pictures import is_picture_name
 
+MAX_DEPTH = 100
+
 
 @dataclass(frozen=True)
 class PictureFile:
@@ -34,8 +36,8 @@ def stays_inside(folder: Path, path: Path) -> bool:
 def walk_pictures(folder: Path, on_skip: Callable[[str, str], None] | None = None) -> Iterator[PictureFile]:
     """Yield the pictures below a folder, sorted by `path_order`; memory is one listing a level.
 
-    Hidden folders are left out. A symbolic link to a file inside the folder counts as a file; linked folders are
-    never entered (they could loop) and links that leave the folder are refused.
+    Hidden folders and what lies more than 100 folders deep are left out. A symbolic link to a file inside the folder
+    counts as a file; linked folders are never entered (they could loop) and links that leave the folder are refused.
 
     Args:
         folder: where to look.
@@ -66,6 +68,9 @@ def _walk(
     on_skip: Callable[[str, str], None],
     is_wanted: Callable[[str], bool],
 ) -> Iterator[PictureFile]:
+    if prefix.count("/") > MAX_DEPTH:
+        on_skip(prefix, f"more than {MAX_DEPTH} folders deep")
+        return
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -74,13 +79,18 @@ def _walk(
         return
     for entry in entries:
         path = f"{prefix}{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
+        if _is_link(entry) and (reason := _refuse_link(root, entry, is_wanted)):
+            on_skip(path, reason)
+        elif entry.is_dir(follow_symlinks=False):
             if not entry.name.startswith("."):
                 yield from _walk(root, Path(entry.path), f"{path}/", on_skip, is_wanted)
-        elif entry.is_symlink() and (reason := _refuse_link(root, entry, is_wanted)):
-            on_skip(path, reason)
         elif is_wanted(entry.name):
             yield from _file(entry, path, on_skip)
+
+
+def _is_link(entry: os.DirEntry) -> bool:
+    """Say whether an entry points elsewhere: a symbolic link, or a junction of Windows (Python 3.12 tells them)."""
+    return entry.is_symlink() or getattr(entry, "is_junction", bool)()
 
 
 def _refuse_link(root: Path, entry: os.DirEntry, is_wanted: Callable[[str], bool]) -> str:
