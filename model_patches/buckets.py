@@ -1,5 +1,6 @@
 """Sizes the model was trained at, and how a picture is fitted to one: resize to cover, then centre crop."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 SIZE_MULTIPLE_PX = 16
 FRAMES_PER_LATENT = 4
 MIN_PICTURE_PX = 8
+MAX_OVERHANG = 4
 
 # (width, height) in pixels. Source: DA-Group-PKU/Magic-1-For-1, datasets/test_image.py.
 BUCKETS = {
@@ -58,11 +60,27 @@ def resize_cover_crop(frames: Tensor, width: int, height: int) -> Tensor:
     """
     if frames.shape[1:3] == (height, width):
         return frames
+    frames = _trim_overhang(frames, width, height)
     plan = plan_cover_crop(frames.shape[2], frames.shape[1], (width, height))
     channels_first = frames.movedim(-1, 1)
     resized = F.interpolate(channels_first, size=plan.resized[::-1], mode="bicubic", antialias=True)
     left, top = plan.offset
     return resized[:, :, top : top + height, left : left + width].movedim(1, -1).clamp(0.0, 1.0)
+
+
+def _trim_overhang(frames: Tensor, width: int, height: int) -> Tensor:
+    """Cut off most of what the centre crop would: resized whole, a strip of 1 x 1,000,000 px would fill terabytes.
+
+    Args:
+        frames: (N, H, W, 3).
+    Returns:
+        The centre of each frame; resized to cover, it is at most four times the target on its long side.
+    """
+    rows, columns = frames.shape[1:3]
+    kept_rows = min(rows, math.ceil(MAX_OVERHANG * columns * height / width))
+    kept_columns = min(columns, math.ceil(MAX_OVERHANG * rows * width / height))
+    top, left = (rows - kept_rows) // 2, (columns - kept_columns) // 2
+    return frames[:, top : top + kept_rows, left : left + kept_columns]
 
 
 def num_latent_frames(length: int) -> int:

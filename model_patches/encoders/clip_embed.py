@@ -15,6 +15,7 @@ from .. import retrieval
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_ASPECT = 16
 
 
 def is_clip_folder(folder: Path) -> bool:
@@ -58,6 +59,7 @@ class Preprocess:
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return the centre square of an RGB picture, (S, S, 3) uint8."""
+        image = _trim_strip(image)
         scale = self.shortest_edge / min(image.size)
         width, height = (max(round(side * scale), self.image_size) for side in image.size)
         if (width, height) != image.size:
@@ -128,6 +130,16 @@ class ClipEmbedder:
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         )
         return retrieval.unit_length(_pooled(features))
+
+
+def _trim_strip(image: Image.Image) -> Image.Image:
+    """Cut the ends off a very long strip: resized whole, one of 1 x 100,000 px would fill 20 GB."""
+    longest = MAX_ASPECT * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    width, height = (min(side, longest) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def probe_image(image_size: int) -> Tensor:

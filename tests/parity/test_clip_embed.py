@@ -48,6 +48,13 @@ def test_pictures_agree_with_transformers(folder, embedder, size):
     assert torch.cosine_similarity(got, wanted).item() > 0.999
 
 
+@pytest.mark.parametrize("size", [(100_000, 1), (1, 100_000)])
+def test_a_very_long_strip_is_cut_before_it_is_resized(size):
+    """Resized whole, this one would fill 20 GB."""
+    image = Image.new("RGB", size, (10, 200, 30))
+    assert (Preprocess(224).prepare(image) == torch.tensor([10, 200, 30])).all()
+
+
 def test_texts_agree_with_transformers_one_by_one(folder, embedder):
     from transformers import AutoTokenizer, CLIPModel
 

@@ -46,6 +46,18 @@ def test_the_centre_is_kept():
     assert torch.equal(resize_cover_crop(picture, 64, 64), torch.ones(1, 64, 64, 3))
 
 
+@pytest.mark.parametrize("shape", [(1, 1_000_000), (1_000_000, 1)])
+def test_a_very_long_strip_takes_no_more_memory_than_others(shape):
+    """Resized whole, it would be a thousand million pixels long."""
+    rows, columns = shape
+    strip = torch.zeros(1, rows, columns, 3)
+    middle = (slice(max(0, side // 2 - 8), side // 2 + 8) for side in shape)
+    strip[:, *middle] = 1.0
+    fitted = resize_cover_crop(strip, 1000, 1000)
+    assert fitted.shape == (1, 1000, 1000, 3)
+    assert fitted.min() > 0.99
+
+
 def test_a_picture_of_the_right_size_is_not_touched():
     picture = torch.rand(2, 64, 96, 3)
     assert resize_cover_crop(picture, 96, 64) is picture
