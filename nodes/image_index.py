@@ -94,7 +94,9 @@ class BuildImageIndex(io.ComfyNode):
         if folder is None or index_name is None:  # linked: known only when it runs
             return float("nan")
         manifest = index_directory(index_name) / "index.json"
-        return f"{listing_digest(resolve_folder(folder))} {manifest.is_file()}"
+        if not manifest.is_file():  # never equal to an earlier run's, whose index may have been deleted since
+            return float("nan")
+        return f"{listing_digest(resolve_folder(folder))} {manifest.stat().st_mtime_ns}"
 
     @classmethod
     def execute(cls, folder, index_name, clip, batch_size, rebuild, clip_vision=None) -> io.NodeOutput:

@@ -81,7 +81,7 @@ def choose(source: str, **pictures: object) -> str:
     """Return the name of the input to use; an input that is not connected is NOT_WIRED.
 
     Raises:
-        ValueError: what was asked for is not connected.
+        ValueError: there is no such source, or what was asked for is not connected.
     """
     wired = [name for name, picture in pictures.items() if picture is not NOT_WIRED]
     if source == AUTOMATIC:
@@ -91,6 +91,10 @@ def choose(source: str, **pictures: object) -> str:
                 "Prior) or 'uploaded' (Load Image)."
             )
         return wired[0]
+    if source not in SOURCES:
+        raise ValueError(
+            f"'{source}' is no source of Image Prior. Use one of: {', '.join([AUTOMATIC, *SOURCES])}."
+        )
     if SOURCES[source] not in wired:
         raise ValueError(
             f"Image Prior is set to '{source}', but nothing is connected to '{SOURCES[source]}'. Connect it, or set "

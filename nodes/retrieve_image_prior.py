@@ -90,7 +90,7 @@ class RetrieveImagePrior(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, index=None, count=None) -> bool | str:
+    def validate_inputs(cls, index=None) -> bool | str:
         return (check_index_name(index) if index is not None else None) or True
 
     @classmethod

@@ -1,6 +1,8 @@
 """The image prior nodes in the host's own process: folder rules, refusals, retrieval and lazy choice."""
 
+import inspect
 import os
+import shutil
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ use_comfyui()
 import folder_paths  # noqa: E402
 from magic141.model_patches.bridge import image_folders  # noqa: E402
 from magic141.model_patches.bridge.clip_embedders import ClipVisionEmbedder, load_clip  # noqa: E402
+from magic141.model_patches.store.directory_lock import DirectoryLock  # noqa: E402
 from magic141.nodes.image_index import BuildImageIndex  # noqa: E402
 from magic141.nodes.image_prior import AUTOMATIC, ImagePrior  # noqa: E402
 from magic141.nodes.retrieve_image_prior import RetrieveImagePrior  # noqa: E402
@@ -193,10 +196,60 @@ def test_a_missing_clip_folder_is_said(host):
 
 
 def test_the_fingerprint_follows_the_folder(host):
+    build()
     before = BuildImageIndex.fingerprint_inputs("input/pets", "pets")
     assert BuildImageIndex.fingerprint_inputs("input/pets", "pets") == before
     os.utime(host / "input/pets/red.png", (5, 5))
     assert BuildImageIndex.fingerprint_inputs("input/pets", "pets") != before
+
+
+def test_the_fingerprint_follows_the_index_too(host):
+    """A cached result must not stand for an index that was deleted, or brought to another state, since."""
+    build()
+    before = BuildImageIndex.fingerprint_inputs("input/pets", "pets")
+    red = (host / "input/pets/red.png").rename(host / "red.png")
+    build()
+    red.rename(host / "input/pets/red.png")
+    assert BuildImageIndex.fingerprint_inputs("input/pets", "pets") != before
+    shutil.rmtree(host / "models/magic141_image_index/pets")
+    missing = BuildImageIndex.fingerprint_inputs("input/pets", "pets")
+    assert missing != missing  # not a number: equal to nothing that was cached
+
+
+def test_two_builds_of_one_index_do_not_mix(host):
+    build()
+    lock = DirectoryLock(host / "models/magic141_image_index/pets")
+    lock.acquire()
+    try:
+        with pytest.raises(ValueError, match="in use by another run"):
+            build()
+    finally:
+        lock.release()
+    build()
+
+
+def test_numbers_from_linked_nodes_are_checked(host):
+    with torch.inference_mode(), pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        BuildImageIndex.execute("input/pets", "pets", "tiny_clip", 0, False)
+    build()
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        retrieve("a red star", count=0)
+
+
+def test_the_host_checks_the_count():
+    """It leaves to a node what the node's own check names."""
+    assert "count" not in inspect.signature(RetrieveImagePrior.validate_inputs).parameters
+
+
+def test_the_report_stays_short(host):
+    for i in range(30):
+        save(host / f"input/pets/{i}.png", (i, 255 - i, 9))
+    build()
+    for i in range(30):
+        (host / f"input/pets/{i}.png").unlink()
+    report = retrieve("a red star", count=4)[3]
+    assert report.count("the file is gone") == 20
+    assert "... and 10 more." in report
 
 
 def test_a_vision_model_without_projection_is_refused():
@@ -234,4 +287,5 @@ def test_the_prior_asks_only_for_what_it_uses(source, wired, used):
 
 def test_the_prior_says_what_to_connect():
     assert "no picture" in ImagePrior.validate_inputs(AUTOMATIC)
+    assert "no source of Image Prior" in ImagePrior.validate_inputs("camera", uploaded=None)
     assert "nothing is connected to 'retrieved'" in ImagePrior.validate_inputs("retrieved", uploaded=None)
