@@ -62,6 +62,21 @@ def test_the_two_lists_of_requirements_agree():
     assert declared == {str(requirement) for requirement in requirements(ROOT / "requirements.txt")}
 
 
+def test_every_requirement_is_used_by_what_ships():
+    imported = {
+        name.partition(".")[0]
+        for _, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+        )
+    }
+    names = {"optimum-quanto": "optimum", "pillow": "PIL"}
+    wanted = {names.get(entry.name, entry.name) for entry in requirements(ROOT / "requirements.txt")}
+    assert wanted - imported == set()
+
+
 def test_installing_moves_nothing_that_others_rely_on():
     ours = {entry.name: entry for entry in requirements(ROOT / "requirements.txt")}
     assert ours.keys().isdisjoint(NEVER_INSTALLED | {"kornia"})

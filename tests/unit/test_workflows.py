@@ -71,6 +71,23 @@ def test_our_nodes_tell_comfyui_where_they_come_from(path):
 def test_the_video_goes_through_the_hosts_save_node_and_a_note_explains(path):
     kinds = {node["type"] for level in levels(read(path)) for node in level["nodes"]}
     assert {"SaveVideo", "MarkdownNote"} <= kinds
+    assert all(group["title"] for group in read(path)["groups"])
+    assert len(read(path)["groups"]) > 1
+
+
+def test_the_readme_lists_every_workflow_and_links_the_weights_they_name():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.stem for path in FILES if f"| `{path.stem}` |" not in readme] == []
+    hints = [
+        model
+        for path in FILES
+        for level in levels(read(path))
+        for node in level["nodes"]
+        for model in node["properties"].get("models", [])
+    ]
+    named = {model["url"] for model in hints if model["directory"] != "checkpoints"}  # those are of any kind
+    assert named
+    assert {url for url in named if f"({url})" not in readme} == set()
 
 
 @every_graph
