@@ -1,6 +1,9 @@
 """Exact nearest neighbours by cosine over any number of vectors, and diversity among the best.
 
 Shapes: N vectors, D width, K results. Vectors and queries have length 1, so a cosine is a product.
+Chunks may be memory-mapped, so the search has no size limit: it reads 2 * D bytes a vector (1.5 GB for a million of
+width 768) and is bound by that. An approximate index would be faster beyond, but would have to be built, trained and
+kept beside the vectors, and could miss the best match.
 Source: paper equations 1-2, R(prompt) = argmax over the corpus of sim(text embedding, image embedding).
 """
 
