@@ -16,6 +16,9 @@ PRESENT = (0.5, 1.7)
 NEAR_COLOUR = 0.35
 """Distance in RGB within which a pixel still shows the object's colour."""
 
+MOVING_PX = 0.5 * min(world.SPEEDS.values())
+"""Pixels a frame below which an object stands still; every object of the world moves."""
+
 SEAM_REACH = 6
 """Steps on either side of a seam that it is compared with."""
 
@@ -31,13 +34,16 @@ class ClipReader:
     def __init__(self, scenes: world.Scenes, is_open: Tensor) -> None:
         self.scenes, self.is_open = scenes, is_open
         self.tracks: list[Tensor] = []
+        self.present: list[Tensor] = []
         self.seams: list[int] = []
         self.first = self.last = torch.empty(0)
 
     def add(self, window: Window, frames: Tensor) -> None:
         """Take a window's new frames, (B, n, H, W, 3) as bytes."""
         seen = frames.float().movedim(-1, 2) / 255
-        self.tracks.append(world.read_clip(seen, with_shape="none").centroid_px)
+        reading = world.read_clip(seen, with_shape="none")
+        self.tracks.append(reading.centroid_px)
+        self.present.append(is_present(reading.mass_px, self.scenes))
         if window.index == 0:
             self.first = self.last = frames
             return
@@ -46,9 +52,10 @@ class ClipReader:
 
     def figures(self) -> dict[str, float]:
         """Return the figures over all clips."""
-        track = torch.cat(self.tracks, dim=1)
+        track, present = torch.cat(self.tracks, dim=1), torch.cat(self.present, dim=1)
         length = self.first.shape[1]
         first, last = direction(track[:, :length]), direction(track[:, -length:])
+        goes = moves(track[:, -length:], present[:, -length:])
         lives = alive(self.last, self.scenes)
         begun, ended = (seen_colours(frames, self.scenes) for frames in (self.first, self.last))
         named = ~self.is_open
@@ -56,9 +63,9 @@ class ClipReader:
             "object_alive_60s": lives,
             "object_alive_named_60s": lives[named],
             "object_alive_open_60s": lives[self.is_open],
-            "direction_persistence": (first == last)[self.is_open],
-            "direction_as_named_60s": (last == self.scenes.direction)[named],
-            "seams_ok_share": good_seams(track, self.seams),
+            "direction_persistence": (goes & (first == last))[self.is_open],
+            "direction_as_named_60s": (goes & (last == self.scenes.direction))[named],
+            "seams_ok_share": good_seams(track, present, self.seams),
             "drift_delta_e_60s": colour_distance(begun, ended),
             "error_delta_e_60s": colour_distance(true_colours(self.scenes), ended),
         }
@@ -72,10 +79,27 @@ def alive(frames: Tensor, scenes: world.Scenes) -> Tensor:
         frames: (B, T, H, W, 3) as bytes; every fourth is read.
     """
     reading = world.read_clip(frames[:, ::4].float().movedim(-1, 2) / 255)
-    share = reading.mass_px / true_mass_px(scenes)[:, None]
-    right = (share > PRESENT[0]) & (share < PRESENT[1])
+    right = is_present(reading.mass_px, scenes)
     right &= (reading.colour == scenes.colour[:, None]) & (reading.shape == scenes.shape[:, None])
     return right.float().mean(1) > 0.5
+
+
+def is_present(mass_px: Tensor, scenes: world.Scenes) -> Tensor:
+    """Tell whether something of the object's size is there; mass_px and result: (B, T)."""
+    share = mass_px / true_mass_px(scenes)[:, None]
+    return (share > PRESENT[0]) & (share < PRESENT[1])
+
+
+def moves(track: Tensor, present: Tensor) -> Tensor:
+    """Tell whether an object is there and goes somewhere, (B,): nothing and a frozen object keep no direction."""
+    pace = steps_of(track).mean(1).norm(dim=-1)
+    return (pace >= MOVING_PX) & (present.float().mean(1) > 0.5)
+
+
+def steps_of(track: Tensor) -> Tensor:
+    """Return the steps of a track on the torus from frame to frame, (B, T - 1, 2)."""
+    half = world.SIDE_PX / 2
+    return (track.diff(dim=1) + half) % world.SIDE_PX - half
 
 
 def direction(track: Tensor) -> Tensor:
@@ -83,24 +107,27 @@ def direction(track: Tensor) -> Tensor:
     return world.motion_of(track)[0] // len(world.SPEEDS)
 
 
-def good_seams(track: Tensor, seams: list[int]) -> Tensor:
+def good_seams(track: Tensor, present: Tensor, seams: list[int]) -> Tensor:
     """Tell of every seam whether the object's step across it is within 0.5 to 2 times its steps inside windows.
+
+    A seam without an object on both sides, or beside which the object stands still, is no good one.
 
     Args:
         track: (B, T, 2), the object's centroid on the torus.
+        present: (B, T) bool.
         seams: the first frame of every window but the first.
 
     Returns:
         (B, number of seams) bool; compared is with the median of the steps beside the seam that cross none.
     """
-    half = world.SIDE_PX / 2
-    steps = ((track.diff(dim=1) + half) % world.SIDE_PX - half).norm(dim=-1)
+    steps = steps_of(track).norm(dim=-1)
     crossing = {seam - 1 for seam in seams}
     good = []
     for seam in sorted(crossing):
         reach = range(max(0, seam - SEAM_REACH), min(steps.shape[1], seam + SEAM_REACH + 1))
         inside = steps[:, [step for step in reach if step not in crossing]].median(1).values
-        good.append((steps[:, seam] >= 0.5 * inside) & (steps[:, seam] <= 2 * inside))
+        shown = present[:, seam] & present[:, seam + 1] & (inside >= MOVING_PX)
+        good.append(shown & (steps[:, seam] >= 0.5 * inside) & (steps[:, seam] <= 2 * inside))
     return torch.stack(good, dim=1)
 
 

@@ -57,6 +57,21 @@ def test_an_object_that_is_gone_is_dead_and_far_off_in_colour():
     assert figures["drift_delta_e_60s"] > 10
 
 
+@pytest.mark.parametrize("what", ["nothing", "noise of the decoder", "an object that stands still"])
+def test_what_does_not_move_has_neither_good_seams_nor_a_kept_direction(what):
+    scenes, frames = truth()
+    if what == "an object that stands still":
+        frames = frames[:, :1].expand_as(frames)
+    else:
+        frames = frames.flatten(2, 3).median(2).values[:, :, None, None].expand_as(frames)
+    if what == "noise of the decoder":
+        noise = torch.randint(-3, 4, frames.shape, generator=torch.Generator().manual_seed(1))
+        frames = (frames.int() + noise).clamp(0, 255).byte()
+    figures = read(scenes, frames)
+    assert figures["seams_ok_share"] == 0.0
+    assert figures["direction_persistence"] == figures["direction_as_named_60s"] == 0.0
+
+
 def test_a_turn_is_no_kept_direction():
     scenes, frames = truth()
     frames = torch.cat([frames[:, :27], frames[:, :26].flip(1)], dim=1)
