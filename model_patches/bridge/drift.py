@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from ..metrics import cosine_similarity, mean_lab, measure_window, summarize
 from ..store.video_source import probe_video, read_frames
-from ..window_report import drift_lines, seam_frames
+from ..window_report import drift_lines, first_measured_frame, seam_frames
 from .window_run import video_source
 
 Features = Callable[[Tensor], Tensor]
@@ -17,6 +18,9 @@ Features = Callable[[Tensor], Tensor]
 
 def measure_video(video, *, report: str, window_frames: int, features: Features | None) -> dict:
     """Measure a VIDEO window by window.
+
+    Of a video that a run continued, the first window is the end that it went on from: the source may be long, and
+    another scene before it is no drift.
 
     Args:
         report: the report of Sliding Window Extend, which knows where the seams are; empty for any video.
@@ -32,8 +36,9 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
     source = video_source(video)
     probe_video(source)
     windows: list[dict] = []
-    reference_lab, reference_features, before, start = None, None, None, 0
-    for frames in split_at(read_frames(source), next_seam(report, window_frames)):
+    start, following = split_plan(report, window_frames)
+    reference_lab, reference_features, before = None, None, None
+    for frames in split_at(islice(read_frames(source), start, None), following, start=start):
         if reference_lab is None:
             reference_lab = mean_lab(frames)
             reference_features = None if features is None else features(frames[:1])[0]
@@ -48,26 +53,29 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
     return {"summary": drift_lines(drift), "drift": drift, "windows": windows}
 
 
-def next_seam(report: str, window_frames: int) -> Callable[[int], int | None]:
-    """Return a function from a window's first frame to the first frame of the next.
+def split_plan(report: str, window_frames: int) -> tuple[int, Callable[[int], int | None]]:
+    """Return the first frame to measure, and a function from a window's first frame to the first one of the next.
 
     Raises:
         ValueError: the report is none.
     """
     if not report.strip():
-        return lambda start: start + window_frames
+        return 0, lambda start: start + window_frames
     try:
-        seams = seam_frames(json.loads(report))
+        told = json.loads(report)
+        first, seams = first_measured_frame(told), seam_frames(told)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("report is not the report of Sliding Window Extend. Connect that output.") from error
-    return lambda start: next((seam for seam in seams if seam > start), None)
+    return first, lambda start: next((seam for seam in seams if seam > start), None)
 
 
-def split_at(frames: Iterator[Tensor], following: Callable[[int], int | None]) -> Iterator[Tensor]:
-    """Yield the frames of each window, (T, H, W, 3)."""
+def split_at(
+    frames: Iterator[Tensor], following: Callable[[int], int | None], *, start: int = 0
+) -> Iterator[Tensor]:
+    """Yield the frames of each window, (T, H, W, 3); ``start`` is the number of the first frame."""
     window: list[Tensor] = []
-    end = following(0)
-    for number, frame in enumerate(frames):
+    end = following(start)
+    for number, frame in enumerate(frames, start=start):
         if number == end:
             yield torch.stack(window)
             window, end = [], following(number)

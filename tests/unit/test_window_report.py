@@ -3,7 +3,7 @@
 import json
 
 from magic141.model_patches.drift_plot import PANEL_PX, WIDTH_PX, plot_drift
-from magic141.model_patches.window_report import build_report, report_text, seam_frames
+from magic141.model_patches.window_report import build_report, first_measured_frame, report_text, seam_frames
 
 MEASURES = {"color_shift": 0.0, "brightness": 0.4, "sharpness": 0.02, "motion": 0.01}
 
@@ -37,6 +37,12 @@ def test_the_summary_says_what_happened():
 def test_seams_count_from_the_start_of_the_whole_video():
     assert seam_frames(json.loads(report_text(report()))) == [13]
     assert seam_frames(report(source_frames=20)) == [20, 33]
+
+
+def test_of_a_long_continued_video_only_its_end_is_measured():
+    assert first_measured_frame(report()) == 0
+    assert first_measured_frame(report(source_frames=10)) == 0
+    assert first_measured_frame(report(source_frames=100_000)) == 100_000 - 13
 
 
 def test_nothing_finished_has_a_report():
