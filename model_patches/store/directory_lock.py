@@ -1,5 +1,6 @@
 """Let one process at a time use a directory; the system frees the lock when the process ends, however it ends."""
 
+import errno
 import os
 from pathlib import Path
 from typing import IO
@@ -8,8 +9,11 @@ _LOCKED_BYTE = 1 << 30
 """Windows locks byte ranges and refuses to read them, so the byte lies far behind the text."""
 
 
+_HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, getattr(errno, "EDEADLOCK", errno.EAGAIN))
+
+
 class DirectoryLocked(ValueError):
-    """Another process uses the directory."""
+    """Another process uses the directory, or it cannot be locked."""
 
 
 class DirectoryLock:
@@ -27,15 +31,20 @@ class DirectoryLock:
         """Take the lock without waiting.
 
         Raises:
-            DirectoryLocked: another run holds it.
+            DirectoryLocked: another run holds it, or the file system knows no locks.
         """
         file = self.path.open("a+b")
         try:
             _lock(file)
-        except OSError:
+        except OSError as error:
             file.seek(0)
             owner = file.read(64).decode(errors="replace").strip()
             file.close()
+            if error.errno not in _HELD:
+                raise DirectoryLocked(
+                    f"{self.path.parent} cannot be locked ({error}), so two runs in it could spoil each other. "
+                    "Network drives often know no locks: let ComfyUI write to a local drive (--output-directory)."
+                ) from error
             raise DirectoryLocked(
                 f"{self.path.parent} is in use by another run{f' (process {owner})' if owner else ''}. "
                 "Wait for it to end, or give this run another name."

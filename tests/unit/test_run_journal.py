@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from magic141.model_patches.store import directory_lock
 from magic141.model_patches.store.directory_lock import DirectoryLock, DirectoryLocked
 from magic141.model_patches.store.files import DiskRefused, atomic_file, disk_errors, write_text
 from magic141.model_patches.store.run_journal import RunDirectoryBroken, RunJournal, chain_keys
@@ -138,6 +139,15 @@ def test_two_runs_exclude_each_other_and_a_dead_one_does_not(tmp_path):
     lock.acquire()
     lock.release()
     lock.release()
+
+
+def test_a_file_system_without_locks_is_not_called_another_run(tmp_path, monkeypatch):
+    def no_locks(_file):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(directory_lock, "_lock", no_locks)
+    with pytest.raises(DirectoryLocked, match=r"cannot be locked .* local drive"):
+        DirectoryLock(tmp_path).acquire()
 
 
 def test_two_journals_in_one_process_exclude_each_other(tmp_path):
