@@ -70,14 +70,25 @@ def new_latent_frames_for(seconds: float, *, fps: float, continues: bool) -> int
 
 
 def window_sizes(
-    num_new_latent: int, *, window_latent: int, overlap_latent: int, continues: bool
+    num_new_latent: int,
+    *,
+    window_latent: int,
+    overlap_latent: int,
+    continues: bool,
+    has_end_image: bool = False,
 ) -> list[int]:
-    """Return how many new latent frames every window keeps; the last one is cut to fit."""
+    """Return how many new latent frames every window keeps; the last one is cut to fit.
+
+    With an end image the last two share what they keep, so that the way to the picture is never a jump of few frames.
+    """
     check_window(window_latent, overlap_latent)
     first = window_latent - overlap_latent if continues else window_latent
     sizes = [min(first, num_new_latent)]
     while (missing := num_new_latent - sum(sizes)) > 0:
         sizes.append(min(window_latent - overlap_latent, missing))
+    if has_end_image and len(sizes) > 1:
+        moved = min((sizes[-2] - sizes[-1] + 1) // 2, window_latent - overlap_latent - sizes[-1])
+        sizes[-2:] = [sizes[-2] - moved, sizes[-1] + moved]
     return sizes
 
 

@@ -76,7 +76,7 @@ class SlidingWindowExtend(io.ComfyNode):
             if None not in (window_length, overlap):
                 check_window(num_latent_frames(window_length), overlap)
             if fusion_length and fusion_overlap is not None:
-                check_fusion(num_latent_frames(fusion_length), fusion_overlap)
+                check_fusion(num_latent_frames(fusion_length), fusion_overlap, num_known_latent=overlap or 1)
             parse_prompts(prompts or "")
         except ValueError as error:
             return str(error)

@@ -7,13 +7,14 @@ const RANGE = new RegExp(`^\\[\\s*(${TIME})\\s*s?\\s*(?:-|–|to)\\s*(?:(${TIME}
 /**
  * Plan the windows of a run.
  *
- * @param {object} settings length, inWindows, windowLength (frames), overlap (latent frames), fps, prompts, and
- *     continues: a video or latent is connected.
+ * @param {object} settings length, inWindows, windowLength (frames), overlap (latent frames), fps, prompts;
+ *     continues: a video or latent is connected; hasEndImage: an end image is.
  * @returns {{start: number, end: number, known: number, prompt: string}[]} times in seconds; `known` is how much of
  *     the video before it a window is told.
  */
-export function planWindows({ length, inWindows, windowLength, overlap, fps, prompts, continues }) {
-  const sizes = windowSizes({ length, inWindows, windowLatent: latentFrames(windowLength), overlap, fps, continues });
+export function planWindows({ length, inWindows, windowLength, overlap, fps, prompts, continues, hasEndImage }) {
+  const windowLatent = latentFrames(windowLength);
+  const sizes = windowSizes({ length, inWindows, windowLatent, overlap, fps, continues, hasEndImage });
   const spans = [];
   let frame = 0;
   sizes.forEach((latent, index) => {
@@ -36,13 +37,18 @@ function pixelFrames(latent) {
   return FRAMES_PER_LATENT * (latent - 1) + 1;
 }
 
-function windowSizes({ length, inWindows, windowLatent, overlap, fps, continues }) {
+function windowSizes({ length, inWindows, windowLatent, overlap, fps, continues, hasEndImage }) {
   const step = windowLatent - overlap;
   if (step < 1 || overlap < 1 || !(fps > 0)) return [];
   const first = continues ? step : windowLatent;
   let missing = inWindows ? first + (Math.max(1, roundHalfEven(length)) - 1) * step : newLatentFrames(length, fps, continues);
   const sizes = [Math.min(first, missing)];
   for (missing -= sizes[0]; missing > 0; missing -= step) sizes.push(Math.min(step, missing));
+  const [before, last] = sizes.slice(-2);
+  if (hasEndImage && sizes.length > 1) {
+    const moved = Math.min(Math.floor((before - last + 1) / 2), step - last);
+    sizes.splice(-2, 2, before - moved, last + moved);
+  }
   return sizes;
 }
 

@@ -51,6 +51,7 @@ function plan(node) {
     fps: Number(value("fps")),
     prompts: String(value("prompts") ?? ""),
     continues: linked("video") || linked("latent"),
+    hasEndImage: linked("end_image"),
   });
 }
 

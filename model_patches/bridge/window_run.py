@@ -22,9 +22,10 @@ from ..store.video_source import (
 from ..store.window_store import WindowStore
 from ..window_report import build_report
 from ..windows import Window, check_window, new_latent_frames_for, num_frames_of, plan_windows, window_sizes
+from .conditioning import check_end_image
 from .fingerprint import encoders_fingerprint, model_fingerprint, module_fingerprint, tensor_fingerprint
 from .progress import WindowProgress
-from .vae import SPATIAL_COMPRESSION, check_vae
+from .vae import LATENT_CHANNELS, SPATIAL_COMPRESSION, check_vae
 from .vae_seams import kept_latent_frames
 from .window import Models, WindowSettings, resolve_hand_over
 from .window_loop import Start, extend, window_keys
@@ -92,6 +93,8 @@ def run_windows(
     check_vae(models.vae)
     check_window(settings.window_latent, settings.overlap_latent)
     windows = plan(settings, request, continues=request.image is None)
+    if request.end_image is not None:  # used by the last window only, which may be hours away
+        check_end_image(request.end_image, windows[-1].start_frame + windows[-1].num_new_frames)
     material = read_start(models.vae, settings, request)
     settings = replace(
         settings,
@@ -136,7 +139,13 @@ def plan(settings: WindowSettings, request: Request, *, continues: bool) -> list
         num_new = count * (window - overlap) + (0 if continues else overlap)
     else:
         num_new = new_latent_frames_for(request.length, fps=request.fps, continues=continues)
-    sizes = window_sizes(num_new, window_latent=window, overlap_latent=overlap, continues=continues)
+    sizes = window_sizes(
+        num_new,
+        window_latent=window,
+        overlap_latent=overlap,
+        continues=continues,
+        has_end_image=request.end_image is not None,
+    )
     return plan_windows(
         sizes,
         window_latent=window,
@@ -163,7 +172,12 @@ def read_start(vae, settings: WindowSettings, request: Request) -> Material:
     if request.image is None:
         raise ValueError("Nothing to start from: connect image, or video or latent to continue one.")
     check_pictures(request.image, "image")
-    image = resize_cover_crop(request.image[:1], settings.width, settings.height)
+    if len(request.image) != 1:
+        raise ValueError(
+            f"image holds {len(request.image)} pictures; it takes one, the first frame. To continue a clip, make it a "
+            "video (Create Video) and connect that to video."
+        )
+    image = resize_cover_crop(request.image, settings.width, settings.height)
     return Material(Start(image), settings.width, settings.height, None, 0, tensor_fingerprint(image))
 
 
@@ -184,9 +198,10 @@ def from_latent(vae, settings: WindowSettings, request: Request) -> Material:
     """Read the end of a latent; with its video, that goes in front."""
     latent = request.latent
     assert latent is not None
-    if latent.ndim != 5 or latent.shape[0] != 1:
+    if latent.ndim != 5 or tuple(latent.shape[:2]) != (1, LATENT_CHANNELS):
         raise ValueError(
-            f"The latent has shape {tuple(latent.shape)}; one clip (1, 16, frames, h, w) is needed."
+            f"The latent has shape {tuple(latent.shape)}; one clip of a HunyuanVideo VAE is needed, "
+            f"(1, {LATENT_CHANNELS}, frames, h, w)."
         )
     stream = stream_from_latent(vae, latent, settings.overlap_latent)
     height, width = (side * SPATIAL_COMPRESSION for side in latent.shape[-2:])

@@ -13,6 +13,7 @@ import folder_paths  # noqa: E402
 from comfy_api.latest import InputImpl  # noqa: E402
 from magic141.model_patches.bridge import window_loop  # noqa: E402
 from magic141.model_patches.bridge.color import match_colors  # noqa: E402
+from magic141.model_patches.bridge.fusion import check_fusion  # noqa: E402
 from magic141.model_patches.bridge.vae import decode_frames  # noqa: E402
 from magic141.model_patches.bridge.window import HandOver, WindowSettings  # noqa: E402
 from magic141.model_patches.bridge.window_run import Request, read_start, run_windows  # noqa: E402
@@ -86,9 +87,9 @@ def test_latent_hand_over_gives_one_unbroken_stream(whole_run, models):
     assert frames.shape == (37, 16, 16, 3)
     assert outcome.tail.shape[2] == 8
     whole = decode_frames(models.vae, outcome.tail)[-4:]
+    assert torch.equal(to_uint8(whole), to_uint8(frames[-4:]))
     assert (outcome.last_frame - frames[-1:]).abs().max() == 0
     assert [w["num_new_frames"] for w in outcome.report["windows"]] == [13, 12, 12]
-    assert whole.shape[0] == 4
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_frames(models, whole_run, monkeypatch, output_folder):
@@ -190,6 +191,11 @@ def test_an_end_image_shortens_the_last_window_to_end_on_it(models):
     assert frames_of(outcome.video).shape[0] == 17
 
 
+def test_sub_windows_that_known_frames_fill_are_refused():
+    with pytest.raises(ValueError, match="Set fusion_length to 17 or more"):
+        check_fusion(4, 1, num_known_latent=4)
+
+
 def video_file(path: Path, count: int, fps: float = 24) -> InputImpl.VideoFromFile:
     frames = torch.rand(count, 16, 16, 3, generator=torch.Generator().manual_seed(9))
     write_segment(path, frames, VideoFormat("ffv1 lossless", fps, 16, 16))
@@ -248,11 +254,16 @@ def test_going_on_from_video_and_tail_equals_one_longer_run(models, whole_run):
         ({}, {"latent": torch.zeros(1, 16, 2, 2, 2)}, "not both"),
         ({"overlap_latent": 3}, {"image": None, "latent": torch.zeros(1, 16, 2, 2, 2)}, "Set overlap to 2"),
         ({}, {"run_name": "../x"}, "plain name"),
+        ({}, {"image": IMAGE.repeat(2, 1, 1, 1)}, "holds 2 pictures; it takes one"),
+        ({}, {"end_image": IMAGE.repeat(2, 1, 1, 1)}, "end_image holds 2 pictures"),
+        ({}, {"image": None, "latent": torch.zeros(1, 128, 2, 2, 2)}, "one clip of a HunyuanVideo VAE"),
     ],
 )
-def test_bad_input_is_said(models, settings, request_, message):
+def test_bad_input_is_said(models, settings, request_, message, monkeypatch):
+    made = count_windows(monkeypatch)
     with pytest.raises(ValueError, match=message):
         run_windows(models, replace(SETTINGS, **settings), replace(REQUEST, **request_))
+    assert made == [], "said before the first window, not after hours"
 
 
 def test_a_bad_video_is_said(models, output_folder):
@@ -261,10 +272,9 @@ def test_a_bad_video_is_said(models, output_folder):
     broken = InputImpl.VideoFromFile(str(output_folder / "broken.mp4"))
     with pytest.raises(ValueError, match="cannot be read"):
         run_windows(models, SETTINGS, replace(request, video=broken))
-    fast = video_file(output_folder / "fast.mkv", 20, fps=30)
+    fast, short = video_file(output_folder / "f.mkv", 20, fps=30), video_file(output_folder / "s.mkv", 5)
     with pytest.raises(ValueError, match="Set fps to 30"):
         run_windows(models, SETTINGS, replace(request, video=fast))
-    short = video_file(output_folder / "short.mkv", 5)
     with pytest.raises(ValueError, match="Set overlap to 2 or give a longer video"):
         run_windows(models, replace(SETTINGS, overlap_latent=3), replace(request, video=short))
 

@@ -18,11 +18,12 @@ SCRIPT = Path(__file__).resolve().parents[2] / "web" / "window_plan.js"
 PROMPTS = ("one", "one\ntwo\n\nthree", "[0:00-0:10] a\n[10-end] b", "gaps\n[0:02 - 4.5s] x", "")
 CASES = [
     {"length": length, "inWindows": in_windows, "windowLength": window, "overlap": overlap, "fps": fps}
-    | {"prompts": prompts, "continues": continues}
+    | {"prompts": prompts, "continues": continues, "hasEndImage": has_end_image}
     for length, in_windows in ((60.0, False), (13.7, False), (0.1, False), (4.0, True))
     for window, overlap, fps in ((121, 1, 24.0), (13, 2, 24.0), (129, 5, 23.976))
     for prompts in PROMPTS
     for continues in (False, True)
+    for has_end_image in (False, True)
 ]
 
 
@@ -32,8 +33,8 @@ def in_python(case):
         new = round(case["length"]) * (window - overlap) + (0 if case["continues"] else overlap)
     else:
         new = new_latent_frames_for(case["length"], fps=case["fps"], continues=case["continues"])
-    sizes = window_sizes(new, window_latent=window, overlap_latent=overlap, continues=case["continues"])
     given = {"window_latent": window, "overlap_latent": overlap, "continues": case["continues"]}
+    sizes = window_sizes(new, **given, has_end_image=case["hasEndImage"])
     try:
         windows = plan_windows(sizes, prompts=case["prompts"], fps=case["fps"], seed=0, **given)
     except ValueError:  # the run refuses these prompts; the timeline draws what it can

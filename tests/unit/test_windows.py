@@ -45,6 +45,20 @@ def test_windows_tile_the_video_without_gap_or_double(num_new, overlap, continue
     assert total == (4 * num_new if continues else num_frames_of(num_new))
 
 
+@pytest.mark.parametrize("continues", [False, True])
+@pytest.mark.parametrize(("window", "overlap"), [(31, 1), (4, 1), (4, 2), (4, 3), (9, 4)])
+def test_the_way_to_an_end_image_is_no_jump(window, overlap, continues):
+    shape = {"window_latent": window, "overlap_latent": overlap, "continues": continues}
+    step = window - overlap
+    for num_new in range(1, 4 * window):
+        cut, shared = window_sizes(num_new, **shape), window_sizes(num_new, **shape, has_end_image=True)
+        assert sum(shared) == num_new
+        assert len(shared) == len(cut)
+        assert shared[:-2] == cut[:-2]
+        assert len(shared) == 1 or (continues or len(shared) > 2 or shared[0] >= overlap)
+        assert len(shared) == 1 or step // 2 <= shared[-1] <= step
+
+
 def test_every_window_fits_its_known_frames():
     for window in plan(50, overlap=3):
         assert window.num_known_latent_frames + (window.num_new_latent_frames if window.index else 0) <= 4
