@@ -1,9 +1,15 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
-t2v, ti2v, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students."""
+t2v, ti2v, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students.
+
+t2v and ti2v share a step's batch among the processes of ``torchrun -m magic141.embedded.train STAGE``.
+"""
 
 import argparse
 import json
+import os
 import sys
+
+import torch.distributed as dist
 
 from .run import stage_dir
 
@@ -98,6 +104,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     steps = {} if args.steps is None else {"total": args.steps}
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        dist.init_process_group("gloo")
     print(json.dumps(STAGES[args.stage](steps), indent=1))
 
 

@@ -20,7 +20,7 @@ from . import muon
 from .data import FAMILIES, load
 from .evaluate import score
 from .judge import Player, Sampling
-from .run import Log, Run, stage_dir
+from .run import Log, Run, place, stage_dir
 from .source import NAMED, OPEN, HeldOutSource, WorldSource
 
 HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 2, 5, 128
@@ -104,17 +104,19 @@ def _train(
     run = Run(stage, total, {"dit": model}, optimizers, ema_decay=0.997)
     log = Log(stage, 50)
     model.train()
+    rank, processes = place()
     for step in run.steps():
-        generator = torch.Generator().manual_seed(step)
-        draws = torch.rand(2, generator=generator)
+        draws = torch.rand(2, generator=torch.Generator().manual_seed(step))
         still, seen = bool(draws[0] < still_share), bool(draws[1] > DROP_IMAGE_STATES)
         source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen)
-        loss = Noised.draw(source, size * 2 if still else size, generator, still=still).loss(model)
+        share = (size * 2 if still else size) // processes
+        generator = torch.Generator().manual_seed((step + 1) * 1000 + rank)
+        loss = Noised.draw(source, share, generator, still=still).loss(model)
         run.update(loss)
         log(step, **{"still" if still else "clip": loss.detach(), "n_still": float(still)})
-        if (step + 1) % 400 == 0:
+        if (step + 1) % 400 == 0 and rank == 0:
             report(stage, run.ema["dit"].shadow, image=image)
-    return report(stage, run.ema["dit"].shadow, image=image)
+    return report(stage, run.ema["dit"].shadow, image=image) if rank == 0 else {}
 
 
 def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, float]:
@@ -135,7 +137,7 @@ def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, 
     return figures
 
 
-def train_t2v(total: int = 2800, size: int = 32) -> dict[str, float]:
+def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     """Train text to image and video."""
     torch.manual_seed(0)
     return _train(
@@ -150,7 +152,7 @@ def train_t2v(total: int = 2800, size: int = 32) -> dict[str, float]:
     )
 
 
-def train_ti2v(total: int = 3800, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 3600, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 
