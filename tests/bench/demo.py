@@ -19,7 +19,7 @@ from magic141.tests.support.host import use_comfyui
 from torch import Tensor
 
 MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
-FRAMES, SIDE, STEPS, T2I_STEPS = 13, world.SIDE_PX, 4, 8
+FRAMES, SIDE, STEPS = 13, world.SIDE_PX, 4
 
 
 class Pack:
@@ -51,7 +51,7 @@ class Pack:
         positive, negative, latent = image_to_video_conditioning(
             self.encoders, self.vae, image, prompt, width=SIDE, height=SIDE, length=frames
         )
-        sigmas = few_step_sigmas(STEPS if image is not None else T2I_STEPS)
+        sigmas = few_step_sigmas(STEPS)
         model = self.t2v if image is None else self.ti2v
         samples = sample_clip(model, positive, negative, latent, sigmas=sigmas, seed=seed)
         return decode_frames(self.vae, samples).movedim(-1, 1)
