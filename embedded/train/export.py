@@ -22,7 +22,7 @@ CARD = """# {name}
 {what}
 
 - Data: the shapes world of `embedded/world`, training split (a tenth of all combinations is held out).
-- Seeds: 0 for weights, the step number for every batch.
+- Seeds: 0 for weights, the step and process number for every batch.
 - Command: `python3 dev.py train {stage}`; resumable, checkpoints in the user cache.
 - Licence: Apache-2.0, like the pack.
 - Figures: `python3 dev.py bench demo --json FILE` measures them from these weights; the README keeps a table.
