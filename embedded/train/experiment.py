@@ -9,7 +9,6 @@ A student that was trained with other settings or by another teacher is refused,
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ...model_patches.store.files import atomic_file, write_text
 from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig, check_same_run
 from ...model_patches.training.distill import distill
@@ -118,9 +118,8 @@ class Experiment:
             sample_source=held_out,
         )
         weights = {k: v.contiguous() for k, v in model.full().items()}
-        part = out.with_suffix(".part")
-        save_file(weights, part, {MADE_OF: json.dumps(made_of)})
-        os.replace(part, out)
+        with atomic_file(out) as part:
+            save_file(weights, part, {MADE_OF: json.dumps(made_of)})
 
     def held_out(self, arm: Arm, family: int, image_states: bool) -> HeldOutSource:
         return HeldOutSource(self.test_set, image=arm.image, family=family, image_states=image_states)
@@ -197,9 +196,7 @@ def is_row_of(path: Path, judged_on: Mapping[str, object]) -> bool:
 def write_row(path: Path, row: Mapping[str, object]) -> None:
     """Write a row, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(row, indent=1), encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, json.dumps(row, indent=1))
 
 
 class Curve:
