@@ -103,7 +103,7 @@ def test_quantize_file_names_overwrites_and_refuses(client, models):
     assert not (models / "again.safetensors").exists()
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "model.gguf"])
+@pytest.mark.parametrize("name", ["../outside", "/outside", "model.gguf"])
 def test_names_outside_the_folder_are_refused(client, models, name):
     with pytest.raises(PromptRejected, match=r"diffusion_models|written as"):
         client.run(quantize_file(save_as=name))
