@@ -42,6 +42,27 @@ def test_another_lora_is_another_model(model, route):
     assert len(set(prints)) == len(loras)
 
 
+def test_a_function_hung_into_the_forward_is_another_model(model):
+    def attention(*args, **kwargs):
+        raise NotImplementedError
+
+    def wrapper(executor, *args, **kwargs):
+        return executor(*args, **kwargs)
+
+    def with_attention():
+        patched = model.clone()
+        patched.model_options["transformer_options"]["optimized_attention_override"] = attention
+        return patched
+
+    wrapped = model.clone()
+    wrapped.add_wrapper_with_key("diffusion_model", "a cache", wrapper)
+    with torch.inference_mode():
+        prints = [model_fingerprint(one) for one in (model, with_attention(), wrapped)]
+        assert len(set(prints)) == 3
+        assert model_fingerprint(with_attention()) == prints[1]
+        assert model_fingerprint(model.clone()) == prints[0]
+
+
 def test_a_lora_on_the_text_encoder_makes_other_encoders(model):
     """Any patcher will do: the host's CLIP holds its own as ``patcher``."""
 
