@@ -14,6 +14,8 @@ from .video_sink import CODECS, VideoFormat, join_segments, write_pngs, write_se
 from .video_source import Source
 
 SPARE_BYTES = 64 * 1024**2
+PARTIAL = "unfinished"
+"""How the video of a cancelled run is named."""
 
 
 class WindowStore:
@@ -46,7 +48,7 @@ class WindowStore:
         try:
             if kind is not None and self.entries:
                 with contextlib.suppress(OSError, ValueError, FFmpegError):
-                    self.join()
+                    self.join(finished=False)
         finally:
             self.journal.__exit__()
 
@@ -100,11 +102,19 @@ class WindowStore:
                 "same workflow again to go on."
             )
 
-    def join(self) -> Path:
-        """Join all finished windows into one video and return its path; the name tells runs apart."""
-        path = self.folder / f"video_{self.entries[-1].key[:8]}{self.video.suffix}"
+    def join(self, *, finished: bool = True) -> Path:
+        """Join all windows there are into one video and return its path; the name tells runs apart.
+
+        Of a run that is not ``finished`` only the last such video is kept.
+        """
+        name = "video" if finished else PARTIAL
+        path = self.folder / f"{name}_{self.entries[-1].key[:8]}{self.video.suffix}"
         segments = [self.folder / "segments" / f"{e.index:04d}{self.video.suffix}" for e in self.entries]
         if self.lead_in is not None:
             segments.insert(0, self.lead_in)
         join_segments(path, segments, sound_from=self.sound_from, metadata=self.metadata)
+        for older in self.folder.glob(f"{PARTIAL}_*"):
+            if older != path:
+                with contextlib.suppress(OSError):  # open in a player
+                    older.unlink()
         return path

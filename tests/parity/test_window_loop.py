@@ -97,12 +97,13 @@ def test_a_stopped_run_goes_on_and_gives_the_same_frames(models, whole_run, monk
         assert count_windows(patch, fail_at=2) == []
         with pytest.raises(KeyboardInterrupt):
             run_windows(models, SETTINGS, REQUEST)
-    part = list(output_folder.rglob("video_*.mkv"))
+    part = list(output_folder.rglob("unfinished_*.mkv"))
     assert len(part) == 1
     assert frames_of(part[0]).shape[0] == 25, "what was finished is a video"
     made = count_windows(monkeypatch)
     outcome = run_windows(models, SETTINGS, REQUEST)
     assert made == [2]
+    assert not part[0].exists(), "the whole video takes its place"
     assert torch.equal(frames_of(outcome.video), whole_run[1])
     assert torch.equal(outcome.tail, whole_run[0].tail)
     assert "2 of 3 windows were finished by an earlier run." in outcome.report["summary"]

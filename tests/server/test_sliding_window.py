@@ -90,7 +90,7 @@ def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(client, server
     runs = list((server.base / "output" / "magic141_runs").glob("cancelled-*"))
     assert len(runs) == 1
     assert [path.name for path in sorted((runs[0] / "segments").iterdir())] == ["0000.mkv"]
-    assert frames_of(next(runs[0].glob("video_*.mkv"))).shape[0] == 13
+    assert frames_of(next(runs[0].glob("unfinished_*.mkv"))).shape[0] == 13
     again = client.run(prompt)
     fresh = client.run(
         only_window(prompt_of("magic141_one_minute", object_info, **options | {"run_name": "fresh"}))
