@@ -1,5 +1,6 @@
 // The timeline on Sliding Window Extend: windows, overlaps and prompts before a run; seams, drift and frames after it.
 
+import { api } from "../../scripts/api.js";
 import { planWindows } from "./window_plan.js";
 
 const HEIGHT = 92;
@@ -109,7 +110,7 @@ async function takeThumbnails(result, output, draw) {
   const video = document.createElement("video");
   video.muted = true;
   video.preload = "auto";
-  video.src = `/view?${query}`;
+  video.src = api.apiURL(`/view?${query}`);
   const canvas = document.createElement("canvas");
   const every = Math.ceil(result.windows.length / MAX_THUMBNAILS);
   try {
