@@ -42,7 +42,7 @@ def as_the_node(models, settings, plan, start, caption):
 @pytest.mark.parametrize(
     "options",
     [
-        {"hand_over": "latent", "overlap_latent": 2, "latent_anchor": 0.5},
+        {"hand_over": "latent", "overlap_latent": 2, "latent_anchor": 0.5, "cfg": 1.5},
         {"hand_over": "pixel", "overlap_latent": 1, "color_anchor": 0.5},
         {"hand_over": "mixed", "overlap_latent": 2, "first_frame_context": True},
     ],

@@ -53,6 +53,7 @@ class ClipBatch:
         self.models, self.network, self.settings, self.starts = models, network, settings, starts
         self.backend = models.encoders.backend
         self.prompts = [self.backend.prompt_states(caption) for caption in captions]
+        self.negative = self.backend.prompt_states(settings.negative_prompt)
         pieces = -(-len(starts) // CLIPS_AT_ONCE)
         self.decoders = [StreamingDecoder(network, LATENT_SCALE) for _ in range(pieces)]
         self.latents: Tensor | None = None
@@ -142,17 +143,27 @@ class ClipBatch:
         sampled = torch.empty(len(known), *self._empty().shape[1:])
         for number, members in enumerate(groups.values()):
             latent, mask = known_frames_condition(known[members], self.settings.window_latent)
-            options = {
-                "pooled_output": torch.cat([self.prompts[i][1] for i in members]),
-                "concat_latent_image": latent,
-                "concat_mask": mask,
-            }
-            positive = [[torch.cat([contexts[i] for i in members]), options]]
+            frames = {"concat_latent_image": latent, "concat_mask": mask}
+            pooled = torch.cat([self.prompts[i][1] for i in members])
+            positive = [[torch.cat([contexts[i] for i in members]), frames | {"pooled_output": pooled}]]
             empty = {"samples": self._empty().repeat(len(members), 1, 1, 1, 1)}
             sampled[members] = sample_window(
-                self.models, self.settings, positive, positive, empty, known.shape[2], seed + number, None
+                self.models,
+                self.settings,
+                positive,
+                self._negative(images[members], frames),
+                empty,
+                known.shape[2],
+                seed + number,
+                None,
             )
         return sampled
+
+    def _negative(self, images: Tensor, frames: dict[str, Tensor]) -> list:
+        """Return the conditioning of the negative prompt behind the same pictures."""
+        states, pooled = self.negative
+        context = torch.cat([join_context(image[None], states) for image in images])
+        return [[context, frames | {"pooled_output": pooled.expand(len(images), -1)}]]
 
     def _empty(self) -> Tensor:
         settings = self.settings

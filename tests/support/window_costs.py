@@ -17,6 +17,7 @@ WARM_UP = 0.3
 """Share of the windows that allocators and codecs may take to settle."""
 
 OURS = {"hand_over": "latent", "overlap_latent": 2}
+CFG = 1.5
 """What the embedded workflows ship with."""
 
 
@@ -24,7 +25,7 @@ def shapes_settings(**options):
     """Return the settings of a run on the embedded model."""
     from magic141.model_patches.bridge.window import WindowSettings
 
-    return WindowSettings(width=64, height=64, window_latent=4, guidance=None, **options)
+    return WindowSettings(width=64, height=64, window_latent=4, guidance=None, **{"cfg": CFG, **options})
 
 
 def shapes_run(models, folder: Path, *, seconds: float, name: str):
