@@ -19,6 +19,7 @@ from ...model_patches.training.twin import Conditions, expand, from_host, predic
 from . import muon
 from .data import FAMILIES, load
 from .evaluate import score
+from .futures import Futures, load_futures
 from .judge import Player, Sampling
 from .run import Log, Run, place, stage_dir
 from .source import NAMED, OPEN, HeldOutSource, WorldSource
@@ -27,6 +28,8 @@ HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 2, 5, 128
 PATCH = 1  # at width 128 the noise of a 2x2 patch (64 values) would crowd out the picture
 LATENT_CHANNELS = 16
 TRAIN_SHIFT = 5.0
+CHOICE_SIGMAS, CHOICE_SHARE = (0.5, 0.95), 0.8
+"""Where noise leaves one of several futures to be found, and how often such clips are drawn from there."""
 DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.5
 REPORT_STEPS = 4
 ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
@@ -56,26 +59,43 @@ def new_t2v() -> HunyuanVideoTransformer3DModel:
 
 @dataclass(frozen=True)
 class Noised:
-    """Clean latents, noise and the mix of both at each clip's sigma, with what the model is told."""
+    """Clean latents with noise at each clip's sigma, what the model is told, and what it should answer."""
 
-    clean: Tensor
-    noise: Tensor
+    noisy: Tensor
+    target: Tensor
     sigma: Tensor
     conditions: Conditions
 
     @classmethod
-    def draw(cls, source: WorldSource, size: int, generator: torch.Generator, *, still: bool) -> "Noised":
-        """Return random windows, or random first frames with ``still``; some clips have the empty prompt."""
-        batch = source.batch(torch.randint(len(source), (size,), generator=generator), generator)
+    def draw(
+        cls,
+        source: WorldSource,
+        size: int,
+        generator: torch.Generator,
+        *,
+        still: bool,
+        futures: Futures | None = None,
+    ) -> "Noised":
+        """Return random windows, or random first frames with ``still``; some clips have the empty prompt.
+
+        The answer is the clean clip; where ``futures`` are known and a caption allows several, it is their mean.
+        """
+        rows = torch.randint(len(source), (size,), generator=generator)
+        windows = source.windows(rows, generator)
+        batch = source.shown(windows)
         clean = batch.latents[:, :, :1] if still else batch.latents
         prompted, empty = (Conditions.of(batch, image=source.image, empty=e) for e in (False, True))
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
-        return cls(
-            clean,
-            torch.randn(clean.shape, generator=generator),
-            draw_sigma(size, TRAIN_SHIFT, generator),
-            mixed_conditions(prompted, empty, dropped),
-        )
+        noise = torch.randn(clean.shape, generator=generator)
+        sigma = draw_sigma(size, TRAIN_SHIFT, generator)
+        if futures is None:
+            noisy = add_noise(clean, noise, sigma)
+            return cls(noisy, clean, sigma, mixed_conditions(prompted, empty, dropped))
+        several = (futures.told(windows) & ~dropped).nonzero()[:, 0]
+        sigma[several] = _choice_sigma(sigma[several], generator)
+        noisy = add_noise(clean, noise, sigma)
+        target = clean.index_copy(0, several, futures.mean(rows[several], noisy[several], sigma[several]))
+        return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped))
 
     def loss(self, model: nn.Module) -> Tensor:
         """Return the mean squared error of a model's estimate of the clean latents.
@@ -83,9 +103,15 @@ class Noised:
         It is the flow matching loss weighted by sigma squared: at low sigmas the velocity's error is mostly noise
         that nothing predicts, and with few steps at shift 5 all is decided at high ones.
         """
-        noisy = add_noise(self.clean, self.noise, self.sigma)
-        velocity = predict_velocity(model, noisy, self.sigma, self.conditions)
-        return nn.functional.mse_loss(denoised_estimate(noisy, velocity, self.sigma), self.clean)
+        velocity = predict_velocity(model, self.noisy, self.sigma, self.conditions)
+        return nn.functional.mse_loss(denoised_estimate(self.noisy, velocity, self.sigma), self.target)
+
+
+def _choice_sigma(sigma: Tensor, generator: torch.Generator) -> Tensor:
+    """Return noise levels, most of them drawn again from where one future is chosen."""
+    low, high = CHOICE_SIGMAS
+    drawn = low + (high - low) * torch.rand(len(sigma), generator=generator)
+    return torch.where(torch.rand(len(sigma), generator=generator) < CHOICE_SHARE, drawn, sigma)
 
 
 def _train(
@@ -99,7 +125,8 @@ def _train(
     family_shares: tuple[float, float, float],
     lr: float,
 ) -> dict[str, float]:
-    data, _ = load("train", 8000, seed=1, available=True)
+    data, scenes = load("train", 8000, seed=1, available=True)
+    futures = load_futures(data, scenes) if image else None
     optimizers = muon.optimizers(model, lr=lr, adam_lr=1e-3, exclude=ADAM_PARTS)
     run = Run(stage, total, {"dit": model}, optimizers, ema_decay=0.997)
     log = Log(stage, 50)
@@ -111,7 +138,7 @@ def _train(
         source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen)
         share = (size * 2 if still else size) // processes
         generator = torch.Generator().manual_seed((step + 1) * 1000 + rank)
-        loss = Noised.draw(source, share, generator, still=still).loss(model)
+        loss = Noised.draw(source, share, generator, still=still, futures=futures).loss(model)
         run.update(loss)
         log(step, **{"still" if still else "clip": loss.detach(), "n_still": float(still)})
         if (step + 1) % 400 == 0 and rank == 0:
@@ -152,7 +179,7 @@ def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     )
 
 
-def train_ti2v(total: int = 4200, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 7000, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 
@@ -165,6 +192,6 @@ def train_ti2v(total: int = 4200, size: int = 32) -> dict[str, float]:
         size,
         image=True,
         still_share=0.0,
-        family_shares=(0.55, 0.45, 0.0),
+        family_shares=(0.2, 0.8, 0.0),
         lr=4e-3,
     )

@@ -1,7 +1,6 @@
 """What every training stage shares: time-boxed loops, checkpoints in the user cache, learning-rate schedule, EMA."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ...model_patches.store.files import atomic_file
 from ...tests.support.host import cache_dir
 
 
@@ -22,9 +22,8 @@ def stage_dir(stage: str) -> Path:
 
 def save_atomically(state: dict, path: Path) -> None:
     """Write a checkpoint so that a killed process never leaves half a file."""
-    temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with atomic_file(path) as temporary:
+        torch.save(state, temporary)
 
 
 def place() -> tuple[int, int]:

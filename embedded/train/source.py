@@ -9,8 +9,9 @@ from ...model_patches.training.batch import TrainingBatch
 from .data import FAMILIES, WINDOW_LATENTS, Dataset
 
 NAMED, OPEN, OPEN_APPEARANCE = range(len(FAMILIES))
-KNOWN_SHARES = (0.6, 0.2, 0.2)
-MIDDLE_SHARE = 0.4
+KNOWN_SHARES = (0.8, 0.1, 0.1)
+MIDDLE_SHARES = (0.1, 0.5, 0.5)
+"""How often a window of 1, 2 or 3 known latents starts in mid-motion; from the first frame alone all is open."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class WorldSource:
     def __len__(self) -> int:
         return len(self.data.latents)
 
-    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
-        """Return a window of every row; caption, start and known latents are drawn."""
+    def windows(self, rows: Tensor, generator: torch.Generator) -> Windows:
+        """Draw a window of every row: caption, start and known latents."""
         count = len(rows)
 
         def draw(shares: Tensor) -> Tensor:
@@ -86,13 +87,18 @@ class WorldSource:
 
         family, start, known = draw(self.family_shares), torch.zeros(count, dtype=torch.long), 0
         if self.image:
-            middle = torch.rand(count, generator=generator) < MIDDLE_SHARE
-            start = torch.where(middle, self.data.start[rows], 0)
             known = draw(torch.tensor(KNOWN_SHARES)) + 1
-        num_known = torch.as_tensor(known).expand(count)
-        return window_batch(
-            self.data, Windows(rows, family, start, num_known), image_states=self.image_states
-        )
+            middle = torch.rand(count, generator=generator) < torch.tensor(MIDDLE_SHARES)[known - 1]
+            start = torch.where(middle, self.data.start[rows], 0)
+        return Windows(rows, family, start, torch.as_tensor(known).expand(count))
+
+    def shown(self, windows: Windows) -> TrainingBatch:
+        """Return windows with their conditions."""
+        return window_batch(self.data, windows, image_states=self.image_states)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Return a random window of every row."""
+        return self.shown(self.windows(rows, generator))
 
 
 class HeldOutSource:

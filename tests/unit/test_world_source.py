@@ -4,8 +4,9 @@ import pytest
 import torch
 from magic141.embedded import world
 from magic141.embedded.train.data import Dataset
-from magic141.embedded.train.dit import Noised
+from magic141.embedded.train.dit import CHOICE_SIGMAS, Noised
 from magic141.embedded.train.features import FeatureNet
+from magic141.embedded.train.futures import Futures
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
     Player,
@@ -121,7 +122,7 @@ def test_guidance_error_of_a_student_that_ignores_guidance_is_one():
 def test_what_the_base_models_learn_from(image):
     source = WorldSource(dataset(), image=image, family_shares=(1.0, 0.0, 0.0))
     drawn = Noised.draw(source, 64, torch.Generator().manual_seed(4), still=not image)
-    assert drawn.clean.shape[2] == (4 if image else 1)
+    assert drawn.target.shape[2] == (4 if image else 1)
     of_empty_prompt = (drawn.conditions.pooled == source.data.null_pooled.float()).all(1)
     assert 0 < of_empty_prompt.sum() < 24
     lengths = drawn.conditions.mask.sum(1)
@@ -129,6 +130,24 @@ def test_what_the_base_models_learn_from(image):
     still_model = torch.nn.Linear(1, 1)
     still_model.forward = lambda hidden_states, **_: (torch.zeros_like(hidden_states[:, :16]),)
     loss = drawn.loss(still_model)
-    error = drawn.sigma[:, None, None, None, None] * (drawn.noise - drawn.clean)
-    assert torch.isclose(loss, error.square().mean())
+    assert torch.isclose(loss, (drawn.noisy - drawn.target).square().mean())
     drawn.loss(from_host(tiny_dit(33 if image else 16, patch=1)).train()).backward()
+
+
+def test_several_known_futures_are_learnt_as_their_mean():
+    data = dataset()
+    source = WorldSource(data, image=True, family_shares=(0.5, 0.5, 0.0))
+    clips = data.latents[:, None, :, :4].repeat(1, 4, 1, 1, 1, 1)
+    futures = Futures(-clips, torch.ones(COUNT, 4, dtype=torch.bool))
+
+    def draw(known: Futures | None) -> Noised:
+        return Noised.draw(source, 64, torch.Generator().manual_seed(4), still=False, futures=known)
+
+    plain, meant = draw(None), draw(futures)
+    changed = (plain.target != meant.target).flatten(1).any(1)
+    assert 0 < changed.sum() < 32
+    assert torch.equal(meant.target[changed], -plain.target[changed])
+    assert torch.equal(meant.noisy[~changed], plain.noisy[~changed])
+    assert torch.equal(meant.sigma[~changed], plain.sigma[~changed])
+    low, high = CHOICE_SIGMAS
+    assert ((meant.sigma > low) & (meant.sigma < high))[changed].float().mean() > 0.7
