@@ -21,6 +21,7 @@ from .data import FAMILIES, load
 from .evaluate import score
 from .futures import Futures, load_futures
 from .judge import Player, Sampling
+from .motion_head import MotionHead
 from .run import Log, Run, place, stage_dir
 from .source import NAMED, OPEN, HeldOutSource, WorldSource
 
@@ -59,12 +60,16 @@ def new_t2v() -> HunyuanVideoTransformer3DModel:
 
 @dataclass(frozen=True)
 class Noised:
-    """Clean latents with noise at each clip's sigma, what the model is told, and what it should answer."""
+    """Clean latents with noise at each clip's sigma, what the model is told, and what it should answer.
+
+    motions: (B, 16), how likely each motion is; None where no futures are known.
+    """
 
     noisy: Tensor
     target: Tensor
     sigma: Tensor
     conditions: Conditions
+    motions: Tensor | None = None
 
     @classmethod
     def draw(
@@ -94,8 +99,12 @@ class Noised:
         several = (futures.told(windows) & ~dropped).nonzero()[:, 0]
         sigma[several] = _choice_sigma(sigma[several], generator)
         noisy = add_noise(clean, noise, sigma)
-        target = clean.index_copy(0, several, futures.mean(rows[several], noisy[several], sigma[several]))
-        return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped))
+        chosen = rows[several]
+        likelihood = futures.likelihood(chosen, noisy[several], sigma[several])
+        target = clean.index_copy(0, several, futures.mean(chosen, likelihood))
+        motions = source.data.allowed[rows, NAMED].float()
+        motions = motions.index_copy(0, several, futures.motions(chosen, likelihood))
+        return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped), motions)
 
     def loss(self, model: nn.Module) -> Tensor:
         """Return the mean squared error of a model's estimate of the clean latents.
@@ -127,8 +136,13 @@ def _train(
 ) -> dict[str, float]:
     data, scenes = load("train", 8000, seed=1, available=True)
     futures = load_futures(data, scenes) if image else None
+    modules: dict[str, nn.Module] = {"dit": model}
     optimizers = muon.optimizers(model, lr=lr, adam_lr=1e-3, exclude=ADAM_PARTS)
-    run = Run(stage, total, {"dit": model}, optimizers, ema_decay=0.997)
+    head = MotionHead(model, HIDDEN) if image else None
+    if head is not None:
+        modules["motion"] = head
+        optimizers.append(torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=0.0))
+    run = Run(stage, total, modules, optimizers, ema_decay=0.997)
     log = Log(stage, 50)
     model.train()
     rank, processes = place()
@@ -138,9 +152,16 @@ def _train(
         source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen)
         share = (size * 2 if still else size) // processes
         generator = torch.Generator().manual_seed((step + 1) * 1000 + rank)
-        loss = Noised.draw(source, share, generator, still=still, futures=futures).loss(model)
-        run.update(loss)
-        log(step, **{"still" if still else "clip": loss.detach(), "n_still": float(still)})
+        drawn = Noised.draw(source, share, generator, still=still, futures=futures)
+        loss = drawn.loss(model)
+        told = head.loss(drawn.motions) if head is not None and drawn.motions is not None else torch.zeros(())
+        run.update(loss + told)
+        shown = {
+            "still" if still else "clip": loss.detach(),
+            "n_still": float(still),
+            "motion": told.detach(),
+        }
+        log(step, **shown)
         if (step + 1) % 400 == 0 and rank == 0:
             report(stage, run.ema["dit"].shadow, image=image)
     return report(stage, run.ema["dit"].shadow, image=image) if rank == 0 else {}
@@ -179,7 +200,7 @@ def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     )
 
 
-def train_ti2v(total: int = 7000, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 7900, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 

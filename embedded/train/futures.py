@@ -11,24 +11,30 @@ import torch
 from torch import Tensor
 
 from .. import world
-from ..world.scenes import SPEEDS, held_out
+from ..world.scenes import DIRECTIONS, SPEEDS, held_out
 from .data import WINDOW_LATENTS, Dataset, Encoders, load
 from .run import save_atomically, stage_dir
 from .source import OPEN, Windows
 
 MOST = 4
+NUM_MOTIONS = len(DIRECTIONS) * len(SPEEDS)
 SHARD = 100
 
 
 @dataclass(frozen=True)
 class Futures:
-    """What N captions allow. latents: (N, 4, 16, 4, 8, 8), clips. allowed: (N, 4) bool, False where there are fewer."""
+    """What N captions allow.
+
+    latents: (N, 4, 16, 4, 8, 8), clips. allowed: (N, 4) bool, False where there are fewer. motion: (N, 4) as
+    ``Scenes.motion``.
+    """
 
     latents: Tensor
     allowed: Tensor
+    motion: Tensor
 
-    def mean(self, rows: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """Return E[clean latents | noisy latents, first frame, open caption] of scenes ``rows`` (B,).
+    def likelihood(self, rows: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
+        """Return how likely each future of scenes ``rows`` (B,) is behind the noise, (B, 4), one in sum.
 
         Args:
             noisy: (B, 16, 4, 8, 8) = (1 - sigma) clean + sigma noise.
@@ -37,13 +43,25 @@ class Futures:
         clips = self.latents[rows].float()
         level = sigma[:, None, None, None, None, None]
         apart = noisy[:, None] - (1 - level) * clips
-        likelihood = -apart.square().flatten(2).sum(-1) / (2 * sigma[:, None].square().clamp_min(1e-6))
-        weight = likelihood.masked_fill(~self.allowed[rows], -torch.inf).softmax(1)
-        return (weight[..., None, None, None, None] * clips).sum(1)
+        score = -apart.square().flatten(2).sum(-1) / (2 * sigma[:, None].square().clamp_min(1e-6))
+        return score.masked_fill(~self.allowed[rows], -torch.inf).softmax(1)
+
+    def mean(self, rows: Tensor, likelihood: Tensor) -> Tensor:
+        """Return E[clean latents | noisy latents, first frame, open caption], (B, 16, 4, 8, 8)."""
+        return (likelihood[..., None, None, None, None] * self.latents[rows].float()).sum(1)
+
+    def motions(self, rows: Tensor, likelihood: Tensor) -> Tensor:
+        """Return how likely each of the world's motions is, (B, 16)."""
+        return torch.zeros(len(rows), NUM_MOTIONS).scatter_add(1, self.motion[rows], likelihood)
 
     def told(self, windows: Windows) -> Tensor:
         """Tell which windows (B,) have these futures: an open caption and the first frame alone."""
         return (windows.family == OPEN) & (windows.start == 0) & (windows.num_known == 1)
+
+
+def motions_of(allowed: Tensor) -> Tensor:
+    """Return the first allowed motions of (N, 16) bool, (N, 4); where there are fewer, others fill the places."""
+    return allowed.int().argsort(dim=1, descending=True, stable=True)[:, :MOST]
 
 
 def allowed_scenes(scenes: world.Scenes, allowed: Tensor) -> tuple[world.Scenes, Tensor]:
@@ -54,7 +72,7 @@ def allowed_scenes(scenes: world.Scenes, allowed: Tensor) -> tuple[world.Scenes,
     Args:
         allowed: (N, 16) bool over ``Scenes.motion``.
     """
-    motion = allowed.int().argsort(dim=1, descending=True, stable=True)[:, :MOST]
+    motion = motions_of(allowed)
     counts = allowed.gather(1, motion)
     rows = torch.arange(len(scenes)).repeat_interleave(MOST)
     direction = motion.flatten() // len(SPEEDS)
@@ -80,7 +98,8 @@ def load_futures(data: Dataset, scenes: world.Scenes) -> Futures:
             save_atomically({"latents": latents.unflatten(0, (-1, MOST)), "allowed": counts}, path)
             print(f"futures: {min(index + SHARD, len(scenes))} of {len(scenes)} scenes", flush=True)
         shards.append(torch.load(path, weights_only=True))
-    return Futures(**{name: torch.cat([s[name] for s in shards]) for name in shards[0]})
+    joined = {name: torch.cat([s[name] for s in shards]) for name in shards[0]}
+    return Futures(**joined, motion=motions_of(data.allowed[:, OPEN]))
 
 
 if __name__ == "__main__":

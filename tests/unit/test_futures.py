@@ -7,39 +7,48 @@ from magic141.embedded.train.source import NAMED, OPEN, Windows
 from magic141.embedded.world.scenes import held_out
 from magic141.model_patches.training.losses import add_noise
 
+ROW = torch.tensor([0])
+
 
 def futures(*, allowed: list[bool]) -> Futures:
-    generator = torch.Generator().manual_seed(0)
-    return Futures(torch.randn(1, MOST, 16, 4, 8, 8, generator=generator), torch.tensor([allowed]))
+    latents = torch.randn(1, MOST, 16, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Futures(latents, torch.tensor([allowed]), torch.tensor([[8, 0, 3, 5]]))
+
+
+def mean(several: Futures, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    return several.mean(ROW, several.likelihood(ROW, noisy, sigma))
 
 
 def test_pure_noise_says_nothing_of_which_future():
     several = futures(allowed=[True, True, False, False])
-    mean = several.mean(torch.tensor([0]), torch.randn(1, 16, 4, 8, 8), torch.ones(1))
-    torch.testing.assert_close(mean[0], several.latents[0, :2].mean(0))
+    likelihood = several.likelihood(ROW, torch.randn(1, 16, 4, 8, 8), torch.ones(1))
+    torch.testing.assert_close(several.mean(ROW, likelihood)[0], several.latents[0, :2].mean(0))
+    motions = several.motions(ROW, likelihood)[0]
+    assert motions[[8, 0]].tolist() == [0.5, 0.5]
+    assert motions.sum() == 1
 
 
 def test_little_noise_leaves_one_future():
     several = futures(allowed=[True] * MOST)
     clean, sigma = several.latents[:, 2], torch.tensor([0.3])
     noisy = add_noise(clean, torch.randn(clean.shape, generator=torch.Generator().manual_seed(1)), sigma)
-    torch.testing.assert_close(several.mean(torch.tensor([0]), noisy, sigma), clean)
+    torch.testing.assert_close(mean(several, noisy, sigma), clean)
 
 
 def test_between_them_the_mean_is_weighted_by_bayes():
     latents = torch.zeros(1, MOST, 1, 1, 1, 1)
     latents[0, 1] = 1.0
-    several = Futures(latents, torch.tensor([[True, True, False, False]]))
-    mean = several.mean(torch.tensor([0]), torch.full((1, 1, 1, 1, 1), 0.4), torch.tensor([0.5]))
+    several = Futures(latents, torch.tensor([[True, True, False, False]]), torch.tensor([[0, 1, 2, 3]]))
+    found = mean(several, torch.full((1, 1, 1, 1, 1), 0.4), torch.tensor([0.5]))
     # noisy 0.4 is 0.4 from the first clip's 0.5 * 0 and 0.1 from the second's 0.5 * 1, with deviation 0.5
     first, second = (torch.tensor(-(d**2) / (2 * 0.25)).exp() for d in (0.4, 0.1))
-    torch.testing.assert_close(mean.flatten()[0], second / (first + second))
+    torch.testing.assert_close(found.flatten()[0], second / (first + second))
 
 
 def test_no_noise_is_no_division_by_zero():
     several = futures(allowed=[True] * MOST)
-    mean = several.mean(torch.tensor([0]), several.latents[:, 1], torch.zeros(1))
-    torch.testing.assert_close(mean, several.latents[:, 1])
+    clean = several.latents[:, 1]
+    torch.testing.assert_close(mean(several, clean, torch.zeros(1)), clean)
 
 
 def test_allowed_scenes_are_the_captions_and_none_held_out():

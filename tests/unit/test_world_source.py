@@ -6,7 +6,7 @@ from magic141.embedded import world
 from magic141.embedded.train.data import Dataset
 from magic141.embedded.train.dit import CHOICE_SIGMAS, Noised
 from magic141.embedded.train.features import FeatureNet
-from magic141.embedded.train.futures import Futures
+from magic141.embedded.train.futures import NUM_MOTIONS, Futures
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
     Player,
@@ -16,6 +16,7 @@ from magic141.embedded.train.judge import (
     reference_features,
     summarise,
 )
+from magic141.embedded.train.motion_head import BLOCK, WEIGHT, MotionHead
 from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, WorldSource
 from magic141.model_patches.training.twin import from_host, with_guidance
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
@@ -138,7 +139,7 @@ def test_several_known_futures_are_learnt_as_their_mean():
     data = dataset()
     source = WorldSource(data, image=True, family_shares=(0.5, 0.5, 0.0))
     clips = data.latents[:, None, :, :4].repeat(1, 4, 1, 1, 1, 1)
-    futures = Futures(-clips, torch.ones(COUNT, 4, dtype=torch.bool))
+    futures = Futures(-clips, torch.ones(COUNT, 4, dtype=torch.bool), torch.arange(4).expand(COUNT, 4))
 
     def draw(known: Futures | None) -> Noised:
         return Noised.draw(source, 64, torch.Generator().manual_seed(4), still=False, futures=known)
@@ -147,7 +148,34 @@ def test_several_known_futures_are_learnt_as_their_mean():
     changed = (plain.target != meant.target).flatten(1).any(1)
     assert 0 < changed.sum() < 32
     assert torch.equal(meant.target[changed], -plain.target[changed])
+    assert torch.allclose(
+        meant.motions[changed][:, :4], torch.tensor(0.25)
+    )  # clips that are alike tell nothing
+    assert (meant.motions[~changed].amax(1) == 1).all()
     assert torch.equal(meant.noisy[~changed], plain.noisy[~changed])
     assert torch.equal(meant.sigma[~changed], plain.sigma[~changed])
     low, high = CHOICE_SIGMAS
     assert ((meant.sigma > low) & (meant.sigma < high))[changed].float().mean() > 0.7
+
+
+def test_a_head_in_the_middle_learns_the_motion_and_teaches_the_layers_before_it():
+    model = from_host(tiny_dit(33, patch=1, depth_single=3)).train()
+    head = MotionHead(model, 128)
+    source = WorldSource(dataset(), image=True, family_shares=(1.0, 0.0, 0.0))
+    drawn = Noised.draw(source, 2, torch.Generator().manual_seed(4), still=False)
+    motions = torch.nn.functional.one_hot(torch.tensor([3, 9]), NUM_MOTIONS).float()
+
+    def loss() -> torch.Tensor:
+        drawn.loss(model)
+        return head.loss(motions)
+
+    assert torch.isclose(loss(), WEIGHT * torch.tensor(NUM_MOTIONS).log())
+    optimizer = torch.optim.AdamW(head.parameters(), lr=0.1)
+    loss().backward()
+    optimizer.step()
+    later = loss()
+    assert later < 0.9 * WEIGHT * torch.tensor(NUM_MOTIONS).log()
+    later.backward()
+    told = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert any(name.startswith(f"single_transformer_blocks.{BLOCK}.") for name in told)
+    assert not any(name.startswith(f"single_transformer_blocks.{BLOCK + 1}.") for name in told)
