@@ -40,9 +40,10 @@ def _llava(steps: dict) -> dict:
 
 def _data(steps: dict) -> dict:
     from . import data
+    from .futures import load_futures
 
     data.load("test", 200, seed=7)
-    data.load("train", 8000, seed=1)
+    load_futures(*data.load("train", 8000, seed=1))
     return {}
 
 

@@ -3,7 +3,10 @@
 A clip is 25 frames (7 latents), so that a training window of 4 latents can start in the middle of a motion.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from ...model_patches.encoders.llm import HIDDEN_STATE_INDEX
 from ...model_patches.encoders.templates import CROP_START, IMAGE_TOKEN, USER_HEADER, llm_text, vlm_text
 from ...model_patches.encoders.vlm import VisionLanguageModel, layout
 from .. import world
+from ..world.scenes import NUM_MOTIONS
 from .clip import normalised
 from .run import save_atomically, stage_dir
 from .taehv import Taehv
@@ -87,7 +91,7 @@ def image_batch(vlm: VisionLanguageModel, tokenizer, images: Tensor) -> Tensor:
 
 
 def _captions(scenes: world.Scenes, generator: torch.Generator) -> tuple[list[list[str]], Tensor]:
-    named = torch.nn.functional.one_hot(scenes.motion, 16).bool()
+    named = torch.nn.functional.one_hot(scenes.motion, NUM_MOTIONS).bool()
     opened, allowed = world.open_caption(scenes, generator=generator)
     appearance, allowed_too = world.open_caption(scenes, generator=generator, appearance=True)
     return [world.named_caption(scenes), opened, appearance], torch.stack([named, allowed, allowed_too], 1)
@@ -150,6 +154,31 @@ class Encoders:
         }
 
 
+def cached_shards(
+    folder: Path,
+    count: int,
+    make: Callable[[slice], dict[str, Tensor]],
+    *,
+    batch: int = 100,
+    available: bool = False,
+) -> dict[str, Tensor]:
+    """Return what ``make`` gives for all of ``count`` rows, joined; a shard of ``batch`` rows is computed once.
+
+    Args:
+        available: stop at the first missing shard instead of computing it.
+    """
+    shards = []
+    for start in range(0, count, batch):
+        path = folder / f"{start:06d}.pt"
+        if not path.exists():
+            if available:
+                break
+            save_atomically(make(slice(start, min(start + batch, count))), path)
+            print(f"data {folder.name}: {min(start + batch, count)} of {count} scenes", flush=True)
+        shards.append(torch.load(path, weights_only=True))
+    return {name: torch.cat([shard[name] for shard in shards]) for name in shards[0]}
+
+
 def load(
     split: str, count: int, *, seed: int, batch: int = 100, available: bool = False
 ) -> tuple[Dataset, world.Scenes]:
@@ -161,20 +190,17 @@ def load(
     folder = stage_dir("data") / f"{split}-{seed}"
     folder.mkdir(exist_ok=True)
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(seed), split=split)
-    encoders, shards = None, []
+    encoders = functools.cache(Encoders)
     null = folder / "null.pt"
     if not null.exists():
-        encoders = Encoders()
-        save_atomically(encoders.null(), null)
-    for index in range(0, count, batch):
-        path = folder / f"{index:06d}.pt"
-        if available and not path.exists():
-            break
-        if not path.exists():
-            encoders = encoders or Encoders()
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-            save_atomically(encoders.encode(scenes[slice(index, index + batch)], generator), path)
-            print(f"data {split}: {min(index + batch, count)} of {count} scenes", flush=True)
-        shards.append(torch.load(path, weights_only=True))
-    joined = {f.name: torch.cat([s[f.name] for s in shards]) for f in fields(Dataset) if f.name in shards[0]}
-    return Dataset(**joined, **torch.load(null, weights_only=True)), scenes[slice(0, len(shards) * batch)]
+        save_atomically(encoders().null(), null)
+
+    def encode(rows: slice) -> dict[str, Tensor]:
+        return encoders().encode(scenes[rows], torch.Generator().manual_seed(seed * 1_000_003 + rows.start))
+
+    joined = cached_shards(folder, count, encode, batch=batch, available=available)
+    data = Dataset(
+        **{f.name: joined[f.name] for f in fields(Dataset) if f.name in joined},
+        **torch.load(null, weights_only=True),
+    )
+    return data, scenes[slice(0, len(data.latents))]

@@ -100,10 +100,9 @@ class Noised:
         sigma[several] = _choice_sigma(sigma[several], generator)
         noisy = add_noise(clean, noise, sigma)
         chosen = rows[several]
-        likelihood = futures.likelihood(chosen, noisy[several], sigma[several])
-        target = clean.index_copy(0, several, futures.mean(chosen, likelihood))
-        motions = source.data.allowed[rows, NAMED].float()
-        motions = motions.index_copy(0, several, futures.motions(chosen, likelihood))
+        mean, likelihood = futures.posterior(chosen, noisy[several], sigma[several])
+        target = clean.index_copy(0, several, mean)
+        motions = source.data.allowed[rows, NAMED].float().index_copy(0, several, likelihood)
         return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped), motions)
 
     def loss(self, model: nn.Module) -> Tensor:
@@ -153,15 +152,11 @@ def _train(
         share = (size * 2 if still else size) // processes
         generator = torch.Generator().manual_seed((step + 1) * 1000 + rank)
         drawn = Noised.draw(source, share, generator, still=still, futures=futures)
-        loss = drawn.loss(model)
-        told = head.loss(drawn.motions) if head is not None and drawn.motions is not None else torch.zeros(())
-        run.update(loss + told)
-        shown = {
-            "still" if still else "clip": loss.detach(),
-            "n_still": float(still),
-            "motion": told.detach(),
-        }
-        log(step, **shown)
+        losses = {"still" if still else "clip": drawn.loss(model)}
+        if head is not None:
+            losses["motion"] = head.loss(drawn.motions)
+        run.update(sum(losses.values()))
+        log(step, n_still=float(still), **{name: loss.detach() for name, loss in losses.items()})
         if (step + 1) % 400 == 0 and rank == 0:
             report(stage, run.ema["dit"].shadow, image=image)
     return report(stage, run.ema["dit"].shadow, image=image) if rank == 0 else {}

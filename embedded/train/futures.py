@@ -1,24 +1,24 @@
-"""Stage ``futures``: every future that a scene's open caption allows, and their mean given what noise has left of them.
+"""Every future that a scene's open caption allows, and their mean given what noise has left of them.
 
 From the first frame and an open caption two to four clips can follow. Flow matching learns their mean at each noisy
 clip from one of them at random; here the mean itself is known, so it can be the target: the same optimum, with none of
 the noise of the draw (Xu, Tong and Jaakkola, "Stable Target Field for Reduced Variance Score Estimation", 2023).
 """
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ...model_patches.training.losses import per_clip
 from .. import world
-from ..world.scenes import DIRECTIONS, SPEEDS, held_out
-from .data import WINDOW_LATENTS, Dataset, Encoders, load
-from .run import save_atomically, stage_dir
+from ..world.scenes import NUM_MOTIONS, SPEEDS, held_out
+from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards
+from .run import stage_dir
 from .source import OPEN, Windows
 
 MOST = 4
-NUM_MOTIONS = len(DIRECTIONS) * len(SPEEDS)
-SHARD = 100
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,22 @@ class Futures:
     allowed: Tensor
     motion: Tensor
 
-    def likelihood(self, rows: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """Return how likely each future of scenes ``rows`` (B,) is behind the noise, (B, 4), one in sum.
+    def posterior(self, rows: Tensor, noisy: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what noise leaves of the futures of scenes ``rows`` (B,), known first frame and open caption given.
 
         Args:
             noisy: (B, 16, 4, 8, 8) = (1 - sigma) clean + sigma noise.
             sigma: (B,) in [0, 1].
+
+        Returns:
+            The mean of the clean latents (B, 16, 4, 8, 8), and how likely each of the world's motions is (B, 16).
         """
         clips = self.latents[rows].float()
-        level = sigma[:, None, None, None, None, None]
-        apart = noisy[:, None] - (1 - level) * clips
+        apart = noisy[:, None] - (1 - per_clip(sigma, clips)) * clips
         score = -apart.square().flatten(2).sum(-1) / (2 * sigma[:, None].square().clamp_min(1e-6))
-        return score.masked_fill(~self.allowed[rows], -torch.inf).softmax(1)
-
-    def mean(self, rows: Tensor, likelihood: Tensor) -> Tensor:
-        """Return E[clean latents | noisy latents, first frame, open caption], (B, 16, 4, 8, 8)."""
-        return (likelihood[..., None, None, None, None] * self.latents[rows].float()).sum(1)
-
-    def motions(self, rows: Tensor, likelihood: Tensor) -> Tensor:
-        """Return how likely each of the world's motions is, (B, 16)."""
-        return torch.zeros(len(rows), NUM_MOTIONS).scatter_add(1, self.motion[rows], likelihood)
+        likelihood = score.masked_fill(~self.allowed[rows], -torch.inf).softmax(1)
+        motions = torch.zeros(len(rows), NUM_MOTIONS).scatter_add(1, self.motion[rows], likelihood)
+        return torch.einsum("bf,bf...->b...", likelihood, clips), motions
 
     def told(self, windows: Windows) -> Tensor:
         """Tell which windows (B,) have these futures: an open caption and the first frame alone."""
@@ -83,24 +79,17 @@ def allowed_scenes(scenes: world.Scenes, allowed: Tensor) -> tuple[world.Scenes,
 @torch.no_grad()
 def load_futures(data: Dataset, scenes: world.Scenes) -> Futures:
     """Return the training scenes' allowed clips, computing what is missing, a shard at a time."""
-    folder, vae, shards = stage_dir("data") / "train-1-futures", None, []
+    folder = stage_dir("data") / "train-1-futures"
     folder.mkdir(exist_ok=True)
-    for index in range(0, len(scenes), SHARD):
-        path = folder / f"{index:06d}.pt"
-        if not path.exists():
-            vae = vae or Encoders.load_vae()
-            shard = slice(index, index + SHARD)
-            candidates, counts = allowed_scenes(scenes[shard], data.allowed[shard, OPEN])
-            latents = data.latents[shard, :, :WINDOW_LATENTS].repeat_interleave(MOST, 0)
-            chosen = counts.flatten().nonzero()[:, 0]
-            clips = world.render_clip(candidates[chosen], 4 * (WINDOW_LATENTS - 1) + 1)
-            latents[chosen] = torch.cat([vae.encode(part) for part in clips.split(2)]).half()
-            save_atomically({"latents": latents.unflatten(0, (-1, MOST)), "allowed": counts}, path)
-            print(f"futures: {min(index + SHARD, len(scenes))} of {len(scenes)} scenes", flush=True)
-        shards.append(torch.load(path, weights_only=True))
-    joined = {name: torch.cat([s[name] for s in shards]) for name in shards[0]}
+    vae = functools.cache(Encoders.load_vae)
+
+    def encode(rows: slice) -> dict[str, Tensor]:
+        candidates, counts = allowed_scenes(scenes[rows], data.allowed[rows, OPEN])
+        latents = data.latents[rows, :, :WINDOW_LATENTS].repeat_interleave(MOST, 0)
+        chosen = counts.flatten().nonzero()[:, 0]
+        clips = world.render_clip(candidates[chosen], 4 * (WINDOW_LATENTS - 1) + 1)
+        latents[chosen] = torch.cat([vae().encode(part) for part in clips.split(2)]).half()
+        return {"latents": latents.unflatten(0, (-1, MOST)), "allowed": counts}
+
+    joined = cached_shards(folder, len(scenes), encode)
     return Futures(**joined, motion=motions_of(data.allowed[:, OPEN]))
-
-
-if __name__ == "__main__":
-    load_futures(*load("train", 8000, seed=1, available=True))

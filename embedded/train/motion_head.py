@@ -6,7 +6,7 @@ pixels. Told directly, a layer learns it sooner (as in Yu et al., "Representatio
 
 from torch import Tensor, nn
 
-from .futures import NUM_MOTIONS
+from ..world.scenes import NUM_MOTIONS
 
 BLOCK = 1
 """The single block that is read: behind it enough are left to draw what it has found."""

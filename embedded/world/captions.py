@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, PLACES, SHAPES, SIZES, SPEEDS, Scenes
+from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, NUM_MOTIONS, PLACES, SHAPES, SIZES, SPEEDS, Scenes
 
 _NAMES = {
     "shape": SHAPES,
@@ -70,7 +70,7 @@ def open_caption(
         The captions, and the allowed futures as a (B, 16) bool tensor over ``Scenes.motion``.
     """
     captions = []
-    allowed = torch.zeros(len(scenes), len(DIRECTIONS) * len(SPEEDS), dtype=torch.bool)
+    allowed = torch.zeros(len(scenes), NUM_MOTIONS, dtype=torch.bool)
     for i in range(len(scenes)):
         words = _words(scenes, i)
         group = _group_of(OPEN_DIRECTIONS, int(scenes.direction[i]), generator)

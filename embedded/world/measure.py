@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .render import coverage
-from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SHAPES, SIDE_PX, SIZES, SPEEDS, Scenes
+from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, NUM_MOTIONS, SHAPES, SIDE_PX, SIZES, SPEEDS, Scenes
 
 MASS_TOLERANCE = 0.30
 STRAIGHT_TOLERANCE_PX = 1.5
@@ -166,7 +166,7 @@ def score_clips(frames: Tensor, scenes: Scenes, allowed: Tensor | None = None) -
     reading = read_clip(frames, with_shape="ends")
     motion, line_error = motion_of(reading.centroid_px)
     if allowed is None:
-        allowed = torch.nn.functional.one_hot(scenes.motion, len(DIRECTIONS) * len(SPEEDS)).bool()
+        allowed = torch.nn.functional.one_hot(scenes.motion, NUM_MOTIONS).bool()
     motion_right = allowed.gather(1, motion[:, None])[:, 0]
     mass_error = (reading.mass_px / true_mass_px(scenes)[:, None] - 1).abs().amax(1)
     colour_right = (reading.colour == scenes.colour[:, None]).all(1)

@@ -37,6 +37,7 @@ DIRECTIONS = {  # unit vectors, x to the right and y down
     "up": (0.0, -1.0),
     "up right": (_D, -_D),
 }
+NUM_MOTIONS = len(DIRECTIONS) * len(SPEEDS)
 PLACES = (  # row major, three rows of three
     "top left",
     "top",
@@ -98,7 +99,7 @@ class Scenes:
 
     @property
     def motion(self) -> Tensor:
-        """Return direction and speed as one index in 0..15, (B,)."""
+        """Return direction and speed as one index below ``NUM_MOTIONS``, (B,)."""
         return self.direction * len(SPEEDS) + self.speed
 
 

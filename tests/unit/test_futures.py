@@ -16,14 +16,13 @@ def futures(*, allowed: list[bool]) -> Futures:
 
 
 def mean(several: Futures, noisy: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    return several.mean(ROW, several.likelihood(ROW, noisy, sigma))
+    return several.posterior(ROW, noisy, sigma)[0]
 
 
 def test_pure_noise_says_nothing_of_which_future():
     several = futures(allowed=[True, True, False, False])
-    likelihood = several.likelihood(ROW, torch.randn(1, 16, 4, 8, 8), torch.ones(1))
-    torch.testing.assert_close(several.mean(ROW, likelihood)[0], several.latents[0, :2].mean(0))
-    motions = several.motions(ROW, likelihood)[0]
+    found, motions = (part[0] for part in several.posterior(ROW, torch.randn(1, 16, 4, 8, 8), torch.ones(1)))
+    torch.testing.assert_close(found, several.latents[0, :2].mean(0))
     assert motions[[8, 0]].tolist() == [0.5, 0.5]
     assert motions.sum() == 1
 

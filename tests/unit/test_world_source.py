@@ -6,7 +6,7 @@ from magic141.embedded import world
 from magic141.embedded.train.data import Dataset
 from magic141.embedded.train.dit import CHOICE_SIGMAS, Noised
 from magic141.embedded.train.features import FeatureNet
-from magic141.embedded.train.futures import NUM_MOTIONS, Futures
+from magic141.embedded.train.futures import Futures
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
     Player,
@@ -18,6 +18,7 @@ from magic141.embedded.train.judge import (
 )
 from magic141.embedded.train.motion_head import BLOCK, WEIGHT, MotionHead
 from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, WorldSource
+from magic141.embedded.world.scenes import NUM_MOTIONS
 from magic141.model_patches.training.twin import from_host, with_guidance
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
 
@@ -132,6 +133,10 @@ def test_what_the_base_models_learn_from(image):
     still_model.forward = lambda hidden_states, **_: (torch.zeros_like(hidden_states[:, :16]),)
     loss = drawn.loss(still_model)
     assert torch.isclose(loss, (drawn.noisy - drawn.target).square().mean())
+    sigma = drawn.sigma[:, None, None, None, None]
+    noise = (drawn.noisy - (1 - sigma) * drawn.target) / sigma
+    assert abs(noise.std() - 1) < 0.02
+    assert abs((noise * drawn.target).mean()) < 0.02
     drawn.loss(from_host(tiny_dit(33 if image else 16, patch=1)).train()).backward()
 
 
