@@ -17,10 +17,11 @@ from magic141.embedded import world
 from magic141.embedded.train.vae import psnr_db
 from magic141.tests.support.demo import DEFAULT, WORKFLOWS, run_demo
 from magic141.tests.support.host import use_comfyui
+from magic141.tests.support.shapes_models import CFG
 from torch import Tensor
 
 MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
-FRAMES, SIDE, STEPS, CFG = 13, world.SIDE_PX, 4, 1.5
+FRAMES, SIDE, STEPS = 13, world.SIDE_PX, 4
 
 
 class Pack:

@@ -6,6 +6,8 @@ MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
 VAE_FILE = MODELS / "vae" / "magic141_shapes_vae.safetensors"
 DIT_FILE = MODELS / "diffusion_models" / "magic141_shapes_ti2v.safetensors"
 WEIGHTS = [VAE_FILE, DIT_FILE, *sorted((MODELS / "text_encoders").glob("*/*.safetensors"))]
+CFG = 1.5
+"""What the embedded workflows guide with."""
 
 
 def shapes_models():

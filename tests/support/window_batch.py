@@ -162,7 +162,7 @@ class ClipBatch:
     def _negative(self, images: Tensor, frames: dict[str, Tensor]) -> list:
         """Return the conditioning of the negative prompt behind the same pictures."""
         states, pooled = self.negative
-        context = torch.cat([join_context(image[None], states) for image in images])
+        context = join_context(images, states.expand(len(images), -1, -1))
         return [[context, frames | {"pooled_output": pooled.expand(len(images), -1)}]]
 
     def _empty(self) -> Tensor:

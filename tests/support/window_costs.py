@@ -13,11 +13,12 @@ from unittest import mock
 
 import torch
 
+from .shapes_models import CFG
+
 WARM_UP = 0.3
 """Share of the windows that allocators and codecs may take to settle."""
 
 OURS = {"hand_over": "latent", "overlap_latent": 2}
-CFG = 1.5
 """What the embedded workflows ship with."""
 
 
