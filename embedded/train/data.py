@@ -29,7 +29,7 @@ class Dataset:
     """N scenes. V = len(FAMILIES) captions a scene; L the longest caption; W window starts seen by the VLM.
 
     latents: (N, 16, 7, 8, 8). states: (N, V, L, D), zero padded. lengths: (N, V). pooled: (N, V, 768).
-    image_states: (N, 2, S, D) for windows starting at latent 0 and at ``start`` (N,). null_states: (L0, D) and
+    image_states: (N, 2, S, D) of the first frame and of the last one of latent ``start`` (N,). null_states: (L0, D) and
     null_pooled (768) of the empty prompt. allowed: (N, V, 16) bool.
     """
 

@@ -17,13 +17,14 @@ from ...model_patches.training.rollout import draw_sigma
 from ...model_patches.training.stages import mixed_conditions
 from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
 from . import muon
-from .data import FAMILIES, load
+from .data import FAMILIES, WINDOW_LATENTS, load
 from .evaluate import score
 from .futures import Futures, load_futures
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, place, stage_dir
-from .source import NAMED, OPEN, HeldOutSource, WorldSource
+from .source import LONG_LATENTS, NAMED, OPEN, HeldOutSource, WorldSource
+from .wear import worn
 
 HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 2, 5, 128
 PATCH = 1  # at width 128 the noise of a 2x2 patch (64 values) would crowd out the picture
@@ -32,6 +33,8 @@ TRAIN_SHIFT = 5.0
 CHOICE_SIGMAS, CHOICE_SHARE = (0.5, 0.95), 0.8
 """Where noise leaves one of several futures to be found, and how often such clips are drawn from there."""
 DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.5
+LONG_SHARE = 0.35
+"""How many steps have long windows: fewer of them make a long video, and each hand-over loses a little."""
 REPORT_STEPS = 4
 ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
 ZERO_PARTS = ("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear")
@@ -80,16 +83,21 @@ class Noised:
         *,
         still: bool,
         futures: Futures | None = None,
+        wearer: nn.Module | None = None,
     ) -> "Noised":
         """Return random windows, or random first frames with ``still``; some clips have the empty prompt.
 
         The answer is the clean clip; where ``futures`` are known and a caption allows several, it is their mean.
+
+        Args:
+            wearer: a model whose errors the known latents of windows in mid-motion have, as in a long video.
         """
         rows = torch.randint(len(source), (size,), generator=generator)
         windows = source.windows(rows, generator)
         batch = source.shown(windows)
         clean = batch.latents[:, :, :1] if still else batch.latents
-        prompted, empty = (Conditions.of(batch, image=source.image, empty=e) for e in (False, True))
+        told = batch if wearer is None else worn(wearer, source, windows, batch, generator)
+        prompted, empty = (Conditions.of(told, image=source.image, empty=e) for e in (False, True))
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
         noise = torch.randn(clean.shape, generator=generator)
         sigma = draw_sigma(size, TRAIN_SHIFT, generator)
@@ -99,10 +107,11 @@ class Noised:
         several = (futures.told(windows) & ~dropped).nonzero()[:, 0]
         sigma[several] = _choice_sigma(sigma[several], generator)
         noisy = add_noise(clean, noise, sigma)
-        chosen = rows[several]
-        mean, likelihood = futures.posterior(chosen, noisy[several], sigma[several])
-        target = clean.index_copy(0, several, mean)
-        motions = source.data.allowed[rows, NAMED].float().index_copy(0, several, likelihood)
+        target, motions = clean, source.data.allowed[rows, NAMED].float()
+        if len(several):
+            mean, likelihood = futures.posterior(rows[several], noisy[several], sigma[several])
+            target = clean.index_copy(0, several, mean)
+            motions = motions.index_copy(0, several, likelihood)
         return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped), motions)
 
     def loss(self, model: nn.Module) -> Tensor:
@@ -146,12 +155,20 @@ def _train(
     model.train()
     rank, processes = place()
     for step in run.steps():
-        draws = torch.rand(2, generator=torch.Generator().manual_seed(step))
+        draws = torch.rand(3, generator=torch.Generator().manual_seed(step))
         still, seen = bool(draws[0] < still_share), bool(draws[1] > DROP_IMAGE_STATES)
-        source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen)
-        share = (size * 2 if still else size) // processes
+        long = image and bool(draws[2] < LONG_SHARE)
+        source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen, long=long)
+        clips = size * 2 if still else size * WINDOW_LATENTS // LONG_LATENTS if long else size
         generator = torch.Generator().manual_seed((step + 1) * 1000 + rank)
-        drawn = Noised.draw(source, share, generator, still=still, futures=futures)
+        drawn = Noised.draw(
+            source,
+            clips // processes,
+            generator,
+            still=still,
+            futures=futures,
+            wearer=model if image else None,
+        )
         losses = {"still" if still else "clip": drawn.loss(model)}
         if head is not None:
             losses["motion"] = head.loss(drawn.motions)

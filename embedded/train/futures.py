@@ -52,7 +52,8 @@ class Futures:
 
     def told(self, windows: Windows) -> Tensor:
         """Tell which windows (B,) have these futures: an open caption and the first frame alone."""
-        return (windows.family == OPEN) & (windows.start == 0) & (windows.num_known == 1)
+        short = windows.length == WINDOW_LATENTS
+        return (windows.family == OPEN) & (windows.start == 0) & (windows.num_known == 1) & short
 
 
 def motions_of(allowed: Tensor) -> Tensor:

@@ -6,32 +6,41 @@ import torch
 from torch import Tensor
 
 from ...model_patches.training.batch import TrainingBatch
-from .data import FAMILIES, WINDOW_LATENTS, Dataset
+from .data import CLIP_LATENTS, FAMILIES, WINDOW_LATENTS, Dataset
 
 NAMED, OPEN, OPEN_APPEARANCE = range(len(FAMILIES))
-KNOWN_SHARES = (0.8, 0.1, 0.1)
-MIDDLE_SHARES = (0.1, 0.5, 0.5)
+KNOWN_SHARES = (0.7, 0.25, 0.05)
+MIDDLE_SHARES = (0.1, 0.7, 0.7)
 """How often a window of 1, 2 or 3 known latents starts in mid-motion; from the first frame alone all is open."""
+LONG_LATENTS = CLIP_LATENTS - 1
+LONG_MIDDLE_SHARE = 0.6
+"""How often a long window starts in mid-motion: at latent 1, as there is no other place for it."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Which windows of which scenes: rows, caption family and first latent (B,) each, and known latents (B,)."""
+    """Which windows of which scenes: rows, caption family, first latent and known latents, (B,) each; all as long."""
 
     rows: Tensor
     family: Tensor
     start: Tensor
     num_known: Tensor
+    length: int = WINDOW_LATENTS
+
+    def __getitem__(self, index: Tensor) -> "Windows":
+        return Windows(
+            self.rows[index], self.family[index], self.start[index], self.num_known[index], self.length
+        )
 
 
 def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> TrainingBatch:
-    """Return windows of four latents with their conditions.
+    """Return windows with their conditions.
 
     Args:
-        image_states: put the VLM's states of the window's first frame before the prompt's, and the empty prompt's.
+        image_states: put the VLM's states of the last known frame before the prompt's, and the empty prompt's.
     """
     rows, family, count = windows.rows, windows.family, len(windows.rows)
-    steps = windows.start[:, None] + torch.arange(WINDOW_LATENTS)
+    steps = windows.start[:, None] + torch.arange(windows.length)
     lengths = data.lengths[rows, family]
     states = data.states[rows, family, : int(lengths.max())].float()
     mask = torch.arange(states.shape[1]) < lengths[:, None]
@@ -61,6 +70,7 @@ class WorldSource:
         image: for an image-to-video model: 1 to 3 latents are known, and some windows start in mid-motion.
         family_shares: how often named, open and open-appearance captions are drawn.
         image_states: give the VLM's states; the ablation of the paper's multi-modal guidance leaves them out.
+        long: windows of ``LONG_LATENTS`` instead of ``WINDOW_LATENTS``.
     """
 
     def __init__(
@@ -70,8 +80,9 @@ class WorldSource:
         image: bool,
         family_shares: tuple[float, float, float],
         image_states: bool = True,
+        long: bool = False,
     ) -> None:
-        self.data, self.image = data, image
+        self.data, self.image, self.long = data, image, long
         self.family_shares = torch.tensor(family_shares)
         self.image_states = image_states and image
 
@@ -85,12 +96,18 @@ class WorldSource:
         def draw(shares: Tensor) -> Tensor:
             return torch.multinomial(shares, count, replacement=True, generator=generator)
 
-        family, start, known = draw(self.family_shares), torch.zeros(count, dtype=torch.long), 0
-        if self.image:
-            known = draw(torch.tensor(KNOWN_SHARES)) + 1
-            middle = torch.rand(count, generator=generator) < torch.tensor(MIDDLE_SHARES)[known - 1]
-            start = torch.where(middle, self.data.start[rows], 0)
-        return Windows(rows, family, start, torch.as_tensor(known).expand(count))
+        family = draw(self.family_shares)
+        if not self.image:
+            return Windows(rows, family, *torch.zeros(2, count, dtype=torch.long))
+        seen_at, chance = self.data.start[rows], torch.rand(count, generator=generator)
+        if self.long:
+            middle = chance < LONG_MIDDLE_SHARE
+            start, known = middle.long(), torch.where(middle, seen_at, 1)
+            return Windows(rows, family, start, known, LONG_LATENTS)
+        known = draw(torch.tensor(KNOWN_SHARES)) + 1
+        begins = seen_at - known + 1  # so that the VLM has seen the last known frame
+        middle = (chance < torch.tensor(MIDDLE_SHARES)[known - 1]) & (begins > 0)
+        return Windows(rows, family, torch.where(middle, begins, 0), known)
 
     def shown(self, windows: Windows) -> TrainingBatch:
         """Return windows with their conditions."""

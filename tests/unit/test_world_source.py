@@ -17,8 +17,10 @@ from magic141.embedded.train.judge import (
     summarise,
 )
 from magic141.embedded.train.motion_head import BLOCK, WEIGHT, MotionHead
-from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, WorldSource
+from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, Windows, WorldSource
+from magic141.embedded.train.wear import worn
 from magic141.embedded.world.scenes import NUM_MOTIONS
+from magic141.model_patches.training.losses import per_clip
 from magic141.model_patches.training.twin import from_host, with_guidance
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
 
@@ -62,16 +64,59 @@ def test_training_windows():
     assert set(batch.num_known.tolist()) == {1, 2, 3}
     assert torch.equal(batch.mask.sum(1), 5 + data.lengths[rows, OPEN])
     assert batch.null_states.shape == (48, 5 + 2, TEXT_WIDTH)
-    for i, row in enumerate(rows.tolist()):
-        first, middle = (
-            data.latents[row, :, :4].float(),
-            data.latents[row, :, data.start[row] :][:, :4].float(),
-        )
-        from_start = torch.equal(batch.latents[i], first)
-        assert from_start or torch.equal(batch.latents[i], middle)
-        seen = data.image_states[row, 0 if from_start else 1].float()
+    windows = source.windows(rows, torch.Generator().manual_seed(2))
+    assert set(windows.start.tolist()) == {0, 1, 2, 3}
+    for i, (row, start) in enumerate(zip(rows.tolist(), windows.start.tolist(), strict=True)):
+        assert torch.equal(batch.latents[i], data.latents[row, :, start : start + 4].float())
+        last_known = start + windows.num_known[i] - 1
+        assert start == 0 or last_known == data.start[row]
+        seen = data.image_states[row, min(start, 1)].float()
         assert torch.equal(batch.states[i, :5], seen)
         assert torch.equal(batch.null_states[i, :5], seen)
+
+
+def test_long_windows_start_with_the_clip_or_behind_its_first_latent():
+    data = dataset()
+    source = WorldSource(data, image=True, family_shares=(0.0, 1.0, 0.0), long=True)
+    rows = torch.arange(COUNT).repeat(8)
+    windows = source.windows(rows, torch.Generator().manual_seed(2))
+    middle = windows.start > 0
+    assert 0 < middle.sum() < len(rows)
+    assert (windows.start[middle] == 1).all()
+    assert torch.equal(windows.num_known, torch.where(middle, data.start[rows], 1))
+    assert torch.equal(source.shown(windows[middle]).latents, data.latents[rows[middle], :, 1:7].float())
+
+
+def test_windows_in_mid_motion_know_what_a_model_has_made():
+    source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
+    windows = source.windows(torch.arange(COUNT).repeat(8), torch.Generator().manual_seed(2))
+    batch, model = source.shown(windows), from_host(tiny_dit(patch=1))
+    told = worn(model, source, windows, batch, torch.Generator().manual_seed(3))
+    changed = (told.latents != batch.latents).flatten(2).any(2).any(1)
+    middle = windows.start > 0
+    assert not changed[~middle].any()
+    assert 0.5 < changed[middle].float().mean() < 1
+    assert torch.equal(told.latents[:, :, 3:], batch.latents[:, :, 3:])
+    again = worn(model, source, windows, batch, torch.Generator().manual_seed(3))
+    assert torch.equal(told.latents, again.latents)
+
+
+def test_a_model_that_finds_the_clip_wears_nothing():
+    source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
+    windows = Windows(
+        torch.arange(4),
+        torch.ones(4, dtype=torch.long),
+        torch.ones(4, dtype=torch.long),
+        torch.tensor([1, 2, 3, 2]),
+    )
+    batch = source.shown(windows)
+    earlier = source.shown(Windows(windows.rows, windows.family, windows.start - 1, windows.start))
+
+    def model(hidden_states: torch.Tensor, timestep: torch.Tensor, **_) -> tuple[torch.Tensor]:
+        return ((hidden_states[:, :16] - earlier.latents) / per_clip(timestep / 1000, earlier.latents),)
+
+    told = worn(model, source, windows, batch, torch.Generator().manual_seed(3))
+    assert torch.allclose(told.latents, batch.latents, atol=1e-4)
 
 
 def test_text_to_video_knows_no_frame_and_sees_no_image():
@@ -161,6 +206,19 @@ def test_several_known_futures_are_learnt_as_their_mean():
     assert torch.equal(meant.sigma[~changed], plain.sigma[~changed])
     low, high = CHOICE_SIGMAS
     assert ((meant.sigma > low) & (meant.sigma < high))[changed].float().mean() > 0.7
+
+
+def test_long_windows_are_learnt_as_they_are():
+    source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0), long=True)
+    clips = source.data.latents[:, None, :, :4].repeat(1, 4, 1, 1, 1, 1)
+    futures = Futures(-clips, torch.ones(COUNT, 4, dtype=torch.bool), torch.arange(4).expand(COUNT, 4))
+    model = from_host(tiny_dit(patch=1))
+    drawn = Noised.draw(
+        source, 8, torch.Generator().manual_seed(4), still=False, futures=futures, wearer=model
+    )
+    assert drawn.target.shape[2] == 6
+    assert (drawn.motions.amax(1) == 1).all()
+    drawn.loss(model.train()).backward()
 
 
 def test_a_head_in_the_middle_learns_the_motion_and_teaches_the_layers_before_it():
