@@ -41,9 +41,12 @@ def _llava(steps: dict) -> dict:
 def _data(steps: dict) -> dict:
     from . import data
     from .futures import load_futures
+    from .wear import load_melting
 
     data.load("test", 200, seed=7)
-    load_futures(*data.load("train", 8000, seed=1))
+    train = data.load("train", 8000, seed=1)
+    load_futures(*train)
+    load_melting(*train)
     return {}
 
 

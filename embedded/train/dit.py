@@ -24,7 +24,7 @@ from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, place, stage_dir
 from .source import LONG_LATENTS, NAMED, OPEN, HeldOutSource, WorldSource
-from .wear import worn
+from .wear import Wear, load_melting
 
 HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 2, 5, 128
 PATCH = 1  # at width 128 the noise of a 2x2 patch (64 values) would crowd out the picture
@@ -83,20 +83,20 @@ class Noised:
         *,
         still: bool,
         futures: Futures | None = None,
-        wearer: nn.Module | None = None,
+        wear: Wear | None = None,
     ) -> "Noised":
         """Return random windows, or random first frames with ``still``; some clips have the empty prompt.
 
         The answer is the clean clip; where ``futures`` are known and a caption allows several, it is their mean.
 
         Args:
-            wearer: a model whose errors the known latents of windows in mid-motion have, as in a long video.
+            wear: what the known latents of windows in mid-motion have been through, as in a long video.
         """
         rows = torch.randint(len(source), (size,), generator=generator)
         windows = source.windows(rows, generator)
         batch = source.shown(windows)
         clean = batch.latents[:, :, :1] if still else batch.latents
-        told = batch if wearer is None else worn(wearer, source, windows, batch, generator)
+        told = batch if wear is None else wear.put_on(source, windows, batch, generator)
         prompted, empty = (Conditions.of(told, image=source.image, empty=e) for e in (False, True))
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
         noise = torch.randn(clean.shape, generator=generator)
@@ -144,6 +144,7 @@ def _train(
 ) -> dict[str, float]:
     data, scenes = load("train", 8000, seed=1, available=True)
     futures = load_futures(data, scenes) if image else None
+    wear = Wear(model, load_melting(data, scenes)) if image else None
     modules: dict[str, nn.Module] = {"dit": model}
     optimizers = muon.optimizers(model, lr=lr, adam_lr=1e-3, exclude=ADAM_PARTS)
     head = MotionHead(model, HIDDEN) if image else None
@@ -167,7 +168,7 @@ def _train(
             generator,
             still=still,
             futures=futures,
-            wearer=model if image else None,
+            wear=wear,
         )
         losses = {"still" if still else "clip": drawn.loss(model)}
         if head is not None:

@@ -18,7 +18,7 @@ from magic141.embedded.train.judge import (
 )
 from magic141.embedded.train.motion_head import BLOCK, WEIGHT, MotionHead
 from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, Windows, WorldSource
-from magic141.embedded.train.wear import worn
+from magic141.embedded.train.wear import MOST_MELTED, Melting, Wear, melted, melted_scenes, worn
 from magic141.embedded.world.scenes import NUM_MOTIONS
 from magic141.model_patches.training.losses import per_clip
 from magic141.model_patches.training.twin import from_host, with_guidance
@@ -85,6 +85,47 @@ def test_long_windows_start_with_the_clip_or_behind_its_first_latent():
     assert (windows.start[middle] == 1).all()
     assert torch.equal(windows.num_known, torch.where(middle, data.start[rows], 1))
     assert torch.equal(source.shown(windows[middle]).latents, data.latents[rows[middle], :, 1:7].float())
+
+
+def melting() -> Melting:
+    generator = torch.Generator().manual_seed(9)
+    return Melting(
+        torch.randn(COUNT, 16, 7, 8, 8, generator=generator).half(),
+        torch.randn(COUNT, 5, TEXT_WIDTH, generator=generator).half(),
+    )
+
+
+def test_scenes_melt_into_other_shapes_in_the_same_place_and_motion():
+    scenes = world.sample_scenes(400, generator=torch.Generator().manual_seed(0))
+    into = melted_scenes(scenes, torch.Generator().manual_seed(1))
+    assert (into.shape != scenes.shape).all()
+    assert 0.4 < (into.colour != scenes.colour).float().mean() < 0.6
+    had, has = scenes.second_colour >= 0, into.second_colour >= 0
+    assert 0.4 < (had != has).float().mean() < 0.6
+    assert (into.second_colour[has & ~had] != scenes.colour[has & ~had]).all()
+    for name in ("place", "jitter", "direction", "speed", "size", "background"):
+        assert torch.equal(getattr(into, name), getattr(scenes, name))
+
+
+def test_windows_in_mid_motion_have_begun_to_melt():
+    source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
+    windows = source.windows(torch.arange(COUNT).repeat(20), torch.Generator().manual_seed(2))
+    batch, others = source.shown(windows), melting()
+    told = melted(others, windows, batch, torch.Generator().manual_seed(3), image_states=True)
+    changed = (told.latents != batch.latents).flatten(1).any(1)
+    assert not changed[windows.start == 0].any()
+    assert 0.4 < changed[windows.start > 0].float().mean() < 0.8
+    for i in changed.nonzero()[:, 0].tolist():
+        row, start = windows.rows[i], windows.start[i]
+        into = others.latents[row, :, start : start + 4].float()
+        shares = (told.latents[i] - batch.latents[i]) / (into - batch.latents[i])
+        share = shares.nanmedian()
+        assert 0 < share < MOST_MELTED
+        assert torch.allclose(told.latents[i], batch.latents[i].lerp(into, share), atol=1e-4)
+        seen = others.image_states[row].float() if share > MOST_MELTED / 2 else batch.states[i, :5]
+        assert torch.equal(told.states[i, :5], seen)
+        assert torch.equal(told.null_states[i, :5], seen)
+    assert torch.equal(told.states[:, 5:], batch.states[:, 5:])
 
 
 def test_windows_in_mid_motion_know_what_a_model_has_made():
@@ -214,7 +255,7 @@ def test_long_windows_are_learnt_as_they_are():
     futures = Futures(-clips, torch.ones(COUNT, 4, dtype=torch.bool), torch.arange(4).expand(COUNT, 4))
     model = from_host(tiny_dit(patch=1))
     drawn = Noised.draw(
-        source, 8, torch.Generator().manual_seed(4), still=False, futures=futures, wearer=model
+        source, 8, torch.Generator().manual_seed(4), still=False, futures=futures, wear=Wear(model, melting())
     )
     assert drawn.target.shape[2] == 6
     assert (drawn.motions.amax(1) == 1).all()
