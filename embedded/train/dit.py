@@ -17,13 +17,13 @@ from ...model_patches.training.rollout import draw_sigma
 from ...model_patches.training.stages import mixed_conditions
 from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
 from . import muon
-from .data import FAMILIES, WINDOW_LATENTS, load
+from .data import FAMILIES, load
 from .evaluate import score
 from .futures import Futures, load_futures
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, place, stage_dir
-from .source import LONG_LATENTS, NAMED, OPEN, HeldOutSource, WorldSource
+from .source import NAMED, OPEN, HeldOutSource, WorldSource
 from .wear import Wear, load_melting
 
 HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 2, 5, 128
@@ -33,8 +33,6 @@ TRAIN_SHIFT = 5.0
 CHOICE_SIGMAS, CHOICE_SHARE = (0.5, 0.95), 0.8
 """Where noise leaves one of several futures to be found, and how often such clips are drawn from there."""
 DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.5
-LONG_SHARE = 0.35
-"""How many steps have long windows: fewer of them make a long video, and each hand-over loses a little."""
 REPORT_STEPS = 4
 ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
 ZERO_PARTS = ("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear")
@@ -107,11 +105,9 @@ class Noised:
         several = (futures.told(windows) & ~dropped).nonzero()[:, 0]
         sigma[several] = _choice_sigma(sigma[several], generator)
         noisy = add_noise(clean, noise, sigma)
-        target, motions = clean, source.data.allowed[rows, NAMED].float()
-        if len(several):
-            mean, likelihood = futures.posterior(rows[several], noisy[several], sigma[several])
-            target = clean.index_copy(0, several, mean)
-            motions = motions.index_copy(0, several, likelihood)
+        mean, likelihood = futures.posterior(rows[several], noisy[several], sigma[several])
+        target = clean.index_copy(0, several, mean)
+        motions = source.data.allowed[rows, NAMED].float().index_copy(0, several, likelihood)
         return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped), motions)
 
     def loss(self, model: nn.Module) -> Tensor:
@@ -156,15 +152,14 @@ def _train(
     model.train()
     rank, processes = place()
     for step in run.steps():
-        draws = torch.rand(3, generator=torch.Generator().manual_seed(step))
+        draws = torch.rand(2, generator=torch.Generator().manual_seed(step))
         still, seen = bool(draws[0] < still_share), bool(draws[1] > DROP_IMAGE_STATES)
-        long = image and bool(draws[2] < LONG_SHARE)
-        source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen, long=long)
-        clips = size * 2 if still else size * WINDOW_LATENTS // LONG_LATENTS if long else size
+        source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen)
+        share = (size * 2 if still else size) // processes
         generator = torch.Generator().manual_seed((step + 1) * 1000 + rank)
         drawn = Noised.draw(
             source,
-            clips // processes,
+            share,
             generator,
             still=still,
             futures=futures,
@@ -213,7 +208,7 @@ def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     )
 
 
-def train_ti2v(total: int = 7900, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 10150, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 

@@ -31,9 +31,12 @@ from .guidance_error import guidance_errors
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
 from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
+from .wear import MeltingSource, load_melting
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
+LORA = "_lora.safetensors"
+"""Behind a student's name: the branch alone, which a stock loader adds to the teacher."""
 MADE_OF = "made_of"
 """Names, in a student's file and in a row, what it depends on: a folder must not mix teachers, plans or settings."""
 
@@ -59,7 +62,8 @@ class Experiment:
         self.plan, self.seed, self.folder = plan, seed, folder / f"seed{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.teachers = {arm: teacher_weights(arm, train=train_teachers) for arm in ("t2v", "ti2v")}
-        self.train_set, _ = load("train", 8000, seed=1, available=True)
+        self.train_set, train_scenes = load("train", 8000, seed=1, available=True)
+        self.melting = load_melting(self.train_set, train_scenes)
         self.test_set, self.scenes = load("test", plan.clips, seed=TEST_SEED + plan.clips)
         vae = Encoders.load_vae()
         self.decode = torch.no_grad()(vae.decode)
@@ -105,6 +109,8 @@ class Experiment:
             family_shares=arm.family_shares,
             image_states=student.image_states,
         )
+        if arm.image:
+            source = MeltingSource(source, self.melting)
         held_out = self.held_out(arm, arm.open_family, student.image_states)
         curve = Curve(self.folder / f"{student.name}.curve.jsonl", self, held_out)
         if config.sample_every:
@@ -117,9 +123,9 @@ class Experiment:
             on_step=curve,
             sample_source=held_out,
         )
-        weights = {k: v.contiguous() for k, v in model.full().items()}
-        with atomic_file(out) as part:
-            save_file(weights, part, {MADE_OF: json.dumps(made_of)})
+        if config.train == "lora":
+            save_model(model.lora(), self.folder / f"{student.name}{LORA}", made_of)
+        save_model(model.full(), out, made_of)
 
     def held_out(self, arm: Arm, family: int, image_states: bool) -> HeldOutSource:
         return HeldOutSource(self.test_set, image=arm.image, family=family, image_states=image_states)
@@ -180,6 +186,12 @@ class Experiment:
         if key not in self._references:
             self._references[key] = reference_features(source, self.decode, self.net)
         return self._references[key]
+
+
+def save_model(weights: Mapping[str, Tensor], path: Path, made_of: Mapping[str, object]) -> None:
+    """Write weights, whole or not at all, with what they were made of."""
+    with atomic_file(path) as part:
+        save_file({k: v.contiguous() for k, v in weights.items()}, part, {MADE_OF: json.dumps(made_of)})
 
 
 def read_made_of(path: Path) -> dict[str, object]:

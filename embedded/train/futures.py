@@ -52,8 +52,7 @@ class Futures:
 
     def told(self, windows: Windows) -> Tensor:
         """Tell which windows (B,) have these futures: an open caption and the first frame alone."""
-        short = windows.length == WINDOW_LATENTS
-        return (windows.family == OPEN) & (windows.start == 0) & (windows.num_known == 1) & short
+        return (windows.family == OPEN) & (windows.start == 0) & (windows.num_known == 1)
 
 
 def motions_of(allowed: Tensor) -> Tensor:

@@ -6,31 +6,25 @@ import torch
 from torch import Tensor
 
 from ...model_patches.training.batch import TrainingBatch
-from .data import CLIP_LATENTS, FAMILIES, WINDOW_LATENTS, Dataset
+from .data import FAMILIES, WINDOW_LATENTS, Dataset
 
 NAMED, OPEN, OPEN_APPEARANCE = range(len(FAMILIES))
 KNOWN_SHARES = (0.7, 0.25, 0.05)
 MIDDLE_SHARES = (0.1, 0.7, 0.7)
 """How often a window of 1, 2 or 3 known latents starts in mid-motion; from the first frame alone all is open."""
-LONG_LATENTS = CLIP_LATENTS - 1
-LONG_MIDDLE_SHARE = 0.6
-"""How often a long window starts in mid-motion: at latent 1, as there is no other place for it."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Which windows of which scenes: rows, caption family, first latent and known latents, (B,) each; all as long."""
+    """Which windows of which scenes: rows, caption family, first latent and known latents, (B,) each."""
 
     rows: Tensor
     family: Tensor
     start: Tensor
     num_known: Tensor
-    length: int = WINDOW_LATENTS
 
     def __getitem__(self, index: Tensor) -> "Windows":
-        return Windows(
-            self.rows[index], self.family[index], self.start[index], self.num_known[index], self.length
-        )
+        return Windows(self.rows[index], self.family[index], self.start[index], self.num_known[index])
 
 
 def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> TrainingBatch:
@@ -40,7 +34,7 @@ def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> Trai
         image_states: put the VLM's states of the last known frame before the prompt's, and the empty prompt's.
     """
     rows, family, count = windows.rows, windows.family, len(windows.rows)
-    steps = windows.start[:, None] + torch.arange(windows.length)
+    steps = windows.start[:, None] + torch.arange(WINDOW_LATENTS)
     lengths = data.lengths[rows, family]
     states = data.states[rows, family, : int(lengths.max())].float()
     mask = torch.arange(states.shape[1]) < lengths[:, None]
@@ -70,7 +64,6 @@ class WorldSource:
         image: for an image-to-video model: 1 to 3 latents are known, and some windows start in mid-motion.
         family_shares: how often named, open and open-appearance captions are drawn.
         image_states: give the VLM's states; the ablation of the paper's multi-modal guidance leaves them out.
-        long: windows of ``LONG_LATENTS`` instead of ``WINDOW_LATENTS``.
     """
 
     def __init__(
@@ -80,9 +73,8 @@ class WorldSource:
         image: bool,
         family_shares: tuple[float, float, float],
         image_states: bool = True,
-        long: bool = False,
     ) -> None:
-        self.data, self.image, self.long = data, image, long
+        self.data, self.image = data, image
         self.family_shares = torch.tensor(family_shares)
         self.image_states = image_states and image
 
@@ -100,10 +92,6 @@ class WorldSource:
         if not self.image:
             return Windows(rows, family, *torch.zeros(2, count, dtype=torch.long))
         seen_at, chance = self.data.start[rows], torch.rand(count, generator=generator)
-        if self.long:
-            middle = chance < LONG_MIDDLE_SHARE
-            start, known = middle.long(), torch.where(middle, seen_at, 1)
-            return Windows(rows, family, start, known, LONG_LATENTS)
         known = draw(torch.tensor(KNOWN_SHARES)) + 1
         begins = seen_at - known + 1  # so that the VLM has seen the last known frame
         middle = (chance < torch.tensor(MIDDLE_SHARES)[known - 1]) & (begins > 0)

@@ -15,7 +15,7 @@ from ...model_patches.training.batch import TrainingBatch
 from ...model_patches.training.losses import add_noise, denoised_estimate, per_clip
 from ...model_patches.training.twin import Conditions, predict_velocity
 from .. import world
-from .data import CLIP_FRAMES, Dataset, Encoders, cached_shards, image_batch
+from .data import CLIP_FRAMES, WINDOW_LATENTS, Dataset, Encoders, cached_shards, image_batch
 from .run import stage_dir
 from .source import Windows, WorldSource
 
@@ -94,7 +94,7 @@ def melted(
     share = MOST_MELTED * torch.rand(len(middle), generator=generator)
     share *= torch.rand(len(middle), generator=generator) < MELTED_SHARE
     rows, start = windows.rows[middle], windows.start[middle]
-    steps = start[:, None] + torch.arange(windows.length)
+    steps = start[:, None] + torch.arange(WINDOW_LATENTS)
     into = melting.latents[rows[:, None], :, steps].float().transpose(1, 2)
     latents = batch.latents.clone()
     latents[middle] = latents[middle].lerp(into, per_clip(share, into))
@@ -160,3 +160,19 @@ class Wear:
         """Return a batch of these windows, worn where they start in mid-motion."""
         told = melted(self.melting, windows, batch, generator, image_states=source.image_states)
         return worn(self.model, source, windows, told, generator)
+
+
+class MeltingSource:
+    """Random windows of the world's scenes as a long video hands them over: what students are distilled on."""
+
+    def __init__(self, source: WorldSource, melting: Melting) -> None:
+        self.source, self.melting = source, melting
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Return a random window of every row; those in mid-motion have begun to melt."""
+        windows = self.source.windows(rows, generator)
+        shown = self.source.shown(windows)
+        return melted(self.melting, windows, shown, generator, image_states=self.source.image_states)

@@ -21,6 +21,9 @@ class Trained:
     def full(self):
         return self.weights
 
+    def lora(self):
+        return {"diffusion_model.x.lora_A.weight": torch.ones(1, 1)}
+
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
@@ -29,7 +32,7 @@ def bench(tmp_path, monkeypatch):
     bench.plan, bench.seed, bench.folder = PLANS["trial"], 0, tmp_path
     bench.teachers = {"ti2v": tiny_dit()}
     bench.train_set = bench.test_set = SimpleNamespace(latents=torch.zeros(3, 1))
-    bench.scenes = bench.decode = bench.net = None
+    bench.scenes = bench.decode = bench.net = bench.melting = None
     bench.reference = lambda source: None
     bench.done = []
 
@@ -57,6 +60,7 @@ def run(bench) -> list[str]:
 def test_what_is_done_is_kept(bench):
     assert run(bench) == ["train", *["judge"] * 4]
     assert run(bench) == []
+    assert (bench.folder / f"{STUDENT.name}_lora.safetensors").exists()
     row = json.loads((bench.folder / "rows" / "ti2v_2step.2.open.json").read_text())
     assert row["coverage"] == 0.9
     assert not list(bench.folder.rglob("*.part"))

@@ -18,7 +18,7 @@ from magic141.embedded.train.judge import (
 )
 from magic141.embedded.train.motion_head import BLOCK, WEIGHT, MotionHead
 from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, Windows, WorldSource
-from magic141.embedded.train.wear import MOST_MELTED, Melting, Wear, melted, melted_scenes, worn
+from magic141.embedded.train.wear import MOST_MELTED, Melting, melted, melted_scenes, worn
 from magic141.embedded.world.scenes import NUM_MOTIONS
 from magic141.model_patches.training.losses import per_clip
 from magic141.model_patches.training.twin import from_host, with_guidance
@@ -73,18 +73,6 @@ def test_training_windows():
         seen = data.image_states[row, min(start, 1)].float()
         assert torch.equal(batch.states[i, :5], seen)
         assert torch.equal(batch.null_states[i, :5], seen)
-
-
-def test_long_windows_start_with_the_clip_or_behind_its_first_latent():
-    data = dataset()
-    source = WorldSource(data, image=True, family_shares=(0.0, 1.0, 0.0), long=True)
-    rows = torch.arange(COUNT).repeat(8)
-    windows = source.windows(rows, torch.Generator().manual_seed(2))
-    middle = windows.start > 0
-    assert 0 < middle.sum() < len(rows)
-    assert (windows.start[middle] == 1).all()
-    assert torch.equal(windows.num_known, torch.where(middle, data.start[rows], 1))
-    assert torch.equal(source.shown(windows[middle]).latents, data.latents[rows[middle], :, 1:7].float())
 
 
 def melting() -> Melting:
@@ -247,19 +235,6 @@ def test_several_known_futures_are_learnt_as_their_mean():
     assert torch.equal(meant.sigma[~changed], plain.sigma[~changed])
     low, high = CHOICE_SIGMAS
     assert ((meant.sigma > low) & (meant.sigma < high))[changed].float().mean() > 0.7
-
-
-def test_long_windows_are_learnt_as_they_are():
-    source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0), long=True)
-    clips = source.data.latents[:, None, :, :4].repeat(1, 4, 1, 1, 1, 1)
-    futures = Futures(-clips, torch.ones(COUNT, 4, dtype=torch.bool), torch.arange(4).expand(COUNT, 4))
-    model = from_host(tiny_dit(patch=1))
-    drawn = Noised.draw(
-        source, 8, torch.Generator().manual_seed(4), still=False, futures=futures, wear=Wear(model, melting())
-    )
-    assert drawn.target.shape[2] == 6
-    assert (drawn.motions.amax(1) == 1).all()
-    drawn.loss(model.train()).backward()
 
 
 def test_a_head_in_the_middle_learns_the_motion_and_teaches_the_layers_before_it():
