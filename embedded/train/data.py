@@ -90,6 +90,12 @@ def image_batch(vlm: VisionLanguageModel, tokenizer, images: Tensor) -> Tensor:
     return vlm.language_model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, is_kept]
 
 
+@torch.no_grad()
+def encode_clips(vae: Taehv, clips: Tensor) -> Tensor:
+    """Return the latents of clips (B, T, 3, 64, 64), two at a time: few enough for the processor's cache."""
+    return torch.cat([vae.encode(part) for part in clips.split(2)])
+
+
 def _captions(scenes: world.Scenes, generator: torch.Generator) -> tuple[list[list[str]], Tensor]:
     named = torch.nn.functional.one_hot(scenes.motion, NUM_MOTIONS).bool()
     opened, allowed = world.open_caption(scenes, generator=generator)
@@ -130,12 +136,8 @@ class Encoders:
         start = torch.randint(1, CLIP_LATENTS - WINDOW_LATENTS + 1, (len(scenes),), generator=generator)
         middle = clip[torch.arange(len(scenes)), start * 4]
         seen = [image_batch(self.vlm, self.llm_tokenizer, images) for images in (clip[:, 0], middle)]
-        with torch.no_grad():
-            latents = torch.cat(
-                [self.vae.encode(part) for part in clip.split(2)]
-            )  # small enough for the cache
         return {
-            "latents": latents.half(),
+            "latents": encode_clips(self.vae, clip).half(),
             "states": states.half(),
             "lengths": torch.stack([n for _, n in texts], 1),
             "pooled": torch.stack(

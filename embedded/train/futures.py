@@ -14,7 +14,7 @@ from torch import Tensor
 from ...model_patches.training.losses import per_clip
 from .. import world
 from ..world.scenes import NUM_MOTIONS, SPEEDS, held_out
-from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards
+from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips
 from .run import stage_dir
 from .source import OPEN, Windows
 
@@ -88,7 +88,7 @@ def load_futures(data: Dataset, scenes: world.Scenes) -> Futures:
         latents = data.latents[rows, :, :WINDOW_LATENTS].repeat_interleave(MOST, 0)
         chosen = counts.flatten().nonzero()[:, 0]
         clips = world.render_clip(candidates[chosen], 4 * (WINDOW_LATENTS - 1) + 1)
-        latents[chosen] = torch.cat([vae().encode(part) for part in clips.split(2)]).half()
+        latents[chosen] = encode_clips(vae(), clips).half()
         return {"latents": latents.unflatten(0, (-1, MOST)), "allowed": counts}
 
     joined = cached_shards(folder, len(scenes), encode)

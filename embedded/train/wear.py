@@ -6,6 +6,7 @@ the model makes now (the idea of "Stable Video Infinity: Infinite-Length Video G
 and what errors come to after many windows: shapes and colours that melt into others, second objects that come and go.
 """
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +16,7 @@ from ...model_patches.training.batch import TrainingBatch
 from ...model_patches.training.losses import add_noise, denoised_estimate, per_clip
 from ...model_patches.training.twin import Conditions, predict_velocity
 from .. import world
-from .data import CLIP_FRAMES, WINDOW_LATENTS, Dataset, Encoders, cached_shards, image_batch
+from .data import CLIP_FRAMES, WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips, image_batch
 from .run import stage_dir
 from .source import Windows, WorldSource
 
@@ -59,18 +60,17 @@ def melted_scenes(scenes: world.Scenes, generator: torch.Generator) -> world.Sce
 @torch.no_grad()
 def load_melting(data: Dataset, scenes: world.Scenes) -> Melting:
     """Return what the training scenes melt into, computing what is missing, a shard at a time."""
-    folder, encoders = stage_dir("data") / "train-1-melting", None
+    folder = stage_dir("data") / "train-1-melting"
     folder.mkdir(exist_ok=True)
+    encoders = functools.cache(Encoders)
 
     def encode(rows: slice) -> dict[str, Tensor]:
-        nonlocal encoders
-        encoders = encoders or Encoders()
-        melted = melted_scenes(scenes[rows], torch.Generator().manual_seed(rows.start))
-        clips = world.render_clip(melted, CLIP_FRAMES)
+        into = melted_scenes(scenes[rows], torch.Generator().manual_seed(rows.start))
+        clips = world.render_clip(into, CLIP_FRAMES)
         seen = clips[torch.arange(len(clips)), 4 * data.start[rows]]
         return {
-            "latents": torch.cat([encoders.vae.encode(part) for part in clips.split(2)]).half(),
-            "image_states": image_batch(encoders.vlm, encoders.llm_tokenizer, seen).half(),
+            "latents": encode_clips(encoders().vae, clips).half(),
+            "image_states": image_batch(encoders().vlm, encoders().llm_tokenizer, seen).half(),
         }
 
     return Melting(**cached_shards(folder, len(scenes), encode))
@@ -78,17 +78,15 @@ def load_melting(data: Dataset, scenes: world.Scenes) -> Melting:
 
 def melted(
     melting: Melting,
+    source: WorldSource,
     windows: Windows,
     batch: TrainingBatch,
     generator: torch.Generator,
-    *,
-    image_states: bool,
 ) -> TrainingBatch:
-    """Return a batch whose windows in mid-motion have begun to melt; the VLM sees what is nearer.
+    """Return a batch whose windows in mid-motion have begun to melt; the VLM, if it is asked, sees what is nearer.
 
     Args:
-        batch: of ``windows``; it is not changed.
-        image_states: the batch has the VLM's states before the prompt's.
+        batch: what ``source`` shows of ``windows``; it is not changed.
     """
     middle = (windows.start > 0).nonzero()[:, 0]
     share = MOST_MELTED * torch.rand(len(middle), generator=generator)
@@ -98,7 +96,7 @@ def melted(
     into = melting.latents[rows[:, None], :, steps].float().transpose(1, 2)
     latents = batch.latents.clone()
     latents[middle] = latents[middle].lerp(into, per_clip(share, into))
-    if not image_states:
+    if not source.image_states:
         return replace(batch, latents=latents)
     states, null_states = batch.states.clone(), batch.null_states.clone()
     nearer = share > MOST_MELTED / 2
@@ -158,7 +156,7 @@ class Wear:
         self, source: WorldSource, windows: Windows, batch: TrainingBatch, generator: torch.Generator
     ) -> TrainingBatch:
         """Return a batch of these windows, worn where they start in mid-motion."""
-        told = melted(self.melting, windows, batch, generator, image_states=source.image_states)
+        told = melted(self.melting, source, windows, batch, generator)
         return worn(self.model, source, windows, told, generator)
 
 
@@ -174,5 +172,4 @@ class MeltingSource:
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return a random window of every row; those in mid-motion have begun to melt."""
         windows = self.source.windows(rows, generator)
-        shown = self.source.shown(windows)
-        return melted(self.melting, windows, shown, generator, image_states=self.source.image_states)
+        return melted(self.melting, self.source, windows, self.source.shown(windows), generator)

@@ -99,7 +99,7 @@ def test_windows_in_mid_motion_have_begun_to_melt():
     source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
     windows = source.windows(torch.arange(COUNT).repeat(20), torch.Generator().manual_seed(2))
     batch, others = source.shown(windows), melting()
-    told = melted(others, windows, batch, torch.Generator().manual_seed(3), image_states=True)
+    told = melted(others, source, windows, batch, torch.Generator().manual_seed(3))
     changed = (told.latents != batch.latents).flatten(1).any(1)
     assert not changed[windows.start == 0].any()
     assert 0.4 < changed[windows.start > 0].float().mean() < 0.8
