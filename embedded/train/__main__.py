@@ -40,13 +40,13 @@ def _llava(steps: dict) -> dict:
 
 def _data(steps: dict) -> dict:
     from . import data
+    from .drift import load_drift
     from .futures import load_futures
-    from .wear import load_melting
 
     data.load("test", 200, seed=7)
     train = data.load("train", 8000, seed=1)
     load_futures(*train)
-    load_melting(*train)
+    load_drift(*train)
     return {}
 
 

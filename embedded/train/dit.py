@@ -18,13 +18,14 @@ from ...model_patches.training.stages import mixed_conditions
 from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
 from . import muon
 from .data import FAMILIES, load
+from .drift import load_drift
 from .evaluate import score
 from .futures import Futures, load_futures
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, place, stage_dir
 from .source import NAMED, OPEN, HeldOutSource, WorldSource
-from .wear import Wear, load_melting
+from .wear import Wear
 
 HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 2, 5, 128
 PATCH = 1  # at width 128 the noise of a 2x2 patch (64 values) would crowd out the picture
@@ -140,7 +141,7 @@ def _train(
 ) -> dict[str, float]:
     data, scenes = load("train", 8000, seed=1, available=True)
     futures = load_futures(data, scenes) if image else None
-    wear = Wear(model, load_melting(data, scenes)) if image else None
+    wear = Wear(model, load_drift(data, scenes)) if image else None
     modules: dict[str, nn.Module] = {"dit": model}
     optimizers = muon.optimizers(model, lr=lr, adam_lr=1e-3, exclude=ADAM_PARTS)
     head = MotionHead(model, HIDDEN) if image else None

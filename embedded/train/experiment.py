@@ -25,13 +25,13 @@ from ...model_patches.training.distill import distill
 from ...model_patches.training.trainer import StepReport
 from .. import world
 from .data import Dataset, Encoders, load
+from .drift import DriftingSource, load_drift
 from .experiment_plan import ARMS, CFG, PLANS, Arm, Plan, Student
 from .features import feature_net
 from .guidance_error import guidance_errors
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
 from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
-from .wear import MeltingSource, load_melting
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
@@ -63,7 +63,7 @@ class Experiment:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.teachers = {arm: teacher_weights(arm, train=train_teachers) for arm in ("t2v", "ti2v")}
         self.train_set, train_scenes = load("train", 8000, seed=1, available=True)
-        self.melting = load_melting(self.train_set, train_scenes)
+        self.drift = load_drift(self.train_set, train_scenes)
         self.test_set, self.scenes = load("test", plan.clips, seed=TEST_SEED + plan.clips)
         vae = Encoders.load_vae()
         self.decode = torch.no_grad()(vae.decode)
@@ -110,7 +110,7 @@ class Experiment:
             image_states=student.image_states,
         )
         if arm.image:
-            source = MeltingSource(source, self.melting)
+            source = DriftingSource(source, self.drift)
         held_out = self.held_out(arm, arm.open_family, student.image_states)
         curve = Curve(self.folder / f"{student.name}.curve.jsonl", self, held_out)
         if config.sample_every:

@@ -8,7 +8,7 @@ object that stands still. ``scenes`` draws factors, ``render`` draws pixels, ``c
 
 from .captions import appearance_caption, named_caption, open_caption
 from .measure import Reading, motion_of, read_clip, score_clips
-from .render import render_clip
+from .render import render_along, render_clip
 from .scenes import (
     BACKGROUNDS,
     COLOURS,
@@ -44,6 +44,7 @@ __all__ = [
     "named_caption",
     "open_caption",
     "read_clip",
+    "render_along",
     "render_clip",
     "sample_scenes",
     "score_clips",

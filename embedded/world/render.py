@@ -87,8 +87,21 @@ def render_clip(scenes: Scenes, num_frames: int, *, first_frame: int = 0) -> Ten
         (B, num_frames, 3, SIDE_PX, SIDE_PX) in [0, 1].
     """
     frames = torch.arange(first_frame, first_frame + num_frames)
-    centre = scenes.start_px[:, None] + scenes.velocity_px[:, None] * frames[None, :, None]
-    alpha = coverage(scenes.shape, centre, scenes.radius_px)[:, :, None]
+    return render_along(
+        scenes, scenes.start_px[:, None] + scenes.velocity_px[:, None] * frames[None, :, None]
+    )
+
+
+def render_along(scenes: Scenes, centre_px: Tensor) -> Tensor:
+    """Draw every scene with its object at the given centres.
+
+    Args:
+        centre_px: (B, T, 2) as (x, y).
+
+    Returns:
+        (B, T, 3, SIDE_PX, SIDE_PX) in [0, 1].
+    """
+    alpha = coverage(scenes.shape, centre_px, scenes.radius_px)[:, :, None]
     palette = torch.tensor(list(COLOURS.values()))
     colour = palette[scenes.colour][:, None, :, None, None]
     canvas = _still_canvas(scenes)[:, None]

@@ -32,7 +32,7 @@ def bench(tmp_path, monkeypatch):
     bench.plan, bench.seed, bench.folder = PLANS["trial"], 0, tmp_path
     bench.teachers = {"ti2v": tiny_dit()}
     bench.train_set = bench.test_set = SimpleNamespace(latents=torch.zeros(3, 1))
-    bench.scenes = bench.decode = bench.net = bench.melting = None
+    bench.scenes = bench.decode = bench.net = bench.drift = None
     bench.reference = lambda source: None
     bench.done = []
 

@@ -5,6 +5,16 @@ import torch
 from magic141.embedded import world
 from magic141.embedded.train.data import Dataset
 from magic141.embedded.train.dit import CHOICE_SIGMAS, Noised
+from magic141.embedded.train.drift import (
+    MOST_MELTED,
+    MOST_PACE,
+    MOST_TURNED_DEG,
+    Melting,
+    melted,
+    melted_scenes,
+    swerved,
+    swerved_way,
+)
 from magic141.embedded.train.features import FeatureNet
 from magic141.embedded.train.futures import Futures
 from magic141.embedded.train.guidance_error import guidance_errors
@@ -18,7 +28,7 @@ from magic141.embedded.train.judge import (
 )
 from magic141.embedded.train.motion_head import BLOCK, WEIGHT, MotionHead
 from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, Windows, WorldSource
-from magic141.embedded.train.wear import MOST_MELTED, Melting, melted, melted_scenes, worn
+from magic141.embedded.train.wear import worn
 from magic141.embedded.world.scenes import NUM_MOTIONS
 from magic141.model_patches.training.losses import per_clip
 from magic141.model_patches.training.twin import from_host, with_guidance
@@ -114,6 +124,34 @@ def test_windows_in_mid_motion_have_begun_to_melt():
         assert torch.equal(told.states[i, :5], seen)
         assert torch.equal(told.null_states[i, :5], seen)
     assert torch.equal(told.states[:, 5:], batch.states[:, 5:])
+
+
+def test_objects_swerve_back_to_their_own_way():
+    scenes = world.sample_scenes(200, generator=torch.Generator().manual_seed(0))
+    bend = torch.full((200,), 8)
+    way = swerved_way(scenes, bend, torch.Generator().manual_seed(1))
+    assert torch.allclose(way[:, 8], scenes.start_px + 8 * scenes.velocity_px, atol=1e-3)
+    steps, own = way.diff(dim=1), scenes.velocity_px[:, None]
+    turned = torch.rad2deg(torch.acos(torch.cosine_similarity(steps, own, dim=-1).clamp(-1, 1)))
+    pace = steps.norm(dim=-1) / own.norm(dim=-1)
+    assert MOST_TURNED_DEG / 4 < turned.mean() < turned.max() <= MOST_TURNED_DEG + 0.1
+    assert 1 / MOST_PACE <= pace.min() + 1e-3 < pace.max() <= MOST_PACE + 1e-3
+    assert pace.std() > 0.05
+
+
+def test_windows_in_mid_motion_know_objects_that_have_swerved():
+    source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
+    windows = source.windows(torch.arange(COUNT).repeat(20), torch.Generator().manual_seed(2))
+    batch = source.shown(windows)
+    ways = torch.randn(COUNT, 16, 4, 8, 8, generator=torch.Generator().manual_seed(4)).half()
+    told = swerved(ways, windows, batch, torch.Generator().manual_seed(3))
+    changed = (told.latents != batch.latents).flatten(1).any(1)
+    assert not changed[windows.start == 0].any()
+    assert 0.6 < changed[windows.start > 0].float().mean() < 0.9
+    for i in changed.nonzero()[:, 0].tolist():
+        row, start, known = windows.rows[i], int(windows.start[i]), int(windows.num_known[i])
+        assert torch.equal(told.latents[i, :, :known], ways[row, :, start : start + known].float())
+        assert torch.equal(told.latents[i, :, known:], batch.latents[i, :, known:])
 
 
 def test_windows_in_mid_motion_know_what_a_model_has_made():
