@@ -19,7 +19,7 @@ class DistillConfig:
     """A training run. The defaults distill to 4 steps by DMD2 as the paper does, at a small model's rates.
 
     stage: "flow" (flow matching, eq. 9), "cfg" (guidance into one forward, eq. 6-9) or "dmd2" (few steps, eq. 4-5).
-    total_steps: updates of the student.
+    total_steps: updates of the student; of the first critic_warmup steps only the fake model's are done.
     batch_size: clips an update, over all processes. micro_batch_size: clips a forward, 0 for all of a process's.
     train: "lora" (adapters on frozen weights) or "full".
     expand_input: flow only; give text-to-video weights the image channels first (paper section 3).
@@ -29,7 +29,8 @@ class DistillConfig:
         averages over about its last tenth.
     student_steps, shift: the few-step schedule that the student is trained for.
     rollout: the sampler the student is trained with, which must be the one it is sampled with.
-    critic_updates, critic_learning_rate, critic_rank: the fake model's.
+    critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: first steps in which it
+        alone learns, since eq. 4 with a fake model that has learnt nothing yet is noise.
     real_shift: weight of the fake model's low-rank branch in the real model; the fake model's is 1.
     normalise: divide the DMD gradient by mean |x0 - x0_real| (not in the paper).
     guidance: w of eq. 7, what dmd2's real model is guided with; 0 is none.
@@ -61,6 +62,7 @@ class DistillConfig:
     shift: float = 5.0
     rollout: str = "euler"
     critic_updates: int = 5
+    critic_warmup: int = 0
     critic_learning_rate: float = 2e-4
     critic_rank: int = 32
     real_shift: float = 0.25
@@ -99,6 +101,7 @@ class DistillConfig:
             "guidance",
             "guidance_min",
             "critic_updates",
+            "critic_warmup",
             "save_every",
             "sample_every",
         ):
@@ -112,6 +115,11 @@ class DistillConfig:
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}."
+            )
+        if self.critic_warmup and (self.stage != "dmd2" or self.critic_warmup >= self.total_steps):
+            raise ValueError(
+                f'critic_warmup is {self.critic_warmup}; it needs stage "dmd2" and must be less than total_steps'
+                f" ({self.total_steps}), or the student would never learn."
             )
         if self.expand_input and (self.stage != "flow" or self.train != "full"):
             raise ValueError('expand_input needs stage "flow" and train "full": it adds input channels.')

@@ -45,11 +45,15 @@ class StepReport:
 
 
 def learning_rate(step: int, config: DistillConfig) -> float:
-    """Return the student's rate: a linear warm-up, then linearly from the first to the final rate."""
+    """Return the student's rate: a linear warm-up, then linearly from the first to the final rate.
+
+    Both count from the student's first update.
+    """
     start, end = config.learning_rate, config.final_learning_rate
+    step, last = step - config.critic_warmup, config.total_steps - config.critic_warmup - 1
     if step < config.warmup_steps:
-        return start * (step + 1) / (config.warmup_steps + 1)
-    progress = (step - config.warmup_steps) / max(1, config.total_steps - 1 - config.warmup_steps)
+        return start * max(0, step + 1) / (config.warmup_steps + 1)
+    progress = (step - config.warmup_steps) / max(1, last - config.warmup_steps)
     return start + (end - start) * min(1.0, progress)
 
 
@@ -113,9 +117,12 @@ class Trainer:
         for group in self.optimizers[STUDENT].param_groups:
             group["lr"] = rate
         values: dict[str, float] = {}
+        learns = self.step >= self.config.critic_warmup
         for phase in self.phases:
-            values |= self._update(phase)
-        self._update_average()
+            if learns or phase.learner != STUDENT:
+                values |= self._update(phase)
+        if learns:
+            self._update_average()
         self.step += 1
         samples, motion = None, values.pop("motion", None)
         if self.config.sample_every and self.step % self.config.sample_every == 0:
@@ -165,8 +172,9 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """Move the averaged weights towards the student's; faster in the first steps."""
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        """Move the averaged weights towards the student's; faster in its first steps."""
+        done = self.step - self.config.critic_warmup
+        decay = min(self.config.ema_decay, (1 + done) / (10 + done))
         for name, parameter in self.parameters[STUDENT].items():
             self.average[name].lerp_(parameter.detach(), 1 - decay)
 

@@ -61,6 +61,25 @@ def test_dmd2_rests_where_real_and_fake_model_agree(tmp_path):
     assert all(weight.abs().max() == 0 for name, weight in model.lora().items() if ".lora_B." in name)
 
 
+def test_the_fake_model_learns_alone_first(tmp_path):
+    config = replace(TINY, total_steps=4, critic_warmup=2, save_every=1)
+    stop = iter([False, False, True])
+    model, reports = train(config, tmp_path, should_stop=lambda: next(stop))
+    assert [set(r.losses) for r in reports] == [{"critic"}] * 2
+    assert all(weight.abs().max() == 0 for name, weight in model.lora().items() if ".lora_B." in name)
+    model, later = train(config, tmp_path)
+    assert [set(r.losses) for r in later] == [{"critic", "generator", "gradient"}] * 2
+    assert any(weight.abs().max() > 0 for name, weight in model.lora().items() if ".lora_B." in name)
+    whole, reports_at_once = train(config, tmp_path / "whole")
+    assert [r.losses for r in reports_at_once] == [r.losses for r in (*reports, *later)]
+    assert all(torch.equal(whole.lora()[name], weight) for name, weight in model.lora().items())
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    with pytest.raises(ValueError, match="student would never learn"):
+        replace(TINY, critic_warmup=TINY.total_steps)
+
+
 def test_flow_matching_learns(tmp_path):
     config = replace(TINY, stage="flow", train="full", total_steps=16, learning_rate=1e-2, beta1=0.9)
     _, reports = train(config, tmp_path)
