@@ -21,6 +21,7 @@ from .data import FAMILIES, load
 from .drift import load_drift
 from .evaluate import score
 from .futures import Futures, load_futures
+from .handovers import HandOverPool
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, place, stage_dir
@@ -34,7 +35,9 @@ TRAIN_SHIFT = 5.0
 CHOICE_SIGMAS, CHOICE_SHARE = (0.5, 0.95), 0.8
 """Where noise leaves one of several futures to be found, and how often such clips are drawn from there."""
 DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.5
-REPORT_STEPS = 4
+REPORT_STEPS, REPORT_EVERY = 4, 400
+HANDED_FROM = 10_000
+"""The step from which on long videos are played: a younger model would lose the object at once."""
 ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
 ZERO_PARTS = ("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear")
 
@@ -83,6 +86,7 @@ class Noised:
         still: bool,
         futures: Futures | None = None,
         wear: Wear | None = None,
+        pool: HandOverPool | None = None,
     ) -> "Noised":
         """Return random windows, or random first frames with ``still``; some clips have the empty prompt.
 
@@ -90,12 +94,18 @@ class Noised:
 
         Args:
             wear: what the known latents of windows in mid-motion have been through, as in a long video.
+            pool: hand-overs of the model's own long videos, which take the place of some windows.
         """
-        rows = torch.randint(len(source), (size,), generator=generator)
-        windows = source.windows(rows, generator)
+        windows = source.windows(torch.randint(len(source), (size,), generator=generator), generator)
+        if pool is not None:
+            windows, places, index = pool.draw(windows, generator)
+        rows = windows.rows
         batch = source.shown(windows)
-        clean = batch.latents[:, :, :1] if still else batch.latents
         told = batch if wear is None else wear.put_on(source, windows, batch, generator)
+        if pool is not None:
+            batch = pool.given.truth(batch, places, index)
+            told = pool.given.told(told, places, index, image_states=source.image_states)
+        clean = batch.latents[:, :, :1] if still else batch.latents
         prompted, empty = (Conditions.of(told, image=source.image, empty=e) for e in (False, True))
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
         noise = torch.randn(clean.shape, generator=generator)
@@ -152,7 +162,11 @@ def _train(
     log = Log(stage, 50)
     model.train()
     rank, processes = place()
+    pool = None
     for step in run.steps():
+        if image and step >= HANDED_FROM and (pool is None or step % REPORT_EVERY == 0):
+            pool = pool or HandOverPool(data, scenes, number=rank)
+            pool.refresh(diffusers_to_host(run.ema["dit"].shadow), step)
         draws = torch.rand(2, generator=torch.Generator().manual_seed(step))
         still, seen = bool(draws[0] < still_share), bool(draws[1] > DROP_IMAGE_STATES)
         source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen)
@@ -165,13 +179,14 @@ def _train(
             still=still,
             futures=futures,
             wear=wear,
+            pool=pool,
         )
         losses = {"still" if still else "clip": drawn.loss(model)}
         if head is not None:
             losses["motion"] = head.loss(drawn.motions)
         run.update(sum(losses.values()))
         log(step, n_still=float(still), **{name: loss.detach() for name, loss in losses.items()})
-        if (step + 1) % 400 == 0 and rank == 0:
+        if (step + 1) % REPORT_EVERY == 0 and rank == 0:
             report(stage, run.ema["dit"].shadow, image=image)
     return report(stage, run.ema["dit"].shadow, image=image) if rank == 0 else {}
 

@@ -151,6 +151,12 @@ def true_mass_px(scenes: Scenes) -> Tensor:
     return coverage(scenes.shape, centre, scenes.radius_px).sum((-1, -2))
 
 
+def centroid_offset_px(scenes: Scenes) -> Tensor:
+    """Return the object's centroid minus its centre, (B, 2) as (x, y) in pixels."""
+    centre = torch.full((len(scenes), 2), SIDE_PX / 2)
+    return _circular_centroid(coverage(scenes.shape, centre, scenes.radius_px)) - centre
+
+
 def score_clips(frames: Tensor, scenes: Scenes, allowed: Tensor | None = None) -> dict[str, Tensor]:
     """Score clips against their scenes; every value has shape (B,).
 

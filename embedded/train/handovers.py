@@ -1,0 +1,192 @@
+"""Windows that start from what the model itself has handed over, many windows into a long video.
+
+A model that only sees true known latents in training does not know how its own look: it turns a little at every
+hand-over, more where an object crosses the edge, and loses shapes. So long videos are played with the weights as they
+are; at every hand-over the answer is known, since the world can draw the object on from where it is now, in its own
+looks, on the nearest way that its caption allows (the idea of Ross, Gordon and Bagnell, "A Reduction of Imitation
+Learning and Structured Prediction to No-Regret Online Learning", 2011).
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from ...model_patches.training.batch import TrainingBatch
+from .. import world
+from ..world.measure import centroid_offset_px, true_mass_px
+from .data import WINDOW_LATENTS, Dataset, Encoders, encode_clips, image_batch
+from .judge import Player, Sampling
+from .source import NAMED, OPEN, Windows, window_batch
+
+KNOWN, NEW = 2, WINDOW_LATENTS - 2
+FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
+OPEN_SHARE = 0.8
+PRESENT = (0.4, 1.7)
+"""Area over the true area within which an object is followed; outside of it a video is given up."""
+STEPS = 4
+CLIPS_AT_ONCE = 8
+POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 48, 12, 36
+"""Videos of a round, their length, and how many windows (with their videos) are kept: three rounds."""
+HANDED_SHARE = 0.7
+"""How many windows of two known latents are hand-overs."""
+
+
+@dataclass(frozen=True)
+class HandOvers:
+    """M hand-overs of the scenes of a data set.
+
+    rows, family: (M,), the scene and the caption. made: (M, 16, 2, 8, 8), the known latents as the model made them.
+    latents: (M, 16, 4, 8, 8), as they should be and go on. image_states: (M, S, D), what the VLM sees of the last
+    known frame.
+    """
+
+    rows: Tensor
+    family: Tensor
+    made: Tensor
+    latents: Tensor
+    image_states: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def joined(cls, parts: Sequence["HandOvers"]) -> "HandOvers":
+        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+    def windows(self, index: Tensor) -> Windows:
+        """Return the windows of these hand-overs: two known latents, in mid-motion."""
+        ones = torch.ones_like(index)
+        return Windows(self.rows[index], self.family[index], ones, KNOWN * ones)
+
+    def truth(self, batch: TrainingBatch, places: Tensor, index: Tensor) -> TrainingBatch:
+        """Return a batch whose clips at ``places`` are as those of hand-overs ``index`` should be."""
+        return replace(batch, latents=batch.latents.index_copy(0, places, self.latents[index].float()))
+
+    def told(
+        self, batch: TrainingBatch, places: Tensor, index: Tensor, *, image_states: bool
+    ) -> TrainingBatch:
+        """Return a batch that knows at ``places`` what was made, and whose VLM, if it is asked, has seen it."""
+        batch = self.truth(batch, places, index)
+        batch.latents[places, :, :KNOWN] = self.made[index].float()
+        if not image_states:
+            return batch
+        states, null_states = batch.states.clone(), batch.null_states.clone()
+        seen = self.image_states[index].float()
+        states[places, : seen.shape[1]] = seen
+        null_states[places, : seen.shape[1]] = seen
+        return replace(batch, states=states, null_states=null_states)
+
+
+class LongVideos:
+    """A batch of long videos that a model plays in the shapes world."""
+
+    def __init__(self, data: Dataset, scenes: world.Scenes, encoders: Encoders) -> None:
+        self.data, self.scenes, self.encoders = data, scenes, encoders
+
+    @torch.no_grad()
+    def play(
+        self, weights: Mapping[str, Tensor], rows: Tensor, *, windows: int, seed: int
+    ) -> Iterator[HandOvers]:
+        """Yield the hand-overs of every window after the first, of the videos that still show their object.
+
+        Args:
+            weights: the model's, in the host's names.
+            rows: the scenes, without second objects.
+        """
+        player, generator = Player(weights), torch.Generator().manual_seed(seed)
+        is_open = torch.rand(len(rows), generator=generator) < OPEN_SHARE
+        family = torch.where(is_open, OPEN, NAMED)
+        zeros = torch.zeros_like(rows)
+        batch = window_batch(self.data, Windows(rows, family, zeros, zeros + 1), image_states=True)
+        made = player.sample(batch, Sampling(STEPS, seed=seed))
+        for number in range(1, windows + 1):
+            frames = self._decode(made)
+            kept, way = self._ways(frames, rows, family)
+            rows, family, made, frames = rows[kept], family[kept], made[kept], frames[kept]
+            if len(rows) == 0:
+                return
+            states = image_batch(self.encoders.vlm, self.encoders.llm_tokenizer, frames[:, -1].clamp(0, 1))
+            known = made[:, :, -KNOWN:]
+            truth = encode_clips(self.encoders.vae, world.render_along(self.scenes[rows], way))
+            given = HandOvers(rows, family, known.half(), truth[:, :, -WINDOW_LATENTS:].half(), states.half())
+            yield given
+            every = torch.arange(len(rows))
+            shown = window_batch(self.data, given.windows(every), image_states=True)
+            sampling = Sampling(STEPS, seed=seed + number)
+            told = given.told(shown, every, every, image_states=True)
+            new = player.sample(told, sampling)[:, :, KNOWN:]
+            made = torch.cat([made, new], 2)[:, :, -WINDOW_LATENTS:]
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        return torch.cat([self.encoders.vae.decode(part) for part in latents.split(CLIPS_AT_ONCE)])
+
+    def _ways(self, frames: Tensor, rows: Tensor, family: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which clips still show their object, (B,) bool, and the centres of those before and after now."""
+        scenes = self.scenes[rows]
+        reading = world.read_clip(frames[:, -FRAMES_BEHIND - 1 :], with_shape="none")
+        share = reading.mass_px[:, -1] / true_mass_px(scenes)
+        kept = (share > PRESENT[0]) & (share < PRESENT[1])
+        now = reading.centroid_px[:, -1] - centroid_offset_px(scenes)
+        velocity = nearest_allowed(reading.centroid_px, self.data.allowed[rows, family])
+        times = torch.arange(-FRAMES_BEHIND, FRAMES_AHEAD + 1)
+        return kept, (now[:, None] + velocity[:, None] * times[None, :, None])[kept]
+
+
+def nearest_allowed(track: Tensor, allowed: Tensor) -> Tensor:
+    """Return the allowed velocity nearest to a track's, (B, 2) in pixels a frame.
+
+    Args:
+        track: (B, T, 2) in pixels, on the torus.
+        allowed: (B, 16) bool over ``Scenes.motion``.
+    """
+    half = world.SIDE_PX / 2
+    pace = ((track.diff(dim=1) + half) % world.SIDE_PX - half).mean(1)
+    unit, speed = torch.tensor(list(world.DIRECTIONS.values())), torch.tensor(list(world.SPEEDS.values()))
+    velocities = (unit[:, None] * speed[:, None]).flatten(0, 1)
+    apart = (pace[:, None] - velocities).square().sum(-1).masked_fill(~allowed, torch.inf)
+    return velocities[apart.argmin(1)]
+
+
+class HandOverPool:
+    """The latest hand-overs of a model in training: long videos are played anew now and then.
+
+    A run that goes on plays them again first.
+
+    Args:
+        data, scenes: the training set.
+        number: of this process; each plays videos of its own.
+    """
+
+    def __init__(self, data: Dataset, scenes: world.Scenes, *, number: int) -> None:
+        self.videos = LongVideos(data, scenes, Encoders())
+        self.alone = (scenes.second_colour < 0).nonzero()[:, 0]
+        self.number, self.parts = number, deque[HandOvers](maxlen=POOL_ROUNDS)
+        self.given: HandOvers | None = None
+
+    def refresh(self, weights: Mapping[str, Tensor], step: int) -> None:
+        """Play long videos with these weights, in the host's names."""
+        seed = 1000 * step + self.number
+        generator = torch.Generator().manual_seed(seed)
+        rows = self.alone[torch.randperm(len(self.alone), generator=generator)[:POOL_CLIPS]]
+        self.parts.extend(self.videos.play(weights, rows, windows=POOL_WINDOWS, seed=seed))
+        self.given = HandOvers.joined(self.parts)
+        print(
+            f"{len(self.given)} hand-overs of long videos, played with the weights of step {step}", flush=True
+        )
+
+    def draw(self, windows: Windows, generator: torch.Generator) -> tuple[Windows, Tensor, Tensor]:
+        """Return windows some of which are hand-overs, with the places of those and their numbers in ``given``."""
+        chance = torch.rand(len(windows.rows), generator=generator) < HANDED_SHARE
+        places = ((windows.num_known == KNOWN) & chance).nonzero()[:, 0]
+        index = torch.randint(len(self.given), (len(places),), generator=generator)
+        handed = self.given.windows(index)
+        drawn = Windows(
+            **{
+                f.name: getattr(windows, f.name).index_copy(0, places, getattr(handed, f.name))
+                for f in fields(Windows)
+            }
+        )
+        return drawn, places, index

@@ -1,0 +1,124 @@
+"""Hand-overs of a model's own long videos as training windows, with made-up latents."""
+
+from dataclasses import replace
+
+import torch
+from magic141.embedded import world
+from magic141.embedded.train.handovers import (
+    HANDED_SHARE,
+    KNOWN,
+    HandOverPool,
+    HandOvers,
+    LongVideos,
+    nearest_allowed,
+)
+from magic141.embedded.train.source import OPEN, WorldSource
+from magic141.embedded.world.measure import centroid_offset_px
+from magic141.model_patches.key_table import diffusers_to_host
+from magic141.model_patches.training.twin import from_host
+from magic141.tests.support.tiny_dit import tiny_dit
+
+from .test_world_source import COUNT, SCENES, dataset
+
+NUM = 5
+
+
+def hand_overs() -> HandOvers:
+    generator = torch.Generator().manual_seed(5)
+    return HandOvers(
+        rows=torch.tensor([0, 1, 2, 3, 4]),
+        family=torch.full((NUM,), OPEN),
+        made=torch.randn(NUM, 16, KNOWN, 8, 8, generator=generator).half(),
+        latents=torch.randn(NUM, 16, 4, 8, 8, generator=generator).half(),
+        image_states=torch.randn(NUM, 5, dataset().states.shape[-1], generator=generator).half(),
+    )
+
+
+def pool() -> HandOverPool:
+    made = HandOverPool.__new__(HandOverPool)
+    made.given = hand_overs()
+    return made
+
+
+def test_hand_overs_take_the_place_of_windows_of_two_known_latents():
+    source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0))
+    before = source.windows(torch.arange(COUNT).repeat(100), torch.Generator().manual_seed(2))
+    after, places, index = pool().draw(before, torch.Generator().manual_seed(3))
+    assert (before.num_known[places] == KNOWN).all()
+    assert abs(len(places) / (before.num_known == KNOWN).sum() - HANDED_SHARE) < 0.1
+    assert torch.equal(after.rows[places], index)
+    assert (after.family[places] == OPEN).all()
+    assert (after.start[places] > 0).all()
+    others = torch.ones(len(before.rows), dtype=torch.bool).index_fill(0, places, False)
+    assert torch.equal(after.rows[others], before.rows[others])
+    assert torch.equal(after.start[others], before.start[others])
+
+
+def test_a_window_knows_what_was_made_and_the_truth_is_the_answer():
+    given, data = hand_overs(), dataset()
+    source = WorldSource(data, image=True, family_shares=(0.0, 1.0, 0.0))
+    index, places = torch.tensor([3, 1]), torch.tensor([1, 2])
+    windows = given.windows(torch.tensor([0, 3, 1]))
+    batch = source.shown(windows)
+    truth = given.truth(batch, places, index)
+    told = given.told(batch, places, index, image_states=True)
+    assert torch.equal(truth.latents[places], given.latents[index].float())
+    assert torch.equal(told.latents[places, :, :KNOWN], given.made[index].float())
+    assert torch.equal(told.latents[places, :, KNOWN:], given.latents[index, :, KNOWN:].float())
+    assert torch.equal(told.states[places, :5], given.image_states[index].float())
+    assert torch.equal(told.null_states[places, :5], given.image_states[index].float())
+    assert torch.equal(told.states[:, 5:], batch.states[:, 5:])
+    for name in ("latents", "states"):
+        assert torch.equal(getattr(told, name)[0], getattr(batch, name)[0])
+    blind = replace(source.shown(windows), states=batch.states)
+    assert torch.equal(given.told(blind, places, index, image_states=False).states, blind.states)
+
+
+def test_objects_go_on_in_the_nearest_way_that_the_caption_allows():
+    scenes = world.sample_scenes(200, generator=torch.Generator().manual_seed(0), second_share=0.0)
+    _, allowed = world.open_caption(scenes, generator=torch.Generator().manual_seed(1))
+    turned = torch.deg2rad(torch.tensor(40.0))
+    x, y = scenes.velocity_px.unbind(1)
+    came = torch.stack([x * turned.cos() - y * turned.sin(), x * turned.sin() + y * turned.cos()], 1)
+    track = (scenes.start_px[:, None] + came[:, None] * torch.arange(9)[None, :, None]) % world.SIDE_PX
+    assert torch.allclose(nearest_allowed(track, allowed), scenes.velocity_px)
+
+
+def test_centroids_are_read_where_objects_are():
+    scenes = world.sample_scenes(60, generator=torch.Generator().manual_seed(0), second_share=0.0)
+    read = world.read_clip(world.render_clip(scenes, 1), with_shape="none").centroid_px[:, 0]
+    assert torch.allclose(read - centroid_offset_px(scenes), scenes.start_px % world.SIDE_PX, atol=0.1)
+
+
+class PixelVae:
+    """Latents that are small pictures: the first frame, then every fourth."""
+
+    def encode(self, clips: torch.Tensor) -> torch.Tensor:
+        small = torch.nn.functional.avg_pool2d(clips[:, ::4].flatten(0, 1), 8).unflatten(0, (len(clips), -1))
+        return torch.cat([small.transpose(1, 2)] * 6, 1)[:, :16]
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        frames = latents[:, :3].transpose(1, 2).repeat_interleave(4, 1)[:, 3:]
+        return frames.repeat_interleave(8, -1).repeat_interleave(8, -2)
+
+
+def test_long_videos_are_played_and_drawn_on(monkeypatch):
+    from magic141.embedded.train import handovers
+
+    states = torch.randn(COUNT, 5, dataset().states.shape[-1], generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr(handovers, "image_batch", lambda _vlm, _tokenizer, images: states[: len(images)])
+    monkeypatch.setattr(handovers, "PRESENT", (-1.0, torch.inf))
+    encoders = type("Encoders", (), {"vae": PixelVae(), "vlm": None, "llm_tokenizer": None})()
+    videos = LongVideos(dataset(), SCENES, encoders)
+    weights = diffusers_to_host(from_host(tiny_dit(patch=1)).state_dict())
+    rows = torch.arange(4)
+    first, second = videos.play(weights, rows, windows=2, seed=1)
+    again = next(iter(videos.play(weights, rows, windows=1, seed=1)))
+    for given in (first, second):
+        assert torch.equal(given.rows, rows)
+        assert given.made.shape == (4, 16, 2, 8, 8)
+        assert given.latents.shape == (4, 16, 4, 8, 8)
+    assert torch.equal(first.made, again.made)
+    assert not torch.equal(first.made, second.made)
+    joined = HandOvers.joined([first, second])
+    assert len(joined) == 8
