@@ -16,6 +16,7 @@ from ...model_patches.training.losses import add_noise, denoised_estimate
 from ...model_patches.training.rollout import draw_sigma
 from ...model_patches.training.stages import mixed_conditions
 from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
+from ..world.scenes import NUM_MOTIONS
 from . import muon
 from .data import FAMILIES, load
 from .drift import load_drift
@@ -35,7 +36,7 @@ TRAIN_SHIFT = 5.0
 CHOICE_SIGMAS, CHOICE_SHARE = (0.5, 0.95), 0.8
 """Where noise leaves one of several futures to be found, and how often such clips are drawn from there."""
 DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.5
-REPORT_STEPS, REPORT_EVERY = 4, 400
+REPORT_STEPS, REPORT_EVERY = 4, 600
 HANDED_FROM = 10_000
 """The step from which on long videos are played: a younger model would lose the object at once."""
 ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
@@ -119,6 +120,8 @@ class Noised:
         mean, likelihood = futures.posterior(rows[several], noisy[several], sigma[several])
         target = clean.index_copy(0, several, mean)
         motions = source.data.allowed[rows, NAMED].float().index_copy(0, several, likelihood)
+        if pool is not None:
+            motions[places] = nn.functional.one_hot(pool.given.motion[index], NUM_MOTIONS).float()
         return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped), motions)
 
     def loss(self, model: nn.Module) -> Tensor:

@@ -28,9 +28,9 @@ PRESENT = (0.4, 1.7)
 """Area over the true area within which an object is followed; outside of it a video is given up."""
 STEPS = 4
 CLIPS_AT_ONCE = 8
-POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 48, 12, 36
+POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 12, 36
 """Videos of a round, their length, and how many windows (with their videos) are kept: three rounds."""
-HANDED_SHARE = 0.7
+HANDED_SHARE = 0.9
 """How many windows of two known latents are hand-overs."""
 
 
@@ -38,13 +38,14 @@ HANDED_SHARE = 0.7
 class HandOvers:
     """M hand-overs of the scenes of a data set.
 
-    rows, family: (M,), the scene and the caption. made: (M, 16, 2, 8, 8), the known latents as the model made them.
-    latents: (M, 16, 4, 8, 8), as they should be and go on. image_states: (M, S, D), what the VLM sees of the last
-    known frame.
+    rows, family, motion: (M,), the scene, the caption, and the motion from here on. made: (M, 16, 2, 8, 8), the known
+    latents as the model made them. latents: (M, 16, 4, 8, 8), as they should be and go on. image_states: (M, S, D),
+    what the VLM sees of the last known frame.
     """
 
     rows: Tensor
     family: Tensor
+    motion: Tensor
     made: Tensor
     latents: Tensor
     image_states: Tensor
@@ -104,14 +105,16 @@ class LongVideos:
         made = player.sample(batch, Sampling(STEPS, seed=seed))
         for number in range(1, windows + 1):
             frames = self._decode(made)
-            kept, way = self._ways(frames, rows, family)
+            kept, motion, way = self._ways(frames, rows, family)
             rows, family, made, frames = rows[kept], family[kept], made[kept], frames[kept]
             if len(rows) == 0:
                 return
             states = image_batch(self.encoders.vlm, self.encoders.llm_tokenizer, frames[:, -1].clamp(0, 1))
             known = made[:, :, -KNOWN:]
             truth = encode_clips(self.encoders.vae, world.render_along(self.scenes[rows], way))
-            given = HandOvers(rows, family, known.half(), truth[:, :, -WINDOW_LATENTS:].half(), states.half())
+            given = HandOvers(
+                rows, family, motion, known.half(), truth[:, :, -WINDOW_LATENTS:].half(), states.half()
+            )
             yield given
             every = torch.arange(len(rows))
             shown = window_batch(self.data, given.windows(every), image_states=True)
@@ -123,20 +126,21 @@ class LongVideos:
     def _decode(self, latents: Tensor) -> Tensor:
         return torch.cat([self.encoders.vae.decode(part) for part in latents.split(CLIPS_AT_ONCE)])
 
-    def _ways(self, frames: Tensor, rows: Tensor, family: Tensor) -> tuple[Tensor, Tensor]:
-        """Return which clips still show their object, (B,) bool, and the centres of those before and after now."""
+    def _ways(self, frames: Tensor, rows: Tensor, family: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which clips still show their object, (B,) bool, and of those the motion and the way through now."""
         scenes = self.scenes[rows]
         reading = world.read_clip(frames[:, -FRAMES_BEHIND - 1 :], with_shape="none")
         share = reading.mass_px[:, -1] / true_mass_px(scenes)
         kept = (share > PRESENT[0]) & (share < PRESENT[1])
         now = reading.centroid_px[:, -1] - centroid_offset_px(scenes)
-        velocity = nearest_allowed(reading.centroid_px, self.data.allowed[rows, family])
+        motion = nearest_allowed(reading.centroid_px, self.data.allowed[rows, family])
         times = torch.arange(-FRAMES_BEHIND, FRAMES_AHEAD + 1)
-        return kept, (now[:, None] + velocity[:, None] * times[None, :, None])[kept]
+        way = now[:, None] + world.velocities_px()[motion][:, None] * times[None, :, None]
+        return kept, motion[kept], way[kept]
 
 
 def nearest_allowed(track: Tensor, allowed: Tensor) -> Tensor:
-    """Return the allowed velocity nearest to a track's, (B, 2) in pixels a frame.
+    """Return the allowed motion (B,) whose velocity is nearest to a track's.
 
     Args:
         track: (B, T, 2) in pixels, on the torus.
@@ -144,10 +148,8 @@ def nearest_allowed(track: Tensor, allowed: Tensor) -> Tensor:
     """
     half = world.SIDE_PX / 2
     pace = ((track.diff(dim=1) + half) % world.SIDE_PX - half).mean(1)
-    unit, speed = torch.tensor(list(world.DIRECTIONS.values())), torch.tensor(list(world.SPEEDS.values()))
-    velocities = (unit[:, None] * speed[:, None]).flatten(0, 1)
-    apart = (pace[:, None] - velocities).square().sum(-1).masked_fill(~allowed, torch.inf)
-    return velocities[apart.argmin(1)]
+    apart = (pace[:, None] - world.velocities_px()).square().sum(-1)
+    return apart.masked_fill(~allowed, torch.inf).argmin(1)
 
 
 class HandOverPool:

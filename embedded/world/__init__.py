@@ -23,6 +23,7 @@ from .scenes import (
     concatenate,
     held_out,
     sample_scenes,
+    velocities_px,
 )
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "render_clip",
     "sample_scenes",
     "score_clips",
+    "velocities_px",
 ]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .render import coverage
-from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, NUM_MOTIONS, SHAPES, SIDE_PX, SIZES, SPEEDS, Scenes
+from .scenes import BACKGROUNDS, COLOURS, NUM_MOTIONS, SHAPES, SIDE_PX, SIZES, Scenes, velocities_px
 
 MASS_TOLERANCE = 0.30
 STRAIGHT_TOLERANCE_PX = 1.5
@@ -139,9 +139,7 @@ def motion_of(centroid_px: Tensor) -> tuple[Tensor, Tensor]:
     centred = time - time.mean()
     slope = (track * centred[:, None]).sum(1) / centred.square().sum()
     residual = track - track.mean(1, keepdim=True) - slope[:, None] * centred[:, None]
-    unit = torch.tensor(list(DIRECTIONS.values()))
-    velocities = (unit[:, None] * torch.tensor(list(SPEEDS.values()))[:, None]).flatten(0, 1)
-    motion = (slope[:, None] - velocities).square().sum(-1).argmin(-1)
+    motion = (slope[:, None] - velocities_px()).square().sum(-1).argmin(-1)
     return motion, residual.norm(dim=-1).amax(1)
 
 

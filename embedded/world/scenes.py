@@ -103,6 +103,12 @@ class Scenes:
         return self.direction * len(SPEEDS) + self.speed
 
 
+def velocities_px() -> Tensor:
+    """Return the velocity of every motion, (NUM_MOTIONS, 2) as (x, y) in pixels a frame."""
+    unit, speed = torch.tensor(list(DIRECTIONS.values())), torch.tensor(list(SPEEDS.values()))
+    return (unit[:, None] * speed[:, None]).flatten(0, 1)
+
+
 def concatenate(parts: list[Scenes]) -> Scenes:
     """Join batches of scenes into one."""
     return Scenes(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Scenes)})
