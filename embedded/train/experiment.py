@@ -26,7 +26,7 @@ from ...model_patches.training.trainer import StepReport
 from .. import world
 from .data import Dataset, Encoders, load
 from .drift import DriftingSource, load_drift
-from .experiment_plan import ARMS, CFG, PLANS, Arm, Plan, Student
+from .experiment_plan import ARMS, CFG, GUIDANCE, PLANS, Arm, Plan, Student
 from .features import feature_net
 from .guidance_error import guidance_errors
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
@@ -82,7 +82,7 @@ class Experiment:
                 self.rows(student.name, student.arm, sampling, student.image_states)
         for arm in ARMS:
             for steps in self.plan.euler_steps:
-                self.rows(f"{arm}_teacher", arm, Sampling(steps), True)
+                self.rows(f"{arm}_teacher", arm, Sampling(steps, cfg_strength=GUIDANCE), True)
 
     def config(self, student: Student) -> DistillConfig:
         return student.config(self.seed, self.plan.updates, self.plan.batch_size)
@@ -135,18 +135,19 @@ class Experiment:
             return self.teachers[arm]
         return load_file(self.folder / f"{name}.safetensors")
 
-    def judged_on(self, *weights: Mapping[str, Tensor]) -> dict[str, object]:
-        """Return what a row depends on beside its name: weights, and how many clips and prompts."""
+    def judged_on(self, *weights: Mapping[str, Tensor], guidance: float = 0.0) -> dict[str, object]:
+        """Return what a row depends on beside its name: weights, guidance, how many clips and prompts."""
         return {
             "weights": [fingerprint(w) for w in weights],
             "clips": self.plan.clips,
             "coverage_prompts": self.plan.coverage_prompts,
+            "guidance": guidance,
         }
 
     def rows(self, name: str, arm_name: str, sampling: Sampling, image_states: bool) -> None:
         """Judge a model at one number of steps on named and on open captions; rows of these weights are kept."""
         arm, player, weights = ARMS[arm_name], None, self.weights(name, arm_name)
-        judged_on = self.judged_on(weights)
+        judged_on = self.judged_on(weights, guidance=sampling.cfg_strength)
         for label, family in (("named", NAMED), ("open", arm.open_family)):
             path = self.folder / "rows" / f"{name}.{sampling.steps}.{label}.json"
             if is_row_of(path, judged_on):
@@ -167,7 +168,8 @@ class Experiment:
                 "captions": label,
                 "seed": self.seed,
             }
-            row |= {"shift": sampling.shift, "rollout": sampling.rollout, MADE_OF: judged_on}
+            row |= {"shift": sampling.shift, "rollout": sampling.rollout, "guidance": sampling.cfg_strength}
+            row[MADE_OF] = judged_on
             write_row(path, row)
             print(f"{path.stem}: clean {row['clean_rate']:.3f}, {FRECHET} {row[FRECHET]:.3f}", flush=True)
 
@@ -218,11 +220,11 @@ class Curve:
         self.path, self.experiment, self.source = path, experiment, source
 
     def begin(self, teacher: Player, config: DistillConfig) -> None:
-        """Write the line of update 0: the teacher at the student's number of steps."""
+        """Write the line of update 0: the teacher at the student's number of steps, guided as the student will be."""
         if self.path.exists():
             return
         rows = torch.arange(min(config.sample_clips, len(self.source)))
-        sampling = Sampling(config.student_steps, config.shift, config.rollout)
+        sampling = Sampling(config.student_steps, config.shift, config.rollout, config.guidance)
         samples = teacher.sample(self.source.batch(rows), sampling)
         self(StepReport(0, config.total_steps, {}, None, samples, 0.0))
 

@@ -7,18 +7,19 @@ from ...model_patches.training.config import DistillConfig
 from .source import OPEN, OPEN_APPEARANCE
 
 EULER_STEPS = (1, 2, 4, 8, 16, 28, 56)
-GUIDANCE = 0.5
-"""w of eq. 7 that few-step students fold in, as the paper does: with it the teacher's own clips are cleanest."""
+GUIDANCE = 1.0
+"""w of eq. 7 that the teacher is sampled with, cleanest so, and that few-step students fold in."""
 BASE = DistillConfig(
     stage="dmd2",
     train="lora",
     rank=32,
     total_steps=200,
     batch_size=16,
-    learning_rate=3e-4,
-    final_learning_rate=3e-4,
+    learning_rate=1e-4,
+    final_learning_rate=1e-4,
     critic_learning_rate=4e-4,
     critic_rank=64,
+    critic_warmup=20,
     guidance=GUIDANCE,
     ema_decay=0.98,
     precision="auto",
@@ -54,8 +55,14 @@ class Student:
     image_states: bool = True
 
     def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
-        lengths = {"total_steps": updates, "batch_size": batch_size}
-        return replace(BASE, **{**lengths, **self.settings, "seed": seed})
+        settings = {
+            "batch_size": batch_size,
+            "critic_warmup": BASE.critic_warmup,
+            **self.settings,
+            "seed": seed,
+        }
+        steps = updates + settings["critic_warmup"]
+        return replace(BASE, **{"total_steps": steps, **settings})
 
 
 def few_step(arm: str, steps: int) -> Student:
@@ -69,9 +76,10 @@ ABLATIONS = (
     Student("renoise", "ti2v", {"rollout": "renoise"}),
     Student("no_image_states", "ti2v", image_states=False),
     Student("no_guidance", "ti2v", {"guidance": 0.0}),
-    Student("guidance_1", "ti2v", {"guidance": 1.0}),
-    Student("rate_low", "ti2v", {"learning_rate": 1e-4, "final_learning_rate": 1e-4}),
-    Student("rate_high", "ti2v", {"learning_rate": 1e-3, "final_learning_rate": 1e-3}),
+    Student("guidance_half", "ti2v", {"guidance": 0.5}),
+    Student("rate_low", "ti2v", {"learning_rate": 3e-5, "final_learning_rate": 3e-5}),
+    Student("rate_high", "ti2v", {"learning_rate": 3e-4, "final_learning_rate": 3e-4}),
+    Student("no_critic_warmup", "ti2v", {"critic_warmup": 0}),
 )
 CFG = Student(
     "ti2v_cfg",
@@ -85,6 +93,7 @@ CFG = Student(
         "total_steps": 200,
         "batch_size": 16,
         "sample_every": 0,
+        "critic_warmup": 0,
         "cfg_weight": 4.0,
         "guidance_min": 1.0,
     },
@@ -93,7 +102,7 @@ CFG = Student(
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of the experiment: which trainings, updates and batch of each, clips a row, prompts for coverage."""
+    """How much of the experiment: which trainings, updates and batch of each student, clips a row, prompts."""
 
     students: tuple[Student, ...]
     updates: int
@@ -121,6 +130,11 @@ PLANS = {
         euler_steps=EULER_STEPS,
     ),
     "trial": Plan(
-        (few_step("ti2v", 2),), updates=2, batch_size=2, clips=8, coverage_prompts=2, euler_steps=(1, 2)
+        (Student("ti2v_2step", "ti2v", {"student_steps": 2, "critic_warmup": 1}),),
+        updates=2,
+        batch_size=2,
+        clips=8,
+        coverage_prompts=2,
+        euler_steps=(1, 2),
     ),
 }

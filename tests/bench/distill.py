@@ -1,7 +1,8 @@
 """The distilled default beside its teacher: clean clips, coverage, tiny-Frechet, guidance, on held-out open captions.
 
 Everything is computed now from the weights in ``embedded/models``; latents, text and image states come from the
-shipped encoders, clips are decoded and read by the shapes world's own measures. Teacher and student run at shift 5.
+shipped encoders, clips are decoded and read by the shapes world's own measures. Teacher and student run at shift 5,
+the teacher with the guidance that students fold in.
 Where no student ships yet, the one image-to-video model is the teacher and only its figures are given.
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from magic141.embedded.train.experiment_plan import GUIDANCE
 from magic141.embedded.train.features import feature_net
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
@@ -67,20 +69,26 @@ class Bench:
         self.open, self.named = (HeldOutSource(data, image=True, family=f) for f in (OPEN, NAMED))
         self.reference = reference_features(self.open, self.decode, self.net)
 
-    def open_figures(self, name: str, player: Player, steps: int) -> Iterator[tuple[str, float]]:
+    def open_figures(self, name: str, player: Player, sampling: Sampling) -> Iterator[tuple[str, float]]:
         """Yield what open captions show, each figure named ``{name}{steps}_{measure}``."""
-        judged = judge(player, self.open, self.scenes, self.decode, self.net, Sampling(steps))
+        judged = judge(player, self.open, self.scenes, self.decode, self.net, sampling)
         for measure, value in summarise(judged, self.reference).items():
-            yield f"{name}{steps}_{measure.replace('motion_accuracy', 'motion_accuracy_open')}", value
+            yield (
+                f"{name}{sampling.steps}_{measure.replace('motion_accuracy', 'motion_accuracy_open')}",
+                value,
+            )
 
-    def coverage(self, player: Player, steps: int) -> float:
-        return measure_coverage(
-            player, self.open, self.scenes, self.decode, Sampling(steps), prompts=self.prompts
-        )
+    def coverage(self, player: Player, sampling: Sampling) -> float:
+        return measure_coverage(player, self.open, self.scenes, self.decode, sampling, prompts=self.prompts)
 
-    def named_accuracy(self, player: Player, steps: int) -> float:
-        judged = judge(player, self.named, self.scenes, self.decode, None, Sampling(steps))
+    def named_accuracy(self, player: Player, sampling: Sampling) -> float:
+        judged = judge(player, self.named, self.scenes, self.decode, None, sampling)
         return judged["motion_accuracy"].mean().item()
+
+
+def guided(steps: int) -> Sampling:
+    """Return how the teacher is sampled: two forwards a step."""
+    return Sampling(steps, cfg_strength=GUIDANCE)
 
 
 def measure(bench: Bench) -> dict[str, float]:
@@ -88,17 +96,17 @@ def measure(bench: Bench) -> dict[str, float]:
     teacher, students = models()
     player, figures = Player(teacher), {}
     for steps in TEACHER_STEPS:
-        figures |= dict(bench.open_figures("teacher", player, steps))
+        figures |= dict(bench.open_figures("teacher", player, guided(steps)))
         print(f"teacher, {steps} steps: clean {figures[f'teacher{steps}_clean_rate']:.3f}", flush=True)
-    figures["teacher56_motion_accuracy"] = bench.named_accuracy(player, NAMED_STEPS)
-    figures["teacher4_coverage"] = bench.coverage(player, 4)
+    figures["teacher56_motion_accuracy"] = bench.named_accuracy(player, guided(NAMED_STEPS))
+    figures["teacher4_coverage"] = bench.coverage(player, guided(4))
     for steps, weights in students.items():
         student = Player(weights)
-        figures |= dict(bench.open_figures("student", student, steps))
+        figures |= dict(bench.open_figures("student", student, Sampling(steps)))
         print(f"student, {steps} steps: clean {figures[f'student{steps}_clean_rate']:.3f}", flush=True)
         if steps == 4:
-            figures["student4_coverage"] = bench.coverage(student, 4)
-            figures["student4_motion_accuracy"] = bench.named_accuracy(student, 4)
+            figures["student4_coverage"] = bench.coverage(student, Sampling(4))
+            figures["student4_motion_accuracy"] = bench.named_accuracy(student, Sampling(4))
     if students:
         figures |= comparisons(figures)
     return figures | guidance_figures(bench, teacher)
