@@ -227,7 +227,7 @@ def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     )
 
 
-def train_ti2v(total: int = 10150, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 13200, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 
