@@ -22,7 +22,7 @@ from ...model_patches.store.files import atomic_file, write_text
 from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig, check_same_run
 from ...model_patches.training.distill import distill
-from ...model_patches.training.trainer import StepReport
+from ...model_patches.training.trainer import StepReport, sample_generator
 from .. import world
 from .data import Dataset, Encoders, load
 from .drift import DriftingSource, load_drift
@@ -220,12 +220,15 @@ class Curve:
         self.path, self.experiment, self.source = path, experiment, source
 
     def begin(self, teacher: Player, config: DistillConfig) -> None:
-        """Write the line of update 0: the teacher at the student's number of steps, guided as the student will be."""
+        """Write the line of update 0: the teacher at the student's number of steps, guided as the student will be.
+
+        Its noise is that of the student's samples: other noise alone changes the clean share of 64 clips by 0.1.
+        """
         if self.path.exists():
             return
         rows = torch.arange(min(config.sample_clips, len(self.source)))
         sampling = Sampling(config.student_steps, config.shift, config.rollout, config.guidance)
-        samples = teacher.sample(self.source.batch(rows), sampling)
+        samples = teacher.sample(self.source.batch(rows), sampling, generator=sample_generator(config))
         self(StepReport(0, config.total_steps, {}, None, samples, 0.0))
 
     def __call__(self, report: StepReport) -> None:

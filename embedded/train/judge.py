@@ -48,9 +48,22 @@ class Player:
         self.role = Role(from_host(host).to(self.device), {}, precision or quick_precision(self.device))
 
     @torch.no_grad()
-    def sample(self, batch: TrainingBatch, sampling: Sampling, *, offset: int = 0) -> Tensor:
-        """Return (B, C, T, H, W) latents; ``offset`` is the batch's first row, so that chunks differ in noise."""
-        generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
+    def sample(
+        self,
+        batch: TrainingBatch,
+        sampling: Sampling,
+        *,
+        offset: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return (B, C, T, H, W) latents.
+
+        Args:
+            offset: the batch's first row, so that chunks differ in noise.
+            generator: draws the noise; one of ``sampling.seed`` and ``offset`` if None.
+        """
+        if generator is None:
+            generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
         noise = torch.randn(batch.latents.shape, generator=generator).to(self.device)
         denoise = self.denoiser(batch.to(self.device), sampling.cfg_strength)
         sigmas = few_step_sigmas(sampling.steps, sampling.shift)

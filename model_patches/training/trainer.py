@@ -63,6 +63,11 @@ def seeded(*parts: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+def sample_generator(config: DistillConfig) -> torch.Generator:
+    """Return what the noise of sample clips is drawn with first, the same at every look."""
+    return seeded(config.seed, "sample")
+
+
 class Trainer:
     """One run in one process (of possibly many)."""
 
@@ -196,7 +201,7 @@ class Trainer:
     @torch.no_grad()
     def sample(self) -> tuple[Tensor, float]:
         """Return clips (B, C, T, H, W) of the averaged student from fixed rows and noise, and their motion."""
-        generator = seeded(self.config.seed, "sample")
+        generator = sample_generator(self.config)
         rows = torch.arange(min(self.config.sample_clips, len(self.sample_source)))
         batch = self.sample_source.batch(rows, generator).to(self.place.device)
         micro = Micro(self.config, self.networks, batch, generator, 0)
