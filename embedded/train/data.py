@@ -189,8 +189,7 @@ def load(
     Args:
         available: stop at the first missing shard instead of computing it.
     """
-    folder = stage_dir("data") / f"{split}-{seed}"
-    folder.mkdir(exist_ok=True)
+    folder = stage_dir(f"data/{split}-{seed}")
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(seed), split=split)
     encoders = functools.cache(Encoders)
     null = folder / "null.pt"

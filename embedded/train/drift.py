@@ -16,7 +16,7 @@ from ...model_patches.training.losses import per_clip
 from .. import world
 from .data import CLIP_FRAMES, WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips, image_batch
 from .run import stage_dir
-from .source import Windows, WorldSource
+from .source import Windows, WorldSource, with_seen
 
 MELTED_SHARE, MOST_MELTED = 0.6, 0.5
 """How many windows have begun to melt, and how far at most; from half on, it is another scene."""
@@ -58,8 +58,6 @@ def melted_scenes(scenes: world.Scenes, generator: torch.Generator) -> world.Sce
 @torch.no_grad()
 def load_melting(data: Dataset, scenes: world.Scenes) -> Melting:
     """Return what the training scenes melt into, computing what is missing, a shard at a time."""
-    folder = stage_dir("data") / "train-1-melting"
-    folder.mkdir(exist_ok=True)
     encoders = functools.cache(Encoders)
 
     def encode(rows: slice) -> dict[str, Tensor]:
@@ -71,7 +69,7 @@ def load_melting(data: Dataset, scenes: world.Scenes) -> Melting:
             "image_states": image_batch(encoders().vlm, encoders().llm_tokenizer, seen).half(),
         }
 
-    return Melting(**cached_shards(folder, len(scenes), encode))
+    return Melting(**cached_shards(stage_dir("data/train-1-melting"), len(scenes), encode))
 
 
 def melted(
@@ -96,12 +94,9 @@ def melted(
     latents[middle] = latents[middle].lerp(into, per_clip(share, into))
     if not source.image_states:
         return replace(batch, latents=latents)
-    states, null_states = batch.states.clone(), batch.null_states.clone()
     nearer = share > MOST_MELTED / 2
-    seen = melting.image_states[rows[nearer]].float()
-    states[middle[nearer], : seen.shape[1]] = seen
-    null_states[middle[nearer], : seen.shape[1]] = seen
-    return replace(batch, latents=latents, states=states, null_states=null_states)
+    batch = with_seen(batch, middle[nearer], melting.image_states[rows[nearer]])
+    return replace(batch, latents=latents)
 
 
 def swerved_way(scenes: world.Scenes, bend: Tensor, generator: torch.Generator) -> Tensor:
@@ -122,15 +117,13 @@ def swerved_way(scenes: world.Scenes, bend: Tensor, generator: torch.Generator) 
 @torch.no_grad()
 def load_swerved(data: Dataset, scenes: world.Scenes) -> Tensor:
     """Return latents (N, 16, 4, 8, 8) of training scenes that swerve until the last frame of latent ``start``."""
-    folder = stage_dir("data") / "train-1-swerved"
-    folder.mkdir(exist_ok=True)
     vae = functools.cache(Encoders.load_vae)
 
     def encode(rows: slice) -> dict[str, Tensor]:
         way = swerved_way(scenes[rows], 4 * data.start[rows], torch.Generator().manual_seed(rows.start))
         return {"latents": encode_clips(vae(), world.render_along(scenes[rows], way)).half()}
 
-    return cached_shards(folder, len(scenes), encode)["latents"]
+    return cached_shards(stage_dir("data/train-1-swerved"), len(scenes), encode)["latents"]
 
 
 def swerved(

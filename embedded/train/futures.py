@@ -79,8 +79,6 @@ def allowed_scenes(scenes: world.Scenes, allowed: Tensor) -> tuple[world.Scenes,
 @torch.no_grad()
 def load_futures(data: Dataset, scenes: world.Scenes) -> Futures:
     """Return the training scenes' allowed clips, computing what is missing, a shard at a time."""
-    folder = stage_dir("data") / "train-1-futures"
-    folder.mkdir(exist_ok=True)
     vae = functools.cache(Encoders.load_vae)
 
     def encode(rows: slice) -> dict[str, Tensor]:
@@ -91,5 +89,5 @@ def load_futures(data: Dataset, scenes: world.Scenes) -> Futures:
         latents[chosen] = encode_clips(vae(), clips).half()
         return {"latents": latents.unflatten(0, (-1, MOST)), "allowed": counts}
 
-    joined = cached_shards(folder, len(scenes), encode)
+    joined = cached_shards(stage_dir("data/train-1-futures"), len(scenes), encode)
     return Futures(**joined, motion=motions_of(data.allowed[:, OPEN]))

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ...model_patches.training.batch import TrainingBatch
 from .. import world
-from ..world.measure import centroid_offset_px, true_mass_px
+from ..world.measure import centroid_offset_px, steps_of, true_mass_px
 from .data import WINDOW_LATENTS, Dataset, Encoders, encode_clips, image_batch
 from .judge import Player, Sampling
-from .source import NAMED, OPEN, Windows, window_batch
+from .source import NAMED, OPEN, Windows, window_batch, with_seen
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
@@ -74,11 +74,7 @@ class HandOvers:
         batch.latents[places, :, :KNOWN] = self.made[index].float()
         if not image_states:
             return batch
-        states, null_states = batch.states.clone(), batch.null_states.clone()
-        seen = self.image_states[index].float()
-        states[places, : seen.shape[1]] = seen
-        null_states[places, : seen.shape[1]] = seen
-        return replace(batch, states=states, null_states=null_states)
+        return with_seen(batch, places, self.image_states[index])
 
 
 class LongVideos:
@@ -146,8 +142,7 @@ def nearest_allowed(track: Tensor, allowed: Tensor) -> Tensor:
         track: (B, T, 2) in pixels, on the torus.
         allowed: (B, 16) bool over ``Scenes.motion``.
     """
-    half = world.SIDE_PX / 2
-    pace = ((track.diff(dim=1) + half) % world.SIDE_PX - half).mean(1)
+    pace = steps_of(track).mean(1)
     apart = (pace[:, None] - world.velocities_px()).square().sum(-1)
     return apart.masked_fill(~allowed, torch.inf).argmin(1)
 

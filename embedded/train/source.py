@@ -1,6 +1,6 @@
 """The shapes world as a data set of the pack's trainers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +55,14 @@ def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> Trai
         null_mask=null_mask,
         null_pooled=data.null_pooled.float().expand(count, -1),
     )
+
+
+def with_seen(batch: TrainingBatch, places: Tensor, image_states: Tensor) -> TrainingBatch:
+    """Return a batch whose VLM has seen other pictures at ``places``; image_states: (len(places), S, D)."""
+    states, null_states, seen = batch.states.clone(), batch.null_states.clone(), image_states.float()
+    states[places, : seen.shape[1]] = seen
+    null_states[places, : seen.shape[1]] = seen
+    return replace(batch, states=states, null_states=null_states)
 
 
 class WorldSource:

@@ -119,8 +119,9 @@ def read_clip(frames: Tensor, *, with_shape: str = "all") -> Reading:
     )
 
 
-def _wrapped(delta: Tensor) -> Tensor:
-    return (delta + SIDE_PX / 2) % SIDE_PX - SIDE_PX / 2
+def steps_of(track_px: Tensor) -> Tensor:
+    """Return the steps of a track (B, T, 2) from frame to frame, the short way around the torus, (B, T - 1, 2)."""
+    return (track_px.diff(dim=1) + SIDE_PX / 2) % SIDE_PX - SIDE_PX / 2
 
 
 def motion_of(centroid_px: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +134,7 @@ def motion_of(centroid_px: Tensor) -> tuple[Tensor, Tensor]:
         The nearest of the 16 motions (B,) as ``Scenes.motion``, and the largest distance in pixels of any frame
         from the straight line of constant speed that fits the track best (B,).
     """
-    steps = _wrapped(centroid_px.diff(dim=1))
+    steps = steps_of(centroid_px)
     track = torch.cat([torch.zeros_like(steps[:, :1]), steps.cumsum(1)], dim=1)
     time = torch.arange(track.shape[1], dtype=track.dtype)
     centred = time - time.mean()

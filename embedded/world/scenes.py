@@ -89,8 +89,7 @@ class Scenes:
     @property
     def velocity_px(self) -> Tensor:
         """Return the velocity, (B, 2) as (x, y) in pixels a frame."""
-        unit = torch.tensor(list(DIRECTIONS.values()))[self.direction]
-        return unit * torch.tensor(list(SPEEDS.values()))[self.speed][:, None]
+        return velocities_px()[self.motion]
 
     @property
     def radius_px(self) -> Tensor:

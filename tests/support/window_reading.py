@@ -5,7 +5,7 @@ Clips come window by window; kept are the tracks, the first window and the last 
 
 import torch
 from magic141.embedded import world
-from magic141.embedded.world.measure import true_mass_px
+from magic141.embedded.world.measure import steps_of, true_mass_px
 from magic141.model_patches.metrics import delta_e, srgb_to_lab
 from magic141.model_patches.windows import Window
 from torch import Tensor
@@ -94,12 +94,6 @@ def moves(track: Tensor, present: Tensor) -> Tensor:
     """Tell whether an object is there and goes somewhere, (B,): nothing and a frozen object keep no direction."""
     pace = steps_of(track).mean(1).norm(dim=-1)
     return (pace >= MOVING_PX) & (present.float().mean(1) > 0.5)
-
-
-def steps_of(track: Tensor) -> Tensor:
-    """Return the steps of a track on the torus from frame to frame, (B, T - 1, 2)."""
-    half = world.SIDE_PX / 2
-    return (track.diff(dim=1) + half) % world.SIDE_PX - half
 
 
 def direction(track: Tensor) -> Tensor:
