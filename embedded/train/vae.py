@@ -5,20 +5,30 @@ from torch import Tensor
 
 from .. import world
 from .muon import optimizers
-from .run import Log, Run
+from .run import Log, Run, place
 from .taehv import Taehv
 
 CLIP_FRAMES = 13  # evaluation and the decoder's own stage
 TRAIN_FRAMES = 5
 LATENT_NOISE = 0.05
 MOMENT_WEIGHT = 0.02
-CROP_SHARE = 0.88
+CROP_PX, CROP_SHARE = 32, 0.88
+DECODER_CROPS = (0.4, 0.9)
+"""Shares of its run between which the decoder learns from crops: objects are small, and edges are what it lacks."""
 
 
-def centred_crops(clip: Tensor, scenes: world.Scenes, side_px: int, generator: torch.Generator) -> Tensor:
-    """Roll every clip on the torus so that the object is near the middle of a side_px crop."""
-    middle = scenes.start_px + scenes.velocity_px * (clip.shape[1] // 2)
-    jitter = (torch.rand(len(scenes), 2, generator=generator) - 0.5) * side_px
+def centred_crops(
+    clip: Tensor,
+    scenes: world.Scenes,
+    side_px: int,
+    generator: torch.Generator,
+    *,
+    first_frame: int,
+    jitter_px: float,
+) -> Tensor:
+    """Roll every clip on the torus so that the object is near the middle of a side_px crop half-way through."""
+    middle = scenes.start_px + scenes.velocity_px * (first_frame + clip.shape[1] // 2)
+    jitter = (2 * torch.rand(len(scenes), 2, generator=generator) - 1) * jitter_px
     corner = (middle + jitter - side_px / 2).round().long()
     rolled = [torch.roll(c, (-int(y), -int(x)), (-2, -1)) for c, (x, y) in zip(clip, corner, strict=True)]
     return torch.stack(rolled)[..., :side_px, :side_px].contiguous()
@@ -49,7 +59,7 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
         start = int(torch.randint(24, (1,), generator=generator))
         clip = world.render_clip(scenes, TRAIN_FRAMES, first_frame=start)
         if not whole:
-            clip = centred_crops(clip, scenes, 32, generator)
+            clip = centred_crops(clip, scenes, CROP_PX, generator, first_frame=start, jitter_px=CROP_PX / 2)
         latent = model.encode(clip)
         error = model.decode(latent + LATENT_NOISE * torch.randn_like(latent)) - clip
         moments = moment_loss(latent)
@@ -65,8 +75,12 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
     return model.eval()
 
 
-def train_decoder(model: Taehv, total: int = 1600, batch: int = 2) -> Taehv:
-    """Train the decoder on, with the encoder as it is: the latents that other stages learnt from do not move."""
+def train_decoder(model: Taehv, total: int = 4000, batch: int = 4) -> Taehv:
+    """Train the decoder on, with the encoder as it is: the latents that other stages learnt from do not move.
+
+    Args:
+        batch: whole frames a step, of all processes; four times as many crops.
+    """
     torch.manual_seed(1)
     model.encoder.requires_grad_(False)
     run = Run(
@@ -77,12 +91,16 @@ def train_decoder(model: Taehv, total: int = 1600, batch: int = 2) -> Taehv:
         ema_decay=0.99,
     )
     log = Log("vae_decoder", 100)
+    rank, processes = place()
     for step in run.steps():
-        generator = torch.Generator().manual_seed(1_000_000 + step)
-        scenes = world.sample_scenes(batch, generator=generator, split="train", second_share=0.2)
-        clip = world.render_clip(
-            scenes, CLIP_FRAMES, first_frame=int(torch.randint(24, (1,), generator=generator))
-        )
+        generator = torch.Generator().manual_seed(1_000_000 + step + 10_000_000 * rank)
+        cropped = DECODER_CROPS[0] <= step / total < DECODER_CROPS[1]
+        count = (4 * batch if cropped else batch) // processes
+        scenes = world.sample_scenes(count, generator=generator, split="train", second_share=0.2)
+        start = int(torch.randint(24, (1,), generator=generator))
+        clip = world.render_clip(scenes, CLIP_FRAMES, first_frame=start)
+        if cropped:
+            clip = centred_crops(clip, scenes, CROP_PX, generator, first_frame=start, jitter_px=CROP_PX / 4)
         with torch.no_grad():
             latent = model.encode(clip)
         error = model.decode(latent + 0.5 * LATENT_NOISE * torch.randn_like(latent)) - clip
