@@ -1,44 +1,56 @@
-"""Stage ``export_students``: the experiment's students become the default, their teacher lies beside it.
+"""Stage ``export_students``: the experiment's few-step students, as LoRAs of the embedded image-to-video model.
 
-Run it after ``export``, which writes the teacher as the default.
+Run it after ``export``, which writes their teacher.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from .export import MODELS, TI2V, write_card
+from ...model_patches.training.checkpoint import fingerprint
+from . import export
+from .experiment import LORA, read_made_of
 from .run import stage_dir
+from .shipped import TI2V, shipped_dit, student_file
 
 SEED = 0
-#: What ships: the file beside the default, what it comes from (the teacher, or a student), and what it is.
-SHIPPED = {
-    "": ("ti2v_4step", "Image-to-video DiT distilled by DMD2: 4 steps, Euler, shift 5, no guidance."),
-    "_teacher": (None, "The many-step image-to-video DiT that the default is distilled from."),
-    "_2step": (
-        "ti2v_2step",
-        "Image-to-video DiT distilled by DMD2 for 2 steps, Euler, shift 5, no guidance.",
-    ),
-    "_cfg": (
-        "ti2v_cfg",
-        "Image-to-video DiT that takes the guidance strength as an input (g = 1 + w, 2 to 7).",
-    ),
-}
+STEPS = (4, 2)
+WHAT = "LoRA of `{teacher}` distilled by DMD2: {steps} steps, Euler, shift 5, cfg 1 (guidance is folded in)."
 
 
 def export_students(folder: Path | None = None) -> dict[str, float]:
-    """Write every student that is trained, in bf16, and return the sizes in megabytes."""
-    seed_dir = (folder or stage_dir("experiment")) / f"seed{SEED}"
+    """Write the LoRA of every student that is trained, in bf16, and return the sizes in megabytes.
+
+    Args:
+        folder: the experiment's; the training cache if None.
+
+    Raises:
+        ValueError: a student was distilled from other weights than those that ship.
+    """
+    teacher = shipped_dit(TI2V)
+    if teacher is None:
+        raise ValueError(f"There is no {TI2V} in {export.MODELS}: run `python3 dev.py train export` first.")
     sizes = {}
-    for suffix, (student, what) in SHIPPED.items():
-        source = seed_dir / f"{student}.safetensors" if student else stage_dir("ti2v") / "dit.safetensors"
+    for steps in STEPS:
+        source = (folder or stage_dir("experiment")) / f"seed{SEED}" / f"ti2v_{steps}step{LORA}"
         if not source.exists():
-            print(f"{student} is not trained; left out", flush=True)
+            print(f"The student of {steps} steps is not trained; left out.", flush=True)
             continue
-        target = TI2V.replace(".safetensors", f"{suffix}.safetensors")
-        weights = {key: value.to(torch.bfloat16).contiguous() for key, value in load_file(source).items()}
-        save_file(weights, MODELS / target)
-        write_card(target, "experiment" if student else "ti2v", what)
-        sizes[target] = (MODELS / target).stat().st_size / 1e6
+        _check_teacher(source, read_made_of(source), fingerprint(teacher))
+        target = student_file(steps)
+        path = export.MODELS / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.to(torch.bfloat16).contiguous() for k, v in load_file(source).items()}, path)
+        export.write_card(target, "experiment", WHAT.format(teacher=TI2V, steps=steps))
+        sizes[target] = path.stat().st_size / 1e6
     return sizes
+
+
+def _check_teacher(path: Path, made_of: Mapping[str, object], shipped: str) -> None:
+    if made_of.get("weights") != shipped:
+        raise ValueError(
+            f"{path.name} was distilled from other weights ({made_of.get('weights')}) than the {TI2V} that ships"
+            f" ({shipped}). Run `python3 dev.py train export` and then the experiment in a new folder (--out)."
+        )

@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ...model_patches.encoders.vlm import VisionLanguageModel
+from ...model_patches.training.adapters import merge_lora
 from .. import world
 from .data import Dataset, Encoders
 from .taehv import Taehv
@@ -46,6 +47,17 @@ def shipped_dit(name: str) -> dict[str, Tensor] | None:
     if not path.exists():
         return None
     return {key: value.float() for key, value in load_file(path).items()}
+
+
+def student_file(steps: int) -> str:
+    """Return where the LoRA of a student of so many steps lies, in the folder of models."""
+    return f"loras/{TI2V}_{steps}step.safetensors"
+
+
+def shipped_student(teacher: dict[str, Tensor], steps: int) -> dict[str, Tensor] | None:
+    """Return the teacher with the LoRA of a student of so many steps added, None where none ships."""
+    path = MODELS / student_file(steps)
+    return merge_lora(teacher, load_file(path)) if path.exists() else None
 
 
 def held_out_set(

@@ -9,7 +9,7 @@ import folder_paths
 from .image_folders import NO_MODELS
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "embedded"
-MODEL_FOLDERS = ("diffusion_models", "vae", "text_encoders")
+MODEL_FOLDERS = ("diffusion_models", "loras", "vae", "text_encoders")
 EXAMPLE = EMBEDDED / "examples" / "magic141_example.png"
 
 EXAMPLES_CATEGORY = "magic141_examples"  # Build Image Index can read "magic141_examples/gallery"
