@@ -1,7 +1,7 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
 t2v, ti2v, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students.
 
-t2v and ti2v share a step's batch among the processes of ``torchrun -m magic141.embedded.train STAGE``.
+vae_decoder, t2v and ti2v share a step's batch among the processes of ``torchrun -m magic141.embedded.train STAGE``.
 """
 
 import argparse
