@@ -149,9 +149,7 @@ def write_table(rows: dict[str, dict[str, float]], *, count: int, seconds: float
     """Put the figures of every option into the docs, between two markers."""
     lines = ["| option | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for name, figures in rows.items():
-        values = [
-            f"{figures[column]:.1f}" if "delta" in column else f"{figures[column]:.2f}" for column in COLUMNS
-        ]
+        values = [f"{figures[column]:.2f}" for column in COLUMNS]
         lines.append(f"| `{name}` | " + " | ".join(values) + " |")
     said = f"{count} named and {count} open clips of {seconds:g} s a row; `dev.py bench window --table --json FILE`."
     text = DOCS.read_text(encoding="utf-8")
