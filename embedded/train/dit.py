@@ -22,7 +22,7 @@ from .data import FAMILIES, load
 from .drift import load_drift
 from .evaluate import score
 from .futures import Futures, load_futures
-from .handovers import HandOverPool
+from .handovers import PLAYED_EVERY, HandOverPool
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, place, stage_dir
@@ -36,7 +36,7 @@ TRAIN_SHIFT = 5.0
 CHOICE_SIGMAS, CHOICE_SHARE = (0.5, 0.95), 0.8
 """Where noise leaves one of several futures to be found, and how often such clips are drawn from there."""
 DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.5
-REPORT_STEPS, REPORT_EVERY = 4, 600
+REPORT_STEPS, REPORT_EVERY = 4, 1200
 HANDED_FROM = 10_000
 """The step from which on long videos are played: a younger model would lose the object at once."""
 ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
@@ -98,11 +98,14 @@ class Noised:
             pool: hand-overs of the model's own long videos, which take the place of some windows.
         """
         windows = source.windows(torch.randint(len(source), (size,), generator=generator), generator)
+        places = windows.rows[:0]
         if pool is not None:
             windows, places, index = pool.draw(windows, generator)
         rows = windows.rows
-        batch = source.shown(windows)
-        told = batch if wear is None else wear.put_on(source, windows, batch, generator)
+        batch = told = source.shown(windows)
+        if wear is not None:  # hand-overs have been through a long video
+            fresh = replace(windows, start=windows.start.index_fill(0, places, 0))
+            told = wear.put_on(source, fresh, batch, generator)
         if pool is not None:
             batch = pool.given.truth(batch, places, index)
             told = pool.given.told(told, places, index, image_states=source.image_states)
@@ -167,7 +170,7 @@ def _train(
     rank, processes = place()
     pool = None
     for step in run.steps():
-        if image and step >= HANDED_FROM and (pool is None or step % REPORT_EVERY == 0):
+        if image and step >= HANDED_FROM and (pool is None or step % PLAYED_EVERY == 0):
             pool = pool or HandOverPool(data, scenes, number=rank)
             pool.refresh(diffusers_to_host(run.ema["dit"].shadow), step)
         draws = torch.rand(2, generator=torch.Generator().manual_seed(step))
@@ -227,7 +230,7 @@ def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     )
 
 
-def train_ti2v(total: int = 13200, size: int = 32) -> dict[str, float]:
+def train_ti2v(total: int = 14000, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
     from safetensors.torch import load_file
 

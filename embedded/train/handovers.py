@@ -23,13 +23,15 @@ from .source import NAMED, OPEN, Windows, window_batch, with_seen
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
-OPEN_SHARE = 0.8
+OPEN_SHARE = 0.5
 PRESENT = (0.4, 1.7)
 """Area over the true area within which an object is followed; outside of it a video is given up."""
-STEPS = 4
+STEPS, STRENGTH = 4, 0.5
+"""Steps and guidance (w of the paper's eq. 7) as long videos are made with the embedded model."""
 CLIPS_AT_ONCE = 8
-POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 12, 36
-"""Videos of a round, their length, and how many windows (with their videos) are kept: three rounds."""
+POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 20, 3
+"""Videos of a round, their length in windows, and how many rounds are kept."""
+PLAYED_EVERY = 500
 HANDED_SHARE = 0.9
 """How many windows of two known latents are hand-overs."""
 
@@ -98,7 +100,7 @@ class LongVideos:
         family = torch.where(is_open, OPEN, NAMED)
         zeros = torch.zeros_like(rows)
         batch = window_batch(self.data, Windows(rows, family, zeros, zeros + 1), image_states=True)
-        made = player.sample(batch, Sampling(STEPS, seed=seed))
+        made = player.sample(batch, Sampling(STEPS, cfg_strength=STRENGTH, seed=seed))
         for number in range(1, windows + 1):
             frames = self._decode(made)
             kept, motion, way = self._ways(frames, rows, family)
@@ -114,7 +116,7 @@ class LongVideos:
             yield given
             every = torch.arange(len(rows))
             shown = window_batch(self.data, given.windows(every), image_states=True)
-            sampling = Sampling(STEPS, seed=seed + number)
+            sampling = Sampling(STEPS, cfg_strength=STRENGTH, seed=seed + number)
             told = given.told(shown, every, every, image_states=True)
             new = player.sample(told, sampling)[:, :, KNOWN:]
             made = torch.cat([made, new], 2)[:, :, -WINDOW_LATENTS:]
@@ -160,16 +162,22 @@ class HandOverPool:
     def __init__(self, data: Dataset, scenes: world.Scenes, *, number: int) -> None:
         self.videos = LongVideos(data, scenes, Encoders())
         self.alone = (scenes.second_colour < 0).nonzero()[:, 0]
-        self.number, self.parts = number, deque[HandOvers](maxlen=POOL_ROUNDS)
+        self.number, self.rounds = number, deque[HandOvers](maxlen=POOL_ROUNDS)
         self.given: HandOvers | None = None
 
     def refresh(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """Play long videos with these weights, in the host's names."""
+        """Play long videos with these weights, in the host's names.
+
+        Most are of small objects, whose shapes are lost first.
+        """
         seed = 1000 * step + self.number
         generator = torch.Generator().manual_seed(seed)
-        rows = self.alone[torch.randperm(len(self.alone), generator=generator)[:POOL_CLIPS]]
-        self.parts.extend(self.videos.play(weights, rows, windows=POOL_WINDOWS, seed=seed))
-        self.given = HandOvers.joined(self.parts)
+        shares = 1 / true_mass_px(self.videos.scenes[self.alone])
+        rows = self.alone[torch.multinomial(shares, POOL_CLIPS, generator=generator)]
+        self.rounds.append(
+            HandOvers.joined(tuple(self.videos.play(weights, rows, windows=POOL_WINDOWS, seed=seed)))
+        )
+        self.given = HandOvers.joined(self.rounds)
         print(
             f"{len(self.given)} hand-overs of long videos, played with the weights of step {step}", flush=True
         )
