@@ -123,7 +123,7 @@ def measure_all(
     figures |= rows.get("resume", lambda: measure_resume(seconds=5.0 if quick else 8.0))
     if table:
         measured = {name: clips(name, options, table) for name, options in TABLE.items()}
-        write_table(measured, count=table, seconds=seconds)
+        write_table(measured, count=table, seconds=seconds, quick=quick)
         figures |= {f"{row}.{name}": value[name] for row, value in measured.items() for name in COLUMNS}
     return figures
 
@@ -145,13 +145,14 @@ def in_inference(function: Callable):
         return function()
 
 
-def write_table(rows: dict[str, dict[str, float]], *, count: int, seconds: float) -> None:
+def write_table(rows: dict[str, dict[str, float]], *, count: int, seconds: float, quick: bool) -> None:
     """Put the figures of every option into the docs, between two markers."""
     lines = ["| option | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for name, figures in rows.items():
         values = [f"{figures[column]:.2f}" for column in COLUMNS]
         lines.append(f"| `{name}` | " + " | ".join(values) + " |")
-    said = f"{count} named and {count} open clips of {seconds:g} s a row; `dev.py bench window --table --json FILE`."
+    command = f"dev.py bench window {'--quick ' if quick else ''}--table --json FILE"
+    said = f"{count} named and {count} open clips of {seconds:g} s a row; `{command}`."
     text = DOCS.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
