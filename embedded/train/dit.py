@@ -98,14 +98,14 @@ class Noised:
             pool: hand-overs of the model's own long videos, which take the place of some windows.
         """
         windows = source.windows(torch.randint(len(source), (size,), generator=generator), generator)
-        places = windows.rows[:0]
+        unworn = windows
         if pool is not None:
             windows, places, index = pool.draw(windows, generator)
+            # hand-overs have been through a long video: to the wear they are first windows, which have none
+            unworn = replace(windows, start=windows.start.index_fill(0, places, 0))
         rows = windows.rows
-        batch = told = source.shown(windows)
-        if wear is not None:  # hand-overs have been through a long video
-            fresh = replace(windows, start=windows.start.index_fill(0, places, 0))
-            told = wear.put_on(source, fresh, batch, generator)
+        batch = source.shown(windows)
+        told = batch if wear is None else wear.put_on(source, unworn, batch, generator)
         if pool is not None:
             batch = pool.given.truth(batch, places, index)
             told = pool.given.told(told, places, index, image_states=source.image_states)

@@ -1,16 +1,15 @@
 """Stage ``export``: write the trained stages into ``embedded/models``, each with a model card."""
 
 import shutil
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from .data import Encoders
 from .run import stage_dir
+from .shipped import MODELS
 from .taehv import expand_widths
 
-MODELS = Path(__file__).resolve().parents[1] / "models"
 VAE = "vae/magic141_shapes_vae.safetensors"
 TI2V = "diffusion_models/magic141_shapes_ti2v.safetensors"
 T2V = "diffusion_models/magic141_shapes_t2v.safetensors"

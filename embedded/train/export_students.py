@@ -1,9 +1,9 @@
-"""Stage ``export_students``: the experiment's few-step students, as LoRAs of the embedded image-to-video model.
+"""Stage ``export_students``: what the experiment distilled from the embedded image-to-video model, beside it.
 
-Run it after ``export``, which writes their teacher.
+Few-step students are LoRAs of it; the guidance-distilled one has an input more, so it is a whole model. Run the stage
+after ``export``, which writes their teacher.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,15 +13,27 @@ from ...model_patches.training.checkpoint import fingerprint
 from . import export
 from .experiment import LORA, read_made_of
 from .run import stage_dir
-from .shipped import TI2V, shipped_dit, student_file
+from .shipped import GUIDED, STUDENT_STEPS, TI2V, shipped_dit, student_file
 
 SEED = 0
-STEPS = (4, 2)
-WHAT = "LoRA of `{teacher}` distilled by DMD2: {steps} steps, Euler, shift 5, cfg 1 (guidance is folded in)."
+FEW_STEPS = (
+    "LoRA of `{teacher}` distilled by DMD2: {steps} steps, Euler, shift 5, cfg 1 (guidance is folded in)."
+)
+#: What ships: the file, what it is made of in the experiment's folder, and what it is.
+SHIPPED = {
+    **{
+        student_file(n): (f"ti2v_{n}step{LORA}", FEW_STEPS.format(teacher=TI2V, steps=n))
+        for n in STUDENT_STEPS
+    },
+    f"diffusion_models/{GUIDED}.safetensors": (
+        "ti2v_cfg.safetensors",
+        "Image-to-video DiT that takes the guidance strength as an input (g = 1 + w, 2 to 7).",
+    ),
+}
 
 
 def export_students(folder: Path | None = None) -> dict[str, float]:
-    """Write the LoRA of every student that is trained, in bf16, and return the sizes in megabytes.
+    """Write every student that is trained, in bf16, and return the sizes in megabytes.
 
     Args:
         folder: the experiment's; the training cache if None.
@@ -32,25 +44,19 @@ def export_students(folder: Path | None = None) -> dict[str, float]:
     teacher = shipped_dit(TI2V)
     if teacher is None:
         raise ValueError(f"There is no {TI2V} in {export.MODELS}: run `python3 dev.py train export` first.")
-    sizes = {}
-    for steps in STEPS:
-        source = (folder or stage_dir("experiment")) / f"seed{SEED}" / f"ti2v_{steps}step{LORA}"
+    seed_dir, shipped, sizes = (folder or stage_dir("experiment")) / f"seed{SEED}", fingerprint(teacher), {}
+    for target, (name, what) in SHIPPED.items():
+        source, path = seed_dir / name, export.MODELS / target
         if not source.exists():
-            print(f"The student of {steps} steps is not trained; left out.", flush=True)
+            print(f"{name} is not trained; left out.", flush=True)
             continue
-        _check_teacher(source, read_made_of(source), fingerprint(teacher))
-        target = student_file(steps)
-        path = export.MODELS / target
+        if (made_of := read_made_of(source).get("weights")) != shipped:
+            raise ValueError(
+                f"{name} was distilled from other weights ({made_of}) than the {TI2V} that ships ({shipped})."
+                " Run `python3 dev.py train export` and then the experiment in a new folder (--out)."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.to(torch.bfloat16).contiguous() for k, v in load_file(source).items()}, path)
-        export.write_card(target, "experiment", WHAT.format(teacher=TI2V, steps=steps))
+        export.write_card(target, "experiment", what)
         sizes[target] = path.stat().st_size / 1e6
     return sizes
-
-
-def _check_teacher(path: Path, made_of: Mapping[str, object], shipped: str) -> None:
-    if made_of.get("weights") != shipped:
-        raise ValueError(
-            f"{path.name} was distilled from other weights ({made_of.get('weights')}) than the {TI2V} that ships"
-            f" ({shipped}). Run `python3 dev.py train export` and then the experiment in a new folder (--out)."
-        )

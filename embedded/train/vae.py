@@ -34,6 +34,23 @@ def centred_crops(
     return torch.stack(rolled)[..., :side_px, :side_px].contiguous()
 
 
+def random_clips(
+    count: int,
+    num_frames: int,
+    generator: torch.Generator,
+    *,
+    second_share: float,
+    jitter_px: float | None,
+) -> Tensor:
+    """Draw clips of training scenes from a random first frame on: whole, or with ``jitter_px`` crops of the object."""
+    scenes = world.sample_scenes(count, generator=generator, split="train", second_share=second_share)
+    start = int(torch.randint(24, (1,), generator=generator))
+    clip = world.render_clip(scenes, num_frames, first_frame=start)
+    if jitter_px is None:
+        return clip
+    return centred_crops(clip, scenes, CROP_PX, generator, first_frame=start, jitter_px=jitter_px)
+
+
 def moment_loss(latent: Tensor) -> Tensor:
     """Penalise each channel's mean and its log standard deviation: latents of zero mean and unit scale."""
     per_channel = latent.transpose(0, 1).flatten(1)
@@ -55,11 +72,8 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
         generator = torch.Generator().manual_seed(step)
         whole = step >= total * CROP_SHARE
         count = batch // 2 if whole else batch
-        scenes = world.sample_scenes(count, generator=generator, split="train", second_share=0.3)
-        start = int(torch.randint(24, (1,), generator=generator))
-        clip = world.render_clip(scenes, TRAIN_FRAMES, first_frame=start)
-        if not whole:
-            clip = centred_crops(clip, scenes, CROP_PX, generator, first_frame=start, jitter_px=CROP_PX / 2)
+        jitter_px = None if whole else CROP_PX / 2
+        clip = random_clips(count, TRAIN_FRAMES, generator, second_share=0.3, jitter_px=jitter_px)
         latent = model.encode(clip)
         error = model.decode(latent + LATENT_NOISE * torch.randn_like(latent)) - clip
         moments = moment_loss(latent)
@@ -96,11 +110,8 @@ def train_decoder(model: Taehv, total: int = 4000, batch: int = 4) -> Taehv:
         generator = torch.Generator().manual_seed(1_000_000 + step + 10_000_000 * rank)
         cropped = DECODER_CROPS[0] <= step / total < DECODER_CROPS[1]
         count = (4 * batch if cropped else batch) // processes
-        scenes = world.sample_scenes(count, generator=generator, split="train", second_share=0.2)
-        start = int(torch.randint(24, (1,), generator=generator))
-        clip = world.render_clip(scenes, CLIP_FRAMES, first_frame=start)
-        if cropped:
-            clip = centred_crops(clip, scenes, CROP_PX, generator, first_frame=start, jitter_px=CROP_PX / 4)
+        jitter_px = CROP_PX / 4 if cropped else None
+        clip = random_clips(count, CLIP_FRAMES, generator, second_share=0.2, jitter_px=jitter_px)
         with torch.no_grad():
             latent = model.encode(clip)
         error = model.decode(latent + 0.5 * LATENT_NOISE * torch.randn_like(latent)) - clip

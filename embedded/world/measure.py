@@ -65,26 +65,24 @@ def _circular_centroid(alpha: Tensor) -> Tensor:
     return torch.stack(centre, dim=-1)
 
 
-def _template_offsets() -> Tensor:
-    """Return centroid minus centre of every template, (S, 2): a triangle's mass is not at its centre."""
-    count = len(SHAPES) * len(SIZES)
-    centre = torch.full((count, 2), SIDE_PX / 2)
-    return _circular_centroid(coverage(*_templates(centre))) - SIDE_PX / 2
+def _centroid_offsets(shape: Tensor, radius_px: Tensor) -> Tensor:
+    """Return centroid minus centre of shapes, (N, 2): a triangle's mass is not at its centre."""
+    centre = torch.full((len(shape), 2), SIDE_PX / 2)
+    return _circular_centroid(coverage(shape, centre, radius_px)) - centre
 
 
-def _templates(centre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _templates() -> tuple[Tensor, Tensor]:
+    """Return shape and radius of every template, (S,) each."""
     shape = torch.arange(len(SHAPES)).repeat_interleave(len(SIZES))
-    radius = torch.tensor(list(SIZES.values())).repeat(len(SHAPES))
-    return shape, centre, radius
+    return shape, torch.tensor(list(SIZES.values())).repeat(len(SHAPES))
 
 
 def _best_templates(alpha: Tensor, centroid: Tensor) -> Tensor:
     """Return the index of the best matching (shape, size) template by intersection over union, (N,)."""
-    offsets = _template_offsets()
+    count, (shape, radius) = len(alpha), _templates()
+    offsets = _centroid_offsets(shape, radius)
     scores = []
-    for index in range(offsets.shape[0]):
-        shape, _, radius = _templates(centroid)
-        count = alpha.shape[0]
+    for index in range(len(shape)):
         drawn = coverage(shape[index].expand(count), centroid - offsets[index], radius[index].expand(count))
         overlap = torch.minimum(drawn, alpha).sum((-1, -2))
         scores.append(overlap / torch.maximum(drawn, alpha).sum((-1, -2)).clamp_min(1e-6))
@@ -152,8 +150,7 @@ def true_mass_px(scenes: Scenes) -> Tensor:
 
 def centroid_offset_px(scenes: Scenes) -> Tensor:
     """Return the object's centroid minus its centre, (B, 2) as (x, y) in pixels."""
-    centre = torch.full((len(scenes), 2), SIDE_PX / 2)
-    return _circular_centroid(coverage(scenes.shape, centre, scenes.radius_px)) - centre
+    return _centroid_offsets(scenes.shape, scenes.radius_px)
 
 
 def score_clips(frames: Tensor, scenes: Scenes, allowed: Tensor | None = None) -> dict[str, Tensor]:

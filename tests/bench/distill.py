@@ -27,6 +27,8 @@ from magic141.embedded.train.judge import (
     summarise,
 )
 from magic141.embedded.train.shipped import (
+    GUIDED,
+    STUDENT_STEPS,
     TI2V,
     ShippedEncoders,
     held_out_set,
@@ -39,7 +41,6 @@ from magic141.tests.support.host import use_comfyui
 from torch import Tensor
 
 TEACHER_STEPS, NAMED_STEPS = (56, 4, 2, 1), 56
-STUDENT_STEPS = (4, 2)
 CLIPS, QUICK_CLIPS = 512, 32
 PROMPTS, QUICK_PROMPTS = 48, 4
 
@@ -124,7 +125,7 @@ def comparisons(figures: dict[str, float], students: Iterable[int]) -> dict[str,
 
 def guidance_figures(bench: Bench, teacher: dict[str, Tensor]) -> dict[str, float]:
     """Return the guidance-distilled student's relative error, where one ships."""
-    student = shipped_dit(f"{TI2V}_cfg")
+    student = shipped_dit(GUIDED)
     return {} if student is None else guidance_errors(teacher, student, bench.named)
 
 

@@ -55,3 +55,10 @@ def test_students_need_their_teacher_first(folders):
     (shipped.DITS / f"{shipped.TI2V}.safetensors").unlink()
     with pytest.raises(ValueError, match="first"):
         export_students.export_students(folders)
+
+
+def test_the_guidance_distilled_student_is_written_whole(folders):
+    made_of = {"weights": fingerprint(shipped.shipped_dit(shipped.TI2V))}
+    save_model(tiny_dit(), folders / f"seed{SEED}" / "ti2v_cfg.safetensors", made_of)
+    export_students.export_students(folders)
+    assert shipped.shipped_dit(shipped.GUIDED).keys() == tiny_dit().keys()
