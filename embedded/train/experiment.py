@@ -26,7 +26,7 @@ from ...model_patches.training.trainer import StepReport, sample_generator
 from .. import world
 from .data import Dataset, Encoders, load
 from .drift import DriftingSource, load_drift
-from .experiment_plan import ARMS, CFG, GUIDANCE, PLANS, Arm, Plan, Student
+from .experiment_plan import ARMS, CFG, GUIDANCE, KNOWN_SHARES, PLANS, Arm, Plan, Student
 from .features import feature_net
 from .guidance_error import guidance_errors
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
@@ -108,6 +108,7 @@ class Experiment:
             image=arm.image,
             family_shares=arm.family_shares,
             image_states=student.image_states,
+            known_shares=KNOWN_SHARES,
         )
         if arm.image:
             source = DriftingSource(source, self.drift)

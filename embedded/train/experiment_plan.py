@@ -9,6 +9,9 @@ from .source import OPEN, OPEN_APPEARANCE
 EULER_STEPS = (1, 2, 4, 8, 16, 28, 56)
 GUIDANCE = 1.0
 """w of eq. 7 that the teacher is sampled with, cleanest so, and that few-step students fold in."""
+KNOWN_SHARES = (0.6, 0.35, 0.05)
+"""Of 1, 2 or 3 known latents: more that start from one picture than a teacher learns from, for only there is the
+future open; the others keep a student able to go on with a video."""
 BASE = DistillConfig(
     stage="dmd2",
     train="lora",

@@ -11,8 +11,8 @@ from ...model_patches.sampler import sample_euler, sample_renoise
 from ...model_patches.schedule import few_step_sigmas
 from ...model_patches.training.adapters import Role
 from ...model_patches.training.batch import TrainingBatch
-from ...model_patches.training.losses import guided_by_strength
 from ...model_patches.training.parallel import choose_device, quick_precision
+from ...model_patches.training.rollout import guided
 from ...model_patches.training.twin import Conditions, from_host, takes_image
 from .. import world
 from ..world.quality import judge_clips, with_shown_colour
@@ -73,15 +73,10 @@ class Player:
 
     def denoiser(self, batch: TrainingBatch, strength: float):
         """Return the model as the samplers want it, guided by w where that is not 0."""
-        prompted = self.role.denoiser(Conditions.of(batch, image=self.image))
-        if strength == 0:
-            return prompted
-        empty = self.role.denoiser(Conditions.of(batch, image=self.image, empty=True))
-
-        def guided(x: Tensor, sigma: Tensor) -> Tensor:  # estimates of x0 mix as velocities do
-            return guided_by_strength(prompted(x, sigma), empty(x, sigma), strength)
-
-        return guided
+        prompted, empty = (
+            self.role.denoiser(Conditions.of(batch, image=self.image, empty=e)) for e in (False, True)
+        )
+        return guided(prompted, empty, strength)
 
 
 @torch.no_grad()

@@ -72,6 +72,7 @@ class WorldSource:
         image: for an image-to-video model: 1 to 3 latents are known, and some windows start in mid-motion.
         family_shares: how often named, open and open-appearance captions are drawn.
         image_states: give the VLM's states; the ablation of the paper's multi-modal guidance leaves them out.
+        known_shares: how often 1, 2 or 3 latents are known.
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class WorldSource:
         image: bool,
         family_shares: tuple[float, float, float],
         image_states: bool = True,
+        known_shares: tuple[float, float, float] = KNOWN_SHARES,
     ) -> None:
         self.data, self.image = data, image
-        self.family_shares = torch.tensor(family_shares)
+        self.family_shares, self.known_shares = torch.tensor(family_shares), torch.tensor(known_shares)
         self.image_states = image_states and image
 
     def __len__(self) -> int:
@@ -100,7 +102,7 @@ class WorldSource:
         if not self.image:
             return Windows(rows, family, *torch.zeros(2, count, dtype=torch.long))
         seen_at, chance = self.data.start[rows], torch.rand(count, generator=generator)
-        known = draw(torch.tensor(KNOWN_SHARES)) + 1
+        known = draw(self.known_shares) + 1
         begins = seen_at - known + 1  # so that the VLM has seen the last known frame
         middle = (chance < torch.tensor(MIDDLE_SHARES)[known - 1]) & (begins > 0)
         return Windows(rows, family, torch.where(middle, begins, 0), known)

@@ -19,7 +19,7 @@ class DistillConfig:
     """A training run. The defaults distill to 4 steps by DMD2 as the paper does, at a small model's rates.
 
     stage: "flow" (flow matching, eq. 9), "cfg" (guidance into one forward, eq. 6-9) or "dmd2" (few steps, eq. 4-5).
-    total_steps: updates of the student; of the first critic_warmup steps only the fake model's are done.
+    total_steps: updates of the student; in critic_warmup of them only the fake model learns.
     batch_size: clips an update, over all processes. micro_batch_size: clips a forward, 0 for all of a process's.
     train: "lora" (adapters on frozen weights) or "full".
     expand_input: flow only; give text-to-video weights the image channels first (paper section 3).
@@ -29,8 +29,10 @@ class DistillConfig:
         averages over about its last tenth.
     student_steps, shift: the few-step schedule that the student is trained for.
     rollout: the sampler the student is trained with, which must be the one it is sampled with.
-    critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: first steps in which it
-        alone learns, since eq. 4 with a fake model that has learnt nothing yet is noise.
+    ode_updates: dmd2 only; first updates, in which the student learns to cover with one of its steps what the
+        guided teacher covers with ode_substeps, at ode_learning_rate, which falls to learning_rate.
+    critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: steps before eq. 4 in which
+        it alone learns, since eq. 4 with a fake model that has learnt nothing yet is noise.
     real_shift: weight of the fake model's low-rank branch in the real model; the fake model's is 1.
     normalise: divide the DMD gradient by mean |x0 - x0_real| (not in the paper).
     guidance: w of eq. 7, what dmd2's real model is guided with; 0 is none.
@@ -61,6 +63,9 @@ class DistillConfig:
     student_steps: int = 4
     shift: float = 5.0
     rollout: str = "euler"
+    ode_updates: int = 0
+    ode_substeps: int = 2
+    ode_learning_rate: float = 1e-3
     critic_updates: int = 5
     critic_warmup: int = 0
     critic_learning_rate: float = 2e-4
@@ -90,16 +95,25 @@ class DistillConfig:
         ):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(choices)}.")
-        for name in ("total_steps", "batch_size", "rank", "student_steps", "critic_rank", "sample_clips"):
+        for name in (
+            "total_steps",
+            "batch_size",
+            "rank",
+            "student_steps",
+            "ode_substeps",
+            "critic_rank",
+            "sample_clips",
+        ):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-        for name in ("learning_rate", "critic_learning_rate", "shift", "clip_norm"):
+        for name in ("learning_rate", "ode_learning_rate", "critic_learning_rate", "shift", "clip_norm"):
             if not (value := getattr(self, name)) > 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0.")
         for name in (
             "real_shift",
             "guidance",
             "guidance_min",
+            "ode_updates",
             "critic_updates",
             "critic_warmup",
             "save_every",
@@ -116,10 +130,14 @@ class DistillConfig:
             raise ValueError(
                 f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}."
             )
-        if self.critic_warmup and (self.stage != "dmd2" or self.critic_warmup >= self.total_steps):
+        if self.stage != "dmd2" and (self.ode_updates or self.critic_warmup):
             raise ValueError(
-                f'critic_warmup is {self.critic_warmup}; it needs stage "dmd2" and must be less than total_steps'
-                f" ({self.total_steps}), or the student would never learn."
+                f'ode_updates is {self.ode_updates} and critic_warmup {self.critic_warmup}; both need stage "dmd2".'
+            )
+        if self.ode_updates + self.critic_warmup > self.total_steps - bool(self.critic_warmup):
+            raise ValueError(
+                f"ode_updates ({self.ode_updates}) and critic_warmup ({self.critic_warmup}) do not fit into"
+                f" total_steps ({self.total_steps})."
             )
         if self.expand_input and (self.stage != "flow" or self.train != "full"):
             raise ValueError('expand_input needs stage "flow" and train "full": it adds input channels.')

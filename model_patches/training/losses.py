@@ -59,6 +59,17 @@ def distillation_loss(cfg_loss: Tensor, base_loss: Tensor, cfg_weight: float) ->
     return cfg_weight * cfg_loss + base_loss
 
 
+def ode_step_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor) -> Tensor:
+    """Return the mean of ((z_start - z_end) / span - u)^2: one Euler step of u should lead where the teacher does.
+
+    Args:
+        start, end: the teacher's states before and after; ``end`` gets no gradient.
+        span: how much sigma falls between them, > 0.
+    Source: Salimans and Ho 2022, progressive distillation, for velocities.
+    """
+    return F.mse_loss(velocity, ((start - end) / span).detach())
+
+
 def dmd_gradient(generated: Tensor, real: Tensor, fake: Tensor, *, normalise: bool) -> Tensor:
     """Return the gradient of the KL divergence towards the real model with respect to the generated latent.
 

@@ -18,7 +18,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Networks:
     """Roles of a stage; ``modules`` are the networks behind them, one where adapters tell all roles apart.
 
-    teacher: cfg only. real, fake: dmd2 only. image: the model takes known frames. guidance: the student has a
+    teacher: cfg and dmd2. real, fake: dmd2 only. image: the model takes known frames. guidance: the student has a
     guidance embedder; teacher_guidance: so has the network behind teacher, real and fake.
     """
 
@@ -76,7 +76,7 @@ def build_networks(config: DistillConfig, host: Mapping[str, Tensor], device: to
         return Role(network, weights, config.precision)
 
     roles = {}
-    if config.stage == "cfg":
+    if config.stage != "flow":
         roles["teacher"] = role(shared)
     if config.stage == "dmd2":
         roles |= {"real": role(shared, fake=config.real_shift), "fake": role(shared, fake=1.0)}

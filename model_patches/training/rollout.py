@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..sampler import Denoise, sample_euler, sample_renoise
+from .losses import guided_by_strength
 
 CRITIC_SIGMA_MIN, CRITIC_SIGMA_MAX = 0.02, 0.98
 
@@ -35,13 +36,32 @@ def rollout(
         sampler: "euler" or "renoise"; what the student will be sampled with.
         generator: source of the fresh noise of "renoise".
     """
-    with torch.no_grad():
-        before = sigmas[: last_call + 1]
-        if sampler == "renoise":
-            state = sample_renoise(denoise, noise, before, generator=generator)
-        else:
-            state = sample_euler(denoise, noise, before)
+    state = state_before(denoise, noise, sigmas, last_call=last_call, sampler=sampler, generator=generator)
     return denoise(state, sigmas[last_call])
+
+
+@torch.no_grad()
+def state_before(
+    denoise: Denoise,
+    noise: Tensor,
+    sigmas: Tensor,
+    *,
+    last_call: int,
+    sampler: str,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the noisy latent that the call ``last_call`` of a few-step sampling is given; arguments of ``rollout``."""
+    before = sigmas[: last_call + 1]
+    if sampler == "renoise":
+        return sample_renoise(denoise, noise, before, generator=generator)
+    return sample_euler(denoise, noise, before)
+
+
+def guided(prompted: Denoise, empty: Denoise, strength: float) -> Denoise:
+    """Return a model guided by w of eq. 7, for the samplers; estimates of x0 mix as velocities do."""
+    if strength == 0:
+        return prompted
+    return lambda x, sigma: guided_by_strength(prompted(x, sigma), empty(x, sigma), strength)
 
 
 def shifted(uniform: Tensor, shift: float) -> Tensor:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..sampler import sample_euler
 from ..schedule import few_step_sigmas
 from . import losses
 from .adapters import FAKE, STUDENT, Role
 from .batch import TrainingBatch
 from .config import DistillConfig
 from .networks import Networks
-from .rollout import draw_critic_sigma, draw_last_call, draw_sigma, rollout
+from .rollout import draw_critic_sigma, draw_last_call, draw_sigma, guided, rollout, state_before
 from .twin import Conditions
 
 
@@ -121,6 +122,29 @@ def students_clip(micro: Micro) -> Tensor:
     )
 
 
+def ode_losses(micro: Micro) -> Losses:
+    """Cover with one step of the student what the guided teacher covers with some, from where the student comes."""
+    config, call, teacher = micro.config, micro.last_call, micro.networks.teacher
+    sigmas = few_step_sigmas(config.student_steps, config.shift)
+    conditions = micro.conditions(scale=micro.usual_scale(micro.networks.guidance))
+    start = state_before(
+        micro.networks.student.denoiser(conditions),
+        micro.noise(),
+        sigmas,
+        last_call=call,
+        sampler=config.rollout,
+        generator=micro.generator,
+    )
+    scale = micro.usual_scale(micro.networks.teacher_guidance)
+    prompted, empty = (teacher.denoiser(micro.conditions(scale=scale, empty=e)) for e in (False, True))
+    fine = few_step_sigmas(config.student_steps * config.ode_substeps, config.shift)
+    with torch.no_grad():
+        first, last = call * config.ode_substeps, (call + 1) * config.ode_substeps
+        end = sample_euler(guided(prompted, empty, config.guidance), start, fine[first : last + 1])
+    velocity = micro.networks.student.velocity(start, sigmas[call].to(start).expand(len(start)), conditions)
+    return {"ode": losses.ode_step_loss(velocity, start, end, sigmas[call] - sigmas[call + 1])}
+
+
 def critic_losses(micro: Micro) -> Losses:
     """Keep the fake model true to what the student makes (eq. 5)."""
     with torch.no_grad():
@@ -185,17 +209,29 @@ class Phase:
     losses: Callable[[Micro], Losses]
 
 
-def phases(config: DistillConfig, networks: Networks) -> list[Phase]:
-    """Return the updates that make one step: one of the student, in dmd2 after those of the fake model."""
-    student = {"flow": flow_losses, "cfg": cfg_losses, "dmd2": generator_losses}[config.stage]
-    update = Phase("student", STUDENT, networks.student, student)
+def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
+    """Return the updates that make a step: one of the student, in dmd2 after those of the fake model.
+
+    Source of dmd2's order: Self-Forcing and CausVid start from the teacher's ODE; then eq. 5 alone, then both.
+    """
+
+    def student(of: Callable[[Micro], Losses]) -> Phase:
+        return Phase("student", STUDENT, networks.student, of)
+
     if config.stage != "dmd2":
-        return [update]
+        return [student({"flow": flow_losses, "cfg": cfg_losses}[config.stage])]
+    if step < config.ode_updates:
+        return [student(ode_losses)]
     assert networks.fake is not None
-    return [
-        *(Phase(f"critic{i}", FAKE, networks.fake, critic_losses) for i in range(config.critic_updates)),
-        update,
-    ]
+    critics = [Phase(f"critic{i}", FAKE, networks.fake, critic_losses) for i in range(config.critic_updates)]
+    return (
+        critics if step < config.ode_updates + config.critic_warmup else [*critics, student(generator_losses)]
+    )
+
+
+def students_updates(step: int, config: DistillConfig) -> int:
+    """Return how many updates of the student come before a step: all but those of the fake model's warm-up."""
+    return step - min(max(0, step - config.ode_updates), config.critic_warmup)
 
 
 def draw_shared(config: DistillConfig, generator: torch.Generator) -> int:

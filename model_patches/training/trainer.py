@@ -20,7 +20,7 @@ from .checkpoint import RunFolder
 from .config import DistillConfig
 from .networks import Networks
 from .parallel import World, average_gradients, my_micro_batches
-from .stages import Micro, Phase, draw_shared, phases, relative_motion
+from .stages import Micro, Phase, draw_shared, phases, relative_motion, students_updates
 
 
 class TrainingDiverged(FloatingPointError):
@@ -45,12 +45,17 @@ class StepReport:
 
 
 def learning_rate(step: int, config: DistillConfig) -> float:
-    """Return the student's rate: a linear warm-up, then linearly from the first to the final rate.
+    """Return the student's rate at a step, which falls linearly after a linear warm-up, both once for each of its ways.
 
-    Both count from the student's first update.
+    Following the ODE it falls from ode_learning_rate to learning_rate; after that, counted from the next update of
+    the student, from learning_rate to final_learning_rate.
     """
-    start, end = config.learning_rate, config.final_learning_rate
-    step, last = step - config.critic_warmup, config.total_steps - config.critic_warmup - 1
+    if step < config.ode_updates:
+        start, end, last = config.ode_learning_rate, config.learning_rate, config.ode_updates - 1
+    else:
+        start, end = config.learning_rate, config.final_learning_rate
+        before = config.ode_updates + config.critic_warmup
+        step, last = step - before, config.total_steps - before - 1
     if step < config.warmup_steps:
         return start * max(0, step + 1) / (config.warmup_steps + 1)
     progress = (step - config.warmup_steps) / max(1, last - config.warmup_steps)
@@ -93,7 +98,6 @@ class Trainer:
         self.average = {
             name: parameter.detach().clone() for name, parameter in self.parameters[STUDENT].items()
         }
-        self.phases = phases(config, networks)
         self.step = folder.load(self._state(), place)
         self.saved_step = self.step
         if place.is_first:
@@ -122,11 +126,10 @@ class Trainer:
         for group in self.optimizers[STUDENT].param_groups:
             group["lr"] = rate
         values: dict[str, float] = {}
-        learns = self.step >= self.config.critic_warmup
-        for phase in self.phases:
-            if learns or phase.learner != STUDENT:
-                values |= self._update(phase)
-        if learns:
+        todo = phases(self.config, self.networks, self.step)
+        for phase in todo:
+            values |= self._update(phase)
+        if any(phase.learner == STUDENT for phase in todo):
             self._update_average()
         self.step += 1
         samples, motion = None, values.pop("motion", None)
@@ -178,7 +181,7 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the averaged weights towards the student's; faster in its first steps."""
-        done = self.step - self.config.critic_warmup
+        done = students_updates(self.step, self.config)
         decay = min(self.config.ema_decay, (1 + done) / (10 + done))
         for name, parameter in self.parameters[STUDENT].items():
             self.average[name].lerp_(parameter.detach(), 1 - decay)

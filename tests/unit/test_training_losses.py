@@ -42,6 +42,14 @@ def test_a_guidance_strength_for_each_clip():
     assert guided.flatten().tolist() == [2.0, 4.0, 5.0, 10.0]
 
 
+def test_ode_step_loss_wants_the_mean_velocity_of_the_way():
+    # (3 - 1) / 0.5 = 4 and (0 - 1) / 0.5 = -2; errors 1 and 2
+    loss = losses.ode_step_loss(
+        latents([5.0, 0.0]), latents([3.0, 0.0]), latents([1.0, 1.0]), torch.tensor(0.5)
+    )
+    assert loss.item() == pytest.approx((1 + 4) / 2)
+
+
 def test_cfg_distillation_and_its_sum():
     student = latents([1.0, 1.0]).requires_grad_()
     guided = latents([3.0, 0.0]).requires_grad_()

@@ -75,9 +75,47 @@ def test_the_fake_model_learns_alone_first(tmp_path):
     assert all(torch.equal(whole.lora()[name], weight) for name, weight in model.lora().items())
 
 
-def test_a_warm_up_as_long_as_the_run_is_refused():
-    with pytest.raises(ValueError, match="student would never learn"):
-        replace(TINY, critic_warmup=TINY.total_steps)
+def test_the_teachers_ode_comes_first(tmp_path):
+    config = replace(TINY, total_steps=5, ode_updates=2, critic_warmup=1, guidance=1.0, save_every=1)
+    stop = iter([False, False, True])
+    _, reports = train(config, tmp_path, should_stop=lambda: next(stop))
+    model, later = train(config, tmp_path)
+    assert [set(r.losses) for r in (*reports, *later)] == [
+        {"ode"},
+        {"ode"},
+        {"critic"},
+        {"critic", "generator", "gradient"},
+        {"critic", "generator", "gradient"},
+    ]
+    whole, at_once = train(config, tmp_path / "whole")
+    assert [r.losses for r in at_once] == [r.losses for r in (*reports, *later)]
+    assert all(torch.equal(whole.lora()[name], weight) for name, weight in model.lora().items())
+
+
+def test_a_student_learns_the_teachers_ode(tmp_path):
+    config = replace(TINY, total_steps=30, ode_updates=30, ode_learning_rate=3e-3, rank=8, ode_substeps=4)
+    _, reports = train(config, tmp_path)
+    losses = [r.losses["ode"] for r in reports]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+def test_one_substep_without_guidance_is_what_the_teacher_does(tmp_path):
+    config = replace(TINY, total_steps=1, ode_updates=1, ode_substeps=1)
+    _, reports = train(config, tmp_path)
+    assert reports[0].losses["ode"] < 1e-10
+
+
+@pytest.mark.parametrize(
+    "settings", [{"critic_warmup": TINY.total_steps}, {"ode_updates": 2, "critic_warmup": 1}]
+)
+def test_starts_that_do_not_fit_into_the_run_are_refused(settings):
+    with pytest.raises(ValueError, match="do not fit into total_steps"):
+        replace(TINY, **settings)
+
+
+def test_the_teachers_ode_needs_dmd2():
+    with pytest.raises(ValueError, match='need stage "dmd2"'):
+        replace(TINY, stage="flow", ode_updates=1)
 
 
 def test_flow_matching_learns(tmp_path):
