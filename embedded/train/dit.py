@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...model_patches.diffusers_config import diffusers_config
 from ...model_patches.key_table import diffusers_to_host, expected_shapes
 from ...model_patches.training.losses import add_noise, denoised_estimate
+from ...model_patches.training.parallel import this_process
 from ...model_patches.training.rollout import draw_sigma
 from ...model_patches.training.stages import mixed_conditions
 from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
@@ -25,7 +26,7 @@ from .futures import Futures, load_futures
 from .handovers import PLAYED_EVERY, HandOverPool
 from .judge import Player, Sampling
 from .motion_head import MotionHead
-from .run import Log, Run, place, stage_dir
+from .run import Log, Run, stage_dir
 from .source import NAMED, OPEN, HeldOutSource, WorldSource
 from .wear import Wear
 
@@ -167,17 +168,17 @@ def _train(
     run = Run(stage, total, modules, optimizers, ema_decay=0.997)
     log = Log(stage, 50)
     model.train()
-    rank, processes = place()
+    place = this_process()
     pool = None
     for step in run.steps():
         if image and step >= HANDED_FROM and (pool is None or step % PLAYED_EVERY == 0):
-            pool = pool or HandOverPool(data, scenes, number=rank)
+            pool = pool or HandOverPool(data, scenes, number=place.rank)
             pool.refresh(diffusers_to_host(run.ema["dit"].shadow), step)
         draws = torch.rand(2, generator=torch.Generator().manual_seed(step))
         still, seen = bool(draws[0] < still_share), bool(draws[1] > DROP_IMAGE_STATES)
         source = WorldSource(data, image=image, family_shares=family_shares, image_states=seen)
-        share = (size * 2 if still else size) // processes
-        generator = torch.Generator().manual_seed((step + 1) * 1000 + rank)
+        share = (size * 2 if still else size) // place.size
+        generator = torch.Generator().manual_seed((step + 1) * 1000 + place.rank)
         drawn = Noised.draw(
             source,
             share,
@@ -192,9 +193,9 @@ def _train(
             losses["motion"] = head.loss(drawn.motions)
         run.update(sum(losses.values()))
         log(step, n_still=float(still), **{name: loss.detach() for name, loss in losses.items()})
-        if (step + 1) % REPORT_EVERY == 0 and rank == 0:
+        if (step + 1) % REPORT_EVERY == 0 and place.is_first:
             report(stage, run.ema["dit"].shadow, image=image)
-    return report(stage, run.ema["dit"].shadow, image=image) if rank == 0 else {}
+    return report(stage, run.ema["dit"].shadow, image=image) if place.is_first else {}
 
 
 def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, float]:

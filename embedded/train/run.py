@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ...model_patches.store.files import atomic_file
+from ...model_patches.training.parallel import average_gradients, this_process
 from ...tests.support.host import cache_dir
 
 
@@ -24,24 +25,6 @@ def save_atomically(state: dict, path: Path) -> None:
     """Write a checkpoint so that a killed process never leaves half a file."""
     with atomic_file(path) as temporary:
         torch.save(state, temporary)
-
-
-def place() -> tuple[int, int]:
-    """Return this process's number and how many there are: more than one under ``torchrun``."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
-def average_gradients(modules: dict[str, nn.Module]) -> None:
-    """Give every process the mean of all processes' gradients."""
-    count = place()[1]
-    if count == 1:
-        return
-    parameters = [p for module in modules.values() for p in module.parameters() if p.grad is not None]
-    joined = torch.cat([p.grad.flatten() for p in parameters])
-    dist.all_reduce(joined)
-    parts = (joined / count).split([p.numel() for p in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.grad.copy_(part.view_as(parameter))
 
 
 class Ema:
@@ -107,7 +90,7 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint; of several processes the first does."""
-        if place()[0] > 0:
+        if not this_process().is_first:
             return
         state = {
             "step": self.step,
@@ -148,7 +131,7 @@ class Run:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        average_gradients(self.modules)
+        average_gradients(chain.from_iterable(m.parameters() for m in self.modules.values()), this_process())
         for module in self.modules.values():
             nn.utils.clip_grad_norm_(module.parameters(), clip)
         for optimizer in self.optimizers:
@@ -167,7 +150,7 @@ class Log:
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._count += 1
-        if (step + 1) % self.every == 0 and place()[0] == 0:
+        if (step + 1) % self.every == 0 and this_process().is_first:
             mean = " ".join(f"{k} {v / self._count:.5f}" for k, v in self._sums.items())
             speed = (time.monotonic() - self._since) / self._count
             self.printer(f"{self.stage} step {step + 1}: {mean} ({speed:.2f} s/step)", flush=True)

@@ -5,7 +5,7 @@ by their own number, so that how they are dealt out to processes changes nothing
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -47,6 +47,12 @@ class World:
             dist.barrier()
 
 
+def this_process(device: torch.device | None = None) -> World:
+    """Return the place of this process: the only one where no others have been joined."""
+    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    return World(rank, size, device or torch.device("cpu"))
+
+
 @contextmanager
 def world(config: DistillConfig) -> Iterator[World]:
     """Join the processes that ``torchrun`` started, or be the only one."""
@@ -56,7 +62,7 @@ def world(config: DistillConfig) -> Iterator[World]:
     if started:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank() if size > 1 else 0, size, device)
+        yield this_process(device)
     finally:
         if started:
             dist.destroy_process_group()
@@ -85,12 +91,16 @@ def shard(modules: tuple[nn.Module, ...], place: World) -> None:
         fully_shard(model, mesh=mesh)
 
 
-def average_gradients(parameters: Mapping[str, nn.Parameter], place: World) -> None:
-    """Average gradients over processes that each hold all weights; sharded ones are averaged by FSDP."""
-    for parameter in parameters.values():
-        if parameter.grad is not None:
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= place.size
+def average_gradients(parameters: Iterable[nn.Parameter], place: World) -> None:
+    """Give every process, each of which holds all weights, the mean of all gradients; FSDP does so for its shards."""
+    if place.size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    joined = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(joined)
+    parts = (joined / place.size).split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def my_micro_batches(config: DistillConfig, place: World) -> tuple[range, int]:

@@ -152,8 +152,8 @@ class Trainer:
             (next(iter(losses.values())) / len(self.micro_indices)).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(self.micro_indices)
-        if self.place.size > 1 and not self.config.sharded:
-            average_gradients(parameters, self.place)
+        if not self.config.sharded:
+            average_gradients(parameters.values(), self.place)
         norm = nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
         means = self.place.mean(sums)
         self._check_finite(phase, {**means, "gradient norm": _number(norm)})
