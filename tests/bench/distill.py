@@ -1,16 +1,19 @@
 """Distilled students beside their teacher: clean clips, coverage, tiny-Frechet, guidance, on held-out open captions.
 
-Everything is computed now from the weights in ``embedded/models``; latents, text and image states come from the
+Everything is computed from the weights in ``embedded/models``; latents, text and image states come from the
 shipped encoders, clips are decoded and read by the shapes world's own measures. Teacher and student run at shift 5,
 the teacher with the guidance that students fold in.
 The image-to-video model is the teacher, the students are LoRAs of it; where none ships, only the teacher's figures
-are given.
+are given. A run that was cut goes on from the rows it has finished on the same files; a run that comes to its end
+leaves none, so that the next one computes all of them again.
 """
 
 import argparse
+import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +30,9 @@ from magic141.embedded.train.judge import (
     summarise,
 )
 from magic141.embedded.train.shipped import (
+    DITS,
     GUIDED,
+    MODELS,
     STUDENT_STEPS,
     TI2V,
     ShippedEncoders,
@@ -35,12 +40,23 @@ from magic141.embedded.train.shipped import (
     shipped_dit,
     shipped_student,
     shipped_vae_weights,
+    student_file,
 )
 from magic141.embedded.train.source import NAMED, OPEN, HeldOutSource
+from magic141.tests.support.finished_rows import FinishedRows
 from magic141.tests.support.host import use_comfyui
 from torch import Tensor
 
-TEACHER_STEPS, NAMED_STEPS = (56, 4, 2, 1), 56
+PACK = Path(__file__).resolve().parents[2]
+MEASURED_BY = (
+    "embedded/train/features.py",
+    "embedded/train/judge.py",
+    "embedded/train/source.py",
+    "model_patches/clip_metrics.py",
+    "model_patches/sampler.py",
+    "model_patches/schedule.py",
+)
+FEW_STEPS, MANY_STEPS = (4, 2, 1), 56
 CLIPS, QUICK_CLIPS = 512, 32
 PROMPTS, QUICK_PROMPTS = 48, 4
 
@@ -55,7 +71,10 @@ def models() -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
 
 
 class Bench:
-    """Held-out scenes, decoder and feature network, and the measures of one model on them."""
+    """Held-out scenes, decoder and feature network, and the measures of one model on them.
+
+    size: how many clips and prompts, in words.
+    """
 
     def __init__(self, clips: int, prompts: int) -> None:
         use_comfyui()
@@ -64,25 +83,30 @@ class Bench:
         vae = narrow_network(shipped_vae_weights())
         with torch.no_grad():
             data, self.scenes = held_out_set(ShippedEncoders(vae), clips, seed=23)
+        self.size = f"{clips} clips, {prompts} prompts"
         self.decode, self.prompts, self.net = torch.no_grad()(vae.decode), prompts, feature_net()
         self.open, self.named = (HeldOutSource(data, image=True, family=f) for f in (OPEN, NAMED))
         self.reference = reference_features(self.open, self.decode, self.net)
 
-    def open_figures(self, name: str, player: Player, sampling: Sampling) -> Iterator[tuple[str, float]]:
-        """Yield what open captions show, each figure named ``{name}{steps}_{measure}``."""
+    def open_figures(self, name: str, player: Player, sampling: Sampling) -> dict[str, float]:
+        """Return what open captions show, each figure named ``{name}{steps}_{measure}``."""
         judged = judge(player, self.open, self.scenes, self.decode, self.net, sampling)
-        for measure, value in summarise(judged, self.reference).items():
-            yield (
-                f"{name}{sampling.steps}_{measure.replace('motion_accuracy', 'motion_accuracy_open')}",
-                value,
-            )
+        return {
+            f"{name}{sampling.steps}_{measure.replace('motion_accuracy', 'motion_accuracy_open')}": value
+            for measure, value in summarise(judged, self.reference).items()
+        }
 
-    def coverage(self, player: Player, sampling: Sampling) -> float:
-        return measure_coverage(player, self.open, self.scenes, self.decode, sampling, prompts=self.prompts)
+    def coverage(self, name: str, player: Player, sampling: Sampling) -> dict[str, float]:
+        """Return the entropy over allowed futures, open captions."""
+        entropy = measure_coverage(
+            player, self.open, self.scenes, self.decode, sampling, prompts=self.prompts
+        )
+        return {f"{name}{sampling.steps}_coverage": entropy}
 
-    def named_accuracy(self, player: Player, sampling: Sampling) -> float:
+    def named_accuracy(self, name: str, player: Player, sampling: Sampling) -> dict[str, float]:
+        """Return the share of clips that move as a named caption says."""
         judged = judge(player, self.named, self.scenes, self.decode, None, sampling)
-        return judged["motion_accuracy"].mean().item()
+        return {f"{name}{sampling.steps}_motion_accuracy": judged["motion_accuracy"].mean().item()}
 
 
 def guided(steps: int) -> Sampling:
@@ -90,24 +114,47 @@ def guided(steps: int) -> Sampling:
     return Sampling(steps, cfg_strength=GUIDANCE)
 
 
-def measure(bench: Bench) -> dict[str, float]:
+def sources() -> list[Path]:
+    """Return the files that the teacher's rows follow from; a student's name says which file it was."""
+    code = (
+        Path(__file__),
+        *(PACK / name for name in MEASURED_BY),
+        *(PACK / "embedded" / "world").glob("*.py"),
+    )
+    weights = (MODELS / "vae", MODELS / "text_encoders", DITS)
+    return sorted({*code, *(file for folder in weights for file in folder.rglob("*.safetensors"))})
+
+
+def measure(bench: Bench, rows: FinishedRows) -> dict[str, float]:
     """Return all figures that the shipped weights allow."""
     teacher, students = models()
-    player, figures = Player(teacher), {}
-    for steps in TEACHER_STEPS:
-        figures |= dict(bench.open_figures("teacher", player, guided(steps)))
-        print(f"teacher, {steps} steps: clean {figures[f'teacher{steps}_clean_rate']:.3f}", flush=True)
-    figures["teacher56_motion_accuracy"] = bench.named_accuracy(player, guided(NAMED_STEPS))
-    figures["teacher4_coverage"] = bench.coverage(player, guided(4))
+    figures: dict[str, float] = {}
+
+    def row(
+        model: str, what: str, of: Callable[..., dict[str, float]], player: Player, sampling: Sampling
+    ) -> None:
+        name = f"{model}, {sampling.steps} steps, {what}, {bench.size}"
+        figures.update(rows.get(name, partial(of, model.split()[0], player, sampling)))
+
+    player = Player(teacher)
+    for steps in FEW_STEPS:
+        row("teacher", "open", bench.open_figures, player, guided(steps))
+    row("teacher", "coverage", bench.coverage, player, guided(4))
     for steps, weights in students.items():
-        student = Player(weights)
-        figures |= dict(bench.open_figures("student", student, Sampling(steps)))
-        print(f"student, {steps} steps: clean {figures[f'student{steps}_clean_rate']:.3f}", flush=True)
+        student, name, sampling = Player(weights), f"student {hash_of(student_file(steps))}", Sampling(steps)
+        row(name, "open", bench.open_figures, student, sampling)
         if steps == 4:
-            figures["student4_coverage"] = bench.coverage(student, Sampling(4))
-            figures["student4_motion_accuracy"] = bench.named_accuracy(student, Sampling(4))
+            row(name, "coverage", bench.coverage, student, sampling)
+            row(name, "named", bench.named_accuracy, student, sampling)
+    row("teacher", "open", bench.open_figures, player, guided(MANY_STEPS))
+    row("teacher", "named", bench.named_accuracy, player, guided(MANY_STEPS))
     figures |= comparisons(figures, students)
     return figures | guidance_figures(bench, teacher)
+
+
+def hash_of(file: str) -> str:
+    """Return the start of a shipped file's SHA-256."""
+    return hashlib.sha256((MODELS / file).read_bytes()).hexdigest()[:8]
 
 
 def comparisons(figures: dict[str, float], students: Iterable[int]) -> dict[str, float]:
@@ -136,8 +183,10 @@ def main() -> None:
     args = parser.parse_args()
     start = time.monotonic()
     bench = Bench(*(QUICK_CLIPS, QUICK_PROMPTS) if args.quick else (CLIPS, PROMPTS))
-    figures = measure(bench) | {"seconds": time.monotonic() - start}
+    rows = FinishedRows(args.json.with_suffix(".rows.json"), sources())
+    figures = measure(bench, rows) | {"seconds": time.monotonic() - start}
     args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    rows.path.unlink()
     print(json.dumps(figures, indent=1))
 
 
