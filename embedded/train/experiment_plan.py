@@ -12,16 +12,20 @@ GUIDANCE = 1.0
 KNOWN_SHARES = (0.6, 0.35, 0.05)
 """Of 1, 2 or 3 known latents: more that start from one picture than a teacher learns from, for only there is the
 future open; the others keep a student able to go on with a video."""
+ODE_ONLY = "_ode"
+ODE_STEPS = 8
+"""Steps of the guided teacher that a student's few steps cover at first: as clean as 56 of them."""
 BASE = DistillConfig(
     stage="dmd2",
     train="lora",
     rank=16,
-    total_steps=200,
+    total_steps=500,
     batch_size=16,
     learning_rate=1e-4,
     final_learning_rate=1e-4,
     critic_learning_rate=4e-4,
     critic_rank=64,
+    ode_updates=300,
     critic_warmup=20,
     guidance=GUIDANCE,
     ema_decay=0.98,
@@ -60,16 +64,26 @@ class Student:
     def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
         settings = {
             "batch_size": batch_size,
+            "ode_updates": BASE.ode_updates,
             "critic_warmup": BASE.critic_warmup,
             **self.settings,
             "seed": seed,
         }
-        steps = updates + settings["critic_warmup"]
+        steps = settings["ode_updates"] + settings["critic_warmup"] + updates
         return replace(BASE, **{"total_steps": steps, **settings})
 
 
 def few_step(arm: str, steps: int) -> Student:
-    return Student(f"{arm}_{steps}step", arm, {"student_steps": steps})
+    """Return a student that follows the teacher's ODE first and learns by DMD2 then."""
+    return Student(
+        f"{arm}_{steps}step", arm, {"student_steps": steps, "ode_substeps": max(2, ODE_STEPS // steps)}
+    )
+
+
+def ode_only(arm: str, steps: int) -> Student:
+    """Return what ``few_step`` gives before DMD2: the same updates to the bit, where they end."""
+    student, alone = few_step(arm, steps), {"critic_warmup": 0, "total_steps": BASE.ode_updates}
+    return replace(student, name=f"{student.name}{ODE_ONLY}", settings={**student.settings, **alone})
 
 
 ABLATIONS = (
@@ -83,6 +97,7 @@ ABLATIONS = (
     Student("rate_low", "ti2v", {"learning_rate": 3e-5, "final_learning_rate": 3e-5}),
     Student("rate_high", "ti2v", {"learning_rate": 3e-4, "final_learning_rate": 3e-4}),
     Student("no_critic_warmup", "ti2v", {"critic_warmup": 0}),
+    Student("no_ode", "ti2v", {"ode_updates": 0}),
 )
 CFG = Student(
     "ti2v_cfg",
@@ -96,6 +111,7 @@ CFG = Student(
         "total_steps": 200,
         "batch_size": 16,
         "sample_every": 0,
+        "ode_updates": 0,
         "critic_warmup": 0,
         "cfg_weight": 4.0,
         "guidance_min": 1.0,
@@ -117,15 +133,24 @@ class Plan:
 
 PLANS = {
     "subset": Plan(
-        (few_step("ti2v", 4), few_step("ti2v", 2), few_step("t2v", 4), ABLATIONS[0], CFG),
-        updates=100,
+        (
+            *(student("ti2v", n) for n in (4, 2) for student in (ode_only, few_step)),
+            few_step("t2v", 4),
+            ABLATIONS[0],
+            CFG,
+        ),
+        updates=40,
         batch_size=8,
         clips=200,
         coverage_prompts=16,
         euler_steps=(1, 2, 4, 8, 16, 56),
     ),
     "full": Plan(
-        (*(few_step(arm, n) for n in (4, 2, 1, 8) for arm in ARMS), *ABLATIONS, CFG),
+        (
+            *(student(arm, n) for n in (4, 2, 1, 8) for arm in ARMS for student in (ode_only, few_step)),
+            *ABLATIONS,
+            CFG,
+        ),
         updates=400,
         batch_size=16,
         clips=500,
@@ -133,7 +158,7 @@ PLANS = {
         euler_steps=EULER_STEPS,
     ),
     "trial": Plan(
-        (Student("ti2v_2step", "ti2v", {"student_steps": 2, "critic_warmup": 1}),),
+        (Student("ti2v_2step", "ti2v", {"student_steps": 2, "ode_updates": 1, "critic_warmup": 1}),),
         updates=2,
         batch_size=2,
         clips=8,

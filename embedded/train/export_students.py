@@ -12,17 +12,19 @@ from safetensors.torch import load_file, save_file
 from ...model_patches.training.checkpoint import fingerprint
 from . import export
 from .experiment import LORA, read_made_of
+from .experiment_plan import ODE_ONLY
 from .run import stage_dir
 from .shipped import GUIDED, STUDENT_STEPS, TI2V, shipped_dit, student_file
 
 SEED = 0
 FEW_STEPS = (
-    "LoRA of `{teacher}` distilled by DMD2: {steps} steps, Euler, shift 5, cfg 1 (guidance is folded in)."
+    "LoRA of `{teacher}`: each of its {steps} steps leads where several of the guided teacher lead."
+    " Euler, shift 5, cfg 1 (guidance is folded in)."
 )
 #: What ships: the file, what it is made of in the experiment's folder, and what it is.
 SHIPPED = {
     **{
-        student_file(n): (f"ti2v_{n}step{LORA}", FEW_STEPS.format(teacher=TI2V, steps=n))
+        student_file(n): (f"ti2v_{n}step{ODE_ONLY}{LORA}", FEW_STEPS.format(teacher=TI2V, steps=n))
         for n in STUDENT_STEPS
     },
     f"diffusion_models/{GUIDED}.safetensors": (

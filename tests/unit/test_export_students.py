@@ -4,6 +4,7 @@ import pytest
 import torch
 from magic141.embedded.train import export, export_students, shipped
 from magic141.embedded.train.experiment import LORA, save_model
+from magic141.embedded.train.experiment_plan import ODE_ONLY
 from magic141.embedded.train.export_students import SEED
 from magic141.model_patches.training.checkpoint import fingerprint
 from magic141.tests.support.tiny_dit import tiny_dit
@@ -32,7 +33,9 @@ def train_two_steps(experiment, teacher_fingerprint: str) -> None:
         f"diffusion_model.{MODULE}.lora_A.weight": torch.ones(1, width),
         f"diffusion_model.{MODULE}.lora_B.weight": torch.ones(width, 1),
     }
-    save_model(lora, experiment / f"seed{SEED}" / f"ti2v_2step{LORA}", {"weights": teacher_fingerprint})
+    save_model(
+        lora, experiment / f"seed{SEED}" / f"ti2v_2step{ODE_ONLY}{LORA}", {"weights": teacher_fingerprint}
+    )
 
 
 def test_a_student_is_written_as_a_lora_and_read_back_onto_its_teacher(folders):
@@ -47,7 +50,7 @@ def test_a_student_is_written_as_a_lora_and_read_back_onto_its_teacher(folders):
 
 def test_a_student_of_another_teacher_is_refused(folders):
     train_two_steps(folders, "another")
-    with pytest.raises(ValueError, match=r"ti2v_2step.* was distilled from other weights .another. than"):
+    with pytest.raises(ValueError, match=r"ti2v_2step_ode.* was distilled from other weights .another. than"):
         export_students.export_students(folders)
 
 
