@@ -14,6 +14,7 @@ SMOOTHED_SHARE = 0.05
 _PAPER, _INK, _GRID, _RAW, _LINE = "#ffffff", "#202020", "#d8d8d8", "#b9cfee", "#1f6fd0"
 TITLES = {
     "loss": "loss",
+    "ode": "distance from where the teacher's steps lead",
     "generator": "student loss (its size says little; motion and samples say more)",
     "critic": "loss of the fake model (should settle, not climb)",
     "gradient": "DMD gradient",

@@ -5,7 +5,7 @@ from comfy_api.latest import io, ui
 from ..model_patches.bridge.host_progress import stages
 from ..model_patches.bridge.training import check_run_name, distill_model, make_config, missing_packages
 from ..model_patches.bridge.training_set import set_directory
-from .distill_inputs import METHODS, TRAIN, how_inputs, run_inputs, what_inputs
+from .distill_inputs import METHODS, TRAIN, how_inputs, run_inputs, start_inputs, what_inputs
 
 
 class DistillToFewSteps(io.ComfyNode):
@@ -32,7 +32,7 @@ class DistillToFewSteps(io.ComfyNode):
             ],
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
-            inputs=[*what_inputs(), *how_inputs(), *run_inputs()],
+            inputs=[*what_inputs(), *how_inputs(), *run_inputs(), *start_inputs()],
             outputs=[
                 io.Model.Output(
                     display_name="model",
@@ -85,18 +85,23 @@ class DistillToFewSteps(io.ComfyNode):
         learning_rate,
         total_steps,
         training_seed,
+        ode_updates,
+        critic_warmup,
         **settings,
     ) -> io.NodeOutput:
+        stage = METHODS[method]
+        before = {"ode_updates": ode_updates, "critic_warmup": critic_warmup} if stage == "dmd2" else {}
         config = make_config(
-            stage=METHODS[method],
+            stage=stage,
             train=TRAIN[train],
             student_steps=few_steps,
-            total_steps=total_steps,
-            guidance=cfg - 1.0 if METHODS[method] == "dmd2" else 0.0,
+            total_steps=total_steps + sum(before.values()),
+            guidance=cfg - 1.0 if stage == "dmd2" else 0.0,
             guidance_max=max(cfg - 1.0, 0.0),
             learning_rate=learning_rate,
             final_learning_rate=learning_rate,
             seed=training_seed,
+            **before,
             **settings,
         )
         with stages() as tell:

@@ -63,7 +63,8 @@ def how_inputs() -> list:
             default=200,
             min=1,
             max=1000000,
-            tooltip="Updates of the student. The paper's 4-step model was best at 200, its 8-step one at 100.",
+            tooltip="Updates of the student by the method. The paper's 4-step model was best at 200, its 8-step one at "
+            "100.",
         ),
         io.Int.Input(
             "batch_size",
@@ -203,5 +204,38 @@ def run_inputs() -> list:
             default=True,
             advanced=True,
             tooltip="Compute activations twice instead of keeping them: much less memory, a third slower.",
+        ),
+    ]
+
+
+def start_inputs() -> list:
+    """Return how DMD2 starts, before the student and the fake model learn from each other."""
+    return [
+        io.Int.Input(
+            "ode_updates",
+            default=100,
+            min=0,
+            max=100000,
+            tooltip="DMD2: updates before total_steps in which the student learns to reach in one of its steps what "
+            "the teacher, guided by cfg, reaches in several. Cheap, since no fake model is needed, and most of what a "
+            "student gains; 0 for none.",
+        ),
+        io.Int.Input(
+            "ode_substeps",
+            default=2,
+            min=1,
+            max=64,
+            advanced=True,
+            tooltip="DMD2: how many steps of the teacher one of the student's reaches in ode_updates. few_steps times "
+            "this should be a number of steps at which the teacher is good.",
+        ),
+        io.Int.Input(
+            "critic_warmup",
+            default=10,
+            min=0,
+            max=100000,
+            advanced=True,
+            tooltip="DMD2: steps between ode_updates and total_steps in which the fake model alone learns what the "
+            "student makes, so that the student's first updates are not noise.",
         ),
     ]

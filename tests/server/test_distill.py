@@ -66,7 +66,10 @@ def distill(**inputs) -> dict:
         "train": "LoRA",
         "few_steps": 2,
         "run_name": "shapes student",
-        "total_steps": STEPS,
+        "total_steps": STEPS - 1,
+        "ode_updates": 1,
+        "ode_substeps": 2,
+        "critic_warmup": 0,
         "batch_size": 2,
         "micro_batch_size": 0,
         "learning_rate": 1e-3,
@@ -257,9 +260,15 @@ def test_the_workflow_trains_and_samples_with_the_student(client, object_info):
     )
     prompt = workflow_to_prompt(workflow, object_info)
     key, settings = next((k, n["inputs"]) for k, n in prompt.items() if n["class_type"] == NODE)
-    settings |= {"run_name": "workflow", "total_steps": 1, "critic_updates": 1, "sample_clips": 1}
+    settings |= {
+        "run_name": "workflow",
+        "total_steps": 1,
+        "ode_updates": 1,
+        "critic_updates": 1,
+        "sample_clips": 1,
+    }
     result = client.run(prompt, workflow=workflow, timeout=PATIENCE_S)
-    assert "1 of 1 updates of 4 clips" in text_of(result, key)
+    assert "2 of 2 updates of 4 clips" in text_of(result, key)
     shapes = {video["filename"][:16]: shape_of(client.download(video)) for video in videos_of(result)}
     assert shapes == {"magic141_before_": (13, 128, 64), "magic141_student": (13, 64, 64)}
 
