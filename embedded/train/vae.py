@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
+from ...model_patches.training.parallel import this_process
 from .. import world
 from .muon import optimizers
-from .run import Log, Run, place
+from .run import Log, Run
 from .taehv import Taehv
 
 CLIP_FRAMES = 13  # evaluation and the decoder's own stage
@@ -13,7 +14,9 @@ TRAIN_FRAMES = 5
 LATENT_NOISE = 0.05
 MOMENT_WEIGHT = 0.02
 CROP_PX, CROP_SHARE = 32, 0.88
-DECODER_CROPS = (0.4, 0.9)
+CANDIDATES = 8
+"""Scenes drawn for each that the decoder learns from: those of low contrast are taken more often."""
+DECODER_CROPS = (0.25, 0.9)
 """Shares of its run between which the decoder learns from crops: objects are small, and edges are what it lacks."""
 
 
@@ -34,16 +37,28 @@ def centred_crops(
     return torch.stack(rolled)[..., :side_px, :side_px].contiguous()
 
 
+def faint_scenes(count: int, generator: torch.Generator, *, second_share: float) -> world.Scenes:
+    """Draw training scenes, those most often whose object is near its background's colour.
+
+    Green on gray is a thirty-second of all scenes and next to nothing of their error: left to chance, the decoder
+    draws its frames in pairs, a jump and a stop.
+    """
+    drawn = world.sample_scenes(
+        CANDIDATES * count, generator=generator, split="train", second_share=second_share
+    )
+    colours, grounds = (torch.tensor(list(p.values())) for p in (world.COLOURS, world.BACKGROUNDS))
+    contrast = (colours[drawn.colour] - grounds[drawn.background]).square().sum(-1)
+    return drawn[torch.multinomial(1 / contrast, count, generator=generator)]
+
+
 def random_clips(
-    count: int,
+    scenes: world.Scenes,
     num_frames: int,
     generator: torch.Generator,
     *,
-    second_share: float,
     jitter_px: float | None,
 ) -> Tensor:
-    """Draw clips of training scenes from a random first frame on: whole, or with ``jitter_px`` crops of the object."""
-    scenes = world.sample_scenes(count, generator=generator, split="train", second_share=second_share)
+    """Draw the scenes from a random first frame on: whole, or with ``jitter_px`` crops of their objects."""
     start = int(torch.randint(24, (1,), generator=generator))
     clip = world.render_clip(scenes, num_frames, first_frame=start)
     if jitter_px is None:
@@ -73,7 +88,8 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
         whole = step >= total * CROP_SHARE
         count = batch // 2 if whole else batch
         jitter_px = None if whole else CROP_PX / 2
-        clip = random_clips(count, TRAIN_FRAMES, generator, second_share=0.3, jitter_px=jitter_px)
+        scenes = world.sample_scenes(count, generator=generator, split="train", second_share=0.3)
+        clip = random_clips(scenes, TRAIN_FRAMES, generator, jitter_px=jitter_px)
         latent = model.encode(clip)
         error = model.decode(latent + LATENT_NOISE * torch.randn_like(latent)) - clip
         moments = moment_loss(latent)
@@ -89,7 +105,7 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
     return model.eval()
 
 
-def train_decoder(model: Taehv, total: int = 4000, batch: int = 4) -> Taehv:
+def train_decoder(model: Taehv, total: int = 7000, batch: int = 4) -> Taehv:
     """Train the decoder on, with the encoder as it is: the latents that other stages learnt from do not move.
 
     Args:
@@ -105,13 +121,14 @@ def train_decoder(model: Taehv, total: int = 4000, batch: int = 4) -> Taehv:
         ema_decay=0.99,
     )
     log = Log("vae_decoder", 100)
-    rank, processes = place()
+    place = this_process()
     for step in run.steps():
-        generator = torch.Generator().manual_seed(1_000_000 + step + 10_000_000 * rank)
+        generator = torch.Generator().manual_seed(1_000_000 + step + 10_000_000 * place.rank)
         cropped = DECODER_CROPS[0] <= step / total < DECODER_CROPS[1]
-        count = (4 * batch if cropped else batch) // processes
+        count = (4 * batch if cropped else batch) // place.size
         jitter_px = CROP_PX / 4 if cropped else None
-        clip = random_clips(count, CLIP_FRAMES, generator, second_share=0.2, jitter_px=jitter_px)
+        scenes = faint_scenes(count, generator, second_share=0.2)
+        clip = random_clips(scenes, CLIP_FRAMES, generator, jitter_px=jitter_px)
         with torch.no_grad():
             latent = model.encode(clip)
         error = model.decode(latent + 0.5 * LATENT_NOISE * torch.randn_like(latent)) - clip
