@@ -9,6 +9,7 @@ A student that was trained with other settings or by another teacher is refused,
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
+CURVE = ".curve.jsonl"
 LORA = "_lora.safetensors"
 """Behind a student's name: the branch alone, which a stock loader adds to the teacher."""
 MADE_OF = "made_of"
@@ -103,6 +105,7 @@ class Experiment:
         if out.exists():
             check_same_run(read_made_of(out), made_of, out)
             return
+        self.go_on_after(student)
         source = WorldSource(
             self.train_set,
             image=arm.image,
@@ -113,7 +116,7 @@ class Experiment:
         if arm.image:
             source = DriftingSource(source, self.drift)
         held_out = self.held_out(arm, arm.open_family, student.image_states)
-        curve = Curve(self.folder / f"{student.name}.curve.jsonl", self, held_out)
+        curve = Curve(self.folder / f"{student.name}{CURVE}", self, held_out)
         if config.sample_every:
             curve.begin(Player(self.teachers[student.arm]), config)
         model = distill(
@@ -127,6 +130,15 @@ class Experiment:
         if config.train == "lora":
             save_model(model.lora(), self.folder / f"{student.name}{LORA}", made_of)
         save_model(model.full(), out, made_of)
+
+    def go_on_after(self, student: Student) -> None:
+        """Start a student, where it has not begun, with what the one before it has learnt; see ``Student.after``."""
+        before, folder = self.folder / student.after, self.folder / student.name
+        if student.after and before.exists() and not folder.exists():
+            shutil.copyfile(
+                before.with_name(f"{before.name}{CURVE}"), folder.with_name(f"{folder.name}{CURVE}")
+            )
+            shutil.copytree(before, folder, ignore=shutil.ignore_patterns("config.json"))
 
     def held_out(self, arm: Arm, family: int, image_states: bool) -> HeldOutSource:
         return HeldOutSource(self.test_set, image=arm.image, family=family, image_states=image_states)

@@ -54,12 +54,16 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Student:
-    """One training: settings that differ from ``BASE``, and whether the VLM's image states are given."""
+    """One training: settings that differ from ``BASE``, and whether the VLM's image states are given.
+
+    after: the student whose training this one goes on with, where that is done: their first updates are the same.
+    """
 
     name: str
     arm: str
     settings: Mapping[str, object] = field(default_factory=dict)
     image_states: bool = True
+    after: str = ""
 
     def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
         settings = {
@@ -75,15 +79,14 @@ class Student:
 
 def few_step(arm: str, steps: int) -> Student:
     """Return a student that follows the teacher's ODE first and learns by DMD2 then."""
-    return Student(
-        f"{arm}_{steps}step", arm, {"student_steps": steps, "ode_substeps": max(2, ODE_STEPS // steps)}
-    )
+    settings = {"student_steps": steps, "ode_substeps": max(2, ODE_STEPS // steps)}
+    return Student(f"{arm}_{steps}step", arm, settings, after=f"{arm}_{steps}step{ODE_ONLY}")
 
 
 def ode_only(arm: str, steps: int) -> Student:
-    """Return what ``few_step`` gives before DMD2: the same updates to the bit, where they end."""
+    """Return what ``few_step`` comes to before DMD2."""
     student, alone = few_step(arm, steps), {"critic_warmup": 0, "total_steps": BASE.ode_updates}
-    return replace(student, name=f"{student.name}{ODE_ONLY}", settings={**student.settings, **alone})
+    return replace(student, name=student.after, settings={**student.settings, **alone}, after="")
 
 
 ABLATIONS = (

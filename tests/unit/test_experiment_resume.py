@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.embedded.train import experiment
-from magic141.embedded.train.experiment_plan import BASE, PLANS, few_step
+from magic141.embedded.train.experiment_plan import BASE, PLANS, few_step, ode_only
 from magic141.embedded.train.judge import Sampling
+from magic141.model_patches.training.trainer import learning_rate
 from magic141.tests.support.tiny_dit import tiny_dit
 
 STUDENT = few_step("ti2v", 2)
@@ -77,6 +78,27 @@ def test_a_student_of_another_plan_or_teacher_is_refused(bench):
     bench.teachers = {"ti2v": tiny_dit(seed=1)}
     with pytest.raises(ValueError, match="weights was"):
         bench.train(STUDENT)
+
+
+def test_dmd2_goes_on_from_the_student_of_the_ode(bench):
+    ode = ode_only("ti2v", 2)
+    checkpoint = bench.folder / ode.name / "checkpoints" / "step-000300"
+    checkpoint.mkdir(parents=True)
+    (bench.folder / ode.name / "config.json").write_text("{}")
+    (bench.folder / f"{ode.name}.curve.jsonl").write_text("{}\n")
+    bench.train(STUDENT)
+    copied = bench.folder / STUDENT.name
+    assert [file.name for file in copied.iterdir()] == ["checkpoints"]
+    assert (copied / "checkpoints" / checkpoint.name).exists()
+    assert (bench.folder / f"{STUDENT.name}.curve.jsonl").read_text() == "{}\n"
+
+
+def test_the_student_of_the_ode_takes_the_same_updates_as_the_one_after_it():
+    ode, dmd2 = ode_only("ti2v", 2).config(0, 40, 8), STUDENT.config(0, 40, 8)
+    assert replace(dmd2, total_steps=ode.total_steps, critic_warmup=0) == ode
+    assert [learning_rate(step, ode) for step in range(300)] == [
+        learning_rate(step, dmd2) for step in range(300)
+    ]
 
 
 def test_rows_of_other_weights_or_other_clips_are_measured_again(bench):
