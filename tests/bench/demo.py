@@ -1,8 +1,8 @@
 """The embedded model, measured from decoded frames on held-out captions, and the demo's time and memory.
 
 Everything runs through the pack's own bridge in ComfyUI's code: the same loading, conditioning, four Euler steps at
-shift 5 and cfg 1.5, and decoding that the nodes use and the workflows set. The demo workflow runs once in a real
-server.
+shift 5, few-step LoRA at cfg 1 (pictures: no LoRA, cfg 1.5) and decoding that the nodes use and the workflows set. The
+demo workflow runs once in a real server.
 """
 
 import argparse
@@ -17,11 +17,11 @@ from magic141.embedded import world
 from magic141.embedded.train.vae import psnr_db
 from magic141.tests.support.demo import DEFAULT, WORKFLOWS, run_demo
 from magic141.tests.support.host import use_comfyui
-from magic141.tests.support.shapes_models import CFG
+from magic141.tests.support.shapes_models import CFG, MODELS, shapes_models
 from torch import Tensor
 
-MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
 FRAMES, SIDE, STEPS = 13, world.SIDE_PX, 4
+T2V_CFG = 1.5
 
 
 class Pack:
@@ -29,19 +29,11 @@ class Pack:
 
     def __init__(self) -> None:
         use_comfyui()
-        import comfy.sd
-        import comfy.utils
-        from magic141.model_patches.bridge.encoders import load_encoders
+        models, _ = shapes_models()
         from magic141.model_patches.bridge.loading import load_magic141_model
 
-        folder = MODELS / "text_encoders"
-        self.encoders = load_encoders(folder / "magic141_shapes_llava", folder / "magic141_shapes_clip")
-        self.vae = comfy.sd.VAE(
-            sd=comfy.utils.load_torch_file(str(MODELS / "vae/magic141_shapes_vae.safetensors"))
-        )
-        dits = MODELS / "diffusion_models"
-        self.ti2v, _ = load_magic141_model(dits / "magic141_shapes_ti2v.safetensors")
-        self.t2v, _ = load_magic141_model(dits / "magic141_shapes_t2v.safetensors")
+        self.encoders, self.vae, self.ti2v = models.encoders, models.vae, models.model
+        self.t2v, _ = load_magic141_model(MODELS / "diffusion_models" / "magic141_shapes_t2v.safetensors")
 
     def clip(self, image: Tensor | None, prompt: str, seed: int, *, frames: int = FRAMES) -> Tensor:
         """Return one clip (frames, 3, SIDE, SIDE); with no image, from the text-to-video model."""
@@ -54,8 +46,8 @@ class Pack:
             self.encoders, self.vae, image, prompt, width=SIDE, height=SIDE, length=frames
         )
         sigmas = few_step_sigmas(STEPS)
-        model = self.t2v if image is None else self.ti2v
-        samples = sample_clip(model, positive, negative, latent, sigmas=sigmas, seed=seed, cfg=CFG)
+        model, cfg = (self.t2v, T2V_CFG) if image is None else (self.ti2v, CFG)
+        samples = sample_clip(model, positive, negative, latent, sigmas=sigmas, seed=seed, cfg=cfg)
         return decode_frames(self.vae, samples).movedim(-1, 1)
 
     def round_trip(self, clip: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ from pathlib import Path
 MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
 VAE_FILE = MODELS / "vae" / "magic141_shapes_vae.safetensors"
 DIT_FILE = MODELS / "diffusion_models" / "magic141_shapes_ti2v.safetensors"
-WEIGHTS = [VAE_FILE, DIT_FILE, *sorted((MODELS / "text_encoders").glob("*/*.safetensors"))]
-CFG = 1.5
-"""What the embedded workflows guide with."""
+LORA_FILE = MODELS / "loras" / "magic141_shapes_ti2v_4step.safetensors"
+WEIGHTS = [VAE_FILE, DIT_FILE, LORA_FILE, *sorted((MODELS / "text_encoders").glob("*/*.safetensors"))]
+CFG = 1.0
+"""What the embedded workflows guide with: their few-step LoRA has folded guidance in."""
 
 
 def shapes_models():
-    """Return the embedded ``Models`` (MODEL, MAGIC141_ENCODERS, VAE) and the VAE's narrow network."""
+    """Return the embedded ``Models`` and the VAE's narrow network; the MODEL has its few-step LoRA."""
     import comfy.sd
     import comfy.utils
     import transformers
@@ -29,4 +30,7 @@ def shapes_models():
     text = MODELS / "text_encoders"
     encoders = load_encoders(text / "magic141_shapes_llava", text / "magic141_shapes_clip")
     model, _ = load_magic141_model(DIT_FILE)
+    model, _ = comfy.sd.load_lora_for_models(
+        model, None, comfy.utils.load_torch_file(str(LORA_FILE)), 1.0, 0.0
+    )
     return Models(model, encoders, vae), narrow_network(weights)
