@@ -24,15 +24,15 @@ CARD = """# {name}
 - Seeds: 0 for weights, the step and process number for every batch.
 - Command: `python3 dev.py train {stage}`; resumable, checkpoints in the user cache.
 - Licence: Apache-2.0, like the pack.
-- Figures: `python3 dev.py bench demo --json FILE` measures them from these weights; the README keeps a table.
+- Figures: `python3 dev.py bench {bench} --json FILE` measures them from these weights; the README keeps a table.
 """
 
 
-def write_card(target: str, stage: str, what: str) -> None:
-    """Write the model card of a file, or of a folder, in ``MODELS``."""
+def write_card(target: str, stage: str, what: str, *, bench: str = "demo") -> None:
+    """Write the model card of a file, or of a folder, in ``MODELS``; ``bench`` measures it."""
     path = MODELS / target
     card = path / "README.md" if path.is_dir() else path.with_suffix(".md")
-    card.write_text(CARD.format(name=path.stem, stage=stage, what=what), encoding="utf-8")
+    card.write_text(CARD.format(name=path.stem, stage=stage, what=what, bench=bench), encoding="utf-8")
 
 
 def export_vae() -> None:

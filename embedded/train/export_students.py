@@ -59,6 +59,6 @@ def export_students(folder: Path | None = None) -> dict[str, float]:
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.to(torch.bfloat16).contiguous() for k, v in load_file(source).items()}, path)
-        export.write_card(target, "experiment", what)
+        export.write_card(target, "experiment", what, bench="distill")
         sizes[target] = path.stat().st_size / 1e6
     return sizes
