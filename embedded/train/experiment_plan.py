@@ -89,17 +89,18 @@ def ode_only(arm: str, steps: int) -> Student:
     return replace(student, name=student.after, settings={**student.settings, **alone}, after="")
 
 
+AFTER_ODE = ode_only("ti2v", 4).name
 ABLATIONS = (
-    Student("no_normaliser", "ti2v", {"normalise": False}),
-    Student("real_shift_0", "ti2v", {"real_shift": 0.0}),
-    Student("real_shift_half", "ti2v", {"real_shift": 0.5}),
+    Student("no_normaliser", "ti2v", {"normalise": False}, after=AFTER_ODE),
+    Student("real_shift_0", "ti2v", {"real_shift": 0.0}, after=AFTER_ODE),
+    Student("real_shift_half", "ti2v", {"real_shift": 0.5}, after=AFTER_ODE),
     Student("renoise", "ti2v", {"rollout": "renoise"}),
     Student("no_image_states", "ti2v", image_states=False),
     Student("no_guidance", "ti2v", {"guidance": 0.0}),
     Student("guidance_half", "ti2v", {"guidance": 0.5}),
     Student("rate_low", "ti2v", {"learning_rate": 3e-5, "final_learning_rate": 3e-5}),
     Student("rate_high", "ti2v", {"learning_rate": 3e-4, "final_learning_rate": 3e-4}),
-    Student("no_critic_warmup", "ti2v", {"critic_warmup": 0}),
+    Student("no_critic_warmup", "ti2v", {"critic_warmup": 0}, after=AFTER_ODE),
     Student("no_ode", "ti2v", {"ode_updates": 0}),
 )
 CFG = Student(
