@@ -14,7 +14,7 @@ KNOWN_SHARES = (0.6, 0.35, 0.05)
 future open; the others keep a student able to go on with a video."""
 ODE_ONLY = "_ode"
 ODE_STEPS = 8
-"""Steps of the guided teacher that a student's few steps cover at first: as clean as 56 of them."""
+"""Steps of the guided teacher that a student's few steps cover at first."""
 BASE = DistillConfig(
     stage="dmd2",
     train="lora",
