@@ -171,19 +171,12 @@ def run(python: Path, *arguments: str, folder: Path | None = None) -> int:
     """
     paths = [str(ROOT / "tests" / "shim"), os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
-    children: list[subprocess.Popen] = []
     told: list[int] = []
-
-    def pass_on(number: int, _) -> None:  # so that the child can clean up, too
-        told.append(number)
-        for child in children:
-            child.terminate()
-
-    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))  # kept until there is a child
     # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
     process = subprocess.Popen([str(python), "-P", *arguments], cwd=folder, env=variables)
-    children.append(process)
-    if told:  # before the child was known here
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # so that the child can clean up, too
+    if told:
         process.terminate()
     while True:
         try:

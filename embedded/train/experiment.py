@@ -27,7 +27,7 @@ from ...model_patches.training.trainer import StepReport, sample_generator
 from .. import world
 from .data import Dataset, Encoders, load
 from .drift import DriftingSource, load_drift
-from .experiment_plan import ARMS, CFG, GUIDANCE, KNOWN_SHARES, PLANS, Arm, Plan, Student
+from .experiment_plan import ARMS, CFG, CURVE, GUIDANCE, KNOWN_SHARES, PLANS, Arm, Plan, Student
 from .features import feature_net
 from .guidance_error import guidance_errors
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
@@ -36,7 +36,6 @@ from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
-CURVE = ".curve.jsonl"
 LORA = "_lora.safetensors"
 """Behind a student's name: the branch alone, which a stock loader adds to the teacher."""
 MADE_OF = "made_of"

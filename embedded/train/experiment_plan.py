@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from ...model_patches.training.config import DistillConfig
 from .source import OPEN, OPEN_APPEARANCE
 
+CURVE = ".curve.jsonl"
+"""Behind a student's name: its clean clips while it learns."""
 EULER_STEPS = (1, 2, 4, 8, 16, 28, 56)
 GUIDANCE = 1.0
 """w of eq. 7 that the teacher is sampled with, cleanest so, and that few-step students fold in."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .convergence import convergence
+from .experiment_plan import CURVE
 
 COLUMNS = {
     "motion_accuracy": "motion",
@@ -69,10 +70,8 @@ def cell(row: dict, name: str) -> str:
 def read_curves(folder: Path) -> dict[str, tuple[Tensor, list[Tensor]]]:
     """Return for every student its updates (P,) and a (P, N) tensor of clean clips a seed."""
     curves = {}
-    for name in sorted(
-        {path.name.removesuffix(".curve.jsonl") for path in folder.glob("seed*/*.curve.jsonl")}
-    ):
-        seeds = [_read_curve(path) for path in sorted(folder.glob(f"seed*/{name}.curve.jsonl"))]
+    for name in sorted({path.name.removesuffix(CURVE) for path in folder.glob(f"seed*/*{CURVE}")}):
+        seeds = [_read_curve(path) for path in sorted(folder.glob(f"seed*/{name}{CURVE}"))]
         common = sorted(set.intersection(*(set(seed) for seed in seeds)))
         clean = [torch.tensor([seed[update] for update in common]) for seed in seeds]
         curves[name] = (torch.tensor(common), clean)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ...model_patches.clip_metrics import bootstrap_interval, coverage_entropy, frechet_distance
-from ...model_patches.sampler import sample_euler, sample_renoise
+from ...model_patches.sampler import Denoise
 from ...model_patches.schedule import few_step_sigmas
 from ...model_patches.training.adapters import Role
 from ...model_patches.training.batch import TrainingBatch
 from ...model_patches.training.parallel import choose_device, quick_precision
-from ...model_patches.training.rollout import guided
+from ...model_patches.training.rollout import guided, sample
 from ...model_patches.training.twin import Conditions, from_host, takes_image
 from .. import world
 from ..world.quality import judge_clips, with_shown_colour
@@ -67,16 +67,15 @@ class Player:
         noise = torch.randn(batch.latents.shape, generator=generator).to(self.device)
         denoise = self.denoiser(batch.to(self.device), sampling.cfg_strength)
         sigmas = few_step_sigmas(sampling.steps, sampling.shift)
-        if sampling.rollout == "renoise":
-            return sample_renoise(denoise, noise, sigmas, generator=generator).cpu()
-        return sample_euler(denoise, noise, sigmas).cpu()
+        return sample(denoise, noise, sigmas, sampler=sampling.rollout, generator=generator).cpu()
 
     def denoiser(self, batch: TrainingBatch, strength: float):
         """Return the model as the samplers want it, guided by w where that is not 0."""
-        prompted, empty = (
-            self.role.denoiser(Conditions.of(batch, image=self.image, empty=e)) for e in (False, True)
-        )
-        return guided(prompted, empty, strength)
+
+        def on(empty: bool) -> Denoise:
+            return self.role.denoiser(Conditions.of(batch, image=self.image, empty=empty))
+
+        return guided(on, strength)
 
 
 @torch.no_grad()

@@ -4,6 +4,8 @@ The layout (layer order and key names) is that of TAEHV, which ComfyUI's stock V
 layers, so a narrow network padded with zeros computes the same function.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -146,31 +148,45 @@ class Taehv(nn.Module):
 def expand_widths(narrow: Taehv) -> dict[str, Tensor]:
     """Return the state dict of the stock-width network that computes the same function as ``narrow``."""
     with torch.device("meta"):
-        stock = Taehv(STOCK_WIDTHS)
-    sizes = {k: v.shape for k, v in stock.state_dict().items()}
-    groups_in = {f"{n}.{s}" for n, m in narrow.named_modules() for s in _grouped_inputs(m)}
-    groups_out = {f"{n}.conv.weight" for n, m in narrow.named_modules() if isinstance(m, TGrow)}
-    strides = {
-        f"{n}.conv.weight": m.stride for n, m in narrow.named_modules() if isinstance(m, TPool | TGrow)
-    }
-    out = {}
+        sizes = {k: v.shape for k, v in Taehv(STOCK_WIDTHS).state_dict().items()}
+    joined, out = _joined_axes(narrow), {}
     for key, value in narrow.state_dict().items():
-        size = sizes[key]
-        if key in groups_in:
-            groups = strides.get(key, 2)
-            value = _pad_axis(value, 1, size[1], groups)
-        if key in groups_out:
-            value = _pad_axis(value, 0, size[0], strides[key])
         for axis in range(min(2, value.ndim)):
-            value = _pad_axis(value, axis, size[axis], 1)
+            value = _pad_axis(value, axis, sizes[key][axis], joined.get((key, axis), 1))
         out[key] = value.contiguous()
     return out
 
 
-def _grouped_inputs(module: nn.Module) -> list[str]:
-    if isinstance(module, MemBlock):
-        return ["conv.0.weight"]
-    return ["conv.weight"] if isinstance(module, TPool) else []
+def narrow_network(stock: Mapping[str, Tensor]) -> Taehv:
+    """Return the narrow network inside a padded state dict.
+
+    Raises:
+        ValueError: the weights are not zero outside the narrow part.
+    """
+    narrow, state = Taehv(), {}
+    joined = _joined_axes(narrow)
+    for key, wanted in narrow.state_dict().items():
+        value = stock[key].float()
+        for axis in range(min(2, value.ndim)):
+            value = _cut_axis(value, axis, wanted.shape[axis], joined.get((key, axis), 1))
+        if not torch.isclose(value.abs().sum(), stock[key].float().abs().sum(), rtol=1e-3):
+            raise ValueError(f"{key} holds weights outside the narrow network")
+        state[key] = value
+    narrow.load_state_dict(state)
+    return narrow.eval().to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+
+
+def _joined_axes(network: Taehv) -> dict[tuple[str, int], int]:
+    """Return (weight, axis) -> how many frames' channels lie one behind the other along it."""
+    joined = {}
+    for name, module in network.named_modules():
+        if isinstance(module, MemBlock):
+            joined[f"{name}.conv.0.weight", 1] = 2
+        elif isinstance(module, TPool):
+            joined[f"{name}.conv.weight", 1] = module.stride
+        elif isinstance(module, TGrow):
+            joined[f"{name}.conv.weight", 0] = module.stride
+    return joined
 
 
 def _pad_axis(value: Tensor, axis: int, size: int, groups: int) -> Tensor:
@@ -181,3 +197,9 @@ def _pad_axis(value: Tensor, axis: int, size: int, groups: int) -> Tensor:
     shape = list(parts[0].shape)
     shape[axis] = missing
     return torch.cat([torch.cat([p, p.new_zeros(shape)], axis) for p in parts], axis)
+
+
+def _cut_axis(value: Tensor, axis: int, size: int, groups: int) -> Tensor:
+    return torch.cat(
+        [part.narrow(axis, 0, size // groups) for part in value.chunk(groups, dim=axis)], dim=axis
+    )

@@ -4,6 +4,8 @@ Source: DMD2 section 4.5; Self-Forcing ``pipeline/self_forcing_training.py``: on
 every process, is the last, and only it is differentiated.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,49 +20,31 @@ def draw_last_call(num_steps: int, generator: torch.Generator) -> int:
     return int(torch.randint(num_steps, (), generator=generator))
 
 
-def rollout(
-    denoise: Denoise,
-    noise: Tensor,
-    sigmas: Tensor,
-    *,
-    last_call: int,
-    sampler: str,
-    generator: torch.Generator,
+@torch.no_grad()
+def sample(
+    denoise: Denoise, noise: Tensor, sigmas: Tensor, *, sampler: str, generator: torch.Generator
 ) -> Tensor:
-    """Return the clean latent that the call ``last_call`` of a few-step sampling estimates.
+    """Return the state at the last of ``sigmas`` (N + 1,), from noise (B, C, T, H, W) at the first.
 
     Args:
-        denoise: the student.
-        noise: (B, C, T, H, W).
-        sigmas: (N + 1,) the schedule.
-        sampler: "euler" or "renoise"; what the student will be sampled with.
+        sampler: "euler" or "renoise"; students are trained with the one they will be sampled with.
         generator: source of the fresh noise of "renoise".
     """
-    state = state_before(denoise, noise, sigmas, last_call=last_call, sampler=sampler, generator=generator)
-    return denoise(state, sigmas[last_call])
-
-
-@torch.no_grad()
-def state_before(
-    denoise: Denoise,
-    noise: Tensor,
-    sigmas: Tensor,
-    *,
-    last_call: int,
-    sampler: str,
-    generator: torch.Generator,
-) -> Tensor:
-    """Return the noisy latent that the call ``last_call`` of a few-step sampling is given; arguments of ``rollout``."""
-    before = sigmas[: last_call + 1]
     if sampler == "renoise":
-        return sample_renoise(denoise, noise, before, generator=generator)
-    return sample_euler(denoise, noise, before)
+        return sample_renoise(denoise, noise, sigmas, generator=generator)
+    return sample_euler(denoise, noise, sigmas)
 
 
-def guided(prompted: Denoise, empty: Denoise, strength: float) -> Denoise:
-    """Return a model guided by w of eq. 7, for the samplers; estimates of x0 mix as velocities do."""
+def guided(denoiser: Callable[[bool], Denoise], strength: float) -> Denoise:
+    """Return a model guided by w of eq. 7, for the samplers; estimates of x0 mix as velocities do.
+
+    Args:
+        denoiser: returns the model on the prompt, or told True on the empty one, which is asked for where w is not 0.
+    """
+    prompted = denoiser(False)
     if strength == 0:
         return prompted
+    empty = denoiser(True)
     return lambda x, sigma: guided_by_strength(prompted(x, sigma), empty(x, sigma), strength)
 
 

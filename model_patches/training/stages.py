@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..sampler import sample_euler
+from ..sampler import Denoise, sample_euler
 from ..schedule import few_step_sigmas
 from . import losses
 from .adapters import FAKE, STUDENT, Role
 from .batch import TrainingBatch
 from .config import DistillConfig
 from .networks import Networks
-from .rollout import draw_critic_sigma, draw_last_call, draw_sigma, guided, rollout, state_before
+from .rollout import draw_critic_sigma, draw_last_call, draw_sigma, guided, sample
 from .twin import Conditions
 
 
@@ -108,40 +108,40 @@ def mixed_conditions(prompted: Conditions, empty: Conditions, dropped: Tensor) -
     )
 
 
+def students_conditions(micro: Micro) -> Conditions:
+    return micro.conditions(scale=micro.usual_scale(micro.networks.guidance))
+
+
+def before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tensor]:
+    """Return the state that the last call of the student's sampling is given, and the schedule (N + 1,)."""
+    config = micro.config
+    sigmas = few_step_sigmas(config.student_steps, config.shift)
+    before = sigmas[: micro.last_call + 1]
+    return sample(denoise, micro.noise(), before, sampler=config.rollout, generator=micro.generator), sigmas
+
+
 def students_clip(micro: Micro) -> Tensor:
     """Return the clean latent of the student's few-step sampling; differentiable where gradients are on."""
-    config = micro.config
-    scale = micro.usual_scale(micro.networks.guidance)
-    return rollout(
-        micro.networks.student.denoiser(micro.conditions(scale=scale)),
-        micro.noise(),
-        few_step_sigmas(config.student_steps, config.shift),
-        last_call=micro.last_call,
-        sampler=config.rollout,
-        generator=micro.generator,
-    )
+    denoise = micro.networks.student.denoiser(students_conditions(micro))
+    state, sigmas = before_last_call(micro, denoise)
+    return denoise(state, sigmas[micro.last_call])
 
 
 def ode_losses(micro: Micro) -> Losses:
     """Cover with one step of the student what the guided teacher covers with some, from where the student comes."""
-    config, call, teacher = micro.config, micro.last_call, micro.networks.teacher
-    sigmas = few_step_sigmas(config.student_steps, config.shift)
-    conditions = micro.conditions(scale=micro.usual_scale(micro.networks.guidance))
-    start = state_before(
-        micro.networks.student.denoiser(conditions),
-        micro.noise(),
-        sigmas,
-        last_call=call,
-        sampler=config.rollout,
-        generator=micro.generator,
-    )
-    scale = micro.usual_scale(micro.networks.teacher_guidance)
-    prompted, empty = (teacher.denoiser(micro.conditions(scale=scale, empty=e)) for e in (False, True))
+    config, call, networks = micro.config, micro.last_call, micro.networks
+    conditions = students_conditions(micro)
+    start, sigmas = before_last_call(micro, networks.student.denoiser(conditions))
+    scale = micro.usual_scale(networks.teacher_guidance)
+
+    def teacher(empty: bool) -> Denoise:
+        return networks.teacher.denoiser(micro.conditions(scale=scale, empty=empty))
+
     fine = few_step_sigmas(config.student_steps * config.ode_substeps, config.shift)
     with torch.no_grad():
         first, last = call * config.ode_substeps, (call + 1) * config.ode_substeps
-        end = sample_euler(guided(prompted, empty, config.guidance), start, fine[first : last + 1])
-    velocity = micro.networks.student.velocity(start, sigmas[call].to(start).expand(len(start)), conditions)
+        end = sample_euler(guided(teacher, config.guidance), start, fine[first : last + 1])
+    velocity = networks.student.velocity(start, sigmas[call].to(start).expand(len(start)), conditions)
     return {"ode": losses.ode_step_loss(velocity, start, end, sigmas[call] - sigmas[call + 1])}
 
 

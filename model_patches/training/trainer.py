@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..sampler import sample_euler, sample_renoise
 from ..schedule import few_step_sigmas
 from .adapters import STUDENT
 from .batch import ClipSource
@@ -20,6 +19,7 @@ from .checkpoint import RunFolder
 from .config import DistillConfig
 from .networks import Networks
 from .parallel import World, average_gradients, my_micro_batches
+from .rollout import sample
 from .stages import Micro, Phase, draw_shared, phases, relative_motion, students_updates
 
 
@@ -212,10 +212,7 @@ class Trainer:
         denoise = self.networks.student.denoiser(conditions)
         sigmas = few_step_sigmas(self.config.student_steps, self.config.shift)
         with self.averaged_student():
-            if self.config.rollout == "renoise":
-                clips = sample_renoise(denoise, micro.noise(), sigmas, generator=generator)
-            else:
-                clips = sample_euler(denoise, micro.noise(), sigmas)
+            clips = sample(denoise, micro.noise(), sigmas, sampler=self.config.rollout, generator=generator)
         return clips.cpu(), float(relative_motion(clips, batch.latents))
 
     def _state(self) -> dict:

@@ -43,6 +43,7 @@ from magic141.embedded.train.shipped import (
     student_file,
 )
 from magic141.embedded.train.source import NAMED, OPEN, HeldOutSource
+from magic141.embedded.train.taehv import narrow_network
 from magic141.tests.support.finished_rows import FinishedRows
 from magic141.tests.support.host import use_comfyui
 from torch import Tensor
@@ -78,8 +79,6 @@ class Bench:
 
     def __init__(self, clips: int, prompts: int) -> None:
         use_comfyui()
-        from magic141.tests.support.narrow_vae import narrow_network
-
         vae = narrow_network(shipped_vae_weights())
         with torch.no_grad():
             data, self.scenes = held_out_set(ShippedEncoders(vae), clips, seed=23)

@@ -55,6 +55,7 @@ SOURCES = (
     "tests/support/window_reading.py",
     "tests/support/window_costs.py",
     "tests/support/window_kills.py",
+    "embedded/train/taehv.py",
     "tests/support/narrow_vae.py",
 )
 NAIVE = {"hand_over": "pixel", "overlap_latent": 1}

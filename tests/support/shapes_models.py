@@ -16,11 +16,10 @@ def shapes_models():
     import comfy.sd
     import comfy.utils
     import transformers
+    from magic141.embedded.train.taehv import narrow_network
     from magic141.model_patches.bridge.encoders import load_encoders
     from magic141.model_patches.bridge.loading import load_magic141_model
     from magic141.model_patches.bridge.window import Models
-
-    from .narrow_vae import narrow_network
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
     transformers.utils.logging.disable_progress_bar()
