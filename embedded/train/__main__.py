@@ -1,5 +1,6 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
 t2v, ti2v, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students.
+Where the caches of these are not at hand, unpack puts what ships in their place: then data and experiment can follow.
 
 vae_decoder, t2v and ti2v share a step's batch among the processes of ``torchrun -m magic141.embedded.train STAGE``.
 """
@@ -75,6 +76,12 @@ def _export(steps: dict) -> dict:
     return export.export()
 
 
+def _unpack(steps: dict) -> dict:
+    from . import unpack
+
+    return unpack.unpack()
+
+
 def _export_students(steps: dict) -> dict:
     from . import export_students
 
@@ -91,6 +98,7 @@ STAGES = {
     "ti2v": _ti2v,
     "export": _export,
     "export_students": _export_students,
+    "unpack": _unpack,
 }
 
 

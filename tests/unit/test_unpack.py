@@ -1,0 +1,29 @@
+"""The weights that ship stand in for a training cache that is not at hand."""
+
+import torch
+from magic141.embedded.train import unpack
+from magic141.embedded.train.data import Encoders
+from magic141.embedded.train.experiment import teacher_weights
+from magic141.embedded.train.run import stage_dir
+from magic141.embedded.train.shipped import TI2V, shipped_dit, shipped_vae_weights
+from magic141.embedded.train.taehv import narrow_network
+
+
+def test_what_ships_is_put_where_nothing_was_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAGIC141_CACHE", str(tmp_path))
+    assert set(unpack.unpack()) == {"vae", "clip", "llava", "t2v", "ti2v"}
+    shipped, restored = shipped_dit(TI2V), teacher_weights("ti2v", train=False)
+    assert shipped is not None
+    assert all(torch.equal(restored[name], weight) for name, weight in shipped.items())
+    vae, narrow = Encoders.load_vae().state_dict(), narrow_network(shipped_vae_weights()).state_dict()
+    assert all(torch.equal(vae[name], weight) for name, weight in narrow.items())
+    assert Encoders().llm_tokenizer is not None
+
+
+def test_what_was_trained_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAGIC141_CACHE", str(tmp_path))
+    trained = stage_dir("ti2v") / "dit.safetensors"
+    trained.write_bytes(b"trained for hours")
+    assert "ti2v" not in unpack.unpack()
+    assert trained.read_bytes() == b"trained for hours"
+    assert unpack.unpack() == {}
