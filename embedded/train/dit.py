@@ -23,7 +23,7 @@ from .data import FAMILIES, load
 from .drift import load_drift
 from .evaluate import score
 from .futures import Futures, load_futures
-from .handovers import PLAYED_EVERY, HandOverPool
+from .handovers import PLAYED_EVERY, HandOverPool, unworn
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, stage_dir
@@ -99,14 +99,12 @@ class Noised:
             pool: hand-overs of the model's own long videos, which take the place of some windows.
         """
         windows = source.windows(torch.randint(len(source), (size,), generator=generator), generator)
-        unworn = windows
+        places = index = torch.empty(0, dtype=torch.long)
         if pool is not None:
-            windows, places, index = pool.draw(windows, generator)
-            # hand-overs have been through a long video: to the wear they are first windows, which have none
-            unworn = replace(windows, start=windows.start.index_fill(0, places, 0))
+            windows, places, index = pool.given.draw(windows, generator)
         rows = windows.rows
         batch = source.shown(windows)
-        told = batch if wear is None else wear.put_on(source, unworn, batch, generator)
+        told = batch if wear is None else wear.put_on(source, unworn(windows, places), batch, generator)
         if pool is not None:
             batch = pool.given.truth(batch, places, index)
             told = pool.given.told(told, places, index, image_states=source.image_states)

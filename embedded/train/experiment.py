@@ -20,19 +20,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ...model_patches.store.files import atomic_file, write_text
+from ...model_patches.training.batch import ClipSource
 from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig, check_same_run
 from ...model_patches.training.distill import distill
-from ...model_patches.training.trainer import StepReport, sample_generator
-from .. import world
-from .data import Dataset, Encoders, load
+from .data import Encoders, load
 from .drift import DriftingSource, load_drift
+from .experiment_curve import Curve
 from .experiment_plan import ARMS, CFG, CURVE, GUIDANCE, KNOWN_SHARES, PLANS, Arm, Plan, Student
 from .features import feature_net
 from .guidance_error import guidance_errors
+from .handovers import HandedSource, played_hand_overs
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
-from .source import NAMED, OPEN_APPEARANCE, HeldOutSource, WorldSource
+from .source import NAMED, HeldOutSource, WorldSource
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
@@ -63,8 +64,8 @@ class Experiment:
         self.plan, self.seed, self.folder = plan, seed, folder / f"seed{seed}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.teachers = {arm: teacher_weights(arm, train=train_teachers) for arm in ("t2v", "ti2v")}
-        self.train_set, train_scenes = load("train", 8000, seed=1, available=True)
-        self.drift = load_drift(self.train_set, train_scenes)
+        self.train_set, self.train_scenes = load("train", 8000, seed=1, available=True)
+        self.drift = load_drift(self.train_set, self.train_scenes)
         self.test_set, self.scenes = load("test", plan.clips, seed=TEST_SEED + plan.clips)
         vae = Encoders.load_vae()
         self.decode = torch.no_grad()(vae.decode)
@@ -95,7 +96,7 @@ class Experiment:
             ValueError: the folder holds a student of that name with other settings or of another teacher.
         """
         out = self.folder / f"{student.name}.safetensors"
-        arm, config = ARMS[student.arm], self.config(student)
+        config = self.config(student)
         made_of = {
             **json.loads(config.to_json()),
             "weights": fingerprint(self.teachers[student.arm]),
@@ -105,22 +106,14 @@ class Experiment:
             check_same_run(read_made_of(out), made_of, out)
             return
         self.go_on_after(student)
-        source = WorldSource(
-            self.train_set,
-            image=arm.image,
-            family_shares=arm.family_shares,
-            image_states=student.image_states,
-            known_shares=KNOWN_SHARES,
-        )
-        if arm.image:
-            source = DriftingSource(source, self.drift)
+        arm = ARMS[student.arm]
         held_out = self.held_out(arm, arm.open_family, student.image_states)
-        curve = Curve(self.folder / f"{student.name}{CURVE}", self, held_out)
+        curve = Curve(self.folder / f"{student.name}{CURVE}", self.scenes, held_out, self.decode)
         if config.sample_every:
             curve.begin(Player(self.teachers[student.arm]), config)
         model = distill(
             config,
-            source,
+            self.source(student, config),
             self.teachers[student.arm],
             self.folder / student.name,
             on_step=curve,
@@ -129,6 +122,30 @@ class Experiment:
         if config.train == "lora":
             save_model(model.lora(), self.folder / f"{student.name}{LORA}", made_of)
         save_model(model.full(), out, made_of)
+
+    def source(self, student: Student, config: DistillConfig) -> ClipSource:
+        """Return what a student learns from; an image-to-video one knows what long videos hand over."""
+        arm = ARMS[student.arm]
+        source = WorldSource(
+            self.train_set,
+            image=arm.image,
+            family_shares=arm.family_shares,
+            image_states=student.image_states,
+            known_shares=KNOWN_SHARES,
+        )
+        if not arm.image:
+            return source
+        if not student.long_videos:
+            return DriftingSource(source, self.drift)
+        given = played_hand_overs(
+            self.weights(student.after, student.arm),
+            self.train_set,
+            self.train_scenes,
+            Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed),
+            self.folder / f"{student.after}.handovers",
+            videos=student.long_videos,
+        )
+        return HandedSource(source, self.drift, given)
 
     def go_on_after(self, student: Student) -> None:
         """Start a student, where it has not begun, with what the one before it has learnt; see ``Student.after``."""
@@ -223,49 +240,6 @@ def write_row(path: Path, row: Mapping[str, object]) -> None:
     """Write a row, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
     write_text(path, json.dumps(row, indent=1))
-
-
-class Curve:
-    """What a student's sampled clips come to while it learns, a line for every look: Fig. 5's data."""
-
-    def __init__(self, path: Path, experiment: Experiment, source: HeldOutSource) -> None:
-        self.path, self.experiment, self.source = path, experiment, source
-
-    def begin(self, teacher: Player, config: DistillConfig) -> None:
-        """Write the line of update 0: the teacher at the student's number of steps, guided as the student will be.
-
-        Its noise is that of the student's samples: other noise alone changes the clean share of 64 clips by 0.1.
-        """
-        if self.path.exists():
-            return
-        rows = torch.arange(min(config.sample_clips, len(self.source)))
-        sampling = Sampling(config.student_steps, config.shift, config.rollout, config.guidance)
-        samples = teacher.sample(self.source.batch(rows), sampling, generator=sample_generator(config))
-        self(StepReport(0, config.total_steps, {}, None, samples, 0.0))
-
-    def __call__(self, report: StepReport) -> None:
-        """Judge a report's samples and add a line: update, clean clips, motion and losses."""
-        if report.step % 10 == 0:
-            losses = " ".join(f"{k} {v:.4g}" for k, v in report.losses.items())
-            print(f"{self.path.stem} {report.step}/{report.total}: {losses}", flush=True)
-        if report.samples is None:
-            return
-        rows = torch.arange(len(report.samples))
-        frames = self.experiment.decode(report.samples)
-        clean = judged_clean(frames, self.experiment.scenes[rows], self.source, self.source.data, rows)
-        line = {"update": report.step, "clean": clean, "motion": report.motion, **report.losses}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def judged_clean(
-    frames: Tensor, scenes: world.Scenes, source: HeldOutSource, data: Dataset, rows: Tensor
-) -> list[int]:
-    """Return 1 for every clean clip, else 0."""
-    from ..world.quality import judge_clips, with_shown_colour
-
-    shown = with_shown_colour(scenes, frames) if source.family == OPEN_APPEARANCE else scenes
-    return judge_clips(frames, shown, data.allowed[rows, source.family])["clean_rate"].int().tolist()
 
 
 def experiments(args: argparse.Namespace) -> Iterator[Experiment]:

@@ -59,6 +59,7 @@ class Student:
     """One training: settings that differ from ``BASE``, and whether the VLM's image states are given.
 
     after: the student whose training this one goes on with, where that is done: their first updates are the same.
+    long_videos: how many that student plays, whose hand-overs this one learns to go on from.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Student:
     settings: Mapping[str, object] = field(default_factory=dict)
     image_states: bool = True
     after: str = ""
+    long_videos: int = 0
 
     def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
         settings = {

@@ -7,27 +7,30 @@ looks, on the nearest way that its caption allows (the idea of Ross, Gordon and 
 Learning and Structured Prediction to No-Regret Online Learning", 2011).
 """
 
+import functools
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...model_patches.training.batch import TrainingBatch
 from .. import world
-from ..world.measure import centroid_offset_px, steps_of, true_mass_px
-from .data import WINDOW_LATENTS, Dataset, Encoders, encode_clips, image_batch
+from ..world.measure import centroid_offset_px, contrast, steps_of, true_mass_px
+from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips, image_batch
+from .drift import Drift
 from .judge import Player, Sampling
-from .source import NAMED, OPEN, Windows, window_batch, with_seen
+from .source import NAMED, OPEN, Windows, WorldSource, window_batch, with_seen
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
 OPEN_SHARE = 0.5
 PRESENT = (0.4, 1.7)
 """Area over the true area within which an object is followed; outside of it a video is given up."""
-STEPS, STRENGTH = 4, 0.5
-"""Steps and guidance (w of the paper's eq. 7) as long videos are made with the embedded model."""
+PLAYED = Sampling(4, cfg_strength=0.5)
+"""Steps and guidance (w of the paper's eq. 7) as long videos are made with the embedded model alone."""
 CLIPS_AT_ONCE = 8
 POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 20, 3
 """Videos of a round, their length in windows, and how many rounds are kept."""
@@ -59,6 +62,20 @@ class HandOvers:
     def joined(cls, parts: Sequence["HandOvers"]) -> "HandOvers":
         return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
+    def draw(self, windows: Windows, generator: torch.Generator) -> tuple[Windows, Tensor, Tensor]:
+        """Return windows some of which are hand-overs now, with the places of those and their numbers here."""
+        chance = torch.rand(len(windows.rows), generator=generator) < HANDED_SHARE
+        places = ((windows.num_known == KNOWN) & chance).nonzero()[:, 0]
+        index = torch.randint(len(self), (len(places),), generator=generator)
+        handed = self.windows(index)
+        drawn = Windows(
+            **{
+                f.name: getattr(windows, f.name).index_copy(0, places, getattr(handed, f.name))
+                for f in fields(Windows)
+            }
+        )
+        return drawn, places, index
+
     def windows(self, index: Tensor) -> Windows:
         """Return the windows of these hand-overs: two known latents, in mid-motion."""
         ones = torch.ones_like(index)
@@ -87,20 +104,21 @@ class LongVideos:
 
     @torch.no_grad()
     def play(
-        self, weights: Mapping[str, Tensor], rows: Tensor, *, windows: int, seed: int
+        self, weights: Mapping[str, Tensor], rows: Tensor, sampling: Sampling, *, windows: int, seed: int
     ) -> Iterator[HandOvers]:
         """Yield the hand-overs of every window after the first, of the videos that still show their object.
 
         Args:
             weights: the model's, in the host's names.
             rows: the scenes, without second objects.
+            sampling: how every window is sampled; its seed is not used.
         """
         player, generator = Player(weights), torch.Generator().manual_seed(seed)
         is_open = torch.rand(len(rows), generator=generator) < OPEN_SHARE
         family = torch.where(is_open, OPEN, NAMED)
         zeros = torch.zeros_like(rows)
         batch = window_batch(self.data, Windows(rows, family, zeros, zeros + 1), image_states=True)
-        made = player.sample(batch, Sampling(STEPS, cfg_strength=STRENGTH, seed=seed))
+        made = player.sample(batch, replace(sampling, seed=seed))
         for number in range(1, windows + 1):
             frames = self._decode(made)
             kept, motion, way = self._ways(frames, rows, family)
@@ -116,9 +134,8 @@ class LongVideos:
             yield given
             every = torch.arange(len(rows))
             shown = window_batch(self.data, given.windows(every), image_states=True)
-            sampling = Sampling(STEPS, cfg_strength=STRENGTH, seed=seed + number)
             told = given.told(shown, every, every, image_states=True)
-            new = player.sample(told, sampling)[:, :, KNOWN:]
+            new = player.sample(told, replace(sampling, seed=seed + number))[:, :, KNOWN:]
             made = torch.cat([made, new], 2)[:, :, -WINDOW_LATENTS:]
 
     def _decode(self, latents: Tensor) -> Tensor:
@@ -161,37 +178,72 @@ class HandOverPool:
 
     def __init__(self, data: Dataset, scenes: world.Scenes, *, number: int) -> None:
         self.videos = LongVideos(data, scenes, Encoders())
-        self.alone = (scenes.second_colour < 0).nonzero()[:, 0]
         self.number, self.rounds = number, deque[HandOvers](maxlen=POOL_ROUNDS)
         self.given: HandOvers | None = None
 
     def refresh(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """Play long videos with these weights, in the host's names.
-
-        Most are of small objects, whose shapes are lost first.
-        """
+        """Play long videos with these weights, in the host's names."""
         seed = 1000 * step + self.number
-        generator = torch.Generator().manual_seed(seed)
-        shares = 1 / true_mass_px(self.videos.scenes[self.alone])
-        rows = self.alone[torch.multinomial(shares, POOL_CLIPS, generator=generator)]
-        self.rounds.append(
-            HandOvers.joined(tuple(self.videos.play(weights, rows, windows=POOL_WINDOWS, seed=seed)))
-        )
+        rows = hardest_alone(self.videos.scenes, POOL_CLIPS, torch.Generator().manual_seed(seed))
+        played = self.videos.play(weights, rows, PLAYED, windows=POOL_WINDOWS, seed=seed)
+        self.rounds.append(HandOvers.joined(tuple(played)))
         self.given = HandOvers.joined(self.rounds)
         print(
             f"{len(self.given)} hand-overs of long videos, played with the weights of step {step}", flush=True
         )
 
-    def draw(self, windows: Windows, generator: torch.Generator) -> tuple[Windows, Tensor, Tensor]:
-        """Return windows some of which are hand-overs, with the places of those and their numbers in ``given``."""
-        chance = torch.rand(len(windows.rows), generator=generator) < HANDED_SHARE
-        places = ((windows.num_known == KNOWN) & chance).nonzero()[:, 0]
-        index = torch.randint(len(self.given), (len(places),), generator=generator)
-        handed = self.given.windows(index)
-        drawn = Windows(
-            **{
-                f.name: getattr(windows, f.name).index_copy(0, places, getattr(handed, f.name))
-                for f in fields(Windows)
-            }
+
+def hardest_alone(scenes: world.Scenes, count: int, generator: torch.Generator) -> Tensor:
+    """Draw scenes (count,) without second objects, most of them small or faint: those are lost first."""
+    alone = (scenes.second_colour < 0).nonzero()[:, 0]
+    shares = 1 / (true_mass_px(scenes[alone]) * contrast(scenes[alone]))
+    return alone[torch.multinomial(shares, count, generator=generator)]
+
+
+def played_hand_overs(
+    weights: Mapping[str, Tensor],
+    data: Dataset,
+    scenes: world.Scenes,
+    sampling: Sampling,
+    folder: Path,
+    *,
+    videos: int,
+) -> HandOvers:
+    """Return the hand-overs of long videos that a model plays once, a shard at a time; the folder keeps them."""
+    rows = hardest_alone(scenes, videos, torch.Generator().manual_seed(sampling.seed))
+    long_videos = functools.cache(lambda: LongVideos(data, scenes, Encoders()))
+
+    def play(part: slice) -> dict[str, Tensor]:
+        made = long_videos().play(
+            weights, rows[part], sampling, windows=POOL_WINDOWS, seed=sampling.seed + 1000 * part.start
         )
-        return drawn, places, index
+        return asdict(HandOvers.joined(tuple(made)))
+
+    return HandOvers(**cached_shards(folder, videos, play, batch=POOL_CLIPS))
+
+
+class HandedSource:
+    """Random windows as a long video hands them over: drifted, and in place of most that know two latents hand-overs.
+
+    What hand-overs should have been and how they go on is their clips' answer.
+    """
+
+    def __init__(self, source: WorldSource, drift: Drift, given: HandOvers) -> None:
+        self.source, self.drift, self.given = source, drift, given
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
+        """Return a random window of every row, or a hand-over in its place."""
+        windows, places, index = self.given.draw(self.source.windows(rows, generator), generator)
+        shown = self.source.shown(windows)
+        told = self.drift.put_on(self.source, unworn(windows, places), shown, generator)
+        told = self.given.told(told, places, index, image_states=self.source.image_states)
+        answered = torch.zeros(len(rows), dtype=torch.bool).index_fill(0, places, True)
+        return replace(told, answer=self.given.truth(shown, places, index).latents, answered=answered)
+
+
+def unworn(windows: Windows, places: Tensor) -> Windows:
+    """Return windows of which those at ``places`` have been through a long video: to any wear they are first ones."""
+    return replace(windows, start=windows.start.index_fill(0, places, 0))

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ...model_patches.training.parallel import this_process
 from .. import world
+from ..world.measure import contrast
 from .muon import optimizers
 from .run import Log, Run
 from .taehv import Taehv
@@ -46,9 +47,7 @@ def faint_scenes(count: int, generator: torch.Generator, *, second_share: float)
     drawn = world.sample_scenes(
         CANDIDATES * count, generator=generator, split="train", second_share=second_share
     )
-    colours, grounds = (torch.tensor(list(p.values())) for p in (world.COLOURS, world.BACKGROUNDS))
-    contrast = (colours[drawn.colour] - grounds[drawn.background]).square().sum(-1)
-    return drawn[torch.multinomial(1 / contrast, count, generator=generator)]
+    return drawn[torch.multinomial(1 / contrast(drawn), count, generator=generator)]
 
 
 def random_clips(

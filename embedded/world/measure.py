@@ -148,6 +148,12 @@ def true_mass_px(scenes: Scenes) -> Tensor:
     return coverage(scenes.shape, centre, scenes.radius_px).sum((-1, -2))
 
 
+def contrast(scenes: Scenes) -> Tensor:
+    """Return the squared distance in RGB of the object's colour from its background's, (B,)."""
+    colours, grounds = (torch.tensor(list(palette.values())) for palette in (COLOURS, BACKGROUNDS))
+    return (colours[scenes.colour] - grounds[scenes.background]).square().sum(-1)
+
+
 def centroid_offset_px(scenes: Scenes) -> Tensor:
     """Return the object's centroid minus its centre, (B, 2) as (x, y) in pixels."""
     return _centroid_offsets(scenes.shape, scenes.radius_px)

@@ -1,5 +1,6 @@
 """What a training reads: batches of clips with their conditions, and where batches come from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -13,7 +14,8 @@ class TrainingBatch:
 
     latents: (B, C, T, H, W) clean, scaled as the model wants them. num_known: (B,) known leading latent frames,
     0 for text to video. states (B, L, D), mask (B, L) bool and pooled (B, P) are the prompt's; the null fields
-    are the empty prompt's, with lengths of their own.
+    are the empty prompt's, with lengths of their own. answer: like latents, what clips should come to whose known
+    latents a long video has handed over; answered: (B,) bool, which clips those are. Both None where there are none.
     """
 
     latents: Tensor
@@ -24,13 +26,23 @@ class TrainingBatch:
     null_states: Tensor
     null_mask: Tensor
     null_pooled: Tensor
+    answer: Tensor | None = None
+    answered: Tensor | None = None
 
     def __len__(self) -> int:
         return self.latents.shape[0]
 
     def to(self, device: torch.device | str) -> "TrainingBatch":
         """Return the batch on a device, with floating tensors as float32."""
-        return TrainingBatch(**{f.name: _moved(getattr(self, f.name), device) for f in fields(self)})
+        return self._each(lambda tensor: _moved(tensor, device))
+
+    def __getitem__(self, index: Tensor) -> "TrainingBatch":
+        """Return the clips that a mask or an index tensor selects."""
+        return self._each(lambda tensor: tensor[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "TrainingBatch":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return TrainingBatch(**{k: None if v is None else change(v) for k, v in values.items()})
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:

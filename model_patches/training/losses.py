@@ -70,6 +70,14 @@ def ode_step_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor) ->
     return F.mse_loss(velocity, ((start - end) / span).detach())
 
 
+def straight_way(start: Tensor, clean: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
+    """Return the state at the sigma ``following`` on the straight way from z_sigma to a clean latent.
+
+    It is where the ODE of a model leads that has no doubt. Source: the line below eq. 4, solved for the noise.
+    """
+    return start + (following - sigma) * (start - clean) / sigma
+
+
 def dmd_gradient(generated: Tensor, real: Tensor, fake: Tensor, *, normalise: bool) -> Tensor:
     """Return the gradient of the KL divergence towards the real model with respect to the generated latent.
 

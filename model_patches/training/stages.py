@@ -1,7 +1,7 @@
 """One micro-batch of every stage: from clips to a loss that backward can start from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -128,21 +128,35 @@ def students_clip(micro: Micro) -> Tensor:
 
 
 def ode_losses(micro: Micro) -> Losses:
-    """Cover with one step of the student what the guided teacher covers with some, from where the student comes."""
-    config, call, networks = micro.config, micro.last_call, micro.networks
-    conditions = students_conditions(micro)
-    start, sigmas = before_last_call(micro, networks.student.denoiser(conditions))
+    """Cover with one step of the student what the guided teacher covers with some, from where the student comes.
+
+    Clips that have an answer are led there instead: after a hand-over the teacher errs as the student does.
+    """
+    student, conditions = micro.networks.student, students_conditions(micro)
+    start, sigmas = before_last_call(micro, student.denoiser(conditions))
+    sigma, following = sigmas[micro.last_call : micro.last_call + 2]
+    if micro.batch.answered is None:
+        end = teachers_way(micro, start)
+    else:
+        end = losses.straight_way(start, micro.batch.answer, sigma, following)
+        if (others := ~micro.batch.answered).any():
+            end[others] = teachers_way(replace(micro, batch=micro.batch[others]), start[others])
+    velocity = student.velocity(start, sigma.to(start).expand(len(start)), conditions)
+    return {"ode": losses.ode_step_loss(velocity, start, end, sigma - following)}
+
+
+@torch.no_grad()
+def teachers_way(micro: Micro, start: Tensor) -> Tensor:
+    """Return where the guided teacher leads in its steps that the last call of the student covers."""
+    config, networks = micro.config, micro.networks
     scale = micro.usual_scale(networks.teacher_guidance)
 
     def teacher(empty: bool) -> Denoise:
         return networks.teacher.denoiser(micro.conditions(scale=scale, empty=empty))
 
-    fine = few_step_sigmas(config.student_steps * config.ode_substeps, config.shift)
-    with torch.no_grad():
-        first, last = call * config.ode_substeps, (call + 1) * config.ode_substeps
-        end = sample_euler(guided(teacher, config.guidance), start, fine[first : last + 1])
-    velocity = networks.student.velocity(start, sigmas[call].to(start).expand(len(start)), conditions)
-    return {"ode": losses.ode_step_loss(velocity, start, end, sigmas[call] - sigmas[call + 1])}
+    sigmas = few_step_sigmas(config.student_steps * config.ode_substeps, config.shift)
+    first, last = (call * config.ode_substeps for call in (micro.last_call, micro.last_call + 1))
+    return sample_euler(guided(teacher, config.guidance), start, sigmas[first : last + 1])
 
 
 def critic_losses(micro: Micro) -> Losses:

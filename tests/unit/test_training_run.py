@@ -105,6 +105,43 @@ def test_one_substep_without_guidance_is_what_the_teacher_does(tmp_path):
     assert reports[0].losses["ode"] < 1e-10
 
 
+class AnsweredSource(TinySource):
+    """Rows from ``first`` on have their latents turned over as an answer."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.first = first
+
+    def batch(self, rows, generator):
+        batch = super().batch(rows, generator)
+        return replace(batch, answer=-batch.latents, answered=rows >= self.first)
+
+
+def test_clips_without_an_answer_are_led_where_the_teacher_leads(tmp_path):
+    config = replace(TINY, total_steps=3, ode_updates=3, guidance=1.0)
+    _, plain = train(config, tmp_path / "plain")
+    _, none_answered = train(config, tmp_path / "none", source=AnsweredSource(8))
+    assert [r.losses for r in none_answered] == [r.losses for r in plain]
+
+
+def test_a_batch_may_hold_clips_with_and_without_an_answer(tmp_path):
+    """One step of the teacher is what the student does at first: all of the loss is that of answered clips."""
+    config = replace(TINY, batch_size=8, total_steps=1, ode_updates=1, ode_substeps=1)
+    source = AnsweredSource(4)
+    _, some = train(config, tmp_path / "some", source=source)
+    _, every = train(config, tmp_path / "every", source=AnsweredSource(0))
+    answered = sum(row >= 4 for row in source.asked[-1])
+    assert 0 < answered < 8
+    assert 0 < some[0].losses["ode"] < every[0].losses["ode"]
+
+
+def test_a_student_learns_answers(tmp_path):
+    config = replace(TINY, total_steps=30, ode_updates=30, ode_learning_rate=3e-3, rank=8)
+    _, reports = train(config, tmp_path, source=AnsweredSource(0))
+    losses = [r.losses["ode"] for r in reports]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
 @pytest.mark.parametrize(
     "settings", [{"critic_warmup": TINY.total_steps}, {"ode_updates": 2, "critic_warmup": 1}]
 )

@@ -2,16 +2,20 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from magic141.embedded import world
+from magic141.embedded.train import handovers
 from magic141.embedded.train.handovers import (
     HANDED_SHARE,
     KNOWN,
-    HandOverPool,
+    HandedSource,
     HandOvers,
     LongVideos,
     nearest_allowed,
+    played_hand_overs,
 )
+from magic141.embedded.train.judge import Sampling
 from magic141.embedded.train.source import OPEN, WorldSource
 from magic141.embedded.world.measure import centroid_offset_px
 from magic141.model_patches.key_table import diffusers_to_host
@@ -35,16 +39,10 @@ def hand_overs() -> HandOvers:
     )
 
 
-def pool() -> HandOverPool:
-    made = HandOverPool.__new__(HandOverPool)
-    made.given = hand_overs()
-    return made
-
-
 def test_hand_overs_take_the_place_of_windows_of_two_known_latents():
     source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0))
     before = source.windows(torch.arange(COUNT).repeat(100), torch.Generator().manual_seed(2))
-    after, places, index = pool().draw(before, torch.Generator().manual_seed(3))
+    after, places, index = hand_overs().draw(before, torch.Generator().manual_seed(3))
     assert (before.num_known[places] == KNOWN).all()
     assert abs(len(places) / (before.num_known == KNOWN).sum() - HANDED_SHARE) < 0.1
     assert torch.equal(after.rows[places], index)
@@ -103,18 +101,23 @@ class PixelVae:
         return frames.repeat_interleave(8, -1).repeat_interleave(8, -2)
 
 
-def test_long_videos_are_played_and_drawn_on(monkeypatch):
-    from magic141.embedded.train import handovers
-
+@pytest.fixture
+def encoders(monkeypatch):
+    """Return encoders of a world whose every object is followed."""
     states = torch.randn(COUNT, 5, dataset().states.shape[-1], generator=torch.Generator().manual_seed(1))
     monkeypatch.setattr(handovers, "image_batch", lambda _vlm, _tokenizer, images: states[: len(images)])
     monkeypatch.setattr(handovers, "PRESENT", (-1.0, torch.inf))
-    encoders = type("Encoders", (), {"vae": PixelVae(), "vlm": None, "llm_tokenizer": None})()
-    videos = LongVideos(dataset(), SCENES, encoders)
-    weights = diffusers_to_host(from_host(tiny_dit(patch=1)).state_dict())
-    rows = torch.arange(4)
-    first, second = videos.play(weights, rows, windows=2, seed=1)
-    again = next(iter(videos.play(weights, rows, windows=1, seed=1)))
+    return type("Encoders", (), {"vae": PixelVae(), "vlm": None, "llm_tokenizer": None})()
+
+
+def tiny_weights() -> dict[str, torch.Tensor]:
+    return diffusers_to_host(from_host(tiny_dit(patch=1)).state_dict())
+
+
+def test_long_videos_are_played_and_drawn_on(encoders):
+    videos, weights, rows = LongVideos(dataset(), SCENES, encoders), tiny_weights(), torch.arange(4)
+    first, second = videos.play(weights, rows, Sampling(2), windows=2, seed=1)
+    again = next(iter(videos.play(weights, rows, Sampling(2), windows=1, seed=1)))
     for given in (first, second):
         assert torch.equal(given.rows, rows)
         assert given.made.shape == (4, 16, 2, 8, 8)
@@ -123,3 +126,41 @@ def test_long_videos_are_played_and_drawn_on(monkeypatch):
     assert not torch.equal(first.made, second.made)
     joined = HandOvers.joined([first, second])
     assert len(joined) == 8
+
+
+def test_long_videos_are_played_once(encoders, monkeypatch, tmp_path):
+    monkeypatch.setattr(handovers, "Encoders", lambda: encoders)
+    monkeypatch.setattr(handovers, "POOL_WINDOWS", 2)
+    monkeypatch.setattr(handovers, "POOL_CLIPS", 2)
+
+    def play() -> HandOvers:
+        return played_hand_overs(tiny_weights(), dataset(), SCENES, Sampling(1), tmp_path, videos=3)
+
+    played = play()
+    assert len(played) == 6
+    monkeypatch.setattr(handovers, "Encoders", None)
+    assert torch.equal(play().made, played.made)
+
+
+class Undrifted:
+    def put_on(self, _source, _windows, batch, _generator):
+        return batch
+
+
+def test_a_student_is_told_what_was_handed_over_and_its_answer():
+    source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0))
+    given, rows = hand_overs(), torch.arange(COUNT).repeat(10)
+    handed = HandedSource(source, Undrifted(), given)
+    batch = handed.batch(rows, torch.Generator().manual_seed(4))
+    plain = source.batch(rows, torch.Generator().manual_seed(4))
+    answered = batch.answered
+    assert len(handed) == COUNT
+    assert answered.any()
+    assert (plain.num_known[answered] == KNOWN).all()
+    apart = (batch.latents - batch.answer).flatten(2)
+    assert (apart[~answered] == 0).all()
+    assert torch.equal(batch.latents[~answered], plain.latents[~answered])
+    for clip, answer in zip(batch.latents[answered], batch.answer[answered], strict=True):
+        number = (given.latents.float() == answer).flatten(1).all(1).nonzero().item()
+        assert torch.equal(clip[:, :KNOWN], given.made[number].float())
+        assert torch.equal(clip[:, KNOWN:], answer[:, KNOWN:])
