@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from magic141.embedded import world
+from magic141.model_patches.windows import num_frames_of
 from magic141.tests.support.finished_rows import FinishedRows
 from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.shapes_models import WEIGHTS, shapes_models
@@ -83,8 +84,7 @@ def measure_clips(opened, options: dict, *, count: int, seconds: float) -> dict[
     from magic141.tests.support.window_batch import ClipBatch
     from magic141.tests.support.window_reading import ClipReader
 
-    generator = torch.Generator().manual_seed(141)
-    scenes = world.sample_scenes(2 * count, generator=generator, split="test", second_share=0.0)
+    scenes, generator = drawn_scenes(count)
     is_open = torch.arange(2 * count) >= count
     captions = world.named_caption(scenes)[:count]
     captions += world.open_caption(scenes, generator=generator)[0][count:]
@@ -100,6 +100,21 @@ def measure_clips(opened, options: dict, *, count: int, seconds: float) -> dict[
                 print(f"  {made:.1f} of {seconds:g} s of video, {told - began:.0f} s", flush=True)
         figures = reader.figures()
     return figures | {"clips": 2.0 * count, "clip_seconds": seconds, "took_s": time.monotonic() - began}
+
+
+def drawn_scenes(count: int) -> tuple[world.Scenes, torch.Generator]:
+    """Return twice ``count`` held-out scenes of one object, and what captions are drawn with then."""
+    generator = torch.Generator().manual_seed(141)
+    return world.sample_scenes(2 * count, generator=generator, split="test", second_share=0.0), generator
+
+
+def measure_truth(opened, *, count: int, seconds: float) -> dict[str, float]:
+    """Return how far the colours of the true videos drift through the VAE alone."""
+    from magic141.tests.support.window_reading import true_drift
+
+    scenes, first_frames = drawn_scenes(count)[0], num_frames_of(shapes_settings(**OURS).window_latent)
+    drift = true_drift(opened()[1], scenes, first_frames=first_frames, seconds=seconds)
+    return {"truth_drift_delta_e_60s": float(drift.mean())}
 
 
 def measure_all(
@@ -118,6 +133,10 @@ def measure_all(
     figures = ours | {
         f"naive_{name}": value for name, value in naive.items() if name in COLUMNS or "alive" in name
     }
+    figures |= rows.get(
+        f"truth, {2 * count} clips of {seconds:g} s",
+        lambda: measure_truth(opened, count=count, seconds=seconds),
+    )
     figures |= rows.get("speed", lambda: in_inference(lambda: measure_speed(opened()[0], seconds=5.0)))
     side = 256 if quick else 512
     figures |= rows.get(f"memory, {side} px", lambda: measure_memory(num_windows=100, side_px=side))

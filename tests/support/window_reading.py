@@ -5,6 +5,7 @@ Clips come window by window; kept are the tracks, the first window and the last 
 
 import torch
 from magic141.embedded import world
+from magic141.embedded.train.taehv import Taehv
 from magic141.embedded.world.measure import steps_of, true_mass_px
 from magic141.model_patches.metrics import delta_e, srgb_to_lab
 from magic141.model_patches.windows import Window
@@ -141,6 +142,23 @@ def seen_colours(frames: Tensor, scenes: world.Scenes) -> Tensor:
     colour = (frames * weight).sum((1, 2, 3)) / area.clamp_min(1)
     lost = area[:, 0] < 0.2 * true_mass_px(scenes) * frames.shape[1]
     return torch.stack([background, torch.where(lost[:, None], background, colour)], dim=1)
+
+
+@torch.no_grad()
+def true_drift(network: Taehv, scenes: world.Scenes, *, first_frames: int, seconds: float) -> Tensor:
+    """Return the drift of the true videos, as the VAE shows them, (B,): what no hand-over can be expected to beat.
+
+    Args:
+        first_frames: how many begin, 4n + 1.
+    """
+
+    def shown(num_frames: int, first_frame: int) -> Tensor:
+        clips = world.render_clip(scenes, num_frames, first_frame=first_frame)
+        seen = torch.cat([network.decode(network.encode(clip[None])) for clip in clips])
+        return (seen.clamp(0, 1) * 255).round().to(torch.uint8).movedim(2, -1)
+
+    last = shown(world.FPS + 1, round(seconds * world.FPS) - world.FPS - 1)[:, 1:]
+    return colour_distance(seen_colours(shown(first_frames, 0), scenes), seen_colours(last, scenes))
 
 
 def true_colours(scenes: world.Scenes) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from magic141.embedded import world
 from magic141.model_patches.windows import Window
 from magic141.tests.support.finished_rows import FinishedRows
-from magic141.tests.support.window_reading import ClipReader
+from magic141.tests.support.window_reading import ClipReader, true_drift
 
 SEAMS = (0, 13, 21, 29, 37, 45)
 LENGTH = 53
@@ -93,3 +93,25 @@ def test_a_cut_measurement_goes_on_and_other_code_begins_again(tmp_path):
     code.write_text("2")
     FinishedRows(kept, [code]).get("row", measure)
     assert len(measured) == 2
+
+
+class Autoencoder:
+    """Keeps the first frames of a clip as they are and darkens what comes a second before the end."""
+
+    def __init__(self, darkened: float) -> None:
+        self.darkened = darkened
+
+    def encode(self, clip: torch.Tensor) -> torch.Tensor:
+        return clip
+
+    def decode(self, clip: torch.Tensor) -> torch.Tensor:
+        return clip if clip.shape[1] == 13 else clip * (1 - self.darkened)
+
+
+def test_the_true_videos_drift_as_far_as_the_vae_lets_them():
+    scenes, _ = truth()
+    exact, fades = (
+        true_drift(Autoencoder(d), scenes, first_frames=13, seconds=60.0).mean() for d in (0.0, 0.2)
+    )
+    assert exact < 0.1
+    assert fades > 3
