@@ -58,7 +58,7 @@ ARMS = {
 class Student:
     """One training: settings that differ from ``BASE``, and whether the VLM's image states are given.
 
-    after: the student whose training this one goes on with, where that is done: their first updates are the same.
+    after: the student whose training this one goes on with, where that is done.
     long_videos: how many that student plays, whose hand-overs this one learns to go on from.
     """
 
@@ -93,6 +93,19 @@ def ode_only(arm: str, steps: int) -> Student:
     return replace(student, name=student.after, settings={**student.settings, **alone}, after="")
 
 
+def going_on(
+    before: Student, name: str, updates: int, *, long_videos: int = 0, **settings: object
+) -> Student:
+    """Return a student that goes on after one of the ODE, with other settings, for some more updates."""
+    total = before.config(seed=0, updates=0, batch_size=1).total_steps + updates
+    settings = {**before.settings, **settings, "ode_updates": total, "total_steps": total}
+    return replace(before, name=name, settings=settings, after=before.name, long_videos=long_videos)
+
+
+FINE = going_on(ode_only("ti2v", 4), "ti2v_4step_fine", 300, ode_substeps=8)
+LONG = going_on(FINE, "ti2v_4step_long", 300, long_videos=120)
+SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
+"""By their number of steps."""
 AFTER_ODE = ode_only("ti2v", 4).name
 ABLATIONS = (
     Student("no_normaliser", "ti2v", {"normalise": False}, after=AFTER_ODE),
@@ -143,6 +156,8 @@ PLANS = {
     "subset": Plan(
         (
             *(student("ti2v", n) for n in (4, 2) for student in (ode_only, few_step)),
+            FINE,
+            LONG,
             few_step("t2v", 4),
             ABLATIONS[0],
             CFG,
@@ -156,6 +171,8 @@ PLANS = {
     "full": Plan(
         (
             *(student(arm, n) for n in (4, 2, 1, 8) for arm in ARMS for student in (ode_only, few_step)),
+            FINE,
+            LONG,
             *ABLATIONS,
             CFG,
         ),

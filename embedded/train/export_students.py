@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from ...model_patches.training.checkpoint import fingerprint
 from . import export
 from .experiment import LORA, read_made_of
-from .experiment_plan import ODE_ONLY
+from .experiment_plan import SHIPPED_STUDENTS
 from .run import stage_dir
-from .shipped import GUIDED, STUDENT_STEPS, TI2V, shipped_dit, student_file
+from .shipped import GUIDED, TI2V, shipped_dit, student_file
 
 SEED = 0
 FEW_STEPS = (
@@ -24,8 +24,8 @@ FEW_STEPS = (
 #: What ships: the file, what it is made of in the experiment's folder, and what it is.
 SHIPPED = {
     **{
-        student_file(n): (f"ti2v_{n}step{ODE_ONLY}{LORA}", FEW_STEPS.format(teacher=TI2V, steps=n))
-        for n in STUDENT_STEPS
+        student_file(n): (f"{student.name}{LORA}", FEW_STEPS.format(teacher=TI2V, steps=n))
+        for n, student in SHIPPED_STUDENTS.items()
     },
     f"diffusion_models/{GUIDED}.safetensors": (
         "ti2v_cfg.safetensors",

@@ -16,7 +16,6 @@ MODELS = Path(__file__).resolve().parents[1] / "models"
 DITS = MODELS / "diffusion_models"
 TI2V, T2V = "magic141_shapes_ti2v", "magic141_shapes_t2v"
 GUIDED = f"{TI2V}_cfg"
-STUDENT_STEPS = (4, 2)
 
 
 class ShippedEncoders(Encoders):

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from magic141.embedded.train.experiment_plan import GUIDANCE
+from magic141.embedded.train.experiment_plan import GUIDANCE, SHIPPED_STUDENTS
 from magic141.embedded.train.features import feature_net
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
@@ -33,7 +33,6 @@ from magic141.embedded.train.shipped import (
     DITS,
     GUIDED,
     MODELS,
-    STUDENT_STEPS,
     TI2V,
     ShippedEncoders,
     held_out_set,
@@ -67,7 +66,7 @@ def models() -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
     teacher = shipped_dit(TI2V)
     if teacher is None:
         raise SystemExit(f"There is no {TI2V} in embedded/models/diffusion_models.")
-    students = {steps: shipped_student(teacher, steps) for steps in STUDENT_STEPS}
+    students = {steps: shipped_student(teacher, steps) for steps in SHIPPED_STUDENTS}
     return teacher, {steps: student for steps, student in students.items() if student is not None}
 
 

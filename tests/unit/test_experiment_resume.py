@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.embedded.train import experiment
-from magic141.embedded.train.experiment_plan import BASE, PLANS, few_step, ode_only
+from magic141.embedded.train.experiment_plan import BASE, FINE, LONG, PLANS, few_step, ode_only
 from magic141.embedded.train.judge import Sampling
 from magic141.model_patches.training.trainer import learning_rate
 from magic141.tests.support.tiny_dit import tiny_dit
@@ -99,6 +99,15 @@ def test_the_student_of_the_ode_takes_the_same_updates_as_the_one_after_it():
     assert [learning_rate(step, ode) for step in range(300)] == [
         learning_rate(step, dmd2) for step in range(300)
     ]
+
+
+def test_students_go_on_one_after_another_along_more_of_the_teachers_steps():
+    first, fine, long = (student.config(0, 40, 8) for student in (ode_only("ti2v", 4), FINE, LONG))
+    assert (FINE.after, LONG.after) == (ode_only("ti2v", 4).name, FINE.name)
+    assert [c.total_steps for c in (first, fine, long)] == [300, 600, 900]
+    assert [c.ode_updates for c in (first, fine, long)] == [300, 600, 900]
+    assert [c.ode_substeps * c.student_steps for c in (first, fine, long)] == [8, 32, 32]
+    assert {c.critic_warmup for c in (first, fine, long)} == {0}
 
 
 def test_rows_of_other_weights_or_other_clips_are_measured_again(bench):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from magic141.embedded.train import export, export_students, shipped
 from magic141.embedded.train.experiment import LORA, save_model
-from magic141.embedded.train.experiment_plan import ODE_ONLY
+from magic141.embedded.train.experiment_plan import SHIPPED_STUDENTS
 from magic141.embedded.train.export_students import SEED
 from magic141.model_patches.training.checkpoint import fingerprint
 from magic141.tests.support.tiny_dit import tiny_dit
@@ -34,7 +34,9 @@ def train_two_steps(experiment, teacher_fingerprint: str) -> None:
         f"diffusion_model.{MODULE}.lora_B.weight": torch.ones(width, 1),
     }
     save_model(
-        lora, experiment / f"seed{SEED}" / f"ti2v_2step{ODE_ONLY}{LORA}", {"weights": teacher_fingerprint}
+        lora,
+        experiment / f"seed{SEED}" / f"{SHIPPED_STUDENTS[2].name}{LORA}",
+        {"weights": teacher_fingerprint},
     )
 
 
