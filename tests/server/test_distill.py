@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 PATIENCE_S = 1800
 """A shared machine may give a server a fraction of a core."""
 SIZE = {"size": "width x height", "width": 64, "height": 64, "num_frames": 5, "fps": 24.0, "max_windows": 1}
+ENCODERS = {"vlm_folder": "magic141_shapes_llava", "clip_folder": "magic141_shapes_clip", "precision": "auto"}
 STEPS = 4
 NODE = "Magic141DistillToFewSteps"
 
@@ -45,12 +46,7 @@ def build(folder="input/shapes", **inputs) -> dict:
     """Return the prompt that builds the set."""
     settings = {"set_name": "tiny", "image_states": True, "replace": False, **SIZE, **inputs}
     return {
-        "encoders": node(
-            "Magic141LoadEncoders",
-            vlm_folder="magic141_shapes_llava",
-            clip_folder="magic141_shapes_clip",
-            precision="auto",
-        ),
+        "encoders": node("Magic141LoadEncoders", **ENCODERS),
         "vae": node("VAELoader", vae_name="magic141_shapes_vae.safetensors"),
         "set": node(
             "Magic141BuildTrainingSet", folder=folder, encoders=["encoders", 0], vae=["vae", 0], **settings
@@ -177,12 +173,9 @@ def test_building_again_encodes_only_what_is_new(server, client, folder, built):
     assert "1 videos encoded now, 4 taken over" in text
     assert "1 videos have another shape: scaled to cover 64 x 64 px and cut at the centre; up to 50%" in text
     after = shards(server)
-    assert {name: time for name, time in after.items() if name in before and name.startswith("videos")} == {
-        name: time for name, time in before.items() if name.startswith("videos")
-    }
-    assert (
-        len(after) == len(before) + 2 - 0
-    )  # a video and its caption; the old caption is gone, a new one there
+    videos = {name: time for name, time in before.items() if name.startswith("videos")}
+    assert {name: after.get(name) for name in videos} == videos
+    assert len(after) == len(before) + 2, "a video and its caption; in place of the old caption is a new one"
 
 
 def test_other_settings_under_the_same_name_are_refused(client, built):
