@@ -169,6 +169,7 @@ def cached_shards(
     Args:
         available: stop at the first missing shard instead of computing it.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for start in range(0, count, batch):
         path = folder / f"{start:06d}.pt"

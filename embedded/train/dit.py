@@ -116,7 +116,7 @@ class Noised:
         if futures is None:
             noisy = add_noise(clean, noise, sigma)
             return cls(noisy, clean, sigma, mixed_conditions(prompted, empty, dropped))
-        several = (futures.told(windows) & ~dropped).nonzero()[:, 0]
+        several = (windows.is_open & ~dropped).nonzero()[:, 0]
         sigma[several] = _choice_sigma(sigma[several], generator)
         noisy = add_noise(clean, noise, sigma)
         mean, likelihood = futures.posterior(rows[several], noisy[several], sigma[several])

@@ -24,13 +24,14 @@ from ...model_patches.training.batch import ClipSource
 from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig, check_same_run
 from ...model_patches.training.distill import distill
+from .answers import AnsweredSource, made_first_windows
 from .data import Encoders, load
 from .drift import DriftingSource, load_drift
 from .experiment_curve import Curve
 from .experiment_plan import ARMS, CFG, CURVE, GUIDANCE, KNOWN_SHARES, PLANS, Arm, Plan, Student
 from .features import feature_net
 from .guidance_error import guidance_errors
-from .handovers import HandedSource, played_hand_overs
+from .handovers import played_hand_overs
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
 from .source import NAMED, HeldOutSource, WorldSource
@@ -135,17 +136,17 @@ class Experiment:
         )
         if not arm.image:
             return source
-        if not student.long_videos:
+        if not student.long_videos:  # nothing of its own to learn from
             return DriftingSource(source, self.drift)
-        given = played_hand_overs(
-            self.weights(student.after, student.arm),
-            self.train_set,
-            self.train_scenes,
-            Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed),
-            self.folder / f"{student.after}.handovers",
-            videos=student.long_videos,
+        sampling = Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed)
+        players = self.weights(student.after, student.arm), self.train_set, self.train_scenes, sampling
+        first, handed = (self.folder / f"{student.after}.{name}" for name in ("first_windows", "handovers"))
+        return AnsweredSource(
+            source,
+            self.drift,
+            handed=played_hand_overs(*players, handed, videos=student.long_videos),
+            made=made_first_windows(*players, first, count=student.first_windows),
         )
-        return HandedSource(source, self.drift, given)
 
     def go_on_after(self, student: Student) -> None:
         """Start a student, where it has not begun, with what the one before it has learnt; see ``Student.after``."""

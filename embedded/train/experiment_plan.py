@@ -59,7 +59,7 @@ class Student:
     """One training: settings that differ from ``BASE``, and whether the VLM's image states are given.
 
     after: the student whose training this one goes on with, where that is done.
-    long_videos: how many that student plays, whose hand-overs this one learns to go on from.
+    first_windows, long_videos: how many that student makes first, whose answers this one learns; see ``answers``.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Student:
     settings: Mapping[str, object] = field(default_factory=dict)
     image_states: bool = True
     after: str = ""
+    first_windows: int = 0
     long_videos: int = 0
 
     def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
@@ -93,17 +94,15 @@ def ode_only(arm: str, steps: int) -> Student:
     return replace(student, name=student.after, settings={**student.settings, **alone}, after="")
 
 
-def going_on(
-    before: Student, name: str, updates: int, *, long_videos: int = 0, **settings: object
-) -> Student:
+def going_on(before: Student, name: str, updates: int, **settings: object) -> Student:
     """Return a student that goes on after one of the ODE, with other settings, for some more updates."""
     total = before.config(seed=0, updates=0, batch_size=1).total_steps + updates
     settings = {**before.settings, **settings, "ode_updates": total, "total_steps": total}
-    return replace(before, name=name, settings=settings, after=before.name, long_videos=long_videos)
+    return replace(before, name=name, settings=settings, after=before.name)
 
 
 FINE = going_on(ode_only("ti2v", 4), "ti2v_4step_fine", 300, ode_substeps=8)
-LONG = going_on(FINE, "ti2v_4step_long", 300, long_videos=120)
+LONG = replace(going_on(FINE, "ti2v_4step_long", 300, batch_size=16), first_windows=3000, long_videos=120)
 SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
 """By their number of steps."""
 AFTER_ODE = ode_only("ti2v", 4).name

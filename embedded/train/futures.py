@@ -16,7 +16,7 @@ from .. import world
 from ..world.scenes import NUM_MOTIONS, SPEEDS, held_out
 from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips
 from .run import stage_dir
-from .source import OPEN, Windows
+from .source import OPEN
 
 MOST = 4
 
@@ -49,10 +49,6 @@ class Futures:
         likelihood = score.masked_fill(~self.allowed[rows], -torch.inf).softmax(1)
         motions = torch.zeros(len(rows), NUM_MOTIONS).scatter_add(1, self.motion[rows], likelihood)
         return torch.einsum("bf,bf...->b...", likelihood, clips), motions
-
-    def told(self, windows: Windows) -> Tensor:
-        """Tell which windows (B,) have these futures: an open caption and the first frame alone."""
-        return (windows.family == OPEN) & (windows.start == 0) & (windows.num_known == 1)
 
 
 def motions_of(allowed: Tensor) -> Tensor:

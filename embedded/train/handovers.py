@@ -20,9 +20,8 @@ from ...model_patches.training.batch import TrainingBatch
 from .. import world
 from ..world.measure import centroid_offset_px, contrast, steps_of, true_mass_px
 from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips, image_batch
-from .drift import Drift
 from .judge import Player, Sampling
-from .source import NAMED, OPEN, Windows, WorldSource, window_batch, with_seen
+from .source import NAMED, OPEN, Windows, window_batch, with_seen
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
@@ -220,28 +219,6 @@ def played_hand_overs(
         return asdict(HandOvers.joined(tuple(made)))
 
     return HandOvers(**cached_shards(folder, videos, play, batch=POOL_CLIPS))
-
-
-class HandedSource:
-    """Random windows as a long video hands them over: drifted, and in place of most that know two latents hand-overs.
-
-    What hand-overs should have been and how they go on is their clips' answer.
-    """
-
-    def __init__(self, source: WorldSource, drift: Drift, given: HandOvers) -> None:
-        self.source, self.drift, self.given = source, drift, given
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
-        """Return a random window of every row, or a hand-over in its place."""
-        windows, places, index = self.given.draw(self.source.windows(rows, generator), generator)
-        shown = self.source.shown(windows)
-        told = self.drift.put_on(self.source, unworn(windows, places), shown, generator)
-        told = self.given.told(told, places, index, image_states=self.source.image_states)
-        answered = torch.zeros(len(rows), dtype=torch.bool).index_fill(0, places, True)
-        return replace(told, answer=self.given.truth(shown, places, index).latents, answered=answered)
 
 
 def unworn(windows: Windows, places: Tensor) -> Windows:

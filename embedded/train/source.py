@@ -26,6 +26,11 @@ class Windows:
     def __getitem__(self, index: Tensor) -> "Windows":
         return Windows(self.rows[index], self.family[index], self.start[index], self.num_known[index])
 
+    @property
+    def is_open(self) -> Tensor:
+        """Tell which leave several futures: those of an open caption and the first frame alone."""
+        return (self.family == OPEN) & (self.start == 0) & (self.num_known == 1)
+
 
 def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> TrainingBatch:
     """Return windows with their conditions.

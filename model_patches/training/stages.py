@@ -116,8 +116,9 @@ def before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tensor]:
     """Return the state that the last call of the student's sampling is given, and the schedule (N + 1,)."""
     config = micro.config
     sigmas = few_step_sigmas(config.student_steps, config.shift)
+    noise = micro.noise() if micro.batch.noise is None else micro.batch.noise
     before = sigmas[: micro.last_call + 1]
-    return sample(denoise, micro.noise(), before, sampler=config.rollout, generator=micro.generator), sigmas
+    return sample(denoise, noise, before, sampler=config.rollout, generator=micro.generator), sigmas
 
 
 def students_clip(micro: Micro) -> Tensor:
@@ -130,16 +131,16 @@ def students_clip(micro: Micro) -> Tensor:
 def ode_losses(micro: Micro) -> Losses:
     """Cover with one step of the student what the guided teacher covers with some, from where the student comes.
 
-    Clips that have an answer are led there instead: after a hand-over the teacher errs as the student does.
+    Clips are led to their answer instead, as soon as sigma is low enough for it.
     """
     student, conditions = micro.networks.student, students_conditions(micro)
     start, sigmas = before_last_call(micro, student.denoiser(conditions))
     sigma, following = sigmas[micro.last_call : micro.last_call + 2]
-    if micro.batch.answered is None:
+    if micro.batch.answer is None:
         end = teachers_way(micro, start)
     else:
         end = losses.straight_way(start, micro.batch.answer, sigma, following)
-        if (others := ~micro.batch.answered).any():
+        if (others := micro.batch.answered_up_to < sigma).any():
             end[others] = teachers_way(replace(micro, batch=micro.batch[others]), start[others])
     velocity = student.velocity(start, sigma.to(start).expand(len(start)), conditions)
     return {"ode": losses.ode_step_loss(velocity, start, end, sigma - following)}

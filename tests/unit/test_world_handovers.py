@@ -9,7 +9,6 @@ from magic141.embedded.train import handovers
 from magic141.embedded.train.handovers import (
     HANDED_SHARE,
     KNOWN,
-    HandedSource,
     HandOvers,
     LongVideos,
     nearest_allowed,
@@ -134,33 +133,11 @@ def test_long_videos_are_played_once(encoders, monkeypatch, tmp_path):
     monkeypatch.setattr(handovers, "POOL_CLIPS", 2)
 
     def play() -> HandOvers:
-        return played_hand_overs(tiny_weights(), dataset(), SCENES, Sampling(1), tmp_path, videos=3)
+        return played_hand_overs(
+            tiny_weights(), dataset(), SCENES, Sampling(1), tmp_path / "of a student", videos=3
+        )
 
     played = play()
     assert len(played) == 6
     monkeypatch.setattr(handovers, "Encoders", None)
     assert torch.equal(play().made, played.made)
-
-
-class Undrifted:
-    def put_on(self, _source, _windows, batch, _generator):
-        return batch
-
-
-def test_a_student_is_told_what_was_handed_over_and_its_answer():
-    source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0))
-    given, rows = hand_overs(), torch.arange(COUNT).repeat(10)
-    handed = HandedSource(source, Undrifted(), given)
-    batch = handed.batch(rows, torch.Generator().manual_seed(4))
-    plain = source.batch(rows, torch.Generator().manual_seed(4))
-    answered = batch.answered
-    assert len(handed) == COUNT
-    assert answered.any()
-    assert (plain.num_known[answered] == KNOWN).all()
-    apart = (batch.latents - batch.answer).flatten(2)
-    assert (apart[~answered] == 0).all()
-    assert torch.equal(batch.latents[~answered], plain.latents[~answered])
-    for clip, answer in zip(batch.latents[answered], batch.answer[answered], strict=True):
-        number = (given.latents.float() == answer).flatten(1).all(1).nonzero().item()
-        assert torch.equal(clip[:, :KNOWN], given.made[number].float())
-        assert torch.equal(clip[:, KNOWN:], answer[:, KNOWN:])
