@@ -244,9 +244,10 @@ def write_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def experiments(args: argparse.Namespace) -> Iterator[Experiment]:
+    plan = PLANS[args.plan].only(args.students) if args.students else PLANS[args.plan]
     for seed in args.seeds:
         train = args.train_teachers and seed == args.seeds[0]
-        yield Experiment(PLANS[args.plan], seed, args.out, train_teachers=train)
+        yield Experiment(plan, seed, args.out, train_teachers=train)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -255,6 +256,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--plan", choices=PLANS, default="subset")
+    parser.add_argument("--students", nargs="+", default=[], help="only these of the plan, in this order")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--out", type=Path, default=None, help="folder of everything; the training cache if not given"

@@ -1,6 +1,6 @@
 """What the distillation experiment trains and measures: students, ablations, and how much of it a plan does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...model_patches.training.config import DistillConfig
@@ -103,7 +103,7 @@ def going_on(before: Student, name: str, updates: int, **settings: object) -> St
 
 FINE = going_on(ode_only("ti2v", 4), "ti2v_4step_fine", 300, ode_substeps=8)
 LONG = replace(going_on(FINE, "ti2v_4step_long", 300, batch_size=16), first_windows=3000, long_videos=120)
-SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
+SHIPPED_STUDENTS = {steps: ode_only("ti2v", steps) for steps in (4, 2)}
 """By their number of steps."""
 AFTER_ODE = ode_only("ti2v", 4).name
 ABLATIONS = (
@@ -150,13 +150,22 @@ class Plan:
     coverage_prompts: int
     euler_steps: tuple[int, ...]
 
+    def only(self, names: Sequence[str]) -> "Plan":
+        """Return the plan with these students alone, and nothing to measure of the teachers.
+
+        Raises:
+            ValueError: the plan has no such student.
+        """
+        students = {student.name: student for student in self.students}
+        if missing := [name for name in names if name not in students]:
+            raise ValueError(f"The plan has no {', '.join(missing)}. It has: {', '.join(students)}.")
+        return replace(self, students=tuple(students[name] for name in names), euler_steps=())
+
 
 PLANS = {
     "subset": Plan(
         (
             *(student("ti2v", n) for n in (4, 2) for student in (ode_only, few_step)),
-            FINE,
-            LONG,
             few_step("t2v", 4),
             ABLATIONS[0],
             CFG,

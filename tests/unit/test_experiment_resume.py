@@ -110,6 +110,14 @@ def test_students_go_on_one_after_another_along_more_of_the_teachers_steps():
     assert {c.critic_warmup for c in (first, fine, long)} == {0}
 
 
+def test_a_plan_may_be_cut_to_some_students():
+    plan = PLANS["full"].only([LONG.name, FINE.name])
+    assert plan.students == (LONG, FINE)
+    assert plan.euler_steps == ()
+    with pytest.raises(ValueError, match=r"no ti2v_3step\. It has: ti2v_4step_ode, ti2v_4step, "):
+        PLANS["full"].only(["ti2v_3step"])
+
+
 def test_rows_of_other_weights_or_other_clips_are_measured_again(bench):
     run(bench)
     bench.plan = replace(bench.plan, clips=9)
