@@ -139,8 +139,10 @@ class Experiment:
         if not student.long_videos:  # nothing of its own to learn from
             return DriftingSource(source, self.drift)
         sampling = Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed)
-        players = self.weights(student.after, student.arm), self.train_set, self.train_scenes, sampling
-        first, handed = (self.folder / f"{student.after}.{name}" for name in ("first_windows", "handovers"))
+        weights = self.weights(student.after, student.arm)
+        players = weights, self.train_set, self.train_scenes, sampling
+        made_by = f"{student.after}-{fingerprint(weights)}"
+        first, handed = (self.folder / f"{made_by}.{name}" for name in ("first_windows", "handovers"))
         return AnsweredSource(
             source,
             self.drift,
@@ -244,10 +246,9 @@ def write_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def experiments(args: argparse.Namespace) -> Iterator[Experiment]:
-    plan = PLANS[args.plan].only(args.students) if args.students else PLANS[args.plan]
     for seed in args.seeds:
         train = args.train_teachers and seed == args.seeds[0]
-        yield Experiment(plan, seed, args.out, train_teachers=train)
+        yield Experiment(args.plan, seed, args.out, train_teachers=train)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -264,6 +265,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--train-teachers", action="store_true", help="train or resume the teachers first")
     args = parser.parse_args(arguments)
     args.out = args.out or stage_dir("experiment")
+    args.plan = PLANS[args.plan]
+    if args.students:
+        try:
+            args.plan = args.plan.only(args.students)
+        except ValueError as error:
+            parser.error(str(error))
     for experiment in experiments(args):
         experiment.run()
     from .experiment_tables import write_report
