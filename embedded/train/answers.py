@@ -18,9 +18,9 @@ from torch import Tensor
 from ...model_patches.training.batch import TrainingBatch
 from .. import world
 from ..world.scenes import held_out
-from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips
+from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, decode_clips, encode_clips
 from .drift import Drift
-from .handovers import CLIPS_AT_ONCE, HandOvers, nearest_allowed, unworn
+from .handovers import HandOvers, alone, first_windows, nearest_allowed, unworn
 from .judge import Player, Sampling
 from .source import OPEN, Windows, WorldSource, window_batch
 
@@ -67,19 +67,17 @@ def made_first_windows(
 
     Combinations that are held out from training are left out, so there are somewhat fewer than ``count``.
     """
-    alone = (scenes.second_colour < 0).nonzero()[:, 0]
-    chosen = torch.randint(len(alone), (count,), generator=torch.Generator().manual_seed(sampling.seed))
-    rows, encoders = alone[chosen], functools.cache(lambda: (Player(weights), Encoders.load_vae()))
+    among = alone(scenes)
+    chosen = torch.randint(len(among), (count,), generator=torch.Generator().manual_seed(sampling.seed))
+    rows, encoders = among[chosen], functools.cache(lambda: (Player(weights), Encoders.load_vae()))
 
     def make(part: slice) -> dict[str, Tensor]:
         (player, vae), some = encoders(), rows[part]
-        zeros = torch.zeros_like(some)
-        batch = window_batch(data, Windows(some, zeros + OPEN, zeros, zeros + 1), image_states=True)
+        batch = window_batch(data, first_windows(some, torch.full_like(some, OPEN)), image_states=True)
         seed = sampling.seed * 1_000_003 + part.start
         noise = torch.randn(batch.latents.shape, generator=torch.Generator().manual_seed(seed)).half()
         made = player.sample(replace(batch, noise=noise.float()), sampling)
-        frames = torch.cat([vae.decode(clips) for clips in made.split(CLIPS_AT_ONCE)])
-        track = world.read_clip(frames, with_shape="none").centroid_px
+        track = world.read_clip(decode_clips(vae, made), with_shape="none").centroid_px
         motion = nearest_allowed(track, data.allowed[some, OPEN])
         mended = replace(
             scenes[some], direction=motion // len(world.SPEEDS), speed=motion % len(world.SPEEDS)

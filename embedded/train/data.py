@@ -96,6 +96,12 @@ def encode_clips(vae: Taehv, clips: Tensor) -> Tensor:
     return torch.cat([vae.encode(part) for part in clips.split(2)])
 
 
+@torch.no_grad()
+def decode_clips(vae: Taehv, latents: Tensor) -> Tensor:
+    """Return the clips of latents (B, 16, T, 8, 8), eight at a time for the same reason."""
+    return torch.cat([vae.decode(part) for part in latents.split(8)])
+
+
 def _captions(scenes: world.Scenes, generator: torch.Generator) -> tuple[list[list[str]], Tensor]:
     named = torch.nn.functional.one_hot(scenes.motion, NUM_MOTIONS).bool()
     opened, allowed = world.open_caption(scenes, generator=generator)

@@ -23,7 +23,7 @@ from .data import FAMILIES, load
 from .drift import load_drift
 from .evaluate import score
 from .futures import Futures, load_futures
-from .handovers import PLAYED_EVERY, HandOverPool, unworn
+from .handovers import PLAYED_EVERY, HandOverPool, HandOvers, unworn
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, stage_dir
@@ -88,7 +88,7 @@ class Noised:
         still: bool,
         futures: Futures | None = None,
         wear: Wear | None = None,
-        pool: HandOverPool | None = None,
+        handed: HandOvers | None = None,
     ) -> "Noised":
         """Return random windows, or random first frames with ``still``; some clips have the empty prompt.
 
@@ -96,18 +96,18 @@ class Noised:
 
         Args:
             wear: what the known latents of windows in mid-motion have been through, as in a long video.
-            pool: hand-overs of the model's own long videos, which take the place of some windows.
+            handed: hand-overs of the model's own long videos, which take the place of some windows.
         """
         windows = source.windows(torch.randint(len(source), (size,), generator=generator), generator)
         places = index = torch.empty(0, dtype=torch.long)
-        if pool is not None:
-            windows, places, index = pool.given.draw(windows, generator)
+        if handed is not None:
+            windows, places, index = handed.draw(windows, generator)
         rows = windows.rows
         batch = source.shown(windows)
         told = batch if wear is None else wear.put_on(source, unworn(windows, places), batch, generator)
-        if pool is not None:
-            batch = pool.given.truth(batch, places, index)
-            told = pool.given.told(told, places, index, image_states=source.image_states)
+        if handed is not None:
+            batch = handed.truth(batch, places, index)
+            told = handed.told(told, places, index, image_states=source.image_states)
         clean = batch.latents[:, :, :1] if still else batch.latents
         prompted, empty = (Conditions.of(told, image=source.image, empty=e) for e in (False, True))
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
@@ -122,8 +122,8 @@ class Noised:
         mean, likelihood = futures.posterior(rows[several], noisy[several], sigma[several])
         target = clean.index_copy(0, several, mean)
         motions = source.data.allowed[rows, NAMED].float().index_copy(0, several, likelihood)
-        if pool is not None:
-            motions[places] = nn.functional.one_hot(pool.given.motion[index], NUM_MOTIONS).float()
+        if handed is not None:
+            motions[places] = nn.functional.one_hot(handed.motion[index], NUM_MOTIONS).float()
         return cls(noisy, target, sigma, mixed_conditions(prompted, empty, dropped), motions)
 
     def loss(self, model: nn.Module) -> Tensor:
@@ -184,7 +184,7 @@ def _train(
             still=still,
             futures=futures,
             wear=wear,
-            pool=pool,
+            handed=pool.given if pool else None,
         )
         losses = {"still" if still else "clip": drawn.loss(model)}
         if head is not None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...model_patches.training.batch import TrainingBatch
 from .. import world
 from ..world.measure import centroid_offset_px, contrast, steps_of, true_mass_px
-from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips, image_batch
+from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, decode_clips, encode_clips, image_batch
 from .judge import Player, Sampling
 from .source import NAMED, OPEN, Windows, window_batch, with_seen
 
@@ -30,7 +30,6 @@ PRESENT = (0.4, 1.7)
 """Area over the true area within which an object is followed; outside of it a video is given up."""
 PLAYED = Sampling(4, cfg_strength=0.5)
 """Steps and guidance (w of the paper's eq. 7) as long videos are made with the embedded model alone."""
-CLIPS_AT_ONCE = 8
 POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 20, 3
 """Videos of a round, their length in windows, and how many rounds are kept."""
 PLAYED_EVERY = 500
@@ -115,11 +114,10 @@ class LongVideos:
         player, generator = Player(weights), torch.Generator().manual_seed(seed)
         is_open = torch.rand(len(rows), generator=generator) < OPEN_SHARE
         family = torch.where(is_open, OPEN, NAMED)
-        zeros = torch.zeros_like(rows)
-        batch = window_batch(self.data, Windows(rows, family, zeros, zeros + 1), image_states=True)
+        batch = window_batch(self.data, first_windows(rows, family), image_states=True)
         made = player.sample(batch, replace(sampling, seed=seed))
         for number in range(1, windows + 1):
-            frames = self._decode(made)
+            frames = decode_clips(self.encoders.vae, made)
             kept, motion, way = self._ways(frames, rows, family)
             rows, family, made, frames = rows[kept], family[kept], made[kept], frames[kept]
             if len(rows) == 0:
@@ -136,9 +134,6 @@ class LongVideos:
             told = given.told(shown, every, every, image_states=True)
             new = player.sample(told, replace(sampling, seed=seed + number))[:, :, KNOWN:]
             made = torch.cat([made, new], 2)[:, :, -WINDOW_LATENTS:]
-
-    def _decode(self, latents: Tensor) -> Tensor:
-        return torch.cat([self.encoders.vae.decode(part) for part in latents.split(CLIPS_AT_ONCE)])
 
     def _ways(self, frames: Tensor, rows: Tensor, family: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return which clips still show their object, (B,) bool, and of those the motion and the way through now."""
@@ -194,9 +189,20 @@ class HandOverPool:
 
 def hardest_alone(scenes: world.Scenes, count: int, generator: torch.Generator) -> Tensor:
     """Draw scenes (count,) without second objects, most of them small or faint: those are lost first."""
-    alone = (scenes.second_colour < 0).nonzero()[:, 0]
-    shares = 1 / (true_mass_px(scenes[alone]) * contrast(scenes[alone]))
-    return alone[torch.multinomial(shares, count, generator=generator)]
+    rows = alone(scenes)
+    shares = 1 / (true_mass_px(scenes[rows]) * contrast(scenes[rows]))
+    return rows[torch.multinomial(shares, count, generator=generator)]
+
+
+def alone(scenes: world.Scenes) -> Tensor:
+    """Return the rows of scenes without second objects: where one object is followed, it is the right one."""
+    return (scenes.second_colour < 0).nonzero()[:, 0]
+
+
+def first_windows(rows: Tensor, family: Tensor) -> Windows:
+    """Return the windows that begin the clips of these rows, with captions of these families, from one picture."""
+    zeros = torch.zeros_like(rows)
+    return Windows(rows, family, zeros, zeros + 1)
 
 
 def played_hand_overs(

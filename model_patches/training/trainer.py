@@ -20,7 +20,7 @@ from .config import DistillConfig
 from .networks import Networks
 from .parallel import World, average_gradients, my_micro_batches
 from .rollout import sample
-from .stages import Micro, Phase, draw_shared, phases, relative_motion, students_updates
+from .stages import Micro, Phase, draw_shared, phases, relative_motion, students_conditions, students_updates
 
 
 class TrainingDiverged(FloatingPointError):
@@ -208,8 +208,7 @@ class Trainer:
         rows = torch.arange(min(self.config.sample_clips, len(self.sample_source)))
         batch = self.sample_source.batch(rows, generator).to(self.place.device)
         micro = Micro(self.config, self.networks, batch, generator, 0)
-        conditions = micro.conditions(scale=micro.usual_scale(self.networks.guidance))
-        denoise = self.networks.student.denoiser(conditions)
+        denoise = self.networks.student.denoiser(students_conditions(micro))
         sigmas = few_step_sigmas(self.config.student_steps, self.config.shift)
         with self.averaged_student():
             clips = sample(denoise, micro.noise(), sigmas, sampler=self.config.rollout, generator=generator)

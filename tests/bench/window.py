@@ -48,6 +48,7 @@ SOURCES = (
     "model_patches/store/run_journal.py",
     "model_patches/store/video_sink.py",
     "model_patches/store/window_store.py",
+    "embedded/train/taehv.py",
     "embedded/world/captions.py",
     "embedded/world/measure.py",
     "embedded/world/render.py",
@@ -56,7 +57,6 @@ SOURCES = (
     "tests/support/window_reading.py",
     "tests/support/window_costs.py",
     "tests/support/window_kills.py",
-    "embedded/train/taehv.py",
     "tests/support/narrow_vae.py",
 )
 NAIVE = {"hand_over": "pixel", "overlap_latent": 1}

@@ -148,9 +148,8 @@ def test_a_picture_with_alpha_is_refused(client, graph):
 
 
 def test_cancel_stops_within_one_step_and_the_next_prompt_runs(client, graph, working_prompt):
-    graph.set(
-        "Magic141VLMImageEncode", width=256, height=256
-    )  # a step must take longer than the request to cancel
+    # a step must take longer than the request to cancel
+    graph.set("Magic141VLMImageEncode", width=256, height=256)
     graph.set("Magic141FewStepSampler", steps=1000, seed=12345)
     seen = []
 
