@@ -24,11 +24,11 @@ from ...model_patches.training.batch import ClipSource
 from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig, check_same_run
 from ...model_patches.training.distill import distill
-from .answers import AnsweredSource, made_first_windows
+from .answers import AnsweredSource
 from .data import Encoders, load
 from .drift import DriftingSource, load_drift
 from .experiment_curve import Curve
-from .experiment_plan import ARMS, CFG, CURVE, GUIDANCE, KNOWN_SHARES, PLANS, Arm, Plan, Student
+from .experiment_plan import ARMS, CFG, CURVE, GUIDANCE, PLANS, PLAYED_WINDOWS, Arm, Plan, Student
 from .features import feature_net
 from .guidance_error import guidance_errors
 from .handovers import played_hand_overs
@@ -130,25 +130,25 @@ class Experiment:
         source = WorldSource(
             self.train_set,
             image=arm.image,
-            family_shares=arm.family_shares,
+            family_shares=student.family_shares or arm.family_shares,
             image_states=student.image_states,
-            known_shares=KNOWN_SHARES,
+            known_shares=student.known_shares,
         )
         if not arm.image:
             return source
         if not student.long_videos:  # nothing of its own to learn from
             return DriftingSource(source, self.drift)
-        sampling = Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed)
         weights = self.weights(student.after, student.arm)
-        players = weights, self.train_set, self.train_scenes, sampling
-        made_by = f"{student.after}-{fingerprint(weights)}"
-        first, handed = (self.folder / f"{made_by}.{name}" for name in ("first_windows", "handovers"))
-        return AnsweredSource(
-            source,
-            self.drift,
-            handed=played_hand_overs(*players, handed, videos=student.long_videos),
-            made=made_first_windows(*players, first, count=student.first_windows),
+        handed = played_hand_overs(
+            weights,
+            self.train_set,
+            self.train_scenes,
+            Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed),
+            self.folder / f"{student.after}-{fingerprint(weights)}.hand_overs",
+            videos=student.long_videos,
+            windows=PLAYED_WINDOWS,
         )
+        return AnsweredSource(source, self.drift, handed)
 
     def go_on_after(self, student: Student) -> None:
         """Start a student, where it has not begun, with what the one before it has learnt; see ``Student.after``."""

@@ -17,6 +17,8 @@ future open; the others keep a student able to go on with a video."""
 ODE_ONLY = "_ode"
 ODE_STEPS = 8
 """Steps of the guided teacher that a student's few steps cover at first."""
+RANKS = {4: 32}
+"""Of students by their steps, where it is not that of ``BASE``: what ships for 4 steps learns long videos, too."""
 BASE = DistillConfig(
     stage="dmd2",
     train="lora",
@@ -59,7 +61,8 @@ class Student:
     """One training: settings that differ from ``BASE``, and whether the VLM's image states are given.
 
     after: the student whose training this one goes on with, where that is done.
-    first_windows, long_videos: how many that student makes first, whose answers this one learns; see ``answers``.
+    family_shares, known_shares: what is drawn how often; the arm's families where those are empty.
+    long_videos: how many that student plays first, from whose hand-overs this one learns; see ``answers``.
     """
 
     name: str
@@ -67,7 +70,8 @@ class Student:
     settings: Mapping[str, object] = field(default_factory=dict)
     image_states: bool = True
     after: str = ""
-    first_windows: int = 0
+    family_shares: tuple[float, ...] = ()
+    known_shares: tuple[float, ...] = KNOWN_SHARES
     long_videos: int = 0
 
     def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
@@ -85,6 +89,8 @@ class Student:
 def few_step(arm: str, steps: int) -> Student:
     """Return a student that follows the teacher's ODE first and learns by DMD2 then."""
     settings = {"student_steps": steps, "ode_substeps": max(2, ODE_STEPS // steps)}
+    if steps in RANKS:
+        settings["rank"] = RANKS[steps]
     return Student(f"{arm}_{steps}step", arm, settings, after=f"{arm}_{steps}step{ODE_ONLY}")
 
 
@@ -101,11 +107,32 @@ def going_on(before: Student, name: str, updates: int, **settings: object) -> St
     return replace(before, name=name, settings=settings, after=before.name)
 
 
-FINE = going_on(ode_only("ti2v", 4), "ti2v_4step_fine", 300, ode_substeps=8)
-LONG = replace(going_on(FINE, "ti2v_4step_long", 300, batch_size=16), first_windows=3000, long_videos=120)
-SHIPPED_STUDENTS = {steps: ode_only("ti2v", steps) for steps in (4, 2)}
-"""By their number of steps."""
 AFTER_ODE = ode_only("ti2v", 4).name
+CHOOSING = replace(
+    going_on(
+        ode_only("ti2v", 4),
+        "ti2v_4step_choosing",
+        300,
+        batch_size=16,
+        beta1=0.9,
+        ode_substeps=4,
+        ode_call_shares=(0.1, 0.15, 0.5, 0.25),
+    ),
+    family_shares=(0.3, 0.7, 0.0),
+    known_shares=(0.8, 0.2, 0.0),
+)
+"""Learns most where it loses most: in the call that chooses one of several futures, from sigma 0.83 to 0.63."""
+LONG = replace(
+    going_on(CHOOSING, "ti2v_4step_long", 700, batch_size=28, ode_call_shares=(0.15, 0.2, 0.4, 0.25)),
+    family_shares=(0.25, 0.75, 0.0),
+    known_shares=(0.4, 0.55, 0.05),
+    long_videos=720,
+)
+"""Learns from its own long videos, too: to take the way of the caption again where an object has turned."""
+PLAYED_WINDOWS = 10
+"""Windows of each of its long videos: by then objects that turn have turned."""
+SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
+"""By their number of steps."""
 ABLATIONS = (
     Student("no_normaliser", "ti2v", {"normalise": False}, after=AFTER_ODE),
     Student("real_shift_0", "ti2v", {"real_shift": 0.0}, after=AFTER_ODE),
@@ -179,7 +206,7 @@ PLANS = {
     "full": Plan(
         (
             *(student(arm, n) for n in (4, 2, 1, 8) for arm in ARMS for student in (ode_only, few_step)),
-            FINE,
+            CHOOSING,
             LONG,
             *ABLATIONS,
             CFG,

@@ -25,7 +25,8 @@ from .source import NAMED, OPEN, Windows, window_batch, with_seen
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
-OPEN_SHARE = 0.5
+OPEN_SHARE = 0.75
+"""How many long videos have open captions: a named one says the way again at every window."""
 PRESENT = (0.4, 1.7)
 """Area over the true area within which an object is followed; outside of it a video is given up."""
 PLAYED = Sampling(4, cfg_strength=0.5)
@@ -35,20 +36,23 @@ POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 20, 3
 PLAYED_EVERY = 500
 HANDED_SHARE = 0.9
 """How many windows of two known latents are hand-overs."""
+UNTURNED_SHARE, MOST_TURNED_DEG = 0.15, 45.0
+"""How often a hand-over is drawn whose object keeps its way, beside one that has turned so far."""
 
 
 @dataclass(frozen=True)
 class HandOvers:
     """M hand-overs of the scenes of a data set.
 
-    rows, family, motion: (M,), the scene, the caption, and the motion from here on. made: (M, 16, 2, 8, 8), the known
-    latents as the model made them. latents: (M, 16, 4, 8, 8), as they should be and go on. image_states: (M, S, D),
-    what the VLM sees of the last known frame.
+    rows, family, motion: (M,), the scene, the caption, and the motion from here on. turned_deg: (M,), how far off that
+    the object has come, 0 to 180. made: (M, 16, 2, 8, 8), the known latents as the model made them. latents:
+    (M, 16, 4, 8, 8), as they should be and go on. image_states: (M, S, D), what the VLM sees of the last known frame.
     """
 
     rows: Tensor
     family: Tensor
     motion: Tensor
+    turned_deg: Tensor
     made: Tensor
     latents: Tensor
     image_states: Tensor
@@ -64,7 +68,7 @@ class HandOvers:
         """Return windows some of which are hand-overs now, with the places of those and their numbers here."""
         chance = torch.rand(len(windows.rows), generator=generator) < HANDED_SHARE
         places = ((windows.num_known == KNOWN) & chance).nonzero()[:, 0]
-        index = torch.randint(len(self), (len(places),), generator=generator)
+        index = self._drawn(len(places), generator)
         handed = self.windows(index)
         drawn = Windows(
             **{
@@ -73,6 +77,13 @@ class HandOvers:
             }
         )
         return drawn, places, index
+
+    def _drawn(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw numbers of hand-overs (count,), those of turned objects more often: they are few, and turn on."""
+        if count == 0:
+            return torch.empty(0, dtype=torch.long)
+        shares = UNTURNED_SHARE + self.turned_deg.clamp_max(MOST_TURNED_DEG) / MOST_TURNED_DEG
+        return torch.multinomial(shares, count, replacement=True, generator=generator)
 
     def windows(self, index: Tensor) -> Windows:
         """Return the windows of these hand-overs: two known latents, in mid-motion."""
@@ -118,7 +129,7 @@ class LongVideos:
         made = player.sample(batch, replace(sampling, seed=seed))
         for number in range(1, windows + 1):
             frames = decode_clips(self.encoders.vae, made)
-            kept, motion, way = self._ways(frames, rows, family)
+            kept, motion, turned_deg, way = self._ways(frames, rows, family)
             rows, family, made, frames = rows[kept], family[kept], made[kept], frames[kept]
             if len(rows) == 0:
                 return
@@ -126,7 +137,13 @@ class LongVideos:
             known = made[:, :, -KNOWN:]
             truth = encode_clips(self.encoders.vae, world.render_along(self.scenes[rows], way))
             given = HandOvers(
-                rows, family, motion, known.half(), truth[:, :, -WINDOW_LATENTS:].half(), states.half()
+                rows,
+                family,
+                motion,
+                turned_deg,
+                made=known.half(),
+                latents=truth[:, :, -WINDOW_LATENTS:].half(),
+                image_states=states.half(),
             )
             yield given
             every = torch.arange(len(rows))
@@ -135,17 +152,19 @@ class LongVideos:
             new = player.sample(told, replace(sampling, seed=seed + number))[:, :, KNOWN:]
             made = torch.cat([made, new], 2)[:, :, -WINDOW_LATENTS:]
 
-    def _ways(self, frames: Tensor, rows: Tensor, family: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return which clips still show their object, (B,) bool, and of those the motion and the way through now."""
+    def _ways(self, frames: Tensor, rows: Tensor, family: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return which clips still show their object, (B,) bool; of those motion, turn and the way through now."""
         scenes = self.scenes[rows]
         reading = world.read_clip(frames[:, -FRAMES_BEHIND - 1 :], with_shape="none")
         share = reading.mass_px[:, -1] / true_mass_px(scenes)
         kept = (share > PRESENT[0]) & (share < PRESENT[1])
         now = reading.centroid_px[:, -1] - centroid_offset_px(scenes)
         motion = nearest_allowed(reading.centroid_px, self.data.allowed[rows, family])
+        pace = steps_of(reading.centroid_px).mean(1)
+        turned = torch.cosine_similarity(pace, world.velocities_px()[motion]).clamp(-1, 1).acos()
         times = torch.arange(-FRAMES_BEHIND, FRAMES_AHEAD + 1)
         way = now[:, None] + world.velocities_px()[motion][:, None] * times[None, :, None]
-        return kept, motion[kept], way[kept]
+        return kept, motion[kept], turned.rad2deg()[kept], way[kept]
 
 
 def nearest_allowed(track: Tensor, allowed: Tensor) -> Tensor:
@@ -213,6 +232,7 @@ def played_hand_overs(
     folder: Path,
     *,
     videos: int,
+    windows: int,
 ) -> HandOvers:
     """Return the hand-overs of long videos that a model plays once, a shard at a time; the folder keeps them."""
     rows = hardest_alone(scenes, videos, torch.Generator().manual_seed(sampling.seed))
@@ -220,7 +240,7 @@ def played_hand_overs(
 
     def play(part: slice) -> dict[str, Tensor]:
         made = long_videos().play(
-            weights, rows[part], sampling, windows=POOL_WINDOWS, seed=sampling.seed + 1000 * part.start
+            weights, rows[part], sampling, windows=windows, seed=sampling.seed + 1000 * part.start
         )
         return asdict(HandOvers.joined(tuple(made)))
 

@@ -60,11 +60,11 @@ class Player:
 
         Args:
             offset: the batch's first row, so that chunks differ in noise.
-            generator: draws the noise, unless the batch has its own; one of ``sampling.seed`` and ``offset`` if None.
+            generator: draws the noise; one of ``sampling.seed`` and ``offset`` if None.
         """
         if generator is None:
             generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
-        noise = torch.randn(batch.latents.shape, generator=generator) if batch.noise is None else batch.noise
+        noise = torch.randn(batch.latents.shape, generator=generator)
         denoise = self.denoiser(batch.to(self.device), sampling.cfg_strength)
         sigmas = few_step_sigmas(sampling.steps, sampling.shift)
         return sample(

@@ -16,8 +16,8 @@ class TrainingBatch:
     0 for text to video. states (B, L, D), mask (B, L) bool and pooled (B, P) are the prompt's; the null fields
     are the empty prompt's, with lengths of their own.
 
-    Where the data knows what a few-step student should come to: answer, like latents; answered_up_to: (B,), the sigma
-    up to which it is the answer, 0 for clips that have none; noise, like latents: what these clips are sampled from.
+    Where the data knows what a few-step student should come to: answer, like latents, and answered, (B,) bool, the
+    clips that have one.
     """
 
     latents: Tensor
@@ -29,8 +29,7 @@ class TrainingBatch:
     null_mask: Tensor
     null_pooled: Tensor
     answer: Tensor | None = None
-    answered_up_to: Tensor | None = None
-    noise: Tensor | None = None
+    answered: Tensor | None = None
 
     def __len__(self) -> int:
         return self.latents.shape[0]

@@ -31,6 +31,7 @@ class DistillConfig:
     rollout: the sampler the student is trained with, which must be the one it is sampled with.
     ode_updates: dmd2 only; first updates, in which the student learns to cover with one of its steps what the
         guided teacher covers with ode_substeps, at ode_learning_rate, which falls to learning_rate.
+    ode_call_shares: how often it is each of the student's calls that learns so, first call first; all alike if empty.
     critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: steps before eq. 4 in which
         it alone learns, since eq. 4 with a fake model that has learnt nothing yet is noise.
     real_shift: weight of the fake model's low-rank branch in the real model; the fake model's is 1.
@@ -66,6 +67,7 @@ class DistillConfig:
     ode_updates: int = 0
     ode_substeps: int = 2
     ode_learning_rate: float = 1e-3
+    ode_call_shares: tuple[float, ...] = ()
     critic_updates: int = 5
     critic_warmup: int = 0
     critic_learning_rate: float = 2e-4
@@ -134,6 +136,12 @@ class DistillConfig:
             raise ValueError(
                 f'ode_updates is {self.ode_updates} and critic_warmup {self.critic_warmup}; both need stage "dmd2".'
             )
+        shares = self.ode_call_shares
+        if shares and (len(shares) != self.student_steps or min(shares) < 0 or sum(shares) == 0):
+            raise ValueError(
+                f"ode_call_shares is {list(shares)}; wanted {self.student_steps} numbers, one a step of the"
+                " student, none negative and not all 0."
+            )
         if self.ode_updates + self.critic_warmup > self.total_steps - bool(self.critic_warmup):
             raise ValueError(
                 f"ode_updates ({self.ode_updates}) and critic_warmup ({self.critic_warmup}) do not fit into"
@@ -157,7 +165,7 @@ class DistillConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"No such setting: {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
-        return cls(**values)
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def check_same_run(saved: Mapping[str, object], wanted: Mapping[str, object], run_dir: object) -> None:

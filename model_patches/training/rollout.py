@@ -4,7 +4,7 @@ Source: DMD2 section 4.5; Self-Forcing ``pipeline/self_forcing_training.py``: on
 every process, is the last, and only it is differentiated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,8 +15,10 @@ from .losses import guided_by_strength
 CRITIC_SIGMA_MIN, CRITIC_SIGMA_MAX = 0.02, 0.98
 
 
-def draw_last_call(num_steps: int, generator: torch.Generator) -> int:
-    """Return which call of the schedule is the last, uniformly from 0 to ``num_steps`` - 1."""
+def draw_last_call(num_steps: int, generator: torch.Generator, shares: Sequence[float] = ()) -> int:
+    """Return which call of the schedule is the last, from 0 on, as often as its share; uniformly if there are none."""
+    if shares:
+        return int(torch.multinomial(torch.tensor(shares), 1, generator=generator))
     return int(torch.randint(num_steps, (), generator=generator))
 
 

@@ -1,6 +1,6 @@
 """One micro-batch of every stage: from clips to a loss that backward can start from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -116,9 +116,8 @@ def before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tensor]:
     """Return the state that the last call of the student's sampling is given, and the schedule (N + 1,)."""
     config = micro.config
     sigmas = few_step_sigmas(config.student_steps, config.shift)
-    noise = micro.noise() if micro.batch.noise is None else micro.batch.noise
     before = sigmas[: micro.last_call + 1]
-    return sample(denoise, noise, before, sampler=config.rollout, generator=micro.generator), sigmas
+    return sample(denoise, micro.noise(), before, sampler=config.rollout, generator=micro.generator), sigmas
 
 
 def students_clip(micro: Micro) -> Tensor:
@@ -131,7 +130,7 @@ def students_clip(micro: Micro) -> Tensor:
 def ode_losses(micro: Micro) -> Losses:
     """Cover with one step of the student what the guided teacher covers with some, from where the student comes.
 
-    Clips are led to their answer instead, as soon as sigma is low enough for it.
+    Clips whose answer is known are led to that instead.
     """
     student, conditions = micro.networks.student, students_conditions(micro)
     start, sigmas = before_last_call(micro, student.denoiser(conditions))
@@ -140,7 +139,7 @@ def ode_losses(micro: Micro) -> Losses:
         end = teachers_way(micro, start)
     else:
         end = losses.straight_way(start, micro.batch.answer, sigma, following)
-        if (others := micro.batch.answered_up_to < sigma).any():
+        if (others := ~micro.batch.answered).any():
             end[others] = teachers_way(replace(micro, batch=micro.batch[others]), start[others])
     velocity = student.velocity(start, sigma.to(start).expand(len(start)), conditions)
     return {"ode": losses.ode_step_loss(velocity, start, end, sigma - following)}
@@ -215,13 +214,18 @@ def relative_motion(latents: Tensor, clean: Tensor) -> Tensor:
 class Phase:
     """One optimizer update: who learns (``STUDENT`` or ``FAKE``), in which role, from which losses (first is the one).
 
-    name: unique in a step; seeds the phase's randomness.
+    name: unique in a step; seeds the phase's randomness. call_shares: how often each call of the rollout is the last.
     """
 
     name: str
     learner: str
     role: Role
     losses: Callable[[Micro], Losses]
+    call_shares: Sequence[float] = ()
+
+    def draw_last_call(self, config: DistillConfig, generator: torch.Generator) -> int:
+        """Return the rollout's last call, which every process must draw alike."""
+        return draw_last_call(config.student_steps, generator, self.call_shares)
 
 
 def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
@@ -230,13 +234,13 @@ def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
     Source of dmd2's order: Self-Forcing and CausVid start from the teacher's ODE; then eq. 5 alone, then both.
     """
 
-    def student(of: Callable[[Micro], Losses]) -> Phase:
-        return Phase("student", STUDENT, networks.student, of)
+    def student(of: Callable[[Micro], Losses], call_shares: Sequence[float] = ()) -> Phase:
+        return Phase("student", STUDENT, networks.student, of, call_shares)
 
     if config.stage != "dmd2":
         return [student({"flow": flow_losses, "cfg": cfg_losses}[config.stage])]
     if step < config.ode_updates:
-        return [student(ode_losses)]
+        return [student(ode_losses, config.ode_call_shares)]
     assert networks.fake is not None
     critics = [Phase(f"critic{i}", FAKE, networks.fake, critic_losses) for i in range(config.critic_updates)]
     return (
@@ -247,8 +251,3 @@ def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
 def students_updates(step: int, config: DistillConfig) -> int:
     """Return how many updates of the student come before a step: all but those of the fake model's warm-up."""
     return step - min(max(0, step - config.ode_updates), config.critic_warmup)
-
-
-def draw_shared(config: DistillConfig, generator: torch.Generator) -> int:
-    """Return what every process must draw alike for a phase: the rollout's last call."""
-    return draw_last_call(config.student_steps, generator)

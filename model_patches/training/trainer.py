@@ -20,7 +20,7 @@ from .config import DistillConfig
 from .networks import Networks
 from .parallel import World, average_gradients, my_micro_batches
 from .rollout import sample
-from .stages import Micro, Phase, draw_shared, phases, relative_motion, students_conditions, students_updates
+from .stages import Micro, Phase, phases, relative_motion, students_conditions, students_updates
 
 
 class TrainingDiverged(FloatingPointError):
@@ -144,7 +144,7 @@ class Trainer:
         parameters, optimizer = self.parameters[phase.learner], self.optimizers[phase.learner]
         for each in self.optimizers.values():
             each.zero_grad(set_to_none=True)  # adapters of other roles get zeros as gradients, too
-        last_call = draw_shared(self.config, seeded(self.config.seed, self.step, phase.name))
+        last_call = phase.draw_last_call(self.config, seeded(self.config.seed, self.step, phase.name))
         sums: dict[str, Tensor] = {}
         for index in self.micro_indices:
             losses = phase.losses(self._micro(phase, index, last_call))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.embedded.train import experiment
-from magic141.embedded.train.experiment_plan import BASE, FINE, LONG, PLANS, few_step, ode_only
+from magic141.embedded.train.experiment_plan import BASE, CHOOSING, LONG, PLANS, few_step, ode_only
 from magic141.embedded.train.judge import Sampling
 from magic141.model_patches.training.trainer import learning_rate
 from magic141.tests.support.tiny_dit import tiny_dit
@@ -102,17 +102,18 @@ def test_the_student_of_the_ode_takes_the_same_updates_as_the_one_after_it():
 
 
 def test_students_go_on_one_after_another_along_more_of_the_teachers_steps():
-    first, fine, long = (student.config(0, 40, 8) for student in (ode_only("ti2v", 4), FINE, LONG))
-    assert (FINE.after, LONG.after) == (ode_only("ti2v", 4).name, FINE.name)
-    assert [c.total_steps for c in (first, fine, long)] == [300, 600, 900]
-    assert [c.ode_updates for c in (first, fine, long)] == [300, 600, 900]
-    assert [c.ode_substeps * c.student_steps for c in (first, fine, long)] == [8, 32, 32]
-    assert {c.critic_warmup for c in (first, fine, long)} == {0}
+    students = ode_only("ti2v", 4), CHOOSING, LONG
+    configs = [student.config(0, 40, 8) for student in students]
+    assert [student.after for student in students] == ["", students[0].name, CHOOSING.name]
+    assert [c.total_steps for c in configs] == [c.ode_updates for c in configs] == [300, 600, 1300]
+    assert [c.ode_substeps * c.student_steps for c in configs] == [8, 16, 16]
+    assert {c.critic_warmup for c in configs} == {0}
+    assert len({c.rank for c in configs}) == 1, "a LoRA goes on at its rank"
 
 
 def test_a_plan_may_be_cut_to_some_students():
-    plan = PLANS["full"].only([LONG.name, FINE.name])
-    assert plan.students == (LONG, FINE)
+    plan = PLANS["full"].only([LONG.name, CHOOSING.name])
+    assert plan.students == (LONG, CHOOSING)
     assert plan.euler_steps == ()
     with pytest.raises(ValueError, match=r"no ti2v_3step\. It has: ti2v_4step_ode, ti2v_4step, "):
         PLANS["full"].only(["ti2v_3step"])

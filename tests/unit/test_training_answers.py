@@ -2,25 +2,21 @@
 
 from dataclasses import replace
 
-import torch
-from magic141.model_patches.training.stages import draw_shared
-from magic141.model_patches.training.trainer import seeded
 from magic141.tests.support.tiny_source import TinySource
 
 from .test_training_run import TINY, train
 
 
 class AnsweredSource(TinySource):
-    """Rows from ``first`` on have their latents turned over as an answer, up to a sigma."""
+    """Rows from ``first`` on have their latents turned over as an answer."""
 
-    def __init__(self, first: int, up_to: float = 1.0) -> None:
+    def __init__(self, first: int) -> None:
         super().__init__()
-        self.first, self.up_to = first, up_to
+        self.first = first
 
     def batch(self, rows, generator):
         batch = super().batch(rows, generator)
-        up_to = self.up_to * (rows >= self.first).float()
-        return replace(batch, answer=-batch.latents, answered_up_to=up_to)
+        return replace(batch, answer=-batch.latents, answered=rows >= self.first)
 
 
 def test_clips_without_an_answer_are_led_where_the_teacher_leads(tmp_path):
@@ -39,34 +35,6 @@ def test_a_batch_may_hold_clips_with_and_without_an_answer(tmp_path):
     answered = sum(row >= 4 for row in source.asked[-1])
     assert 0 < answered < 8
     assert 0 < some[0].losses["ode"] < every[0].losses["ode"]
-
-
-def test_answers_count_from_their_sigma_on(tmp_path):
-    """Two steps at shift 5 start at sigma 1 and 5/6: an answer up to 0.85 is one to the second step alone."""
-    config = replace(TINY, batch_size=8, total_steps=1, ode_updates=1, ode_substeps=1)
-    seen = set()
-    for seed in range(6):
-        steps = replace(config, seed=seed)
-        last_call = draw_shared(steps, seeded(seed, 0, "student"))
-        _, reports = train(steps, tmp_path / str(seed), source=AnsweredSource(0, up_to=0.85))
-        assert (reports[0].losses["ode"] > 1e-6) == (last_call == 1)
-        seen.add(last_call)
-    assert seen == {0, 1}
-
-
-def test_clips_may_have_a_noise_of_their_own(tmp_path):
-    config = replace(TINY, total_steps=1, ode_updates=1)
-    asked = AnsweredSource(0)
-    own = torch.full_like(asked.latents[:2], 0.5)
-    given = asked.batch
-
-    def batch(rows, generator):
-        return replace(given(rows, generator), noise=own[: len(rows)])
-
-    _, drawn = train(config, tmp_path / "drawn", source=AnsweredSource(0))
-    asked.batch = batch
-    _, told = train(config, tmp_path / "told", source=asked)
-    assert drawn[0].losses != told[0].losses
 
 
 def test_a_student_learns_answers(tmp_path):

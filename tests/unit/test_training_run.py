@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from magic141.model_patches.training.checkpoint import RunFolder
 from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.distill import TrainingDiverged, distill
+from magic141.model_patches.training.stages import phases
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 
@@ -103,6 +105,32 @@ def test_one_substep_without_guidance_is_what_the_teacher_does(tmp_path):
     config = replace(TINY, total_steps=1, ode_updates=1, ode_substeps=1)
     _, reports = train(config, tmp_path)
     assert reports[0].losses["ode"] < 1e-10
+
+
+def test_calls_learn_the_ode_as_often_as_their_shares():
+    networks = SimpleNamespace(student=None, fake=SimpleNamespace())
+    generator = torch.Generator().manual_seed(0)
+    config = replace(TINY, ode_updates=1, ode_call_shares=(1.0, 3.0))
+    (ode,), dmd2_phases = (phases(config, networks, step) for step in (0, 1))
+    for phase, second_call in ((ode, 0.75), (dmd2_phases[-1], 0.5)):
+        drawn = [phase.draw_last_call(config, generator) for _ in range(400)]
+        assert sum(drawn) / len(drawn) == pytest.approx(second_call, abs=0.07)
+    only_first = replace(ode, call_shares=(1.0, 0.0))
+    assert {only_first.draw_last_call(config, generator) for _ in range(40)} == {0}
+
+
+def test_a_run_with_shares_of_calls_goes_on(tmp_path):
+    config = replace(TINY, total_steps=3, ode_updates=3, ode_call_shares=(1.0, 3.0))
+    stop = iter([False, True])
+    train(config, tmp_path, should_stop=lambda: next(stop))
+    _, reports = train(config, tmp_path)
+    assert [report.step for report in reports] == [2, 3]
+
+
+def test_shares_of_calls_that_are_not_there_are_refused():
+    for shares in ((1.0,), (1.0, -1.0), (0.0, 0.0)):
+        with pytest.raises(ValueError, match="wanted 2 numbers, one a step of the student"):
+            replace(TINY, ode_call_shares=shares)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +253,8 @@ def test_settings_are_checked():
         DistillConfig(batch_size=5, micro_batch_size=2)
     with pytest.raises(ValueError, match="No such setting: lr"):
         DistillConfig.from_json(json.dumps({"lr": 1}))
-    assert DistillConfig.from_json(TINY.to_json()) == TINY
+    for config in (TINY, replace(TINY, ode_call_shares=(1.0, 2.0))):
+        assert DistillConfig.from_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize("train_what", ["lora", "full"])

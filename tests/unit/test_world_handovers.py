@@ -9,6 +9,7 @@ from magic141.embedded.train import handovers
 from magic141.embedded.train.handovers import (
     HANDED_SHARE,
     KNOWN,
+    UNTURNED_SHARE,
     HandOvers,
     LongVideos,
     nearest_allowed,
@@ -32,6 +33,7 @@ def hand_overs() -> HandOvers:
         rows=torch.tensor([0, 1, 2, 3, 4]),
         family=torch.full((NUM,), OPEN),
         motion=torch.arange(NUM),
+        turned_deg=torch.tensor([0.0, 10.0, 20.0, 30.0, 90.0]),
         made=torch.randn(NUM, 16, KNOWN, 8, 8, generator=generator).half(),
         latents=torch.randn(NUM, 16, 4, 8, 8, generator=generator).half(),
         image_states=torch.randn(NUM, 5, dataset().states.shape[-1], generator=generator).half(),
@@ -50,6 +52,16 @@ def test_hand_overs_take_the_place_of_windows_of_two_known_latents():
     others = torch.ones(len(before.rows), dtype=torch.bool).index_fill(0, places, False)
     assert torch.equal(after.rows[others], before.rows[others])
     assert torch.equal(after.start[others], before.start[others])
+
+
+def test_hand_overs_of_turned_objects_are_drawn_more_often():
+    source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0), known_shares=(0.0, 1.0, 0.0))
+    before = source.windows(torch.arange(COUNT).repeat(400), torch.Generator().manual_seed(2))
+    _, _, index = hand_overs().draw(before, torch.Generator().manual_seed(3))
+    shares = torch.bincount(index, minlength=NUM) / len(index)
+    assert (shares.diff() > 0).all()
+    assert shares[0] > 0.02
+    assert shares[4] / shares[0] == pytest.approx((UNTURNED_SHARE + 1) / UNTURNED_SHARE, rel=0.4)
 
 
 def test_a_window_knows_what_was_made_and_the_truth_is_the_answer():
@@ -123,18 +135,18 @@ def test_long_videos_are_played_and_drawn_on(encoders):
         assert given.latents.shape == (4, 16, 4, 8, 8)
     assert torch.equal(first.made, again.made)
     assert not torch.equal(first.made, second.made)
+    assert ((first.turned_deg >= 0) & (first.turned_deg <= 180)).all()
     joined = HandOvers.joined([first, second])
     assert len(joined) == 8
 
 
 def test_long_videos_are_played_once(encoders, monkeypatch, tmp_path):
     monkeypatch.setattr(handovers, "Encoders", lambda: encoders)
-    monkeypatch.setattr(handovers, "POOL_WINDOWS", 2)
     monkeypatch.setattr(handovers, "POOL_CLIPS", 2)
 
     def play() -> HandOvers:
         return played_hand_overs(
-            tiny_weights(), dataset(), SCENES, Sampling(1), tmp_path / "of a student", videos=3
+            tiny_weights(), dataset(), SCENES, Sampling(1), tmp_path / "of a student", videos=3, windows=2
         )
 
     played = play()
