@@ -21,17 +21,22 @@ class AnsweredSource:
 
     Args:
         handed: take the place of most windows that know two latents.
+        turned_share: how many of those have turned.
     """
 
-    def __init__(self, source: WorldSource, drift: Drift, handed: HandOvers) -> None:
-        self.source, self.drift, self.handed = source, drift, handed
+    def __init__(
+        self, source: WorldSource, drift: Drift, handed: HandOvers, *, turned_share: float = 0.75
+    ) -> None:
+        self.source, self.drift = source, drift
+        self.handed, self.turned_share = handed, turned_share
 
     def __len__(self) -> int:
         return len(self.source)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return a random window of every row, or a hand-over in its place."""
-        windows, places, index = self.handed.draw(self.source.windows(rows, generator), generator)
+        windows = self.source.windows(rows, generator)
+        windows, places, index = self.handed.draw(windows, generator, turned_share=self.turned_share)
         shown = self.source.shown(windows)
         told = self.drift.put_on(self.source, unworn(windows, places), shown, generator)
         told = self.handed.told(told, places, index, image_states=self.source.image_states)

@@ -28,7 +28,18 @@ from .answers import AnsweredSource
 from .data import Encoders, load
 from .drift import DriftingSource, load_drift
 from .experiment_curve import Curve
-from .experiment_plan import ARMS, CFG, CURVE, GUIDANCE, PLANS, PLAYED_WINDOWS, Arm, Plan, Student
+from .experiment_plan import (
+    ARMS,
+    CFG,
+    CURVE,
+    GUIDANCE,
+    PLANS,
+    PLAYED_OPEN_SHARE,
+    PLAYED_WINDOWS,
+    Arm,
+    Plan,
+    Student,
+)
 from .features import feature_net
 from .guidance_error import guidance_errors
 from .handovers import played_hand_overs
@@ -147,6 +158,7 @@ class Experiment:
             self.folder / f"{student.after}-{fingerprint(weights)}.hand_overs",
             videos=student.long_videos,
             windows=PLAYED_WINDOWS,
+            open_share=PLAYED_OPEN_SHARE,
         )
         return AnsweredSource(source, self.drift, handed)
 

@@ -25,8 +25,6 @@ from .source import NAMED, OPEN, Windows, window_batch, with_seen
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
-OPEN_SHARE = 0.75
-"""How many long videos have open captions: a named one says the way again at every window."""
 PRESENT = (0.4, 1.7)
 """Area over the true area within which an object is followed; outside of it a video is given up."""
 PLAYED = Sampling(4, cfg_strength=0.5)
@@ -36,8 +34,8 @@ POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 20, 3
 PLAYED_EVERY = 500
 HANDED_SHARE = 0.9
 """How many windows of two known latents are hand-overs."""
-UNTURNED_SHARE, MOST_TURNED_DEG = 0.15, 45.0
-"""How often a hand-over is drawn whose object keeps its way, beside one that has turned so far."""
+TURNED_DEG = (12.0, 60.0)
+"""What counts as turned: more than true objects seem to in five frames, and less than another way would be."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,17 @@ class HandOvers:
     def joined(cls, parts: Sequence["HandOvers"]) -> "HandOvers":
         return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
 
-    def draw(self, windows: Windows, generator: torch.Generator) -> tuple[Windows, Tensor, Tensor]:
-        """Return windows some of which are hand-overs now, with the places of those and their numbers here."""
+    def draw(
+        self, windows: Windows, generator: torch.Generator, *, turned_share: float | None = None
+    ) -> tuple[Windows, Tensor, Tensor]:
+        """Return windows some of which are hand-overs now, with the places of those and their numbers here.
+
+        Args:
+            turned_share: how often one is drawn whose object has turned; all alike if None.
+        """
         chance = torch.rand(len(windows.rows), generator=generator) < HANDED_SHARE
         places = ((windows.num_known == KNOWN) & chance).nonzero()[:, 0]
-        index = self._drawn(len(places), generator)
+        index = self._drawn(len(places), generator, turned_share)
         handed = self.windows(index)
         drawn = Windows(
             **{
@@ -78,11 +82,13 @@ class HandOvers:
         )
         return drawn, places, index
 
-    def _drawn(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw numbers of hand-overs (count,), those of turned objects more often: they are few, and turn on."""
-        if count == 0:
-            return torch.empty(0, dtype=torch.long)
-        shares = UNTURNED_SHARE + self.turned_deg.clamp_max(MOST_TURNED_DEG) / MOST_TURNED_DEG
+    def _drawn(self, count: int, generator: torch.Generator, turned_share: float | None) -> Tensor:
+        """Return numbers of hand-overs, (count,)."""
+        turned = (self.turned_deg > TURNED_DEG[0]) & (self.turned_deg < TURNED_DEG[1])
+        if turned_share is None or turned.all() or not turned.any() or count == 0:
+            return torch.randint(len(self), (count,), generator=generator)
+        number = turned.sum()
+        shares = torch.where(turned, turned_share / number, (1 - turned_share) / (len(self) - number))
         return torch.multinomial(shares, count, replacement=True, generator=generator)
 
     def windows(self, index: Tensor) -> Windows:
@@ -113,7 +119,14 @@ class LongVideos:
 
     @torch.no_grad()
     def play(
-        self, weights: Mapping[str, Tensor], rows: Tensor, sampling: Sampling, *, windows: int, seed: int
+        self,
+        weights: Mapping[str, Tensor],
+        rows: Tensor,
+        sampling: Sampling,
+        *,
+        windows: int,
+        seed: int,
+        open_share: float = 0.5,
     ) -> Iterator[HandOvers]:
         """Yield the hand-overs of every window after the first, of the videos that still show their object.
 
@@ -121,9 +134,10 @@ class LongVideos:
             weights: the model's, in the host's names.
             rows: the scenes, without second objects.
             sampling: how every window is sampled; its seed is not used.
+            open_share: how many videos have open captions; a named one says the way again at every window.
         """
         player, generator = Player(weights), torch.Generator().manual_seed(seed)
-        is_open = torch.rand(len(rows), generator=generator) < OPEN_SHARE
+        is_open = torch.rand(len(rows), generator=generator) < open_share
         family = torch.where(is_open, OPEN, NAMED)
         batch = window_batch(self.data, first_windows(rows, family), image_states=True)
         made = player.sample(batch, replace(sampling, seed=seed))
@@ -233,6 +247,7 @@ def played_hand_overs(
     *,
     videos: int,
     windows: int,
+    open_share: float,
 ) -> HandOvers:
     """Return the hand-overs of long videos that a model plays once, a shard at a time; the folder keeps them."""
     rows = hardest_alone(scenes, videos, torch.Generator().manual_seed(sampling.seed))
@@ -240,7 +255,12 @@ def played_hand_overs(
 
     def play(part: slice) -> dict[str, Tensor]:
         made = long_videos().play(
-            weights, rows[part], sampling, windows=windows, seed=sampling.seed + 1000 * part.start
+            weights,
+            rows[part],
+            sampling,
+            windows=windows,
+            seed=sampling.seed + 1000 * part.start,
+            open_share=open_share,
         )
         return asdict(HandOvers.joined(tuple(made)))
 

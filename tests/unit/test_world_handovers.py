@@ -9,7 +9,6 @@ from magic141.embedded.train import handovers
 from magic141.embedded.train.handovers import (
     HANDED_SHARE,
     KNOWN,
-    UNTURNED_SHARE,
     HandOvers,
     LongVideos,
     nearest_allowed,
@@ -57,11 +56,19 @@ def test_hand_overs_take_the_place_of_windows_of_two_known_latents():
 def test_hand_overs_of_turned_objects_are_drawn_more_often():
     source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0), known_shares=(0.0, 1.0, 0.0))
     before = source.windows(torch.arange(COUNT).repeat(400), torch.Generator().manual_seed(2))
-    _, _, index = hand_overs().draw(before, torch.Generator().manual_seed(3))
-    shares = torch.bincount(index, minlength=NUM) / len(index)
-    assert (shares.diff() > 0).all()
-    assert shares[0] > 0.02
-    assert shares[4] / shares[0] == pytest.approx((UNTURNED_SHARE + 1) / UNTURNED_SHARE, rel=0.4)
+
+    def shares(given: HandOvers, turned_share: float | None) -> torch.Tensor:
+        drawn = given.draw(before, torch.Generator().manual_seed(3), turned_share=turned_share)
+        return torch.bincount(drawn[2], minlength=NUM) / len(drawn[2])
+
+    alike, turned = torch.full((NUM,), 1 / NUM), torch.tensor([0.1, 0.1, 0.35, 0.35, 0.1])
+    straight = replace(hand_overs(), turned_deg=torch.zeros(NUM))
+    for given, share, wanted in (
+        (hand_overs(), None, alike),
+        (hand_overs(), 0.7, turned),
+        (straight, 0.7, alike),
+    ):
+        assert torch.allclose(shares(given, share), wanted, atol=0.04)
 
 
 def test_a_window_knows_what_was_made_and_the_truth_is_the_answer():
@@ -146,10 +153,18 @@ def test_long_videos_are_played_once(encoders, monkeypatch, tmp_path):
 
     def play() -> HandOvers:
         return played_hand_overs(
-            tiny_weights(), dataset(), SCENES, Sampling(1), tmp_path / "of a student", videos=3, windows=2
+            tiny_weights(),
+            dataset(),
+            SCENES,
+            Sampling(1),
+            tmp_path / "of a student",
+            videos=3,
+            windows=2,
+            open_share=1.0,
         )
 
     played = play()
     assert len(played) == 6
+    assert (played.family == OPEN).all()
     monkeypatch.setattr(handovers, "Encoders", None)
     assert torch.equal(play().made, played.made)
