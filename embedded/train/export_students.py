@@ -21,10 +21,14 @@ FEW_STEPS = (
     "LoRA of `{teacher}`: each of its {steps} steps leads where several of the guided teacher lead."
     " Euler, shift 5, cfg 1 (guidance is folded in)."
 )
+LONG_VIDEOS = " It has learnt to go on with its own long videos, too."
 #: What ships: the file, what it is made of in the experiment's folder, and what it is.
 SHIPPED = {
     **{
-        student_file(n): (f"{student.name}{LORA}", FEW_STEPS.format(teacher=TI2V, steps=n))
+        student_file(n): (
+            f"{student.name}{LORA}",
+            FEW_STEPS.format(teacher=TI2V, steps=n) + (LONG_VIDEOS if student.long_videos else ""),
+        )
         for n, student in SHIPPED_STUDENTS.items()
     },
     f"diffusion_models/{GUIDED}.safetensors": (
