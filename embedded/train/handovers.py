@@ -221,15 +221,10 @@ class HandOverPool:
 
 
 def hardest_alone(scenes: world.Scenes, count: int, generator: torch.Generator) -> Tensor:
-    """Draw scenes (count,) without second objects, most of them small or faint: those are lost first."""
-    rows = alone(scenes)
+    """Draw scenes (count,), most of them small or faint, which are lost first; none has a second object to follow."""
+    rows = (scenes.second_colour < 0).nonzero()[:, 0]
     shares = 1 / (true_mass_px(scenes[rows]) * contrast(scenes[rows]))
     return rows[torch.multinomial(shares, count, generator=generator)]
-
-
-def alone(scenes: world.Scenes) -> Tensor:
-    """Return the rows of scenes without second objects: where one object is followed, it is the right one."""
-    return (scenes.second_colour < 0).nonzero()[:, 0]
 
 
 def first_windows(rows: Tensor, family: Tensor) -> Windows:

@@ -36,6 +36,11 @@ def parse_setting(text: str) -> tuple[str, object]:
         if value not in FLAGS:
             raise ValueError(f"{name} is {value!r}; wanted true or false.")
         return name, FLAGS[value]
+    if kinds[name] is tuple:
+        try:
+            return name, tuple(float(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError(f"{name} is {value!r}; wanted numbers like 0.1,0.5,0.4.") from None
     try:
         return name, kinds[name](value)
     except ValueError:
