@@ -110,7 +110,7 @@ class Experiment:
         out = self.folder / f"{student.name}.safetensors"
         config = self.config(student)
         made_of = {
-            **json.loads(config.to_json()),
+            **config.written(),
             "weights": fingerprint(self.teachers[student.arm]),
             "clips": len(self.train_set.latents),
         }

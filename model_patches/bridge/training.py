@@ -180,7 +180,7 @@ def check_run(run_dir: Path, config, set_name: str) -> None:
 
     folder, note = RunFolder(run_dir), run_dir / SET_NOTE
     if folder.saved_steps() and folder.config_file.exists():
-        wanted = json.loads(config.to_json()) | {"training_set": set_name}
+        wanted = config.written() | {"training_set": set_name}
         saved = json.loads(folder.config_file.read_text(encoding="utf-8"))
         saved["training_set"] = note.read_text(encoding="utf-8") if note.is_file() else set_name
         check_same_run({name: saved.get(name) for name in wanted}, wanted, f"{RUNS_FOLDER}/{run_dir.name}")

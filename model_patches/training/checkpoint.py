@@ -71,7 +71,7 @@ class RunFolder:
         Raises:
             ValueError: another run lies here.
         """
-        wanted = {**json.loads(config.to_json()), **identity}
+        wanted = {**config.written(), **identity}
         if self.saved_steps() and self.config_file.exists():
             saved = json.loads(self.config_file.read_text(encoding="utf-8"))
             check_same_run(saved, wanted, self.path)

@@ -154,6 +154,10 @@ class DistillConfig:
         """Return the configuration as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=1)
 
+    def written(self) -> dict[str, object]:
+        """Return the settings as a file of this configuration gives them back: what saved ones compare with."""
+        return json.loads(self.to_json())
+
     @classmethod
     def from_json(cls, text: str) -> "DistillConfig":
         """Read a configuration.
