@@ -21,7 +21,9 @@ FEW_STEPS = (
     "LoRA of `{teacher}`: each of its {steps} steps leads where several of the guided teacher lead."
     " Euler, shift 5, cfg 1 (guidance is folded in)."
 )
-LONG_VIDEOS = " It has learnt to go on with its own long videos, too."
+LONG_VIDEOS = (
+    " It has learnt to go on with its own long videos, too: in which parts says docs/distillation.md."
+)
 #: What ships: the file, what it is made of in the experiment's folder, and what it is.
 SHIPPED = {
     **{
