@@ -142,6 +142,11 @@ class DistillConfig:
                 f"ode_call_shares is {list(shares)}; wanted {self.student_steps} numbers, one a step of the"
                 " student, none negative and not all 0."
             )
+        if shares and not self.ode_updates:
+            raise ValueError(
+                f"ode_call_shares is {list(shares)} and ode_updates 0; shares are of the ode_updates. Give some, or"
+                " no shares."
+            )
         if self.ode_updates + self.critic_warmup > self.total_steps - bool(self.critic_warmup):
             raise ValueError(
                 f"ode_updates ({self.ode_updates}) and critic_warmup ({self.critic_warmup}) do not fit into"

@@ -131,6 +131,8 @@ def test_shares_of_calls_that_are_not_there_are_refused():
     for shares in ((1.0,), (1.0, -1.0), (0.0, 0.0)):
         with pytest.raises(ValueError, match="wanted 2 numbers, one a step of the student"):
             replace(TINY, ode_call_shares=shares)
+    with pytest.raises(ValueError, match="shares are of the ode_updates"):
+        replace(TINY, ode_call_shares=(1.0, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_settings_are_checked():
         DistillConfig(batch_size=5, micro_batch_size=2)
     with pytest.raises(ValueError, match="No such setting: lr"):
         DistillConfig.from_json(json.dumps({"lr": 1}))
-    for config in (TINY, replace(TINY, ode_call_shares=(1.0, 2.0))):
+    for config in (TINY, replace(TINY, ode_updates=1, ode_call_shares=(1.0, 2.0))):
         assert DistillConfig.from_json(config.to_json()) == config
 
 

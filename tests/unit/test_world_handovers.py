@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from magic141.embedded import world
-from magic141.embedded.train import handovers
+from magic141.embedded.train import experiment, handovers
+from magic141.embedded.train.answers import AnsweredSource
+from magic141.embedded.train.drift import DriftingSource
+from magic141.embedded.train.experiment_plan import few_step
 from magic141.embedded.train.handovers import (
     HANDED_SHARE,
     KNOWN,
@@ -20,6 +23,7 @@ from magic141.embedded.world.measure import centroid_offset_px
 from magic141.model_patches.key_table import diffusers_to_host
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
+from safetensors.torch import save_file
 
 from .test_world_source import COUNT, SCENES, dataset
 
@@ -168,3 +172,27 @@ def test_long_videos_are_played_once(encoders, monkeypatch, tmp_path):
     assert (played.family == OPEN).all()
     monkeypatch.setattr(handovers, "Encoders", None)
     assert torch.equal(play().made, played.made)
+
+
+def test_a_student_learns_from_the_long_videos_of_the_one_before(encoders, monkeypatch, tmp_path):
+    monkeypatch.setattr(handovers, "Encoders", lambda: encoders)
+    monkeypatch.setattr(experiment, "PLAYED_WINDOWS", 2)
+    bench = experiment.Experiment.__new__(experiment.Experiment)
+    bench.seed, bench.folder, bench.drift = 0, tmp_path, None
+    bench.train_set, bench.train_scenes = dataset(), SCENES
+    student = replace(few_step("ti2v", 2), after="before", long_videos=3)
+
+    def source(weights: dict[str, torch.Tensor]):
+        save_file(weights, tmp_path / "before.safetensors")
+        return bench.source(student, student.config(seed=0, updates=1, batch_size=2))
+
+    first = source(tiny_weights())
+    assert isinstance(first, AnsweredSource)
+    assert len(first.handed) == 6
+    monkeypatch.setattr(handovers, "Encoders", None)
+    assert torch.equal(source(tiny_weights()).handed.made, first.handed.made)
+    monkeypatch.setattr(handovers, "Encoders", lambda: encoders)
+    other = {key: 1.1 * value for key, value in tiny_weights().items()}
+    assert not torch.equal(source(other).handed.made, first.handed.made)
+    student = replace(student, long_videos=0)
+    assert isinstance(source(other), DriftingSource)
