@@ -60,7 +60,7 @@ SOURCES = (
     "tests/support/narrow_vae.py",
 )
 SCENES_SEED = 1141
-"""Of scenes that no weights were chosen by; those of 141 were looked at while the 4-step LoRA was trained."""
+"""Of scenes first read when the 4-step LoRA that ships was done; those of 141 were looked at while it was trained."""
 NAIVE = {"hand_over": "pixel", "overlap_latent": 1}
 TABLE = {
     **{f"{way}_k{k}": {"hand_over": way, "overlap_latent": k} for way in ("latent", "pixel", "mixed") for k in (1, 2)},
