@@ -1,8 +1,9 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
-t2v, ti2v, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students.
+t2v, ti2v, t2v_clips, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students.
 Where the caches of these are not at hand, unpack puts what ships in their place: then data and experiment can follow.
 
-vae_decoder, t2v and ti2v share a step's batch among the processes of ``torchrun -m magic141.embedded.train STAGE``.
+vae_decoder, t2v, ti2v and t2v_clips share a step's batch among the processes of
+``torchrun -m magic141.embedded.train STAGE``.
 """
 
 import argparse
@@ -70,6 +71,12 @@ def _ti2v(steps: dict) -> dict:
     return dit.train_ti2v(**steps)
 
 
+def _t2v_clips(steps: dict) -> dict:
+    from . import dit
+
+    return dit.train_t2v_clips(**steps)
+
+
 def _export(steps: dict) -> dict:
     from . import export
 
@@ -96,6 +103,7 @@ STAGES = {
     "vae_decoder": _vae_decoder,
     "t2v": _t2v,
     "ti2v": _ti2v,
+    "t2v_clips": _t2v_clips,
     "export": _export,
     "export_students": _export_students,
     "unpack": _unpack,

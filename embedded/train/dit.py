@@ -1,7 +1,8 @@
-"""Stages ``t2v`` and ``ti2v``: flow matching on diffusers' twin of the host's DiT.
+"""Stages ``t2v``, ``ti2v`` and ``t2v_clips``: flow matching on diffusers' twin of the host's DiT.
 
-``t2v`` learns still latents (one latent frame: text to image) and clips from text alone. ``ti2v`` starts from it by
-the paper's surgery and sees k = 1, 2 or 3 known latents, windows that start in mid-motion, and the VLM's states.
+``t2v`` learns still latents most of the time (one latent frame: text to image), and clips from text alone. ``ti2v``
+starts from it by the paper's surgery and sees k = 1, 2 or 3 known latents, windows that start in mid-motion, and the
+VLM's states. ``t2v_clips`` goes on from ``t2v`` with clips most of the time, until text alone moves as it says.
 """
 
 from dataclasses import dataclass, replace
@@ -86,6 +87,7 @@ class Noised:
         generator: torch.Generator,
         *,
         still: bool,
+        choosing: bool = False,
         futures: Futures | None = None,
         wear: Wear | None = None,
         handed: HandOvers | None = None,
@@ -95,6 +97,8 @@ class Noised:
         The answer is the clean clip; where ``futures`` are known and a caption allows several, it is their mean.
 
         Args:
+            choosing: draw most clips whose caption leaves several futures where one is chosen; so it is where
+                ``futures`` are known.
             wear: what the known latents of windows in mid-motion have been through, as in a long video.
             handed: hand-overs of the model's own long videos, which take the place of some windows.
         """
@@ -113,12 +117,12 @@ class Noised:
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
         noise = torch.randn(clean.shape, generator=generator)
         sigma = draw_sigma(size, TRAIN_SHIFT, generator)
-        if futures is None:
-            noisy = add_noise(clean, noise, sigma)
-            return cls(noisy, clean, sigma, mixed_conditions(prompted, empty, dropped))
         several = (windows.is_open & ~dropped).nonzero()[:, 0]
-        sigma[several] = _choice_sigma(sigma[several], generator)
+        if choosing or futures is not None:
+            sigma[several] = _choice_sigma(sigma[several], generator)
         noisy = add_noise(clean, noise, sigma)
+        if futures is None:
+            return cls(noisy, clean, sigma, mixed_conditions(prompted, empty, dropped))
         mean, likelihood = futures.posterior(rows[several], noisy[several], sigma[several])
         target = clean.index_copy(0, several, mean)
         motions = source.data.allowed[rows, NAMED].float().index_copy(0, several, likelihood)
@@ -153,6 +157,7 @@ def _train(
     still_share: float,
     family_shares: tuple[float, float, float],
     lr: float,
+    choosing: bool = False,
 ) -> dict[str, float]:
     data, scenes = load("train", 8000, seed=1, available=True)
     futures = load_futures(data, scenes) if image else None
@@ -182,6 +187,7 @@ def _train(
             share,
             generator,
             still=still,
+            choosing=choosing and not still,
             futures=futures,
             wear=wear,
             handed=pool.given if pool else None,
@@ -244,4 +250,22 @@ def train_ti2v(total: int = 14000, size: int = 32) -> dict[str, float]:
         still_share=0.0,
         family_shares=(0.2, 0.8, 0.0),
         lr=4e-3,
+    )
+
+
+def train_t2v_clips(total: int = 5000, size: int = 24) -> dict[str, float]:
+    """Train the text-to-video model on, with clips most of the time."""
+    from safetensors.torch import load_file
+
+    torch.manual_seed(0)
+    return _train(
+        "t2v_clips",
+        from_host(load_file(stage_dir("t2v") / "dit.safetensors")),
+        total,
+        size,
+        image=False,
+        still_share=0.1,
+        family_shares=(0.4, 0.4, 0.2),
+        lr=3e-3,
+        choosing=True,
     )

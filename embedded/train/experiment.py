@@ -45,7 +45,7 @@ from .guidance_error import guidance_errors
 from .handovers import played_hand_overs
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
-from .source import NAMED, HeldOutSource, WorldSource
+from .source import NAMED, OPEN, HeldOutSource, WorldSource
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
@@ -57,14 +57,17 @@ MADE_OF = "made_of"
 
 def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
     """Return the arm's teacher in the host's names: trained or resumed here, or the newest there is."""
-    path = stage_dir(arm) / "dit.safetensors"
+    stage = ARMS[arm].teacher
+    path = stage_dir(stage) / "dit.safetensors"
     if train:
         from . import dit
 
-        {"t2v": dit.train_t2v, "ti2v": dit.train_ti2v}[arm]()
+        stages = {"t2v": (dit.train_t2v, dit.train_t2v_clips), "ti2v": (dit.train_ti2v,)}
+        for train_stage in stages[arm]:
+            train_stage()
     if not path.exists():
         raise SystemExit(
-            f"There is no {arm} teacher yet: run `python3 dev.py train {arm}`, or add --train-teachers."
+            f"There is no {arm} teacher yet: run `python3 dev.py train {stage}`, or add --train-teachers."
         )
     return {key: value.float() for key, value in load_file(path).items()}
 
@@ -119,7 +122,7 @@ class Experiment:
             return
         self.go_on_after(student)
         arm = ARMS[student.arm]
-        held_out = self.held_out(arm, arm.open_family, student.image_states)
+        held_out = self.held_out(arm, arm.curve_family, student.image_states)
         curve = Curve(self.folder / f"{student.name}{CURVE}", self.scenes, held_out, self.decode)
         if config.sample_every:
             curve.begin(Player(self.teachers[student.arm]), config)
@@ -192,7 +195,7 @@ class Experiment:
         """Judge a model at one number of steps on named and on open captions; rows of these weights are kept."""
         arm, player, weights = ARMS[arm_name], None, self.weights(name, arm_name)
         judged_on = self.judged_on(weights, guidance=sampling.cfg_strength)
-        for label, family in (("named", NAMED), ("open", arm.open_family)):
+        for label, family in (("named", NAMED), ("open", OPEN)):
             path = self.folder / "rows" / f"{name}.{sampling.steps}.{label}.json"
             if is_row_of(path, judged_on):
                 continue

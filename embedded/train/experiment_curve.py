@@ -10,9 +10,9 @@ from torch import Tensor
 from ...model_patches.training.config import DistillConfig
 from ...model_patches.training.trainer import StepReport, sample_generator
 from .. import world
-from ..world.quality import judge_clips, with_shown_colour
+from ..world.quality import judge_clips
 from .judge import Player, Sampling
-from .source import OPEN_APPEARANCE, HeldOutSource
+from .source import HeldOutSource
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -51,5 +51,4 @@ class Curve:
 
 def judged_clean(frames: Tensor, scenes: world.Scenes, source: HeldOutSource, rows: Tensor) -> list[int]:
     """Return 1 for every clean clip, else 0."""
-    shown = with_shown_colour(scenes, frames) if source.family == OPEN_APPEARANCE else scenes
-    return judge_clips(frames, shown, source.data.allowed[rows, source.family])["clean_rate"].int().tolist()
+    return judge_clips(frames, scenes, source.data.allowed[rows, source.family])["clean_rate"].int().tolist()

@@ -112,7 +112,7 @@ def plot_curves(curves: dict[str, tuple[Tensor, list[Tensor]]], path: Path) -> N
     for name, (updates, clean) in curves.items():
         heights = torch.stack([c.double().mean(1) for c in clean]).mean(0)
         axes.plot(updates, heights, marker=".", label=name)
-    axes.set(xlabel="generator updates", ylabel="clean clips, open captions", ylim=(0, 1))
+    axes.set(xlabel="generator updates", ylabel="clean clips (ti2v: open, t2v: named)", ylim=(0, 1))
     axes.legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})

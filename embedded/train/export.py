@@ -72,6 +72,8 @@ def export() -> dict[str, float]:
     export_folder(
         "clip", CLIP, "Small CLIP on captions and first frames: the DiT's pooled text, and retrieval."
     )
-    export_dit("t2v", T2V, "Text-to-video DiT, 16 channels; with one latent frame a text-to-image model.")
+    export_dit(
+        "t2v_clips", T2V, "Text-to-video DiT, 16 channels; with one latent frame a text-to-image model."
+    )
     export_dit("ti2v", TI2V, "Image-to-video DiT, 33 channels, from the T2V model by the paper's surgery.")
     return {"megabytes": sum(p.stat().st_size for p in MODELS.rglob("*") if p.is_file()) / 1e6}

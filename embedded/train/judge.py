@@ -15,9 +15,9 @@ from ...model_patches.training.parallel import choose_device, quick_precision
 from ...model_patches.training.rollout import guided, sample
 from ...model_patches.training.twin import Conditions, from_host, takes_image
 from .. import world
-from ..world.quality import judge_clips, with_shown_colour
+from ..world.quality import judge_clips
 from .features import FeatureNet
-from .source import OPEN_APPEARANCE, HeldOutSource
+from .source import HeldOutSource
 
 CHUNK = 32
 LEAST_CLEAN = 4
@@ -101,8 +101,6 @@ def judge(
 def _judge_frames(
     frames: Tensor, scenes: world.Scenes, source: HeldOutSource, rows: Tensor, net: FeatureNet | None
 ) -> dict[str, Tensor]:
-    if source.family == OPEN_APPEARANCE:
-        scenes = with_shown_colour(scenes, frames)
     judged = judge_clips(frames, scenes, source.data.allowed[rows, source.family])
     return judged if net is None else judged | {"features": net.features(frames)}
 

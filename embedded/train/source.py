@@ -28,8 +28,8 @@ class Windows:
 
     @property
     def is_open(self) -> Tensor:
-        """Tell which leave several futures: those of an open caption and the first frame alone."""
-        return (self.family == OPEN) & (self.start == 0) & (self.num_known == 1)
+        """Tell which leave several futures: those of an open caption and the first frame alone, or no frame."""
+        return (self.family == OPEN) & (self.start == 0) & (self.num_known <= 1)
 
 
 def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> TrainingBatch:

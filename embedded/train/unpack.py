@@ -11,7 +11,7 @@ from .shipped import MODELS, shipped_vae_weights
 from .taehv import narrow_network
 
 FOLDERS = {"llava": export.LLAVA, "clip": export.CLIP}
-DITS = {"t2v": export.T2V, "ti2v": export.TI2V}
+DITS = {"t2v": export.T2V, "t2v_clips": export.T2V, "ti2v": export.TI2V}
 
 
 def unpack() -> dict[str, str]:

@@ -1,12 +1,9 @@
 """What distillation is judged by: ghosts, trajectories and which of the allowed futures a clip shows."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from ...model_patches.clip_metrics import laplacian_sharpness, temporal_flickering
-from .captions import OPEN_COLOURS
 from .measure import motion_of, read_clip, score_clips, true_mass_px
 from .render import render_clip
 from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SIDE_PX, SPEEDS, Scenes
@@ -48,15 +45,6 @@ def trajectory_error_px(centroid_px: Tensor, allowed: Tensor) -> Tensor:
     apart = (moved - expected + SIDE_PX / 2) % SIDE_PX - SIDE_PX / 2
     error = apart.norm(dim=-1).mean(-1)
     return error.masked_fill(~allowed, torch.inf).amin(1)
-
-
-def with_shown_colour(scenes: Scenes, frames: Tensor) -> Scenes:
-    """Return the scenes with the colour that the first frame shows, where an open caption's word allows it."""
-    shown = read_clip(frames[:, :1], with_shape="none").colour[:, 0]
-    group = torch.empty(len(COLOURS), dtype=torch.long)
-    for number, members in enumerate(OPEN_COLOURS.values()):
-        group[list(members)] = number
-    return replace(scenes, colour=torch.where(group[shown] == group[scenes.colour], shown, scenes.colour))
 
 
 def judge_clips(frames: Tensor, scenes: Scenes, allowed: Tensor) -> dict[str, Tensor]:

@@ -63,11 +63,11 @@ def test_allowed_scenes_are_the_captions_and_none_held_out():
     assert 0 < missing.sum() < 0.3 * allowed.sum()  # the held-out ones alone
 
 
-def test_futures_are_told_of_open_captions_behind_one_picture():
+def test_futures_are_told_of_open_captions_behind_one_picture_or_none():
     windows = Windows(
-        rows=torch.arange(4),
-        family=torch.tensor([OPEN, NAMED, OPEN, OPEN]),
-        start=torch.tensor([0, 0, 1, 0]),
-        num_known=torch.tensor([1, 1, 1, 2]),
+        rows=torch.arange(5),
+        family=torch.tensor([OPEN, NAMED, OPEN, OPEN, OPEN]),
+        start=torch.tensor([0, 0, 1, 0, 0]),
+        num_known=torch.tensor([1, 1, 1, 2, 0]),
     )
-    assert windows.is_open.tolist() == [True, False, False, False]
+    assert windows.is_open.tolist() == [True, False, False, False, True]

@@ -11,7 +11,7 @@ from magic141.embedded.train.taehv import narrow_network
 
 def test_what_ships_is_put_where_nothing_was_trained(tmp_path, monkeypatch):
     monkeypatch.setenv("MAGIC141_CACHE", str(tmp_path))
-    assert set(unpack.unpack()) == {"vae", "clip", "llava", "t2v", "ti2v"}
+    assert set(unpack.unpack()) == {"vae", "clip", "llava", "t2v", "t2v_clips", "ti2v"}
     shipped, restored = shipped_dit(TI2V), teacher_weights("ti2v", train=False)
     assert shipped is not None
     assert all(torch.equal(restored[name], weight) for name, weight in shipped.items())

@@ -27,7 +27,7 @@ from magic141.embedded.train.judge import (
     summarise,
 )
 from magic141.embedded.train.motion_head import BLOCK, WEIGHT, MotionHead
-from magic141.embedded.train.source import OPEN, OPEN_APPEARANCE, HeldOutSource, Windows, WorldSource
+from magic141.embedded.train.source import NAMED, OPEN, HeldOutSource, Windows, WorldSource
 from magic141.embedded.train.wear import worn
 from magic141.embedded.world.scenes import NUM_MOTIONS
 from magic141.model_patches.training.losses import per_clip
@@ -215,8 +215,8 @@ def test_judging_a_model():
     measure_coverage(player, source, SCENES, decode, Sampling(1), prompts=1, samples=2)
 
 
-def test_a_model_of_text_alone_is_judged_by_the_colour_it_chose():
-    source = HeldOutSource(dataset(), image=False, family=OPEN_APPEARANCE)
+def test_a_model_of_text_alone_is_judged():
+    source = HeldOutSource(dataset(), image=False, family=NAMED)
     judged = judge(
         Player(tiny_dit(16, patch=1)), source, SCENES, decode, None, Sampling(1, rollout="renoise")
     )
@@ -273,6 +273,20 @@ def test_several_known_futures_are_learnt_as_their_mean():
     assert torch.equal(meant.sigma[~changed], plain.sigma[~changed])
     low, high = CHOICE_SIGMAS
     assert ((meant.sigma > low) & (meant.sigma < high))[changed].float().mean() > 0.7
+
+
+def test_text_alone_learns_most_where_one_of_several_futures_is_chosen():
+    source = WorldSource(dataset(), image=False, family_shares=(0.5, 0.5, 0.0))
+
+    def sigma(choosing: bool) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(4)
+        return Noised.draw(source, 256, generator, still=False, choosing=choosing).sigma
+
+    plain, chosen = sigma(False), sigma(True)
+    changed = plain != chosen
+    assert 60 < changed.sum() < 140  # four in five of the open captions, a tenth of which were dropped
+    low, high = CHOICE_SIGMAS
+    assert ((chosen >= low) & (chosen <= high))[changed].all()
 
 
 def test_a_head_in_the_middle_learns_the_motion_and_teaches_the_layers_before_it():
