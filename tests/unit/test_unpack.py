@@ -5,7 +5,7 @@ from magic141.embedded.train import unpack
 from magic141.embedded.train.data import Encoders
 from magic141.embedded.train.experiment import teacher_weights
 from magic141.embedded.train.run import stage_dir
-from magic141.embedded.train.shipped import TI2V, shipped_dit, shipped_vae_weights
+from magic141.embedded.train.shipped import T2V, TI2V, shipped_dit, shipped_vae_weights
 from magic141.embedded.train.taehv import narrow_network
 
 
@@ -15,6 +15,11 @@ def test_what_ships_is_put_where_nothing_was_trained(tmp_path, monkeypatch):
     shipped, restored = shipped_dit(TI2V), teacher_weights("ti2v", train=False)
     assert shipped is not None
     assert all(torch.equal(restored[name], weight) for name, weight in shipped.items())
+    drawn = shipped_dit(T2V)
+    assert drawn is not None
+    assert all(
+        torch.equal(teacher_weights("t2v", train=False)[name], weight) for name, weight in drawn.items()
+    )
     vae, narrow = Encoders.load_vae().state_dict(), narrow_network(shipped_vae_weights()).state_dict()
     assert all(torch.equal(vae[name], weight) for name, weight in narrow.items())
     assert Encoders().llm_tokenizer is not None
