@@ -1,8 +1,8 @@
 """The embedded model, measured from decoded frames on held-out captions, and the demo's time and memory.
 
 Everything runs through the pack's own bridge in ComfyUI's code: the same loading, conditioning, four Euler steps at
-shift 5, few-step LoRA at cfg 1 (from text alone: no LoRA, cfg 1.5) and decoding that the nodes use and the workflows set. The
-demo workflow runs once in a real server.
+shift 5, few-step LoRA at cfg 1 (from text alone: no LoRA, cfg 1.5) and decoding that the nodes use and the workflows
+set. The demo workflow runs once in a real server.
 """
 
 import argparse
