@@ -204,7 +204,7 @@ PLANS = {
     "subset": Plan(
         (
             *(student("ti2v", n) for n in (4, 2) for student in (ode_only, few_step)),
-            few_step("t2v", 4),
+            *(student("t2v", 4) for student in (ode_only, few_step)),
             ABLATIONS[0],
             CFG,
         ),
