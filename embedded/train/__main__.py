@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 
 import torch.distributed as dist
 
@@ -59,22 +60,10 @@ def _vae_decoder(steps: dict) -> dict:
     return vae.evaluate(vae.train_decoder(Encoders.load_vae(first=True), **steps))
 
 
-def _t2v(steps: dict) -> dict:
+def _dit(stage: str, steps: dict) -> dict:
     from . import dit
 
-    return dit.train_t2v(**steps)
-
-
-def _ti2v(steps: dict) -> dict:
-    from . import dit
-
-    return dit.train_ti2v(**steps)
-
-
-def _t2v_clips(steps: dict) -> dict:
-    from . import dit
-
-    return dit.train_t2v_clips(**steps)
+    return dit.STAGES[stage](**steps)
 
 
 def _export(steps: dict) -> dict:
@@ -101,9 +90,9 @@ STAGES = {
     "llava": _llava,
     "data": _data,
     "vae_decoder": _vae_decoder,
-    "t2v": _t2v,
-    "ti2v": _ti2v,
-    "t2v_clips": _t2v_clips,
+    "t2v": partial(_dit, "t2v"),
+    "ti2v": partial(_dit, "ti2v"),
+    "t2v_clips": partial(_dit, "t2v_clips"),
     "export": _export,
     "export_students": _export_students,
     "unpack": _unpack,

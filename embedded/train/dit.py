@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from diffusers import HunyuanVideoTransformer3DModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ...model_patches.diffusers_config import diffusers_config
@@ -87,18 +88,16 @@ class Noised:
         generator: torch.Generator,
         *,
         still: bool,
-        choosing: bool = False,
         futures: Futures | None = None,
         wear: Wear | None = None,
         handed: HandOvers | None = None,
     ) -> "Noised":
         """Return random windows, or random first frames with ``still``; some clips have the empty prompt.
 
-        The answer is the clean clip; where ``futures`` are known and a caption allows several, it is their mean.
+        Most clips that leave several futures have the noise where one of them is chosen. The answer is the clean clip;
+        where ``futures`` are known and a caption allows several, it is their mean.
 
         Args:
-            choosing: draw most clips whose caption leaves several futures where one is chosen; so it is where
-                ``futures`` are known.
             wear: what the known latents of windows in mid-motion have been through, as in a long video.
             handed: hand-overs of the model's own long videos, which take the place of some windows.
         """
@@ -117,9 +116,8 @@ class Noised:
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
         noise = torch.randn(clean.shape, generator=generator)
         sigma = draw_sigma(size, TRAIN_SHIFT, generator)
-        several = (windows.is_open & ~dropped).nonzero()[:, 0]
-        if choosing or futures is not None:
-            sigma[several] = _choice_sigma(sigma[several], generator)
+        several = (windows.is_open & ~dropped & (not still)).nonzero()[:, 0]
+        sigma[several] = _choice_sigma(sigma[several], generator)
         noisy = add_noise(clean, noise, sigma)
         if futures is None:
             return cls(noisy, clean, sigma, mixed_conditions(prompted, empty, dropped))
@@ -157,7 +155,6 @@ def _train(
     still_share: float,
     family_shares: tuple[float, float, float],
     lr: float,
-    choosing: bool = False,
 ) -> dict[str, float]:
     data, scenes = load("train", 8000, seed=1, available=True)
     futures = load_futures(data, scenes) if image else None
@@ -187,7 +184,6 @@ def _train(
             share,
             generator,
             still=still,
-            choosing=choosing and not still,
             futures=futures,
             wear=wear,
             handed=pool.given if pool else None,
@@ -204,8 +200,6 @@ def _train(
 
 def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, float]:
     """Write the averaged weights in the host's names and score them on held-out scenes."""
-    from safetensors.torch import save_file
-
     host = {k: v.to(torch.bfloat16).contiguous() for k, v in diffusers_to_host(weights).items()}
     save_file(host, stage_dir(stage) / "dit.safetensors")
     data, scenes = load("test", 200, seed=7)
@@ -235,15 +229,16 @@ def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     )
 
 
+def _trained_t2v() -> HunyuanVideoTransformer3DModel:
+    return from_host(load_file(stage_dir("t2v") / "dit.safetensors"))
+
+
 def train_ti2v(total: int = 14000, size: int = 32) -> dict[str, float]:
     """Train image to video from the text-to-video model."""
-    from safetensors.torch import load_file
-
     torch.manual_seed(0)
-    model = expand(from_host(load_file(stage_dir("t2v") / "dit.safetensors")))
     return _train(
         "ti2v",
-        model,
+        expand(_trained_t2v()),
         total,
         size,
         image=True,
@@ -255,17 +250,17 @@ def train_ti2v(total: int = 14000, size: int = 32) -> dict[str, float]:
 
 def train_t2v_clips(total: int = 5000, size: int = 24) -> dict[str, float]:
     """Train the text-to-video model on, with clips most of the time."""
-    from safetensors.torch import load_file
-
     torch.manual_seed(0)
     return _train(
         "t2v_clips",
-        from_host(load_file(stage_dir("t2v") / "dit.safetensors")),
+        _trained_t2v(),
         total,
         size,
         image=False,
         still_share=0.1,
         family_shares=(0.4, 0.4, 0.2),
         lr=3e-3,
-        choosing=True,
     )
+
+
+STAGES = {"t2v": train_t2v, "ti2v": train_ti2v, "t2v_clips": train_t2v_clips}

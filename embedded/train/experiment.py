@@ -57,17 +57,16 @@ MADE_OF = "made_of"
 
 def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
     """Return the arm's teacher in the host's names: trained or resumed here, or the newest there is."""
-    stage = ARMS[arm].teacher
-    path = stage_dir(stage) / "dit.safetensors"
+    stages = ARMS[arm].stages
+    path = stage_dir(stages[-1]) / "dit.safetensors"
     if train:
         from . import dit
 
-        stages = {"t2v": (dit.train_t2v, dit.train_t2v_clips), "ti2v": (dit.train_ti2v,)}
-        for train_stage in stages[arm]:
-            train_stage()
+        for stage in stages:
+            dit.STAGES[stage]()
     if not path.exists():
         raise SystemExit(
-            f"There is no {arm} teacher yet: run `python3 dev.py train {stage}`, or add --train-teachers."
+            f"There is no {arm} teacher yet: run `python3 dev.py train {stages[-1]}`, or add --train-teachers."
         )
     return {key: value.float() for key, value in load_file(path).items()}
 

@@ -42,22 +42,23 @@ BASE = DistillConfig(
 
 @dataclass(frozen=True)
 class Arm:
-    """Image-to-video or text-to-video: its teacher's stage, and the shares that it is distilled on.
+    """Image-to-video or text-to-video: its teacher, and the shares that it is distilled on.
 
+    stages: trained one after another; the last one is the teacher.
     curve_family: the captions that curves of its students are of. With a first frame few steps lose nothing on named
     captions; from text alone these leave the picture to choose, and open ones are more than the teacher can do.
     """
 
     name: str
     image: bool
-    teacher: str
+    stages: tuple[str, ...]
     curve_family: int
     family_shares: tuple[float, float, float]
 
 
 ARMS = {
-    "ti2v": Arm("ti2v", True, "ti2v", OPEN, (0.5, 0.5, 0.0)),
-    "t2v": Arm("t2v", False, "t2v_clips", NAMED, (0.75, 0.25, 0.0)),
+    "ti2v": Arm("ti2v", True, ("ti2v",), OPEN, (0.5, 0.5, 0.0)),
+    "t2v": Arm("t2v", False, ("t2v", "t2v_clips"), NAMED, (0.75, 0.25, 0.0)),
 }
 
 

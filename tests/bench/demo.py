@@ -67,6 +67,11 @@ def animate(pack: Pack, truth: Tensor, captions: list[str]) -> Tensor:
     return torch.stack(clips)
 
 
+def from_text(pack: Pack, captions: list[str], *, frames: int = FRAMES) -> Tensor:
+    """Return (N, frames, 3, SIDE, SIDE), from captions alone."""
+    return torch.stack([pack.clip(None, c, seed=i, frames=frames) for i, c in enumerate(captions)])
+
+
 def measure_model(pack: Pack, count: int) -> dict[str, float]:
     """Measure motion, fidelity, the shuffled-caption control, the autoencoder, text to image and text to video."""
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(11), split="test")
@@ -74,13 +79,10 @@ def measure_model(pack: Pack, count: int) -> dict[str, float]:
     clips = animate(pack, truth, captions)
     scores = world.score_clips(clips, scenes)
     shuffled = world.score_clips(animate(pack, truth, captions[1:] + captions[:1]), scenes)
-    pictures = torch.stack([pack.clip(None, c, seed=i, frames=1) for i, c in enumerate(captions)])
-    reading = world.read_clip(pictures)
+    reading = world.read_clip(from_text(pack, captions, frames=1))
     drawn = (reading.colour[:, 0] == scenes.colour) & (reading.shape[:, 0] == scenes.shape)
     drawn &= reading.place == scenes.place
-    told = world.score_clips(
-        torch.stack([pack.clip(None, c, seed=i) for i, c in enumerate(captions)]), scenes
-    )
+    told = world.score_clips(from_text(pack, captions), scenes)
     decoded = torch.stack([pack.round_trip(clip) for clip in truth])
     last = scores["last_shape_right"] & scores["last_colour_right"]
     figures = {

@@ -15,11 +15,9 @@ def test_what_ships_is_put_where_nothing_was_trained(tmp_path, monkeypatch):
     shipped, restored = shipped_dit(TI2V), teacher_weights("ti2v", train=False)
     assert shipped is not None
     assert all(torch.equal(restored[name], weight) for name, weight in shipped.items())
-    drawn = shipped_dit(T2V)
+    drawn, told = shipped_dit(T2V), teacher_weights("t2v", train=False)
     assert drawn is not None
-    assert all(
-        torch.equal(teacher_weights("t2v", train=False)[name], weight) for name, weight in drawn.items()
-    )
+    assert all(torch.equal(told[name], weight) for name, weight in drawn.items())
     vae, narrow = Encoders.load_vae().state_dict(), narrow_network(shipped_vae_weights()).state_dict()
     assert all(torch.equal(vae[name], weight) for name, weight in narrow.items())
     assert Encoders().llm_tokenizer is not None
