@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ...model_patches.training.batch import TrainingBatch
 from .drift import Drift
+from .futures import Futures
 from .handovers import HandOvers, unworn
-from .source import WorldSource
+from .source import Windows, WorldSource
 
 
 class AnsweredSource:
@@ -22,13 +23,21 @@ class AnsweredSource:
     Args:
         handed: take the place of most windows that know two latents.
         turned_share: how many of those have turned.
+        futures: of the source's scenes; batches have their choices then.
     """
 
     def __init__(
-        self, source: WorldSource, drift: Drift, handed: HandOvers, *, turned_share: float = 0.75
+        self,
+        source: WorldSource,
+        drift: Drift,
+        handed: HandOvers,
+        *,
+        turned_share: float = 0.75,
+        futures: Futures | None = None,
     ) -> None:
         self.source, self.drift = source, drift
         self.handed, self.turned_share = handed, turned_share
+        self.futures = futures
 
     def __len__(self) -> int:
         return len(self.source)
@@ -41,4 +50,10 @@ class AnsweredSource:
         told = self.drift.put_on(self.source, unworn(windows, places), shown, generator)
         told = self.handed.told(told, places, index, image_states=self.source.image_states)
         answer = self.handed.truth(shown, places, index).latents
-        return replace(told, answer=answer, answered=windows.start > 0)
+        told = replace(told, answer=answer, answered=windows.start > 0)
+        return told if self.futures is None else replace(told, choices=self._choices(windows, self.futures))
+
+    def _choices(self, windows: Windows, futures: Futures) -> Tensor:
+        choices = futures.choices(windows.rows)
+        choices[~windows.is_open] = 0
+        return choices

@@ -41,6 +41,7 @@ from .experiment_plan import (
     Student,
 )
 from .features import feature_net
+from .futures import load_futures
 from .guidance_error import guidance_errors
 from .handovers import played_hand_overs
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
@@ -162,7 +163,9 @@ class Experiment:
             windows=PLAYED_WINDOWS,
             open_share=PLAYED_OPEN_SHARE,
         )
-        return AnsweredSource(source, self.drift, handed)
+        weighted = config.ode_choice_weight > 0
+        futures = load_futures(self.train_set, self.train_scenes) if weighted else None
+        return AnsweredSource(source, self.drift, handed, futures=futures)
 
     def go_on_after(self, student: Student) -> None:
         """Start a student, where it has not begun, with what the one before it has learnt; see ``Student.after``."""

@@ -135,6 +135,7 @@ LONG = replace(
         600,
         batch_size=32,
         ode_call_shares=(0.2, 0.22, 0.36, 0.22),
+        ode_choice_weight=30.0,
     ),
     family_shares=(0.15, 0.85, 0.0),
     known_shares=(0.3, 0.7, 0.0),

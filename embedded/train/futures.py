@@ -19,6 +19,8 @@ from .run import stage_dir
 from .source import OPEN
 
 MOST = 4
+LEAST_APART = 1e-3
+"""Of the largest squared difference: a smaller one is rounding."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,21 @@ class Futures:
         likelihood = score.masked_fill(~self.allowed[rows], -torch.inf).softmax(1)
         motions = torch.zeros(len(rows), NUM_MOTIONS).scatter_add(1, self.motion[rows], likelihood)
         return torch.einsum("bf,bf...->b...", likelihood, clips), motions
+
+    def choices(self, rows: Tensor) -> Tensor:
+        """Return the ways in which the futures of scenes ``rows`` (B,) differ, orthonormal, (B, 4, 16, 4, 8, 8).
+
+        Ways beyond the number of futures but one are zeros.
+        """
+        clips, allowed = self.latents[rows].float(), self.allowed[rows].float()
+        shares = allowed / allowed.sum(1, keepdim=True)
+        apart = (clips - torch.einsum("bf,bf...->b...", shares, clips)[:, None]).flatten(2) * allowed[
+            ..., None
+        ]
+        sizes, mixes = torch.linalg.eigh(apart @ apart.mT)
+        real = sizes > LEAST_APART * sizes[:, -1:].clamp_min(1e-6)
+        ways = (mixes.mT @ apart) / sizes.clamp_min(1e-6).sqrt()[..., None]
+        return (ways * real[..., None]).view_as(clips)
 
 
 def motions_of(allowed: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ class TrainingBatch:
     are the empty prompt's, with lengths of their own.
 
     Where the data knows what a few-step student should come to: answer, like latents, and answered, (B,) bool, the
-    clips that have one.
+    clips that have one. Where several clips can follow: choices, (B, K, C, T, H, W), the ways in which those differ,
+    orthonormal in each clip, zeros in the others.
     """
 
     latents: Tensor
@@ -30,6 +31,7 @@ class TrainingBatch:
     null_pooled: Tensor
     answer: Tensor | None = None
     answered: Tensor | None = None
+    choices: Tensor | None = None
 
     def __len__(self) -> int:
         return self.latents.shape[0]

@@ -32,6 +32,8 @@ class DistillConfig:
     ode_updates: dmd2 only; first updates, in which the student learns to cover with one of its steps what the
         guided teacher covers with ode_substeps, at ode_learning_rate, which falls to learning_rate.
     ode_call_shares: how often it is each of the student's calls that learns so, first call first; all alike if empty.
+    ode_choice_weight: how much more an error counts that leads to another of the clips that could follow, where the
+        data knows these (``TrainingBatch.choices``).
     critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: steps before eq. 4 in which
         it alone learns, since eq. 4 with a fake model that has learnt nothing yet is noise.
     real_shift: weight of the fake model's low-rank branch in the real model; the fake model's is 1.
@@ -68,6 +70,7 @@ class DistillConfig:
     ode_substeps: int = 2
     ode_learning_rate: float = 1e-3
     ode_call_shares: tuple[float, ...] = ()
+    ode_choice_weight: float = 0.0
     critic_updates: int = 5
     critic_warmup: int = 0
     critic_learning_rate: float = 2e-4
@@ -116,6 +119,7 @@ class DistillConfig:
             "guidance",
             "guidance_min",
             "ode_updates",
+            "ode_choice_weight",
             "critic_updates",
             "critic_warmup",
             "save_every",

@@ -130,7 +130,7 @@ def students_clip(micro: Micro) -> Tensor:
 def ode_losses(micro: Micro) -> Losses:
     """Cover with one step of the student what the guided teacher covers with some, from where the student comes.
 
-    Clips whose answer is known are led to that instead.
+    Clips whose answer is known are led to that instead. Along the choices of a batch an error counts more.
     """
     student, conditions = micro.networks.student, students_conditions(micro)
     start, sigmas = before_last_call(micro, student.denoiser(conditions))
@@ -142,7 +142,12 @@ def ode_losses(micro: Micro) -> Losses:
         if (others := ~micro.batch.answered).any():
             end[others] = teachers_way(replace(micro, batch=micro.batch[others]), start[others])
     velocity = student.velocity(start, sigma.to(start).expand(len(start)), conditions)
-    return {"ode": losses.ode_step_loss(velocity, start, end, sigma - following)}
+    step = velocity, start, end, sigma - following
+    loss = losses.ode_step_loss(*step)
+    if micro.batch.choices is None:
+        return {"ode": loss}
+    choice = losses.choice_loss(*step, micro.batch.choices)
+    return {"ode": loss + micro.config.ode_choice_weight * choice, "choice": choice}
 
 
 @torch.no_grad()

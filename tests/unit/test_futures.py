@@ -50,6 +50,21 @@ def test_no_noise_is_no_division_by_zero():
     torch.testing.assert_close(mean(several, clean, torch.zeros(1)), clean)
 
 
+def test_choices_are_the_ways_in_which_allowed_futures_differ():
+    several = futures(allowed=[True, True, True, False])
+    ways = several.choices(ROW)[0].flatten(1)
+    real = ways[ways.norm(dim=1) > 0]
+    torch.testing.assert_close(real @ real.T, torch.eye(2), atol=1e-4, rtol=0)
+    clips = several.latents[0].flatten(1)
+    for apart in (clips[0] - clips[1], clips[1] - clips[2]):
+        torch.testing.assert_close((real @ apart) @ real, apart, atol=1e-3, rtol=1e-3)
+    assert (real @ (clips[0] - clips[3])).norm() < 0.9 * (clips[0] - clips[3]).norm()
+
+
+def test_one_future_leaves_no_choice():
+    assert not futures(allowed=[False, True, False, False]).choices(ROW).any()
+
+
 def test_allowed_scenes_are_the_captions_and_none_held_out():
     scenes = world.sample_scenes(200, generator=torch.Generator().manual_seed(3), split="train")
     _, allowed = world.open_caption(scenes, generator=torch.Generator().manual_seed(4))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from magic141.tests.support.tiny_source import TinySource
 
 from .test_training_run import TINY, train
@@ -35,6 +36,26 @@ def test_a_batch_may_hold_clips_with_and_without_an_answer(tmp_path):
     answered = sum(row >= 4 for row in source.asked[-1])
     assert 0 < answered < 8
     assert 0 < some[0].losses["ode"] < every[0].losses["ode"]
+
+
+class ChoosingSource(TinySource):
+    """Every clip may become another one, which differs from it along one way."""
+
+    def batch(self, rows, generator):
+        batch = super().batch(rows, generator)
+        way = batch.latents[:, None]
+        return replace(batch, choices=way / way.flatten(2).norm(dim=2).view(-1, 1, 1, 1, 1, 1))
+
+
+def test_errors_along_choices_weigh_more(tmp_path):
+    config = replace(TINY, total_steps=1, ode_updates=1, guidance=1.0)
+    _, (plain,) = train(config, tmp_path / "plain")
+    _, (same,) = train(config, tmp_path / "same", source=ChoosingSource())
+    assert same.losses["ode"] == plain.losses["ode"]
+    weighted = replace(config, ode_choice_weight=50.0)
+    _, (more,) = train(weighted, tmp_path / "more", source=ChoosingSource())
+    assert 0 < more.losses["choice"] < plain.losses["ode"]
+    assert more.losses["ode"] == pytest.approx(plain.losses["ode"] + 50 * more.losses["choice"], rel=1e-4)
 
 
 def test_a_student_learns_answers(tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from magic141.embedded.train.answers import AnsweredSource
+from magic141.embedded.train.futures import MOST, Futures
 from magic141.embedded.train.handovers import KNOWN
 from magic141.embedded.train.source import WorldSource
 
@@ -26,6 +27,18 @@ def batch():
     assert len(answered) == COUNT
     drawn = source.windows(rows, torch.Generator().manual_seed(4))
     return answered.batch(rows, torch.Generator().manual_seed(4)), drawn
+
+
+def test_first_windows_of_open_captions_have_choices(batch):
+    told, drawn = batch
+    assert told.choices is None
+    latents = torch.randn(COUNT, MOST, 16, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    futures = Futures(latents, torch.ones(COUNT, MOST, dtype=torch.bool), torch.zeros(COUNT, MOST))
+    source = WorldSource(dataset(), image=True, family_shares=(0.5, 0.5, 0.0), known_shares=(0.5, 0.4, 0.1))
+    choosing = AnsweredSource(source, Undrifted(), hand_overs(), futures=futures)
+    choices = choosing.batch(drawn.rows, torch.Generator().manual_seed(4)).choices
+    assert torch.equal(choices.flatten(1).any(1), drawn.is_open)
+    torch.testing.assert_close(choices[drawn.is_open], futures.choices(drawn.rows[drawn.is_open]))
 
 
 def number_of(wanted: torch.Tensor, among: torch.Tensor) -> int:
