@@ -1,7 +1,7 @@
 """Sample a DiT on held-out scenes and judge the decoded clips: one row of the experiment's tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from ...model_patches.training.rollout import guided, sample
 from ...model_patches.training.twin import Conditions, from_host, takes_image
 from .. import world
 from ..world.quality import judge_clips
+from .data import WINDOW_LATENTS, decode_clips, encode_clips
 from .features import FeatureNet
 from .source import HeldOutSource
+from .taehv import Taehv
 
 CHUNK = 32
 LEAST_CLEAN = 4
@@ -110,6 +112,34 @@ def reference_features(source: HeldOutSource, decode: Decode, net: FeatureNet) -
     """Return (N, F) features of the true clips as the autoencoder gives them back, so that its loss is not counted."""
     rows = torch.arange(len(source)).split(CHUNK)
     return torch.cat([net.features(decode(source.batch(index).latents)) for index in rows])
+
+
+@torch.no_grad()
+def other_future_features(
+    source: HeldOutSource,
+    scenes: world.Scenes,
+    vae: Taehv,
+    net: FeatureNet,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return (N, F) features of true clips again, each on a way drawn evenly from those its caption allows.
+
+    They are what a perfect model shows: their tiny-Frechet tells how far the draw alone leads. Through ``vae`` as the
+    features of ``reference_features``.
+    """
+    features = []
+    for rows in torch.arange(len(source)).split(CHUNK):
+        allowed = source.data.allowed[rows, source.family]
+        clips = render_futures(scenes[rows], torch.multinomial(allowed.float(), 1, generator=generator)[:, 0])
+        features.append(net.features(decode_clips(vae, encode_clips(vae, clips))))
+    return torch.cat(features)
+
+
+def render_futures(scenes: world.Scenes, motion: Tensor) -> Tensor:
+    """Return the clips (B, T, 3, H, W) of a window's length of these scenes, with motions as ``Scenes.motion``."""
+    num_speeds = len(world.SPEEDS)
+    other = replace(scenes, direction=motion // num_speeds, speed=motion % num_speeds)
+    return world.render_clip(other, 4 * (WINDOW_LATENTS - 1) + 1)
 
 
 @torch.no_grad()

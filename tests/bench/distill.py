@@ -26,6 +26,7 @@ from magic141.embedded.train.judge import (
     Sampling,
     judge,
     measure_coverage,
+    other_future_features,
     reference_features,
     summarise,
 )
@@ -43,6 +44,7 @@ from magic141.embedded.train.shipped import (
 )
 from magic141.embedded.train.source import NAMED, OPEN, HeldOutSource
 from magic141.embedded.train.taehv import narrow_network
+from magic141.model_patches.clip_metrics import frechet_distance
 from magic141.tests.support.finished_rows import FinishedRows
 from magic141.tests.support.host import use_comfyui
 from torch import Tensor
@@ -59,6 +61,8 @@ MEASURED_BY = (
 FEW_STEPS, MANY_STEPS = (4, 2, 1), 56
 CLIPS, QUICK_CLIPS = 512, 32
 PROMPTS, QUICK_PROMPTS = 48, 4
+CHANCES = 8
+"""How often a perfect model's choice of futures is drawn."""
 
 
 def models() -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
@@ -78,11 +82,11 @@ class Bench:
 
     def __init__(self, clips: int, prompts: int) -> None:
         use_comfyui()
-        vae = narrow_network(shipped_vae_weights())
+        self.vae = narrow_network(shipped_vae_weights())
         with torch.no_grad():
-            data, self.scenes = held_out_set(ShippedEncoders(vae), clips, seed=23)
+            data, self.scenes = held_out_set(ShippedEncoders(self.vae), clips, seed=23)
         self.size = f"{clips} clips, {prompts} prompts"
-        self.decode, self.prompts, self.net = torch.no_grad()(vae.decode), prompts, feature_net()
+        self.decode, self.prompts, self.net = torch.no_grad()(self.vae.decode), prompts, feature_net()
         self.open, self.named = (HeldOutSource(data, image=True, family=f) for f in (OPEN, NAMED))
         self.reference = reference_features(self.open, self.decode, self.net)
 
@@ -93,6 +97,20 @@ class Bench:
             f"{name}{sampling.steps}_{measure.replace('motion_accuracy', 'motion_accuracy_open')}": value
             for measure, value in summarise(judged, self.reference).items()
         }
+
+    def chance_figures(self) -> dict[str, float]:
+        """Return the tiny-Frechet of a perfect model, whose every clip is true and goes a way drawn by chance."""
+        generator = torch.Generator().manual_seed(0)
+        distances = torch.tensor(
+            [
+                frechet_distance(
+                    other_future_features(self.open, self.scenes, self.vae, self.net, generator),
+                    self.reference,
+                )
+                for _ in range(CHANCES)
+            ]
+        )
+        return {f"chance_{FRECHET}": distances.mean().item(), f"chance_{FRECHET}_sd": distances.std().item()}
 
     def coverage(self, name: str, player: Player, sampling: Sampling) -> dict[str, float]:
         """Return the entropy over allowed futures, open captions."""
@@ -146,6 +164,7 @@ def measure(bench: Bench, rows: FinishedRows) -> dict[str, float]:
             row(name, "named", bench.named_accuracy, student, sampling)
     row("teacher", "open", bench.open_figures, player, guided(MANY_STEPS))
     row("teacher", "named", bench.named_accuracy, player, guided(MANY_STEPS))
+    figures |= rows.get(f"chance, {bench.size}", bench.chance_figures)
     figures |= comparisons(figures, students)
     return figures | guidance_figures(bench, teacher)
 
