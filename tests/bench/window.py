@@ -59,7 +59,7 @@ SOURCES = (
     "tests/support/window_kills.py",
     "tests/support/narrow_vae.py",
 )
-SCENES_SEED = 1142
+SCENES_SEED = 1143
 """Of scenes first read when the 4-step LoRA that ships was done; those of 141 were looked at while it was trained."""
 NAIVE = {"hand_over": "pixel", "overlap_latent": 1}
 TABLE = {
