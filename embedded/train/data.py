@@ -21,6 +21,7 @@ from .run import save_atomically, stage_dir
 from .taehv import Taehv
 
 CLIP_FRAMES, CLIP_LATENTS, WINDOW_LATENTS = 25, 7, 4
+WINDOW_FRAMES = 4 * (WINDOW_LATENTS - 1) + 1
 FAMILIES = ("named", "open", "open_appearance")
 
 

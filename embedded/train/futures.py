@@ -6,15 +6,15 @@ the noise of the draw (Xu, Tong and Jaakkola, "Stable Target Field for Reduced V
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...model_patches.training.losses import per_clip
 from .. import world
-from ..world.scenes import NUM_MOTIONS, SPEEDS, held_out
-from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips
+from ..world.scenes import NUM_MOTIONS, held_out
+from .data import WINDOW_FRAMES, WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips
 from .run import stage_dir
 from .source import OPEN
 
@@ -59,9 +59,8 @@ class Futures:
         """
         clips, allowed = self.latents[rows].float(), self.allowed[rows].float()
         shares = allowed / allowed.sum(1, keepdim=True)
-        apart = (clips - torch.einsum("bf,bf...->b...", shares, clips)[:, None]).flatten(2) * allowed[
-            ..., None
-        ]
+        mean = torch.einsum("bf,bf...->b...", shares, clips)
+        apart = (clips - mean[:, None]).flatten(2) * allowed[..., None]
         sizes, mixes = torch.linalg.eigh(apart @ apart.mT)
         real = sizes > LEAST_APART * sizes[:, -1:].clamp_min(1e-6)
         ways = (mixes.mT @ apart) / sizes.clamp_min(1e-6).sqrt()[..., None]
@@ -84,8 +83,7 @@ def allowed_scenes(scenes: world.Scenes, allowed: Tensor) -> tuple[world.Scenes,
     motion = motions_of(allowed)
     counts = allowed.gather(1, motion)
     rows = torch.arange(len(scenes)).repeat_interleave(MOST)
-    direction = motion.flatten() // len(SPEEDS)
-    candidates = replace(scenes[rows], direction=direction)
+    candidates = scenes[rows].moving(motion.flatten())
     return candidates, counts & ~held_out(candidates).view(-1, MOST)
 
 
@@ -98,7 +96,7 @@ def load_futures(data: Dataset, scenes: world.Scenes) -> Futures:
         candidates, counts = allowed_scenes(scenes[rows], data.allowed[rows, OPEN])
         latents = data.latents[rows, :, :WINDOW_LATENTS].repeat_interleave(MOST, 0)
         chosen = counts.flatten().nonzero()[:, 0]
-        clips = world.render_clip(candidates[chosen], 4 * (WINDOW_LATENTS - 1) + 1)
+        clips = world.render_clip(candidates[chosen], WINDOW_FRAMES)
         latents[chosen] = encode_clips(vae(), clips).half()
         return {"latents": latents.unflatten(0, (-1, MOST)), "allowed": counts}
 

@@ -1,7 +1,7 @@
 """Sample a DiT on held-out scenes and judge the decoded clips: one row of the experiment's tables."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from ...model_patches.training.rollout import guided, sample
 from ...model_patches.training.twin import Conditions, from_host, takes_image
 from .. import world
 from ..world.quality import judge_clips
-from .data import WINDOW_LATENTS, decode_clips, encode_clips
+from .data import WINDOW_FRAMES, decode_clips, encode_clips
 from .features import FeatureNet
 from .source import HeldOutSource
 from .taehv import Taehv
@@ -137,9 +137,7 @@ def other_future_features(
 
 def render_futures(scenes: world.Scenes, motion: Tensor) -> Tensor:
     """Return the clips (B, T, 3, H, W) of a window's length of these scenes, with motions as ``Scenes.motion``."""
-    num_speeds = len(world.SPEEDS)
-    other = replace(scenes, direction=motion // num_speeds, speed=motion % num_speeds)
-    return world.render_clip(other, 4 * (WINDOW_LATENTS - 1) + 1)
+    return world.render_clip(scenes.moving(motion), WINDOW_FRAMES)
 
 
 @torch.no_grad()

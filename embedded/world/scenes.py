@@ -1,6 +1,6 @@
 """Draw scenes: one row of factor indices a scene, so that a batch is a handful of integer tensors."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -100,6 +100,10 @@ class Scenes:
     def motion(self) -> Tensor:
         """Return direction and speed as one index below ``NUM_MOTIONS``, (B,)."""
         return self.direction * len(SPEEDS) + self.speed
+
+    def moving(self, motion: Tensor) -> "Scenes":
+        """Return the scenes with other motions (B,), as ``motion``."""
+        return replace(self, direction=motion // len(SPEEDS), speed=motion % len(SPEEDS))
 
 
 def velocities_px() -> Tensor:
