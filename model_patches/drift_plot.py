@@ -30,6 +30,7 @@ PANELS = (
         "seam_motion",
         lambda v: not 0.5 <= v <= 2,
     ),
+    Panel("turn of the motion since its prompt began (degrees)", "turned_deg"),
     Panel("colour step at the seam (delta E)", "seam_color_shift"),
     Panel("likeness to the first frame (cosine)", "identity"),
 )

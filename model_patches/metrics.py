@@ -4,8 +4,10 @@ Frames are (T, H, W, 3) in [0, 1], sRGB, as the host's IMAGE; leading batch dime
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # CIE 1931 from linear sRGB, D65 white. Source: IEC 61966-2-1.
@@ -19,6 +21,11 @@ _WHITE_D65 = (0.95047, 1.0, 1.08883)
 MEASURED_FRAMES = 8
 MEASURED_SIDE_PX = 256
 """Colour, sharpness and motion are means: a few frames and a grid of pixels say the same and cost no time."""
+
+FLOW_SIDE_PX = 64
+"""Shorter side at which the picture's motion is read: steps of a few percent of it are a few pixels there."""
+SLOWEST = 0.001
+"""Motion, in shorter sides a frame, below which a clip goes nowhere: it has no direction to keep."""
 
 STILL_STEP = 1.0 / 255.0
 """Mean step between frames below which a clip counts as still: no seam can be told from noise."""
@@ -112,6 +119,38 @@ def _luma(frames: Tensor) -> Tensor:
     return frames[..., :3].float().clamp(0, 1) @ torch.tensor([0.2126, 0.7152, 0.0722]).to(frames.device)
 
 
+def mean_motion(frames: Tensor) -> tuple[float, float]:
+    """Return how far the picture goes to the right and down from frame to frame, in shares of its shorter side.
+
+    One displacement for the whole picture, by least squares on brightness constancy: what stands still and is plain
+    adds nothing. Steps above about 5 % of the side are read too short.
+
+    Args:
+        frames: (T, H, W, 3), T >= 2.
+
+    Source: Lucas and Kanade, "An Iterative Image Registration Technique with an Application to Stereo Vision", 1981.
+    """
+    luma = _luma(_grid(frames))[:, None]
+    scale = min(1.0, FLOW_SIDE_PX / min(luma.shape[-2:]))
+    size = [max(3, round(scale * side)) for side in luma.shape[-2:]]
+    luma = F.interpolate(luma, size=size, mode="area")[:, 0]
+    change, between = luma.diff(dim=0)[:, 1:-1, 1:-1], (luma[1:] + luma[:-1]) / 2
+    right = (between[:, 1:-1, 2:] - between[:, 1:-1, :-2]) / 2
+    down = (between[:, 2:, 1:-1] - between[:, :-2, 1:-1]) / 2
+    slopes = torch.stack([right.flatten(), down.flatten()], dim=1).double()
+    normal = slopes.T @ slopes + 1e-9 * torch.eye(2, dtype=torch.float64, device=slopes.device)
+    step = torch.linalg.solve(normal, -slopes.T @ change.flatten().double()) / min(size)
+    return float(step[0]), float(step[1])
+
+
+def turned_deg(motion: Sequence[float], reference: Sequence[float]) -> float | None:
+    """Return the angle between two motions of ``mean_motion``, 0 to 180; None where one goes nowhere."""
+    (x, y), (x0, y0) = motion, reference
+    if min(math.hypot(x, y), math.hypot(x0, y0)) < SLOWEST:
+        return None
+    return abs(math.degrees(math.atan2(x0 * y - y0 * x, x0 * x + y0 * y)))
+
+
 def seam_ratio(before: Tensor, after: Tensor) -> float:
     """Return the step across a seam over the usual step beside it: 1 is a seam nobody sees, 0 a doubled frame.
 
@@ -135,17 +174,25 @@ def seam_badness(ratio: float) -> float:
     return math.inf if ratio <= 0 else max(ratio, 1 / ratio)
 
 
-def measure_window(frames: Tensor, *, reference_lab: Tensor, before: Tensor | None) -> dict[str, float]:
+def measure_window(
+    frames: Tensor,
+    *,
+    reference_lab: Tensor,
+    before: Tensor | None,
+    held: Sequence[float] | None = None,
+) -> dict[str, float]:
     """Measure one window's new frames.
 
     Args:
         frames: (T, H, W, 3), the frames this window adds.
         reference_lab: (3,), the mean colour of the first window.
         before: the last frames of the window before, or None for the first.
+        held: the motion (of ``mean_motion``) that this window should go on with, or None.
 
     Returns:
         ``color_shift`` (delta E against the first window), ``brightness`` (mean L* / 100), ``sharpness``,
-        ``motion`` (median step), and with ``before``: ``seam_color_shift`` and ``seam_motion`` (see ``seam_ratio``).
+        ``motion`` (median step), ``motion_right`` and ``motion_down`` (see ``mean_motion``); with ``before``:
+        ``seam_color_shift`` and ``seam_motion`` (see ``seam_ratio``); with ``held``: ``turned_deg``.
     """
     lab = mean_lab(frames)
     steps = motion_steps(frames)
@@ -155,6 +202,11 @@ def measure_window(frames: Tensor, *, reference_lab: Tensor, before: Tensor | No
         "sharpness": sharpness(frames),
         "motion": float(steps.median()) if steps.numel() else 0.0,
     }
+    if len(frames) > 1:
+        motion = mean_motion(frames)
+        measures["motion_right"], measures["motion_down"] = motion
+        if held is not None and (angle := turned_deg(motion, held)) is not None:
+            measures["turned_deg"] = angle
     if before is not None:
         measures["seam_color_shift"] = float(delta_e(mean_lab(before[-1:]), mean_lab(frames[:1])))
         measures["seam_motion"] = seam_ratio(before, frames)
@@ -177,6 +229,8 @@ def summarize(windows: list[dict[str, float]]) -> dict[str, float]:
         "brightness_change": windows[-1]["brightness"] - windows[0]["brightness"],
         "sharpness_kept": windows[-1]["sharpness"] / max(windows[0]["sharpness"], 1e-9),
     }
+    if turns := [w["turned_deg"] for w in windows if "turned_deg" in w]:
+        summary["turned_max_deg"] = max(turns)
     if ratios:
         summary["seams_ok_share"] = sum(seam_is_good(r) for r in ratios) / len(ratios)
         summary["seam_worst"] = max(seam_badness(r) for r in ratios)

@@ -36,7 +36,7 @@ def headline(facts: Sequence[dict], num_windows: int) -> str:
     frames = sum(window["num_new_frames"] for window in facts)
     seconds = sum(window["seconds"] for window in facts)
     attempts = sum(window["attempts"] - 1 for window in facts)
-    again = f", {attempts} of them made again for their seam" if attempts else ""
+    again = f", {attempts} of them made again" if attempts else ""
     return f"{len(facts)} of {num_windows} windows, {frames} new frames, {seconds:.0f} s of work{again}."
 
 
@@ -48,6 +48,10 @@ def drift_lines(summary: dict[str, float]) -> list[str]:
         f"Colour at the end is {summary['color_shift_last']:.1f} delta E from the first window; brightness changed "
         f"by {100 * summary['brightness_change']:+.1f} %, sharpness is {100 * summary['sharpness_kept']:.0f} % of it."
     ]
+    if "turned_max_deg" in summary:
+        lines.append(
+            f"The motion turned by up to {summary['turned_max_deg']:.0f} degrees while a prompt lasted."
+        )
     if "seams_ok_share" in summary:
         lines.append(
             f"{100 * summary['seams_ok_share']:.0f} % of the seams are within twice the motion beside them; "

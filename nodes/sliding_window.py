@@ -13,7 +13,14 @@ from ..model_patches.bridge.window_run import Request, run_windows
 from ..model_patches.buckets import num_latent_frames
 from ..model_patches.window_report import report_text, timeline
 from ..model_patches.windows import check_window, parse_prompts
-from .sliding_window_inputs import WINDOWS, drift_inputs, file_inputs, how_inputs, sockets_inputs, what_inputs
+from .sliding_window_inputs import (
+    WINDOWS,
+    drift_inputs,
+    file_inputs,
+    how_inputs,
+    sockets_inputs,
+    what_inputs,
+)
 
 ALIASES = [
     "magic141",
@@ -111,6 +118,7 @@ class SlidingWindowExtend(io.ComfyNode):
         first_frame_context,
         reroll_threshold,
         reroll_limit,
+        turn_limit,
         fusion_length,
         fusion_overlap,
         run_name,
@@ -139,6 +147,7 @@ class SlidingWindowExtend(io.ComfyNode):
             first_frame_context=first_frame_context,
             reroll_threshold=reroll_threshold,
             reroll_limit=reroll_limit,
+            turn_limit=turn_limit,
             fusion_latent=num_latent_frames(fusion_length) if fusion_length else 0,
             fusion_overlap_latent=fusion_overlap,
         )

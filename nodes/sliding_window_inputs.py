@@ -226,6 +226,16 @@ def drift_inputs() -> list:
             advanced=True,
             tooltip="How often a window may be made again.",
         ),
+        io.Float.Input(
+            "turn_limit",
+            default=0.0,
+            min=0.0,
+            max=180.0,
+            step=1.0,
+            advanced=True,
+            tooltip="Make a window again with another seed where the picture's motion has turned by more degrees than "
+            "this since its prompt began, at most reroll_limit times. 20 to 30 keeps a course. 0: never.",
+        ),
         io.Int.Input(
             "fusion_length",
             default=0,

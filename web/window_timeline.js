@@ -98,6 +98,7 @@ function marked(box, measures, words) {
     box.style.borderLeft = `3px solid ${badness <= 1.5 ? "#3c6" : badness <= SEAM_SEEN ? "#ec3" : "#e43"}`;
     said.push(`${words.seam}: ${ratio.toFixed(2)}x`);
   }
+  if (measures.turned_deg !== undefined) said.push(`${words.turned}: ${measures.turned_deg.toFixed(0)}°`);
   if (measures.color_shift !== undefined) said.push(`${words.colour}: ${measures.color_shift.toFixed(1)} ΔE`);
   return said;
 }

@@ -65,6 +65,7 @@ class WindowSettings:
     first_frame_context: bool = False
     reroll_threshold: float = 0.0
     reroll_limit: int = 0
+    turn_limit: float = 0.0
     fusion_latent: int = 0
     fusion_overlap_latent: int = 1
 

@@ -1,7 +1,8 @@
 """The outer loop of a long video: window after window, each on disk before the next starts."""
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import comfy.model_management
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..anchor import LatentStatistics
-from ..metrics import measure_window, seam_badness, seam_is_good
+from ..metrics import measure_window, seam_badness
 from ..store.run_journal import chain_keys
 from ..store.window_store import WindowStore
 from ..windows import Window
@@ -60,7 +61,16 @@ def extend(
         began = time.monotonic()
         last = end_image if window.index == len(windows) - 1 else None
         made, measures, attempts = best_of_attempts(
-            models, settings, window, start, stream, reference, last, seed=seed, callback=shown.on_step
+            models,
+            settings,
+            window,
+            start,
+            stream,
+            reference,
+            last,
+            held=motion_to_hold(window.prompt, [entry.facts for entry in store.entries]),
+            seed=seed,
+            callback=shown.on_step,
         )
         first_of_all = reference is None
         reference = reference or make_reference(made.latent, made.frames)
@@ -87,10 +97,11 @@ def best_of_attempts(
     reference,
     end_image,
     *,
+    held,
     seed,
     callback,
 ) -> tuple[Made, dict, int]:
-    """Make a window, again with other seeds while its seam is too bad; return the best with its measures."""
+    """Make a window, again with other seeds while it exceeds a limit; return the best and its measures."""
     best: tuple[float, Made, dict] | None = None
     for attempt in range(1 + settings.reroll_limit):
         made = make_window(
@@ -105,23 +116,47 @@ def best_of_attempts(
             seed=seed,
             callback=callback,
         )
-        measures = measure(made, stream, reference)
-        badness = seam_badness(measures.get("seam_motion", 1.0))
-        if best is None or badness < best[0]:
-            best = (badness, made, measures)
-        if not settings.reroll_threshold or seam_is_good(
-            measures.get("seam_motion", 1.0), settings.reroll_threshold
-        ):
+        measures = measure(made, stream, reference, held)
+        over = times_over_limit(measures, settings)
+        if best is None or over < best[0]:
+            best = (over, made, measures)
+        if over <= 1:
             break
     assert best is not None
     return best[1], best[2], attempt + 1
 
 
-def measure(made: Made, stream: Stream | None, reference: Reference | None) -> dict[str, float]:
-    """Measure a window against the first one and against the frames before its seam."""
+def times_over_limit(measures: Mapping[str, float], settings: WindowSettings) -> float:
+    """Return how far a window exceeds the run's limits on seam and turn: up to 1 is good, without limits all are."""
+    over = [0.0]
+    if limit := settings.reroll_threshold:
+        over.append(seam_badness(measures.get("seam_motion", 1.0)) / max(limit, 1 / limit))
+    if settings.turn_limit:
+        over.append(measures.get("turned_deg", 0.0) / settings.turn_limit)
+    return max(over)
+
+
+def motion_to_hold(prompt: str, finished: Sequence[dict]) -> tuple[float, float] | None:
+    """Return the motion of the window with which this prompt began, None for a window that begins one itself.
+
+    Args:
+        finished: the facts of all windows before (see ``window_facts``), the same live and resumed.
+    """
+    same = list(itertools.takewhile(lambda facts: facts["prompt"] == prompt, reversed(finished)))
+    measures = same[-1]["measures"] if same else {}
+    return (measures["motion_right"], measures["motion_down"]) if "motion_right" in measures else None
+
+
+def measure(
+    made: Made,
+    stream: Stream | None,
+    reference: Reference | None,
+    held: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """Measure a window against the first one, the frames before its seam and the motion it should go on with."""
     lab = reference.lab if reference is not None else make_reference(made.latent, made.frames).lab
     before = None if stream is None else from_uint8(stream.frames)
-    return measure_window(made.frames, reference_lab=lab, before=before)
+    return measure_window(made.frames, reference_lab=lab, before=before, held=held)
 
 
 def window_keys(windows: list[Window], shared: dict, *, end_image_hash: str = "") -> list[str]:

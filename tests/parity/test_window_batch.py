@@ -7,7 +7,8 @@ from magic141.tests.support.host import use_comfyui
 use_comfyui()
 
 from magic141.embedded import world  # noqa: E402
-from magic141.model_patches.bridge.window import WindowSettings, make_window  # noqa: E402
+from magic141.model_patches.bridge.window import WindowSettings  # noqa: E402
+from magic141.model_patches.bridge.window_loop import Start, best_of_attempts  # noqa: E402
 from magic141.model_patches.bridge.window_stream import advance, make_reference, to_uint8  # noqa: E402
 from magic141.tests.support.shapes_models import shapes_models  # noqa: E402
 from magic141.tests.support.window_batch import ClipBatch, image_states  # noqa: E402
@@ -27,16 +28,29 @@ def scene():
     return world.render_clip(scenes, 1)[:, 0].movedim(1, -1), world.named_caption(scenes)
 
 
-def as_the_node(models, settings, plan, start, caption):
-    """Make the windows as the loop does; return all frames as bytes."""
-    stream, reference, frames = None, None, []
+def as_the_node(models, settings, plan, start, caption, *, seed):
+    """Make the windows as the loop does; return all frames as bytes, and how many windows were made."""
+    stream, reference, held, frames, count = None, None, None, [], 0
     for window in plan:
         window = type(window)(**{**vars(window), "prompt": caption})
-        made = make_window(models, settings, window, start_image=start, stream=stream, reference=reference)
+        made, measures, attempts = best_of_attempts(
+            models,
+            settings,
+            window,
+            Start(start),
+            stream,
+            reference,
+            None,
+            held=held,
+            seed=seed,
+            callback=None,
+        )
+        held = held or (measures["motion_right"], measures["motion_down"])
+        count += attempts
         reference = reference or make_reference(made.latent, made.frames)
         stream = advance(models.vae, stream, made, settings.overlap_latent)
         frames.append(to_uint8(made.frames))
-    return torch.cat(frames)
+    return torch.cat(frames), count
 
 
 @pytest.mark.parametrize(
@@ -45,6 +59,7 @@ def as_the_node(models, settings, plan, start, caption):
         {"hand_over": "latent", "overlap_latent": 2, "latent_anchor": 0.5, "cfg": 1.5},
         {"hand_over": "pixel", "overlap_latent": 1, "color_anchor": 0.5},
         {"hand_over": "mixed", "overlap_latent": 2, "first_frame_context": True},
+        {"hand_over": "latent", "overlap_latent": 2, "turn_limit": 0.1, "reroll_limit": 2},
     ],
 )
 def test_a_batch_of_one_gives_the_nodes_frames(opened, scene, options):
@@ -53,10 +68,13 @@ def test_a_batch_of_one_gives_the_nodes_frames(opened, scene, options):
     with torch.inference_mode():
         batch = ClipBatch(models, network, settings, *scene)
         made = list(batch.windows(seconds=1.4, seed=7))
-        wanted = as_the_node(models, settings, [window for window, _ in made], *scene[:1], scene[1][0])
+        plan = [window for window, _ in made]
+        wanted, count = as_the_node(models, settings, plan, scene[0], scene[1][0], seed=7)
     frames = torch.cat([frames[0] for _, frames in made])
     assert len(made) >= 3
     assert frames.shape == wanted.shape
+    assert batch.attempts == count
+    assert (count > len(made)) is bool(settings.turn_limit)
     assert (frames.int() - wanted.int()).abs().max() <= 3
 
 

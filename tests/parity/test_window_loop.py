@@ -172,14 +172,6 @@ def test_color_anchor_takes_a_tint_away():
     assert match_colors(tinted, reference, 0.0) is tinted
 
 
-def test_a_bad_seam_is_made_again_and_the_best_kept(models, monkeypatch):
-    made = count_windows(monkeypatch)
-    settings = replace(SETTINGS, reroll_threshold=1.0, reroll_limit=2)
-    outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=2))
-    assert made == [0, 1, 1, 1]
-    assert outcome.report["windows"][1]["attempts"] == 3
-
-
 def test_fusion_inside_a_window(models):
     settings = replace(SETTINGS, window_latent=7, fusion_latent=4, fusion_overlap_latent=2)
     outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=1))

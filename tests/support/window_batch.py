@@ -13,16 +13,25 @@ from magic141.model_patches.anchor import anchor_latent
 from magic141.model_patches.bridge.color import match_colors
 from magic141.model_patches.bridge.conditioning import empty_latent
 from magic141.model_patches.bridge.window import HandOver, Models, WindowSettings, sample_window
-from magic141.model_patches.bridge.window_stream import Reference, from_uint8, make_reference, to_uint8
+from magic141.model_patches.bridge.window_loop import times_over_limit
+from magic141.model_patches.bridge.window_stream import (
+    SEAM_FRAMES,
+    Reference,
+    from_uint8,
+    make_reference,
+    to_uint8,
+)
 from magic141.model_patches.channels import known_frames_condition
 from magic141.model_patches.encoders.context import join_context
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN, USER_HEADER, vlm_text
 from magic141.model_patches.encoders.vlm import layout
+from magic141.model_patches.metrics import mean_motion, measure_window
 from magic141.model_patches.windows import (
     Window,
     new_latent_frames_for,
     num_frames_of,
     plan_windows,
+    window_seed,
     window_sizes,
 )
 from PIL import Image
@@ -59,9 +68,12 @@ class ClipBatch:
         self.latents: Tensor | None = None
         self.frames = to_uint8(starts[:, None])
         self.references: list[Reference] = []
+        self.held: list[tuple[float, float]] = []
+        self.seed = self.attempts = 0
 
     def windows(self, *, seconds: float, seed: int = 0) -> Iterator[tuple[Window, Tensor]]:
         """Make all windows; yield each with its new frames (B, n, H, W, 3) as bytes."""
+        self.seed = seed
         shape = {
             "window_latent": self.settings.window_latent,
             "overlap_latent": self.settings.overlap_latent,
@@ -72,22 +84,77 @@ class ClipBatch:
             yield window, self._make(window)
 
     def _make(self, window: Window) -> Tensor:
-        first = self.latents is None
-        num_known, num_new = window.num_known_latent_frames, window.num_new_latent_frames
-        known = self.encode(self.starts[:, None]) if first else self.hand_over(num_known)
-        sampled = self._sample(known, window.seed)
-        if first:
-            new = torch.cat([known, sampled[:, :, 1:num_new]], dim=2)
-        else:
-            new = self._each(sampled[:, :, num_known : num_known + num_new], self._anchored)
-        frames = self._decode(new, None if first else known)
-        if first:
+        if self.latents is None:
+            known = self.encode(self.starts[:, None])
+            sampled = self._sample(known, window.seed, self._everyone)
+            new = torch.cat([known, sampled[:, :, 1 : window.num_new_latent_frames]], dim=2)
+            frames = self._decode(new, None)
             self.references = [
                 make_reference(clip[None], seen) for clip, seen in zip(new, frames, strict=True)
             ]
-        elif self.settings.color_anchor:
-            frames = self._each(frames, self._colored)
+            self.held = [mean_motion(seen) for seen in frames]
+        else:
+            new, frames = self._go_on(window)
+        self.attempts += len(new)
         return self._advance(new, to_uint8(frames))
+
+    def _go_on(self, window: Window) -> tuple[Tensor, Tensor]:
+        """Make a window of every clip behind what there is; again with other seeds of those that have turned."""
+        known = self.hand_over(window.num_known_latent_frames)
+        before = [dict(decoder.memory) for decoder in self.decoders]
+        new = self._new(known, window, window.seed, self._everyone)
+        frames = self._shown(new, known)
+        over = self._times_over(frames)
+        for attempt in range(1, 1 + self.settings.reroll_limit):
+            again = [clip for clip in self._everyone if over[clip] > 1]
+            if not again:
+                break
+            self.attempts += len(again)
+            tried = new.clone()
+            tried[again] = self._new(known, window, window_seed(self.seed, window.index, attempt), again)
+            self._remember(before)
+            times = self._times_over(self._shown(tried, known))
+            better = [clip for clip in again if times[clip] < over[clip]]
+            new[better] = tried[better]
+            over = [min(pair) for pair in zip(over, times, strict=True)]
+            self._remember(before)
+            frames = self._shown(new, known)
+        return new, frames
+
+    @property
+    def _everyone(self) -> list[int]:
+        return list(range(len(self.starts)))
+
+    def _new(self, known: Tensor, window: Window, seed: int, clips: list[int]) -> Tensor:
+        """Return the new latent frames of these clips."""
+        start, count = window.num_known_latent_frames, window.num_new_latent_frames
+        sampled = self._sample(known, seed, clips)[:, :, start : start + count]
+        return torch.stack(
+            [self._anchored(s, self.references[clip]) for s, clip in zip(sampled, clips, strict=True)]
+        )
+
+    def _shown(self, new: Tensor, known: Tensor) -> Tensor:
+        """Return the new frames as a viewer sees them."""
+        frames = self._decode(new, known)
+        return self._each(frames, self._colored) if self.settings.color_anchor else frames
+
+    def _times_over(self, frames: Tensor) -> list[float]:
+        """Return how far every clip's window exceeds the limits, as the node judges it."""
+        if not (self.settings.turn_limit or self.settings.reroll_threshold):
+            return [0.0] * len(frames)
+        return [
+            times_over_limit(
+                measure_window(seen, reference_lab=reference.lab, before=from_uint8(before), held=held),
+                self.settings,
+            )
+            for seen, reference, before, held in zip(
+                frames, self.references, self.frames, self.held, strict=True
+            )
+        ]
+
+    def _remember(self, memories: list[dict[int, Tensor]]) -> None:
+        for decoder, memory in zip(self.decoders, memories, strict=True):
+            decoder.memory = dict(memory)
 
     def _each(self, clips: Tensor, change: Callable[[Tensor, Reference], Tensor]) -> Tensor:
         return torch.stack([change(c, r) for c, r in zip(clips, self.references, strict=True)])
@@ -103,7 +170,7 @@ class ClipBatch:
         before = new[:, :, :0] if self.latents is None else self.latents
         self.latents = torch.cat([before, new], dim=2)[:, :, -overlap:]
         shown = frames if before.shape[2] == 0 else torch.cat([self.frames, frames], dim=1)
-        self.frames = shown[:, -num_frames_of(overlap) :]
+        self.frames = shown[:, -max(num_frames_of(overlap), SEAM_FRAMES) :]
         return frames
 
     def hand_over(self, num_known: int) -> Tensor:
@@ -133,18 +200,22 @@ class ClipBatch:
         frames = torch.cat(pieces)
         return frames[:, -4 * new.shape[2] :] if known is not None else frames
 
-    def _sample(self, known: Tensor, seed: int) -> Tensor:
-        """Sample one window of every clip; clips whose contexts are equally long go through the model together."""
-        images = image_states(self.backend, self._pictures())
-        contexts = [join_context(i[None], p) for i, (p, _) in zip(images, self.prompts, strict=True)]
+    def _sample(self, known: Tensor, seed: int, clips: list[int]) -> Tensor:
+        """Sample one window of these clips; those whose contexts are equally long go through the model together."""
+        images, prompts = (
+            image_states(self.backend, self._pictures()[clips]),
+            [self.prompts[i] for i in clips],
+        )
+        contexts = [join_context(i[None], p) for i, (p, _) in zip(images, prompts, strict=True)]
+        known = known[clips]
         groups: dict[int, list[int]] = {}
         for index, context in enumerate(contexts):
             groups.setdefault(context.shape[1], []).append(index)
-        sampled = torch.empty(len(known), *self._empty().shape[1:])
+        sampled = torch.empty(len(clips), *self._empty().shape[1:])
         for number, members in enumerate(groups.values()):
             latent, mask = known_frames_condition(known[members], self.settings.window_latent)
             frames = {"concat_latent_image": latent, "concat_mask": mask}
-            pooled = torch.cat([self.prompts[i][1] for i in members])
+            pooled = torch.cat([prompts[i][1] for i in members])
             positive = [[torch.cat([contexts[i] for i in members]), frames | {"pooled_output": pooled}]]
             empty = {"samples": self._empty().repeat(len(members), 1, 1, 1, 1)}
             sampled[members] = sample_window(

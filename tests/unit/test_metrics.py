@@ -7,6 +7,7 @@ import torch
 from magic141.model_patches.metrics import (
     delta_e,
     mean_lab,
+    mean_motion,
     measure_window,
     seam_badness,
     seam_is_good,
@@ -14,6 +15,7 @@ from magic141.model_patches.metrics import (
     sharpness,
     srgb_to_lab,
     summarize,
+    turned_deg,
 )
 
 # Pairs 1, 7, 13, 17, 25 and 34 of the test data of Sharma, Wu and Dalal (2005), table 1.
@@ -75,6 +77,35 @@ def test_seam_badness_is_symmetric():
         assert [seam_is_good(ratio, limit) for ratio in (0.5, 0.8, 1.4, 1.6)] == [False, True, True, False]
 
 
+def going(right: float, down: float, *, side: int, count: int = 6) -> torch.Tensor:
+    """A soft disc on a plain ground, a step further in every frame."""
+    y, x = torch.meshgrid(torch.arange(side).float(), torch.arange(2.0 * side), indexing="ij")
+    frames = []
+    for i in range(count):
+        distance = torch.hypot(x - side - i * right, y - side / 2 - i * down)
+        frames.append(0.2 + 0.6 * torch.sigmoid((side / 6 - distance) / (side / 64)))
+    return torch.stack(frames)[..., None].expand(-1, -1, -1, 3)
+
+
+@pytest.mark.parametrize("side", [64, 300])
+@pytest.mark.parametrize(("right", "down"), [(1, 0), (0.5, -0.5), (-0.7, 0.3), (0, 1.5)])
+def test_the_mean_motion_is_the_way_a_thing_goes(right, down, side):
+    step = side / 64
+    motion = mean_motion(going(right * step, down * step, side=side))
+    assert motion == pytest.approx((right / 64, down / 64), abs=0.1 * math.hypot(right, down) / 64)
+
+
+def test_a_turn_is_an_angle_and_what_stands_still_has_none():
+    assert turned_deg((0.01, 0.0), (0.0, 0.02)) == pytest.approx(90)
+    assert turned_deg((-0.01, 1e-4), (0.01, 1e-4)) == pytest.approx(180, abs=2)
+    assert turned_deg((0.01, 0.0), (0.0005, 0.0)) is None
+    still = torch.full((3, 8, 8, 3), 0.5)
+    assert mean_motion(still) == (0.0, 0.0)
+    assert "turned_deg" not in measure_window(
+        still, reference_lab=mean_lab(still), before=None, held=(0.01, 0.0)
+    )
+
+
 def test_blur_lowers_sharpness():
     noise = torch.rand(2, 16, 16, 3, generator=torch.Generator().manual_seed(0))
     blurred = (noise + noise.roll(1, 1) + noise.roll(1, 2)) / 3
@@ -86,7 +117,7 @@ def test_measures_of_a_window_and_their_summary():
     reference = mean_lab(first)
     windows = [
         measure_window(first, reference_lab=reference, before=None),
-        measure_window(tinted, reference_lab=reference, before=first),
+        measure_window(tinted, reference_lab=reference, before=first, held=(0.0, 0.02)),
     ]
     assert windows[0]["color_shift"] == 0.0
     assert "seam_motion" not in windows[0]
@@ -95,4 +126,7 @@ def test_measures_of_a_window_and_their_summary():
     assert summary["color_shift_last"] == windows[1]["color_shift"]
     assert summary["brightness_change"] < 0
     assert 0 <= summary["seams_ok_share"] <= 1
+    assert windows[0]["motion_right"] > 0
+    assert "turned_deg" not in windows[0]
+    assert summary["turned_max_deg"] == windows[1]["turned_deg"] == pytest.approx(90, abs=1)
     assert summarize([]) == {}

@@ -19,7 +19,10 @@ def facts(index: int, start: int, count: int, **measures: float) -> dict:
 
 
 def report(source_frames: int = 0) -> dict:
-    windows = [facts(0, 0, 13), facts(1, 13, 12, color_shift=3.0, seam_motion=4.0, seam_color_shift=1.0)]
+    windows = [
+        facts(0, 0, 13),
+        facts(1, 13, 12, color_shift=3.0, seam_motion=4.0, seam_color_shift=1.0, turned_deg=41.0),
+    ]
     settings = {"source_frames": source_frames}
     return build_report(
         windows, settings=settings, notes=["1 of 2 was resumed."], num_windows=2, video="a.mp4"
@@ -28,9 +31,10 @@ def report(source_frames: int = 0) -> dict:
 
 def test_the_summary_says_what_happened():
     lines = report()["summary"]
-    assert lines[0] == "2 of 2 windows, 25 new frames, 3 s of work, 1 of them made again for their seam."
+    assert lines[0] == "2 of 2 windows, 25 new frames, 3 s of work, 1 of them made again."
     assert "3.0 delta E" in lines[1]
-    assert lines[2].startswith("0 % of the seams")
+    assert lines[2] == "The motion turned by up to 41 degrees while a prompt lasted."
+    assert lines[3].startswith("0 % of the seams")
     assert lines[-1] == "1 of 2 was resumed."
 
 
@@ -53,7 +57,7 @@ def test_nothing_finished_has_a_report():
 
 def test_the_plot_has_a_panel_for_every_measure_there_is():
     plot = plot_drift([window["measures"] for window in report()["windows"]])
-    assert plot.shape == (1, 5 * PANEL_PX, WIDTH_PX, 3)
+    assert plot.shape == (1, 6 * PANEL_PX, WIDTH_PX, 3)
     assert 0 <= plot.min() < plot.max() <= 1
     assert plot_drift([]).shape == (1, PANEL_PX, WIDTH_PX, 3)
     assert plot_drift([MEASURES]).shape[1] == 3 * PANEL_PX
