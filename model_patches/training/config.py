@@ -151,6 +151,11 @@ class DistillConfig:
                 f"ode_call_shares is {list(shares)} and ode_updates 0; shares are of the ode_updates. Give some, or"
                 " no shares."
             )
+        if self.ode_choice_weight and not self.ode_updates:
+            raise ValueError(
+                f"ode_choice_weight is {self.ode_choice_weight:g} and ode_updates 0; it weighs errors of the"
+                " ode_updates. Give some, or weight 0."
+            )
         if self.ode_updates + self.critic_warmup > self.total_steps - bool(self.critic_warmup):
             raise ValueError(
                 f"ode_updates ({self.ode_updates}) and critic_warmup ({self.critic_warmup}) do not fit into"

@@ -131,6 +131,9 @@ def ode_losses(micro: Micro) -> Losses:
     """Cover with one step of the student what the guided teacher covers with some, from where the student comes.
 
     Clips whose answer is known are led to that instead. Along the choices of a batch an error counts more.
+
+    Raises:
+        ValueError: ode_choice_weight is set and the batch has no choices.
     """
     student, conditions = micro.networks.student, students_conditions(micro)
     start, sigmas = before_last_call(micro, student.denoiser(conditions))
@@ -145,6 +148,11 @@ def ode_losses(micro: Micro) -> Losses:
     step = velocity, start, end, sigma - following
     loss = losses.ode_step_loss(*step)
     if micro.batch.choices is None:
+        if weight := micro.config.ode_choice_weight:
+            raise ValueError(
+                f"ode_choice_weight is {weight:g}, but this data does not know which clips could follow"
+                " (TrainingBatch.choices). Set it to 0."
+            )
         return {"ode": loss}
     choice = losses.choice_loss(*step, micro.batch.choices)
     return {"ode": loss + micro.config.ode_choice_weight * choice, "choice": choice}

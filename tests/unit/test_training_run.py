@@ -135,6 +135,13 @@ def test_shares_of_calls_that_are_not_there_are_refused():
         replace(TINY, ode_call_shares=(1.0, 2.0))
 
 
+def test_a_weight_of_choices_without_what_it_weighs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="ode_choice_weight is 30 and ode_updates 0"):
+        replace(TINY, ode_choice_weight=30.0)
+    with pytest.raises(ValueError, match="this data does not know which clips could follow"):
+        train(replace(TINY, ode_updates=1, ode_choice_weight=30.0), tmp_path)
+
+
 @pytest.mark.parametrize(
     "settings", [{"critic_warmup": TINY.total_steps}, {"ode_updates": 2, "critic_warmup": 1}]
 )
