@@ -2,6 +2,7 @@
 
 from comfy_api.latest import io
 
+from ..model_patches.bridge.color import ColorMatch
 from ..model_patches.bridge.encoders import EncodersSocket
 from ..model_patches.bridge.sampling import SAMPLERS
 from ..model_patches.bridge.window import HandOver
@@ -200,7 +201,17 @@ def drift_inputs() -> list:
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="Match the colours of every window to the first one's (ComfyUI's Transfer Color, reinhard).",
+            tooltip="Match the colours of every window to the first one's, as color_match says. For one continuous "
+            "scene; leave 0 where the light changes.",
+        ),
+        io.Combo.Input(
+            "color_match",
+            options=[choice.value for choice in ColorMatch],
+            default=ColorMatch.EACH.value,
+            advanced=True,
+            tooltip="For color_anchor. color by color: each colour of the first window is found again and only its own "
+            "drift taken back, so that what enters or leaves the picture changes nothing. whole picture: mean and "
+            "spread of all pixels (ComfyUI's Transfer Color, reinhard).",
         ),
         io.Boolean.Input(
             "first_frame_context",

@@ -11,7 +11,7 @@ from ..anchor import anchor_latent
 from ..buckets import FRAMES_PER_LATENT
 from ..schedule import few_step_sigmas
 from ..windows import Window, num_frames_of, window_seed
-from .color import match_colors
+from .color import ColorMatch, anchor_colors
 from .conditioning import ImageMode, image_to_video_conditioning
 from .fusion import with_parallel_fusion
 from .sampling import sample_clip
@@ -62,6 +62,7 @@ class WindowSettings:
     guidance: float | None = 6.0
     latent_anchor: float = 0.0
     color_anchor: float = 0.0
+    color_match: str = ColorMatch.EACH
     first_frame_context: bool = False
     reroll_threshold: float = 0.0
     reroll_limit: int = 0
@@ -117,8 +118,8 @@ def make_window(
     if reference is not None:
         new = anchor_latent(new, reference.statistics, settings.latent_anchor)
     frames = decode_window(models.vae, settings, new, stream, known)
-    if reference is not None and settings.color_anchor:
-        frames = match_colors(frames, from_uint8(reference.frames), settings.color_anchor)
+    if reference is not None:
+        frames = anchor_colors(frames, reference, settings.color_anchor, settings.color_match)
     return Made(new, frames, window_seed_)
 
 

@@ -3,14 +3,15 @@
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import comfy.model_management
 import torch
 from torch import Tensor
 
 from ..anchor import LatentStatistics
-from ..metrics import measure_window, seam_badness
+from ..metrics import mean_lab, measure_window, seam_badness
+from ..palette import Palette
 from ..store.run_journal import chain_keys
 from ..store.window_store import WindowStore
 from ..windows import Window
@@ -154,7 +155,7 @@ def measure(
     held: tuple[float, float] | None = None,
 ) -> dict[str, float]:
     """Measure a window against the first one, the frames before its seam and the motion it should go on with."""
-    lab = reference.lab if reference is not None else make_reference(made.latent, made.frames).lab
+    lab = reference.lab if reference is not None else mean_lab(made.frames)
     before = None if stream is None else from_uint8(stream.frames)
     return measure_window(made.frames, reference_lab=lab, before=before, held=held)
 
@@ -197,6 +198,7 @@ def reference_tensors(reference: Reference) -> dict[str, Tensor]:
         "reference.std": reference.statistics.std,
         "reference.frames": reference.frames,
         "reference.lab": reference.lab,
+        **{f"reference.palette.{name}": value for name, value in vars(reference.palette).items()},
     }
 
 
@@ -210,4 +212,5 @@ def restore_stream(store: WindowStore, start: Start) -> tuple[Stream | None, Ref
         return stream, start.reference
     first = store.first_tensors()
     statistics = LatentStatistics(first["reference.mean"], first["reference.std"])
-    return stream, Reference(statistics, first["reference.frames"], first["reference.lab"])
+    palette = Palette(*(first[f"reference.palette.{field.name}"] for field in fields(Palette)))
+    return stream, Reference(statistics, first["reference.frames"], first["reference.lab"], palette)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..anchor import LatentStatistics, latent_statistics
 from ..buckets import FRAMES_PER_LATENT
 from ..metrics import mean_lab
+from ..palette import Palette, read_palette
 from ..windows import num_frames_of
 from .vae import decode_frames, encode_frames
 from .vae_seams import kept_latent_frames
@@ -31,11 +32,12 @@ class Stream:
 
 @dataclass(frozen=True)
 class Reference:
-    """What later windows are held to: the first window's statistics, a few of its frames (uint8), its mean Lab."""
+    """What later windows are held to: the first window's statistics, a few frames (uint8), mean Lab and palette."""
 
     statistics: LatentStatistics
     frames: Tensor
     lab: Tensor
+    palette: Palette
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,12 @@ def make_reference(latent: Tensor, frames: Tensor) -> Reference:
         latent: (1, 16, n, h, w). frames: (m, H, W, 3) in [0, 1].
     """
     chosen = torch.linspace(0, len(frames) - 1, min(COLOR_REFERENCE_FRAMES, len(frames))).round().long()
-    return Reference(latent_statistics(latent.float().cpu()), to_uint8(frames[chosen]), mean_lab(frames))
+    return Reference(
+        latent_statistics(latent.float().cpu()),
+        to_uint8(frames[chosen]),
+        mean_lab(frames),
+        read_palette(frames),
+    )
 
 
 def to_uint8(frames: Tensor) -> Tensor:

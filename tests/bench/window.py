@@ -34,6 +34,7 @@ SOURCES = (
     "model_patches/sampler.py",
     "model_patches/schedule.py",
     "model_patches/metrics.py",
+    "model_patches/palette.py",
     "model_patches/bridge/window.py",
     "model_patches/bridge/window_loop.py",
     "model_patches/bridge/window_run.py",
@@ -65,12 +66,13 @@ NAIVE = {"hand_over": "pixel", "overlap_latent": 1}
 LATENT_K2 = {"hand_over": "latent", "overlap_latent": 2}
 TABLE = {
     **{f"{way}_k{k}": {"hand_over": way, "overlap_latent": k} for way in ("latent", "pixel", "mixed") for k in (1, 2)},
-    "latent_k2_turn_limit": OURS,
+    "latent_k2_turn_limit_color_anchor": OURS,
     "latent_k3": {"hand_over": "latent", "overlap_latent": 3},
     "latent_k2_latent_anchor_half": LATENT_K2 | {"latent_anchor": 0.5},
     "latent_k2_latent_anchor_full": LATENT_K2 | {"latent_anchor": 1.0},
     "latent_k2_color_anchor_half": LATENT_K2 | {"color_anchor": 0.5},
     "latent_k2_color_anchor_full": LATENT_K2 | {"color_anchor": 1.0},
+    "latent_k2_color_anchor_picture": LATENT_K2 | {"color_anchor": 1.0, "color_match": "whole picture"},
     "latent_k2_first_frame_context": LATENT_K2 | {"first_frame_context": True},
 }  # fmt: skip
 COLUMNS = {
@@ -93,8 +95,8 @@ def measure_clips(opened, options: dict, *, count: int, seconds: float) -> dict[
     captions = world.named_caption(scenes)[:count]
     captions += world.open_caption(scenes, generator=generator)[0][count:]
     starts = world.render_clip(scenes, 1)[:, 0].movedim(1, -1)
-    reader, began, told = ClipReader(scenes, is_open), time.monotonic(), time.monotonic()
-    again = 0.0
+    reader, again, began = ClipReader(scenes, is_open), 0.0, time.monotonic()
+    told = began
     with torch.inference_mode():
         batch = ClipBatch(*opened(), shapes_settings(**options), starts, captions)
         for number, (window, frames) in enumerate(batch.windows(seconds=seconds), start=1):
@@ -139,7 +141,7 @@ def measure_all(
 
         return rows.get(row_name(name, count), measure)
 
-    ours, naive = clips("latent_k2_turn_limit", OURS, count), clips("pixel_k1", NAIVE, count)
+    ours, naive = clips("latent_k2_turn_limit_color_anchor", OURS, count), clips("pixel_k1", NAIVE, count)
     figures = ours | {
         f"naive_{name}": value for name, value in naive.items() if name in COLUMNS or "alive" in name
     }

@@ -57,9 +57,15 @@ def as_the_node(models, settings, plan, start, caption, *, seed):
     "options",
     [
         {"hand_over": "latent", "overlap_latent": 2, "latent_anchor": 0.5, "cfg": 1.5},
-        {"hand_over": "pixel", "overlap_latent": 1, "color_anchor": 0.5},
+        {"hand_over": "pixel", "overlap_latent": 1, "color_anchor": 0.5, "color_match": "whole picture"},
         {"hand_over": "mixed", "overlap_latent": 2, "first_frame_context": True},
-        {"hand_over": "latent", "overlap_latent": 2, "turn_limit": 0.1, "reroll_limit": 2},
+        {
+            "hand_over": "latent",
+            "overlap_latent": 2,
+            "turn_limit": 0.1,
+            "reroll_limit": 2,
+            "color_anchor": 1.0,
+        },
     ],
 )
 def test_a_batch_of_one_gives_the_nodes_frames(opened, scene, options):

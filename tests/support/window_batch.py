@@ -10,7 +10,7 @@ import torch
 from magic141.embedded import world
 from magic141.embedded.train.taehv import Taehv
 from magic141.model_patches.anchor import anchor_latent
-from magic141.model_patches.bridge.color import match_colors
+from magic141.model_patches.bridge.color import anchor_colors
 from magic141.model_patches.bridge.conditioning import empty_latent
 from magic141.model_patches.bridge.window import HandOver, Models, WindowSettings, sample_window
 from magic141.model_patches.bridge.window_loop import times_over_limit
@@ -163,7 +163,7 @@ class ClipBatch:
         return anchor_latent(latent[None], reference.statistics, self.settings.latent_anchor)[0]
 
     def _colored(self, frames: Tensor, reference: Reference) -> Tensor:
-        return match_colors(frames, from_uint8(reference.frames), self.settings.color_anchor)
+        return anchor_colors(frames, reference, self.settings.color_anchor, self.settings.color_match)
 
     def _advance(self, new: Tensor, frames: Tensor) -> Tensor:
         overlap = self.settings.overlap_latent
@@ -202,10 +202,8 @@ class ClipBatch:
 
     def _sample(self, known: Tensor, seed: int, clips: list[int]) -> Tensor:
         """Sample one window of these clips; those whose contexts are equally long go through the model together."""
-        images, prompts = (
-            image_states(self.backend, self._pictures()[clips]),
-            [self.prompts[i] for i in clips],
-        )
+        images = image_states(self.backend, self._pictures()[clips])
+        prompts = [self.prompts[clip] for clip in clips]
         contexts = [join_context(i[None], p) for i, (p, _) in zip(images, prompts, strict=True)]
         known = known[clips]
         groups: dict[int, list[int]] = {}

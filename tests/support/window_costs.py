@@ -18,7 +18,13 @@ from .shapes_models import CFG
 WARM_UP = 0.3
 """Share of the windows that allocators and codecs may take to settle."""
 
-OURS = {"hand_over": "latent", "overlap_latent": 2, "turn_limit": 20.0, "reroll_limit": 2}
+OURS = {
+    "hand_over": "latent",
+    "overlap_latent": 2,
+    "color_anchor": 1.0,
+    "turn_limit": 20.0,
+    "reroll_limit": 2,
+}
 """What the embedded workflows ship with."""
 
 

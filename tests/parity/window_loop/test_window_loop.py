@@ -11,61 +11,20 @@ use_comfyui()
 
 import folder_paths  # noqa: E402
 from comfy_api.latest import InputImpl  # noqa: E402
-from magic141.model_patches.bridge import window_loop  # noqa: E402
-from magic141.model_patches.bridge.color import match_colors  # noqa: E402
+from magic141.model_patches.bridge.color import ColorMatch, match_colors  # noqa: E402
 from magic141.model_patches.bridge.fusion import check_fusion  # noqa: E402
 from magic141.model_patches.bridge.vae import decode_frames  # noqa: E402
-from magic141.model_patches.bridge.window import HandOver, WindowSettings  # noqa: E402
-from magic141.model_patches.bridge.window_run import Request, read_start, run_windows  # noqa: E402
+from magic141.model_patches.bridge.window import HandOver  # noqa: E402
+from magic141.model_patches.bridge.window_run import read_start, run_windows  # noqa: E402
 from magic141.model_patches.bridge.window_stream import to_uint8  # noqa: E402
 from magic141.model_patches.store.video_sink import VideoFormat, write_segment  # noqa: E402
-from magic141.model_patches.store.video_source import read_frames  # noqa: E402
-from magic141.tests.support.tiny_run import tiny_models  # noqa: E402
-
-SETTINGS = WindowSettings(width=16, height=16, window_latent=4, overlap_latent=1, steps=1, guidance=None)
-IMAGE = torch.rand(1, 16, 16, 3, generator=torch.Generator().manual_seed(3))
-REQUEST = Request(
-    prompts="a\nb\nc",
-    length=3,
-    in_windows=True,
-    fps=24,
-    seed=5,
-    run_name="t",
-    codec="ffv1 lossless",
-    image=IMAGE,
+from magic141.tests.support.tiny_windows import (  # noqa: E402
+    IMAGE,
+    REQUEST,
+    SETTINGS,
+    count_windows,
+    frames_of,
 )
-
-
-@pytest.fixture(scope="module")
-def models():
-    with torch.inference_mode():
-        return tiny_models()
-
-
-@pytest.fixture(autouse=True)
-def output_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    with torch.inference_mode():
-        yield tmp_path
-
-
-def frames_of(path: Path) -> torch.Tensor:
-    return torch.stack(list(read_frames(path)))
-
-
-def count_windows(monkeypatch, *, fail_at: int | None = None) -> list[int]:
-    """Record which windows are made, and stop at one as a cancel would."""
-    made: list[int] = []
-    original = window_loop.make_window
-
-    def counting(models, settings, window, **options):
-        if window.index == fail_at:
-            raise KeyboardInterrupt
-        made.append(window.index)
-        return original(models, settings, window, **options)
-
-    monkeypatch.setattr(window_loop, "make_window", counting)
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +53,7 @@ def test_latent_hand_over_gives_one_unbroken_stream(whole_run, models):
 
 def test_a_stopped_run_goes_on_and_gives_the_same_frames(models, whole_run, monkeypatch, output_folder):
     with monkeypatch.context() as patch:
-        assert count_windows(patch, fail_at=2) == []
+        assert count_windows(patch, stop_at=2) == []
         with pytest.raises(KeyboardInterrupt):
             run_windows(models, SETTINGS, REQUEST)
     part = list(output_folder.rglob("unfinished_*.mkv"))
@@ -154,14 +113,30 @@ def test_every_hand_over_keeps_count_of_frames(models, hand_over, overlap):
     assert frames_of(outcome.video).shape[0] == 13 + 4 * (4 - overlap)
 
 
-@pytest.mark.parametrize(
-    "option", [{"latent_anchor": 1.0}, {"color_anchor": 1.0}, {"first_frame_context": True}]
+ANCHORS = (
+    {"latent_anchor": 1.0},
+    {"color_anchor": 1.0},
+    {"color_anchor": 1.0, "color_match": ColorMatch.PICTURE},
 )
+
+
+@pytest.mark.parametrize("option", [*ANCHORS, {"first_frame_context": True}])
 def test_anti_drift_options_leave_the_first_window_alone(models, whole_run, option):
     outcome = run_windows(models, replace(SETTINGS, **option), replace(REQUEST, prompts="a\nb", length=2))
     frames = frames_of(outcome.video)
     assert torch.equal(frames[:13], whole_run[1][:13])
     assert not torch.equal(frames[13:], whole_run[1][13:25])
+
+
+@pytest.mark.parametrize("option", ANCHORS)
+def test_a_resumed_run_is_anchored_to_the_same_first_window(models, option, monkeypatch):
+    settings = replace(SETTINGS, **option)
+    whole = run_windows(models, settings, replace(REQUEST, run_name="w"))
+    with monkeypatch.context() as patch:
+        count_windows(patch, stop_at=1)
+        with pytest.raises(KeyboardInterrupt):
+            run_windows(models, settings, REQUEST)
+    assert torch.equal(frames_of(run_windows(models, settings, REQUEST).video), frames_of(whole.video))
 
 
 def test_color_anchor_takes_a_tint_away():
