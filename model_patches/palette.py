@@ -13,6 +13,8 @@ from torch import Tensor
 
 RADIUS = 0.12
 """Spread of the pixels that count as one colour: about thirty levels of 255."""
+UNSEEN = 0.5 / 255
+"""A drift that rounding to bytes would hide; to follow it would only move flat colours across a rounding edge."""
 GONE, THERE = 0.1, 0.3
 """Shares of its former size at which a colour no longer counts, and counts in full."""
 SMALLEST = 0.002
@@ -57,7 +59,8 @@ def hold_palette(frames: Tensor, palette: Palette, strength: float) -> Tensor:
 
     Args:
         frames: channels behind the third are passed on.
-        palette: where the colours were; one that is gone, or lies ``RADIUS`` off, moves nothing.
+        palette: where the colours were; one that is gone, lies ``RADIUS`` off or less than half a level of 255,
+            moves nothing.
         strength: 0 leaves the frames as they are, 1 takes the whole drift back.
     """
     if strength == 0.0:
@@ -65,7 +68,8 @@ def hold_palette(frames: Tensor, palette: Palette, strength: float) -> Tensor:
     found = _look_up(_some_pixels(frames), palette.seeds)
     drift = found.colors - palette.colors
     there = ((found.shares / palette.shares - GONE) / (THERE - GONE)).clamp(0, 1)
-    there = there.masked_fill(drift.norm(dim=-1) > RADIUS, 0.0)
+    length = drift.norm(dim=-1)
+    there = there.masked_fill((length > RADIUS) | (length < UNSEEN), 0.0)
     return _add_offsets(frames, _offset_lut(found.colors, -strength * there[:, None] * drift))
 
 

@@ -47,6 +47,13 @@ def test_nothing_that_did_not_drift_is_changed():
     assert hold_palette(same, read_palette(scene(ball=BALL + 0.1)), 0.0) is same
 
 
+def test_a_flat_color_keeps_its_bytes_while_an_object_grows():
+    sky = torch.tensor([100.49, 150.49, 200.49]) / 255
+    frames = scene(sky=sky, ball_px=20)
+    held = hold_palette(frames, read_palette(scene(sky=sky)), 1.0)
+    assert torch.equal((held * 255).round(), (frames * 255).round())
+
+
 def test_a_color_that_is_gone_moves_nothing_and_a_new_one_stays():
     new = torch.tensor([0.9, 0.9, 0.2])
     held = hold_palette(scene(ball=new), read_palette(scene()), 1.0)
