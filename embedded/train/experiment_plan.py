@@ -113,7 +113,21 @@ def going_on(before: Student, name: str, updates: int, **settings: object) -> St
     return replace(before, name=name, settings=settings, after=before.name)
 
 
-AFTER_ODE = ode_only("ti2v", 4).name
+def ablation(name: str, *, after_ode: bool = False, image_states: bool = True, **settings: object) -> Student:
+    """Return the 4-step image-to-video student, changed in one thing.
+
+    after_ode: what is changed matters to DMD2 alone, so it shares the updates of the ODE with the student unchanged.
+    """
+    student = few_step("ti2v", 4)
+    return replace(
+        student,
+        name=name,
+        settings={**student.settings, **settings},
+        image_states=image_states,
+        after=student.after if after_ode else "",
+    )
+
+
 CHOOSING = replace(
     going_on(
         ode_only("ti2v", 4),
@@ -147,18 +161,20 @@ PLAYED_WINDOWS, PLAYED_OPEN_SHARE = 10, 0.8
 SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
 """By their number of steps."""
 ABLATIONS = (
-    Student("no_normaliser", "ti2v", {"normalise": False}, after=AFTER_ODE),
-    Student("real_shift_0", "ti2v", {"real_shift": 0.0}, after=AFTER_ODE),
-    Student("real_shift_half", "ti2v", {"real_shift": 0.5}, after=AFTER_ODE),
-    Student("renoise", "ti2v", {"rollout": "renoise"}),
-    Student("no_image_states", "ti2v", image_states=False),
-    Student("no_guidance", "ti2v", {"guidance": 0.0}),
-    Student("guidance_half", "ti2v", {"guidance": 0.5}),
-    Student("rate_low", "ti2v", {"learning_rate": 3e-5, "final_learning_rate": 3e-5}),
-    Student("rate_high", "ti2v", {"learning_rate": 3e-4, "final_learning_rate": 3e-4}),
-    Student("no_critic_warmup", "ti2v", {"critic_warmup": 0}, after=AFTER_ODE),
-    Student("no_ode", "ti2v", {"ode_updates": 0}),
+    ablation("no_normaliser", after_ode=True, normalise=False),
+    ablation("real_shift_0", after_ode=True, real_shift=0.0),
+    ablation("real_shift_half", after_ode=True, real_shift=0.5),
+    ablation("renoise", rollout="renoise"),
+    ablation("no_image_states", image_states=False),
+    ablation("no_guidance", guidance=0.0),
+    ablation("guidance_half", guidance=0.5),
+    ablation("rate_low", learning_rate=3e-5, final_learning_rate=3e-5),
+    ablation("rate_high", learning_rate=3e-4, final_learning_rate=3e-4),
+    ablation("no_critic_warmup", after_ode=True, critic_warmup=0),
+    ablation("no_ode", ode_updates=0),
 )
+UNSEEN_2_STEPS = replace(ode_only("ti2v", 2), name="ti2v_2step_ode_no_image_states", image_states=False)
+"""Shows soonest whether the VLM's view of the first frame speeds distillation: 2 steps have the most to gain."""
 CFG = Student(
     "ti2v_cfg",
     "ti2v",
@@ -229,6 +245,20 @@ PLANS = {
         clips=500,
         coverage_prompts=48,
         euler_steps=EULER_STEPS,
+    ),
+    "ablations": Plan(
+        (
+            *(ode_only("ti2v", n) for n in (2, 1, 8)),
+            UNSEEN_2_STEPS,
+            ode_only("ti2v", 4),
+            few_step("ti2v", 4),
+            *ABLATIONS,
+        ),
+        updates=40,
+        batch_size=8,
+        clips=200,
+        coverage_prompts=16,
+        euler_steps=(1, 2, 4, 8),
     ),
     "trial": Plan(
         (Student("ti2v_2step", "ti2v", {"student_steps": 2, "ode_updates": 1, "critic_warmup": 1}),),

@@ -111,6 +111,19 @@ def test_students_go_on_one_after_another_along_more_of_the_teachers_steps():
     assert len({c.rank for c in configs}) == 1, "a LoRA goes on at its rank"
 
 
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_a_student_goes_on_with_branches_of_its_own_rank(plan):
+    students = {student.name: student.config(0, plan.updates, plan.batch_size) for student in plan.students}
+    going_on = [student for student in plan.students if student.after]
+    for student in going_on:
+        before, after = students[student.after], students[student.name]
+        assert (before.train, before.rank, before.student_steps) == (
+            after.train,
+            after.rank,
+            after.student_steps,
+        )
+
+
 def test_a_plan_may_be_cut_to_some_students():
     plan = PLANS["full"].only([LONG.name, CHOOSING.name])
     assert plan.students == (LONG, CHOOSING)
