@@ -87,6 +87,7 @@ class DistillToFewSteps(io.ComfyNode):
         training_seed,
         ode_updates,
         critic_warmup,
+        student=None,
         **settings,
     ) -> io.NodeOutput:
         stage = METHODS[method]
@@ -106,7 +107,14 @@ class DistillToFewSteps(io.ComfyNode):
         )
         with stages() as tell:
             made = distill_model(
-                model, vae, training_set, config, run_name=run_name, tell=tell, node_id=cls.hidden.unique_id
+                model,
+                vae,
+                training_set,
+                config,
+                run_name=run_name,
+                tell=tell,
+                node_id=cls.hidden.unique_id,
+                student=student,
             )
         shown = {**ui.PreviewImage(made.curves).as_dict(), **ui.PreviewText(made.report).as_dict()}
         return io.NodeOutput(made.model, made.file_name, made.curves, made.samples, made.report, ui=shown)

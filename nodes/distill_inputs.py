@@ -238,4 +238,11 @@ def start_inputs() -> list:
             tooltip="DMD2: steps between ode_updates and total_steps in which the fake model alone learns what the "
             "student makes, so that the student's first updates are not noise.",
         ),
+        io.Model.Input(
+            "student",
+            optional=True,
+            tooltip="Where the training starts, if not at the model itself: the same MODEL with a few-step LoRA on it, "
+            "from Load LoRA, or a fine-tune of it. A LoRA that comes out holds both and goes onto the model; its rank "
+            "must be at least that of the LoRA it starts from.",
+        ),
     ]

@@ -36,8 +36,39 @@ def student_weights(model: comfy.model_patcher.ModelPatcher) -> dict[str, Tensor
                 f"This MODEL is quantized ({key} is no plain weight) and cannot be trained. Load the bf16, fp16 or "
                 "fp32 file; what comes out can be quantized again."
             )
-        weights[key] = _with_patches(model, DIT + key, weight)
+        weights[key] = _with_patches(model, DIT + key, weight, weight.dtype)
     return weights
+
+
+def started_weights(
+    student: comfy.model_patcher.ModelPatcher, model: comfy.model_patcher.ModelPatcher
+) -> dict[str, Tensor]:
+    """Return the weights in which a MODEL differs from another of the same file, in float32: LoRAs lose nothing.
+
+    Raises:
+        ValueError: it is of another layout, its weights are quantized, or nothing is on it that the other has not.
+    """
+    check_model(student)
+    changed = {}
+    theirs = model.model.diffusion_model.state_dict()
+    for key, weight in student.model.diffusion_model.state_dict().items():
+        name, other = DIT + key, theirs.get(key)
+        same = other is not None and weight.shape == other.shape and torch.equal(weight, other)
+        patches = [patcher.patches.get(name, []) for patcher in (student, model)]
+        if same and len(patches[0]) == len(patches[1]) and all(a is b for a, b in zip(*patches, strict=True)):
+            continue
+        if not is_plain(weight):
+            raise ValueError(
+                f"The MODEL at student is quantized ({key} is no plain weight) and training cannot start from it. "
+                "Load the bf16, fp16 or fp32 file."
+            )
+        changed[key] = _with_patches(student, name, weight, torch.float32)
+    if not changed:
+        raise ValueError(
+            "The MODEL at student is the same as the one at model. Put a LoRA on it with Load LoRA, or leave student "
+            "empty to start from the model itself."
+        )
+    return changed
 
 
 def is_plain(weight: Tensor) -> bool:
@@ -45,13 +76,14 @@ def is_plain(weight: Tensor) -> bool:
     return type(weight) in (Tensor, torch.nn.Parameter) and weight.is_floating_point()
 
 
-def _with_patches(model: comfy.model_patcher.ModelPatcher, key: str, weight: Tensor) -> Tensor:
+def _with_patches(
+    model: comfy.model_patcher.ModelPatcher, key: str, weight: Tensor, dtype: torch.dtype
+) -> Tensor:
     """Return a copy of a weight on the CPU with the model's patches of it added in."""
     copy = weight.detach().to("cpu", copy=True)
-    if key not in model.patches:
-        return copy
-    changed = comfy.lora.calculate_weight(model.patches[key], copy.float(), key)
-    return changed.to(copy.dtype)
+    if key in model.patches:
+        copy = comfy.lora.calculate_weight(model.patches[key], copy.float(), key)
+    return copy.to(dtype)
 
 
 def with_lora(

@@ -20,7 +20,7 @@ from ..training_plot import plot_training, to_tensor
 from ..training_report import report_text
 from .image_folders import check_name
 from .loading import ATTACHMENT, load_magic141_model
-from .student_weights import free_devices, student_weights, with_lora
+from .student_weights import free_devices, started_weights, student_weights, with_lora
 from .training_samples import compare_clips
 from .training_set import open_training_set
 from .training_watch import TrainingWatch
@@ -83,6 +83,7 @@ def distill_model(
     run_name: str,
     tell: Callable[[str], None],
     node_id: str | None = None,
+    student: comfy.model_patcher.ModelPatcher | None = None,
 ) -> Outcome:
     """Train a student of a MODEL, or go on where an earlier run of this name and these settings stopped.
 
@@ -91,6 +92,7 @@ def distill_model(
         config: from ``make_config``.
         run_name: of the run's folder in output/magic141_distill and of the file that comes out.
         tell: shows a line of text on the node.
+        student: what the training starts from, where that is not the model: the same with LoRAs on it, say.
 
     Raises:
         ImportError: a training package is missing; says how to install it.
@@ -105,7 +107,7 @@ def distill_model(
     tell("reading the weights")
     free_devices()
     with trainable():
-        job = prepare(model, set_name, config, run_name)
+        job = prepare(model, set_name, config, run_name, student)
         log = RunFolder(job.run_dir)
         fps = job.training_set.settings.fps
         watch = TrainingWatch(job.run_dir, vae, fps=fps, read_log=log.read_log, node_id=node_id)
@@ -115,18 +117,19 @@ def distill_model(
             job.source,
             job.weights,
             job.run_dir,
+            start=job.start,
             on_step=watch.on_step,
             should_stop=watch.should_stop,
         )
         learnt = save_trained(trained, job.target, job.run_id)
     watch.raise_if_cancelled()
     comfy.model_management.soft_empty_cache()
-    student = with_lora(model, learnt) if config.train == "lora" else load_magic141_model(job.target)[0]
+    taught = with_lora(model, learnt) if config.train == "lora" else load_magic141_model(job.target)[0]
     tell("sampling clips, before and after")
-    samples = compare_clips(model, student, vae, job.source, config)
+    samples = compare_clips(student or model, taught, vae, job.source, config)
     history = log.read_log()
     return Outcome(
-        student,
+        taught,
         job.target.name,
         to_tensor(plot_training(history, total_steps=config.total_steps)),
         samples,
@@ -143,18 +146,28 @@ def trainable() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Job:
-    """What a run works with: the set, its clips, the weights to start from, its folder, its file and its identity."""
+    """What a run works with: the set, its clips, the weights to start from, its folder, its file and its identity.
+
+    start: weights in which the student starts elsewhere.
+    """
 
     set_name: str
     training_set: TrainingSet
     source: object
     weights: dict[str, Tensor]
+    start: dict[str, Tensor]
     run_dir: Path
     target: Path
     run_id: str
 
 
-def prepare(model: comfy.model_patcher.ModelPatcher, set_name: str, config, run_name: str) -> Job:
+def prepare(
+    model: comfy.model_patcher.ModelPatcher,
+    set_name: str,
+    config,
+    run_name: str,
+    student: comfy.model_patcher.ModelPatcher | None = None,
+) -> Job:
     """Collect what a run needs, so that every fault of the inputs is said before anything is trained.
 
     Raises:
@@ -163,10 +176,11 @@ def prepare(model: comfy.model_patcher.ModelPatcher, set_name: str, config, run_
     training_set, run_dir = open_training_set(set_name), run_directory(run_name)
     check_run(run_dir, config, set_name)
     weights = student_weights(model)
+    start = {} if student is None else started_weights(student, model)
     source = open_source(training_set, model, weights, config)
-    run_id = identity(config, training_set, weights)
+    run_id = identity(config, training_set, weights, start)
     target = target_path(run_name, config.train, run_id)
-    return Job(set_name, training_set, source, weights, run_dir, target, run_id)
+    return Job(set_name, training_set, source, weights, start, run_dir, target, run_id)
 
 
 def check_run(run_dir: Path, config, set_name: str) -> None:
@@ -189,13 +203,14 @@ def check_run(run_dir: Path, config, set_name: str) -> None:
         write_text(note, set_name)
 
 
-def identity(config, training_set: TrainingSet, weights: dict[str, Tensor]) -> str:
+def identity(config, training_set: TrainingSet, weights: dict[str, Tensor], start: dict[str, Tensor]) -> str:
     """Return a digest of what decides what a run learns; its file carries it."""
     from ..training.checkpoint import fingerprint
     from ..training.config import MAY_CHANGE
 
     settings = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE}
-    return digest([settings, training_set.directory.name, fingerprint(weights)])
+    started = [fingerprint(start)] if start else []
+    return digest([settings, training_set.directory.name, fingerprint(weights), *started])
 
 
 def run_directory(run_name: str) -> Path:

@@ -9,12 +9,14 @@ import dataclasses
 import importlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from ..checkpoint import identify
 from ..checkpoint_file import load_torch_zip, read_header
+from .adapters import changed_by_lora
 from .batch import ClipSource
 from .config import STAGES, DistillConfig
 from .distill import StepReport, TrainedModel, distill
@@ -76,6 +78,19 @@ def read_host_weights(path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def read_start(path: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return where a student starts: the weights that a LoRA changes, or those of another file of the same model.
+
+    Raises:
+        ValueError: neither.
+    """
+    from safetensors.torch import load_file
+
+    if path.suffix == ".safetensors" and any(".lora_" in name for name in read_header(path).tensors):
+        return changed_by_lora(weights, load_file(path))
+    return read_host_weights(path)
+
+
 def print_step(report: StepReport) -> None:
     """Print a step's losses, once, whatever the number of processes."""
     if os.environ.get("RANK", "0") == "0":
@@ -102,6 +117,9 @@ def main() -> None:
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--weights", type=Path, required=True, help="DiT to start from, a .safetensors file")
+    parser.add_argument(
+        "--start", type=Path, help="where the student starts: a LoRA made here, or a fine-tune"
+    )
     parser.add_argument("--data", required=True, help="training set folder, or module:function")
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoints and log; resumes")
     parser.add_argument("--out", type=Path, required=True, help="LoRA or model to write")
@@ -112,7 +130,9 @@ def main() -> None:
     settings = dict(parse_setting(text) for text in args.set)
     config = DistillConfig(**{**settings, "stage": args.stage})
     weights = read_host_weights(args.weights)
-    write(distill(config, open_source(args.data), weights, args.run, on_step=print_step), args.out)
+    start = read_start(args.start, weights) if args.start else None
+    model = distill(config, open_source(args.data), weights, args.run, start=start, on_step=print_step)
+    write(model, args.out)
 
 
 if __name__ == "__main__":

@@ -126,6 +126,23 @@ def _by_host_module(weights: Mapping[str, Tensor], adapter: str) -> dict[str, li
     return modules
 
 
+def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the host weights that a LoRA of ``lora_for_host`` changes, with it added, in float32.
+
+    Raises:
+        ValueError: it changes nothing here; its names are another program's.
+    """
+    names = [name.removeprefix(LORA_PREFIX).removesuffix(".lora_A.weight") for name in lora]
+    keys = [key for name in names if (key := f"{name}.weight") in host]
+    if not keys:
+        found = next(iter(lora), "nothing")
+        raise ValueError(
+            f"The LoRA fits no weight of this model: it holds {found}, names like {LORA_PREFIX}double_blocks.0."
+            "img_mlp.0.lora_A.weight are read here."
+        )
+    return merge_lora({key: host[key].float() for key in keys}, lora)
+
+
 def merge_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return host weights with a LoRA of ``lora_for_host`` added, in the weights' own precision."""
     merged = dict(host)

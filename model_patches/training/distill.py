@@ -57,6 +57,7 @@ def distill(
     student_weights: Mapping[str, Tensor],
     run_dir: Path,
     *,
+    start: Mapping[str, Tensor] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     sample_source: ClipSource | None = None,
@@ -67,6 +68,8 @@ def distill(
         source: the clips.
         student_weights: the weights to start from, in the host's names; teacher, real and fake model are these.
         run_dir: where checkpoints and the log lie. A run of the same configuration is resumed.
+        start: weights in which the student starts elsewhere, such as those that a few-step LoRA changes. A LoRA that is
+            trained holds that difference, too.
         on_step: told after every update of the student, in every process.
         should_stop: asked before every update; a checkpoint is saved first.
         sample_source: whose first clips' conditions the samples in reports are made for; ``source`` if None.
@@ -78,13 +81,16 @@ def distill(
     require_training_packages()
     base = starting_weights(config, student_weights)
     folder = RunFolder(run_dir)
+    identity: dict[str, object] = {"weights": fingerprint(student_weights), "clips": len(source)}
+    if start:
+        identity["start"] = fingerprint(start)
     with torch.inference_mode(False), torch.enable_grad(), world(config) as place:
-        folder.open(config, place, weights=fingerprint(student_weights), clips=len(source))
+        folder.open(config, place, **identity)
         if config.precision == "auto":
             config = replace(config, precision=quick_precision(place.device))
         sharded = place.size > 1 and config.sharded
         # FSDP takes a block at a time to the device and keeps its share: whole networks never lie there
-        networks = build_networks(config, student_weights, "cpu" if sharded else place.device)
+        networks = build_networks(config, student_weights, "cpu" if sharded else place.device, start)
         check_fit(networks, source)
         if sharded:
             shard(networks.modules, place)

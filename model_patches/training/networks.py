@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..channels import expand_input_channels
 from .adapters import FAKE, STUDENT, Role, adapter_parameters, add_adapters
 from .config import DistillConfig
+from .start import check_same_layout, start_adapters
 from .twin import from_host, has_guidance, takes_image, with_guidance
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -60,15 +61,28 @@ def starting_weights(config: DistillConfig, host: Mapping[str, Tensor]) -> dict[
     return dict(host)
 
 
-def build_networks(config: DistillConfig, host: Mapping[str, Tensor], device: torch.device | str) -> Networks:
+def build_networks(
+    config: DistillConfig,
+    host: Mapping[str, Tensor],
+    device: torch.device | str,
+    start: Mapping[str, Tensor] | None = None,
+) -> Networks:
     """Build a stage's networks on a device.
 
     Args:
         host: the given weights in the host's names; teacher, real and fake model stay theirs.
+        start: those of them in which the student starts elsewhere.
+
+    Raises:
+        ValueError: the student cannot start there; see ``start``.
     """
-    first = starting_weights(config, host)
+    start = start or {}
+    check_same_layout(host, start)
     lora = config.train == "lora"
+    first = starting_weights(config, host if lora else {**host, **start})
     shared = _frozen_network(config, host, device) if lora or config.stage != "flow" else None
+    if lora and start:
+        start_adapters(shared, host, start)
     model = shared if lora else _network(config, first, device, torch.float32)
 
     def role(network: nn.Module | None, **weights: float) -> Role:

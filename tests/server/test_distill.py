@@ -238,6 +238,32 @@ def test_train_cancel_resume_and_load_with_the_stock_loader(server, client, buil
     assert not torch.allclose(latents["node"], latents["base"], atol=1e-3)
 
 
+def test_a_student_starts_as_a_model_with_a_lora(server, client, built):
+    with_lora = node(
+        "LoraLoaderModelOnly",
+        model=["model", 0],
+        lora_name="magic141_shapes_ti2v_2step.safetensors",
+        strength_model=1.0,
+    )
+    slow = {
+        "run_name": "from a lora",
+        "total_steps": 1,
+        "ode_updates": 0,
+        "learning_rate": 1e-8,
+        "sample_every": 0,
+    }
+    started = {"lora": with_lora, **distill(student=["lora", 0], rank=16, **slow)}
+    both = build() | started | sampled(["distill", 0], "started") | sampled(["lora", 0], "lora")
+    client.run(both, timeout=PATIENCE_S)
+    assert torch.allclose(latent_of(server, "started"), latent_of(server, "lora"), atol=1e-2)
+    with pytest.raises(ExecutionFailed, match=r"of the difference would be lost\. Raise rank"):
+        client.run(
+            {"lora": with_lora, **distill(student=["lora", 0], run_name="low", rank=2)}, timeout=PATIENCE_S
+        )
+    with pytest.raises(ExecutionFailed, match="The MODEL at student is the same as the one at model"):
+        client.run(distill(student=["model", 0], run_name="same"), timeout=PATIENCE_S)
+
+
 def log_of(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from magic141.model_patches.training import __main__ as cli
+from magic141.model_patches.training.adapters import merge_lora
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -45,6 +46,28 @@ def test_a_lora_is_written(monkeypatch, tmp_path, capsys):
     lora = run(monkeypatch, tmp_path)
     assert all(key.startswith("diffusion_model.") and ".lora_" in key for key in lora)
     assert "step 1 of 1: critic" in capsys.readouterr().out
+
+
+def test_a_student_starts_as_a_lora_or_as_a_model(monkeypatch, tmp_path):
+    lora = run(monkeypatch, tmp_path)
+    made, other = tmp_path / "made" / "out.safetensors", tmp_path / "run2"
+    slow = ("--set=learning_rate=1e-9", "--set=final_learning_rate=1e-9", f"--run={other}")
+    again = run(monkeypatch, tmp_path, f"--start={made.rename(tmp_path / 'start.safetensors')}", *slow)
+    assert max((again[n] @ again[m] - lora[n] @ lora[m]).abs().max() for n, m in pairs(lora)) < 1e-5
+    whole = tmp_path / "whole.safetensors"
+    save_file(merge_lora(tiny_dit(), lora), whole)
+    started = cli.read_start(whole, tiny_dit())
+    assert torch.equal(started["img_in.proj.weight"], tiny_dit()["img_in.proj.weight"])
+    save_file({"lora_unet_x.lora_down.weight": torch.ones(1, 1)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        ValueError, match=r"fits no weight of this model: it holds lora_unet_x\.lora_down\.weight"
+    ):
+        cli.read_start(tmp_path / "other.safetensors", tiny_dit())
+
+
+def pairs(lora) -> list[tuple[str, str]]:
+    """Return the names of factors B and A of every part of a LoRA."""
+    return [(name.replace("lora_A", "lora_B"), name) for name in lora if "lora_A" in name]
 
 
 def test_settings_have_types():

@@ -1,0 +1,104 @@
+"""A student that starts elsewhere than at its teacher."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from magic141.model_patches.training.adapters import (
+    STUDENT,
+    adapter_parameters,
+    add_adapters,
+    lora_for_host,
+    merge_lora,
+)
+from magic141.model_patches.training.config import DistillConfig
+from magic141.model_patches.training.distill import distill
+from magic141.model_patches.training.networks import build_networks
+from magic141.model_patches.training.twin import from_host
+from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tests.support.tiny_source import TinySource
+
+CONFIG = DistillConfig(
+    total_steps=1,
+    batch_size=2,
+    rank=3,
+    critic_rank=2,
+    critic_updates=1,
+    student_steps=2,
+    save_every=1,
+    device="cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def lora() -> dict:
+    """Return a LoRA of rank 3 as a training leaves it."""
+    model = from_host(tiny_dit())
+    add_adapters(model, {STUDENT: 3}, seed=5)
+    generator = torch.Generator().manual_seed(1)
+    parameters = adapter_parameters(model, STUDENT)
+    return lora_for_host(
+        {name: torch.randn(p.shape, generator=generator) * 0.05 for name, p in parameters.items()}
+    )
+
+
+def changes(lora) -> dict:
+    host = tiny_dit()
+    return {key: weight for key, weight in merge_lora(host, lora).items() if weight is not host[key]}
+
+
+def learnt(networks) -> dict:
+    return {k: p.detach() for k, p in networks.parameters(CONFIG)[STUDENT].items()}
+
+
+@pytest.mark.parametrize("rank", [3, 5])
+def test_a_lora_starts_as_another_lora(lora, rank):
+    start = changes(lora)
+    networks = build_networks(replace(CONFIG, rank=rank), tiny_dit(), "cpu", start)
+    merged = merge_lora(tiny_dit(), lora_for_host(learnt(networks)))
+    assert max((merged[key] - start[key]).abs().max() for key in start) < 1e-5
+    plain = learnt(build_networks(replace(CONFIG, rank=rank), tiny_dit(), "cpu"))
+    for name, weight in learnt(networks).items():
+        if ".lora_A." in name:
+            ratio = weight.norm() / plain[name].norm()
+            assert 0.8 < ratio < 1.25, "factors A are as long as those that are drawn"
+
+
+def test_all_weights_start_there_too(lora):
+    networks = build_networks(replace(CONFIG, train="full"), tiny_dit(), "cpu", changes(lora))
+    for role, host in ((networks.student, merge_lora(tiny_dit(), lora)), (networks.teacher, tiny_dit())):
+        values = {name.replace(".base_layer", ""): value for name, value in role.model.state_dict().items()}
+        assert all(torch.equal(values[name], value) for name, value in from_host(host).state_dict().items())
+
+
+def test_training_goes_on_from_there(lora, tmp_path):
+    start = changes(lora)
+    slow = replace(CONFIG, learning_rate=1e-9, final_learning_rate=1e-9)
+    made = distill(slow, TinySource(), tiny_dit(), tmp_path, start=start).full()
+    assert max((made[key] - start[key]).abs().max() for key in start) < 1e-4
+    again = replace(slow, total_steps=1)
+    with pytest.raises(ValueError, match=r"start was '[0-9a-f]{16}' and is now None"):
+        distill(again, TinySource(), tiny_dit(), tmp_path)
+
+
+def test_a_lower_rank_is_refused(lora):
+    with pytest.raises(ValueError, match=r"0\.\d\d of the difference would be lost\. Raise rank"):
+        build_networks(replace(CONFIG, rank=1), tiny_dit(), "cpu", changes(lora))
+
+
+def test_weights_that_a_lora_does_not_change_are_refused():
+    key = "img_in.proj.weight"
+    start = {key: tiny_dit()[key] + 1}
+    with pytest.raises(
+        ValueError, match=r"another x_embedder\.proj\.weight, which a LoRA does not change\. Set train"
+    ):
+        build_networks(CONFIG, tiny_dit(), "cpu", start)
+    full = build_networks(replace(CONFIG, train="full"), tiny_dit(), "cpu", start)
+    assert torch.equal(full.student.model.state_dict()["x_embedder.proj.weight"], start[key])
+
+
+def test_another_model_is_refused():
+    with pytest.raises(ValueError, match=r"another model than its teacher: img_in\.proj\.weight is"):
+        build_networks(CONFIG, tiny_dit(), "cpu", tiny_dit(16))
+    with pytest.raises(ValueError, match=r"guidance_in\S+ is .* the teacher has no such weight"):
+        build_networks(CONFIG, tiny_dit(), "cpu", tiny_dit(guidance=True))
