@@ -55,6 +55,9 @@ LORA = "_lora.safetensors"
 MADE_OF = "made_of"
 """Names, in a student's file and in a row, what it depends on: a folder must not mix teachers, plans or settings."""
 
+SHIPPED = "shipped"
+"""Names, in a student's file, where in the pack it was unpacked from: of its settings nothing more is known."""
+
 
 def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
     """Return the arm's teacher in the host's names: trained or resumed here, or the newest there is."""
@@ -105,7 +108,7 @@ class Experiment:
         return student.config(self.seed, self.plan.updates, self.plan.batch_size)
 
     def train(self, student: Student) -> None:
-        """Train, or go on training, a student; its curve and its weights are kept.
+        """Train, or go on training, a student; its curve and its weights are kept. One that ships is taken as it is.
 
         Raises:
             ValueError: the folder holds a student of that name with other settings or of another teacher.
@@ -118,19 +121,25 @@ class Experiment:
             "clips": len(self.train_set.latents),
         }
         if out.exists():
-            check_same_run(read_made_of(out), made_of, out)
+            found = read_made_of(out)
+            wanted = {"weights": made_of["weights"]} if SHIPPED in found else made_of
+            check_same_run({name: found.get(name) for name in wanted}, wanted, out)
             return
         self.go_on_after(student)
+        start = self.weights(student.start, student.arm) if student.start else None
         arm = ARMS[student.arm]
         held_out = self.held_out(arm, arm.curve_family, student.image_states)
         curve = Curve(self.folder / f"{student.name}{CURVE}", self.scenes, held_out, self.decode)
-        if config.sample_every:
+        if config.sample_every and start is None:
             curve.begin(Player(self.teachers[student.arm]), config)
+        elif config.sample_every:
+            curve.begin(Player(start), replace(config, guidance=0.0))
         model = distill(
             config,
             self.source(student, config),
             self.teachers[student.arm],
             self.folder / student.name,
+            start=start,
             on_step=curve,
             sample_source=held_out,
         )
@@ -152,13 +161,13 @@ class Experiment:
             return source
         if not student.long_videos:  # nothing of its own to learn from
             return DriftingSource(source, self.drift)
-        weights = self.weights(student.after, student.arm)
+        weights = self.weights(student.start, student.arm)
         handed = played_hand_overs(
             weights,
             self.train_set,
             self.train_scenes,
             Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed),
-            self.folder / f"{student.after}-{fingerprint(weights)}.hand_overs",
+            self.folder / f"{student.start}-{fingerprint(weights)}.hand_overs",
             videos=student.long_videos,
             windows=PLAYED_WINDOWS,
             open_share=PLAYED_OPEN_SHARE,

@@ -15,8 +15,8 @@ KNOWN_SHARES = (0.6, 0.35, 0.05)
 """Of 1, 2 or 3 known latents: more that start from one picture than a teacher learns from, for only there is the
 future open; the others keep a student able to go on with a video."""
 ODE_ONLY = "_ode"
-ODE_STEPS = 8
-"""Steps of the guided teacher that a student's few steps cover at first."""
+ODE_STEPS, ODE_UPDATES = 8, 300
+"""Steps of the guided teacher that a student's few steps cover at first, and how long it learns that."""
 RANKS = {4: 32}
 """Of students by their steps, where it is not that of ``BASE``: what ships for 4 steps learns long videos, too."""
 BASE = DistillConfig(
@@ -29,8 +29,7 @@ BASE = DistillConfig(
     final_learning_rate=1e-4,
     critic_learning_rate=4e-4,
     critic_rank=64,
-    ode_updates=300,
-    critic_warmup=20,
+    critic_warmup=200,
     guidance=GUIDANCE,
     ema_decay=0.98,
     precision="auto",
@@ -66,15 +65,18 @@ ARMS = {
 class Student:
     """One training: settings that differ from ``BASE``, and whether the VLM's image states are given.
 
+    start: the student that this one starts as; the teacher if empty.
     after: the student whose training this one goes on with, where that is done.
     family_shares, known_shares: what is drawn how often; the arm's families where those are empty.
-    long_videos: how many that student plays first, from whose hand-overs this one learns; see ``answers``.
+    long_videos: how many the student that this one starts as plays first, from whose hand-overs it learns; see
+        ``answers``.
     """
 
     name: str
     arm: str
     settings: Mapping[str, object] = field(default_factory=dict)
     image_states: bool = True
+    start: str = ""
     after: str = ""
     family_shares: tuple[float, ...] = ()
     known_shares: tuple[float, ...] = KNOWN_SHARES
@@ -92,40 +94,42 @@ class Student:
         return replace(BASE, **{"total_steps": steps, **settings})
 
 
-def few_step(arm: str, steps: int) -> Student:
-    """Return a student that follows the teacher's ODE first and learns by DMD2 then."""
-    settings = {"student_steps": steps, "ode_substeps": max(2, ODE_STEPS // steps)}
-    if steps in RANKS:
-        settings["rank"] = RANKS[steps]
-    return Student(f"{arm}_{steps}step", arm, settings, after=f"{arm}_{steps}step{ODE_ONLY}")
+def ode_settings(updates: int) -> dict[str, object]:
+    """Return the settings of a student that follows the teacher's ODE alone."""
+    return {"critic_warmup": 0, "ode_updates": updates, "total_steps": updates}
 
 
 def ode_only(arm: str, steps: int) -> Student:
-    """Return what ``few_step`` comes to before DMD2."""
-    student, alone = few_step(arm, steps), {"critic_warmup": 0, "total_steps": BASE.ode_updates}
-    return replace(student, name=student.after, settings={**student.settings, **alone}, after="")
+    """Return a student that follows the guided teacher's ODE."""
+    settings = {"student_steps": steps, "rank": RANKS.get(steps, BASE.rank)}
+    covered = {"ode_substeps": max(2, ODE_STEPS // steps)}
+    return Student(f"{arm}_{steps}step{ODE_ONLY}", arm, {**settings, **covered, **ode_settings(ODE_UPDATES)})
+
+
+def few_step(arm: str, steps: int) -> Student:
+    """Return a student that learns by DMD2, and starts as the one that has followed the teacher's ODE."""
+    settings = {"student_steps": steps, "rank": RANKS.get(steps, BASE.rank)}
+    return Student(f"{arm}_{steps}step", arm, settings, start=ode_only(arm, steps).name)
 
 
 def going_on(before: Student, name: str, updates: int, **settings: object) -> Student:
-    """Return a student that goes on after one of the ODE, with other settings, for some more updates."""
-    total = before.config(seed=0, updates=0, batch_size=1).total_steps + updates
-    settings = {**before.settings, **settings, "ode_updates": total, "total_steps": total}
-    return replace(before, name=name, settings=settings, after=before.name)
+    """Return a student of the ODE that starts as another one, with other settings."""
+    settings = {**before.settings, **settings, **ode_settings(updates)}
+    return replace(before, name=name, settings=settings, start=before.name)
 
 
-def ablation(name: str, *, after_ode: bool = False, image_states: bool = True, **settings: object) -> Student:
-    """Return the 4-step image-to-video student, changed in one thing.
+WARM_UP = replace(
+    few_step("ti2v", 2),
+    name="ti2v_2step_warm_up",
+    settings={**few_step("ti2v", 2).settings, "total_steps": BASE.critic_warmup + 1},
+)
+"""The fake model's warm-up, and one update: ablations of what comes after it share it."""
 
-    after_ode: what is changed matters to DMD2 alone, so it shares the updates of the ODE with the student unchanged.
-    """
-    student = few_step("ti2v", 4)
-    return replace(
-        student,
-        name=name,
-        settings={**student.settings, **settings},
-        image_states=image_states,
-        after=student.after if after_ode else "",
-    )
+
+def ablation(name: str, *, after: str = "", start: str = WARM_UP.start, **settings: object) -> Student:
+    """Return the 2-step image-to-video student, changed in one thing: DMD2 has the most to gain in two steps."""
+    student = few_step("ti2v", 2)
+    return replace(student, name=name, settings={**student.settings, **settings}, after=after, start=start)
 
 
 CHOOSING = replace(
@@ -161,17 +165,22 @@ PLAYED_WINDOWS, PLAYED_OPEN_SHARE = 10, 0.8
 SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
 """By their number of steps."""
 ABLATIONS = (
-    ablation("no_normaliser", after_ode=True, normalise=False),
-    ablation("real_shift_0", after_ode=True, real_shift=0.0),
-    ablation("real_shift_half", after_ode=True, real_shift=0.5),
+    WARM_UP,
+    *(
+        ablation(name, after=WARM_UP.name, **settings)
+        for name, settings in {
+            "no_normaliser": {"normalise": False},
+            "real_shift_0": {"real_shift": 0.0},
+            "real_shift_half": {"real_shift": 0.5},
+            "no_guidance": {"guidance": 0.0},
+            "guidance_half": {"guidance": 0.5},
+            "rate_low": {"learning_rate": 3e-5, "final_learning_rate": 3e-5},
+            "rate_high": {"learning_rate": 3e-4, "final_learning_rate": 3e-4},
+        }.items()
+    ),
+    ablation("short_critic_warmup", critic_warmup=20),
     ablation("renoise", rollout="renoise"),
-    ablation("no_image_states", image_states=False),
-    ablation("no_guidance", guidance=0.0),
-    ablation("guidance_half", guidance=0.5),
-    ablation("rate_low", learning_rate=3e-5, final_learning_rate=3e-5),
-    ablation("rate_high", learning_rate=3e-4, final_learning_rate=3e-4),
-    ablation("no_critic_warmup", after_ode=True, critic_warmup=0),
-    ablation("no_ode", ode_updates=0),
+    ablation("no_ode", start=""),
 )
 UNSEEN_2_STEPS = replace(ode_only("ti2v", 2), name="ti2v_2step_ode_no_image_states", image_states=False)
 """Shows soonest whether the VLM's view of the first frame speeds distillation: 2 steps have the most to gain."""
@@ -223,7 +232,6 @@ PLANS = {
         (
             *(student("ti2v", n) for n in (4, 2) for student in (ode_only, few_step)),
             *(student("t2v", 4) for student in (ode_only, few_step)),
-            ABLATIONS[0],
             CFG,
         ),
         updates=40,
@@ -237,6 +245,7 @@ PLANS = {
             *(student(arm, n) for n in (4, 2, 1, 8) for arm in ARMS for student in (ode_only, few_step)),
             CHOOSING,
             LONG,
+            UNSEEN_2_STEPS,
             *ABLATIONS,
             CFG,
         ),
@@ -250,9 +259,9 @@ PLANS = {
         (
             *(ode_only("ti2v", n) for n in (2, 1, 8)),
             UNSEEN_2_STEPS,
-            ode_only("ti2v", 4),
-            few_step("ti2v", 4),
-            *ABLATIONS,
+            *ABLATIONS[:1],
+            few_step("ti2v", 2),
+            *ABLATIONS[1:],
         ),
         updates=40,
         batch_size=8,

@@ -7,12 +7,22 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.embedded.train import experiment
-from magic141.embedded.train.experiment_plan import BASE, CHOOSING, LONG, PLANS, few_step, ode_only
+from magic141.embedded.train.experiment_plan import (
+    ABLATIONS,
+    BASE,
+    CHOOSING,
+    LONG,
+    PLANS,
+    WARM_UP,
+    few_step,
+    ode_only,
+)
 from magic141.embedded.train.judge import Sampling
 from magic141.model_patches.training.trainer import learning_rate
 from magic141.tests.support.tiny_dit import tiny_dit
 
-STUDENT = few_step("ti2v", 2)
+STUDENT = replace(few_step("ti2v", 2), start="")
+ABLATION = next(student for student in ABLATIONS if student.name == "no_normaliser")
 
 
 @dataclass
@@ -35,10 +45,11 @@ def bench(tmp_path, monkeypatch):
     bench.train_set = bench.test_set = SimpleNamespace(latents=torch.zeros(3, 1))
     bench.scenes = bench.decode = bench.net = bench.drift = None
     bench.reference = lambda source: None
-    bench.done = []
+    bench.done, bench.starts = [], []
 
-    def distill(config, source, weights, folder, **options):
+    def distill(config, source, weights, folder, *, start=None, **options):
         bench.done.append("train")
+        bench.starts.append(start)
         return Trained({**weights, "final_layer.linear.bias": torch.ones(64)})
 
     monkeypatch.setattr(experiment, "distill", distill)
@@ -70,7 +81,7 @@ def test_what_is_done_is_kept(bench):
 def test_a_student_of_another_plan_or_teacher_is_refused(bench):
     run(bench)
     bench.plan = replace(bench.plan, updates=100)
-    before = BASE.ode_updates + BASE.critic_warmup
+    before = BASE.critic_warmup
     changed = rf"total_steps was {before + 2} and is now {before + 100}.*choose another folder"
     with pytest.raises(ValueError, match=changed):
         bench.train(STUDENT)
@@ -80,48 +91,57 @@ def test_a_student_of_another_plan_or_teacher_is_refused(bench):
         bench.train(STUDENT)
 
 
-def test_dmd2_goes_on_from_the_student_of_the_ode(bench):
-    ode = ode_only("ti2v", 2)
-    checkpoint = bench.folder / ode.name / "checkpoints" / "step-000300"
+def test_ablations_share_the_fake_models_warm_up(bench):
+    checkpoint = bench.folder / WARM_UP.name / "checkpoints" / "step-000201"
     checkpoint.mkdir(parents=True)
-    (bench.folder / ode.name / "config.json").write_text("{}")
-    (bench.folder / f"{ode.name}.curve.jsonl").write_text("{}\n")
-    bench.train(STUDENT)
-    copied = bench.folder / STUDENT.name
+    (bench.folder / WARM_UP.name / "config.json").write_text("{}")
+    (bench.folder / f"{WARM_UP.name}.curve.jsonl").write_text("{}\n")
+    bench.weights = lambda name, arm: {"started_as": name}
+    bench.train(ABLATION)
+    copied = bench.folder / ABLATION.name
     assert [file.name for file in copied.iterdir()] == ["checkpoints"]
     assert (copied / "checkpoints" / checkpoint.name).exists()
-    assert (bench.folder / f"{STUDENT.name}.curve.jsonl").read_text() == "{}\n"
+    assert (bench.folder / f"{ABLATION.name}.curve.jsonl").read_text() == "{}\n"
 
 
-def test_the_student_of_the_ode_takes_the_same_updates_as_the_one_after_it():
-    ode, dmd2 = ode_only("ti2v", 2).config(0, 40, 8), STUDENT.config(0, 40, 8)
-    assert replace(dmd2, total_steps=ode.total_steps, critic_warmup=0) == ode
-    assert [learning_rate(step, ode) for step in range(300)] == [
-        learning_rate(step, dmd2) for step in range(300)
+def test_an_ablation_does_what_the_warm_up_does_until_it_ends():
+    warm_up, ablation = (student.config(0, 40, 8) for student in (WARM_UP, ABLATION))
+    assert warm_up.total_steps == warm_up.critic_warmup + 1
+    assert replace(ablation, total_steps=warm_up.total_steps, normalise=True) == warm_up
+    assert [learning_rate(step, ablation) for step in range(201)] == [
+        learning_rate(step, warm_up) for step in range(201)
     ]
 
 
-def test_students_go_on_one_after_another_along_more_of_the_teachers_steps():
+def test_students_start_as_the_ones_before_them(bench):
+    started = []
+    bench.weights = lambda name, arm: started.append(name) or {"started_as": name}
+    bench.train(few_step("ti2v", 2))
+    bench.train(ode_only("ti2v", 2))
+    assert started == ["ti2v_2step_ode"]
+    assert bench.starts == [{"started_as": "ti2v_2step_ode"}, None]
+
+
+def test_students_start_one_after_another_and_learn_along_more_of_the_teachers_steps():
     students = ode_only("ti2v", 4), CHOOSING, LONG
     configs = [student.config(0, 40, 8) for student in students]
-    assert [student.after for student in students] == ["", students[0].name, CHOOSING.name]
-    assert [c.total_steps for c in configs] == [c.ode_updates for c in configs] == [300, 600, 1200]
+    assert [student.start for student in students] == ["", students[0].name, CHOOSING.name]
+    assert [c.total_steps for c in configs] == [c.ode_updates for c in configs] == [300, 300, 600]
     assert [c.ode_substeps * c.student_steps for c in configs] == [8, 16, 16]
     assert {c.critic_warmup for c in configs} == {0}
-    assert len({c.rank for c in configs}) == 1, "a LoRA goes on at its rank"
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
-def test_a_student_goes_on_with_branches_of_its_own_rank(plan):
+def test_a_student_finds_the_one_that_it_starts_as(plan):
+    """Of the same steps, and of no higher rank: a LoRA holds the one before it."""
+    names = [student.name for student in plan.students]
     students = {student.name: student.config(0, plan.updates, plan.batch_size) for student in plan.students}
-    going_on = [student for student in plan.students if student.after]
-    for student in going_on:
-        before, after = students[student.after], students[student.name]
-        assert (before.train, before.rank, before.student_steps) == (
-            after.train,
-            after.rank,
-            after.student_steps,
-        )
+    for student in plan.students:
+        for before in filter(None, (student.start, student.after)):
+            assert names.index(before) < names.index(student.name)
+            first, then = students[before], students[student.name]
+            assert (first.train, first.student_steps) == (then.train, then.student_steps)
+            assert first.rank <= then.rank
 
 
 def test_a_plan_may_be_cut_to_some_students():
