@@ -33,10 +33,10 @@ class Curve:
         rows = torch.arange(min(config.sample_clips, len(self.source)))
         sampling = Sampling(config.student_steps, config.shift, config.rollout, config.guidance)
         samples = teacher.sample(self.source.batch(rows), sampling, generator=sample_generator(config))
-        self(StepReport(0, config.total_steps, {}, None, samples, 0.0))
+        self(StepReport(0, 0, config.total_steps, {}, None, samples, 0.0))
 
     def __call__(self, report: StepReport) -> None:
-        """Judge a report's samples and add a line: update, clean clips, motion and losses."""
+        """Judge a report's samples and add a line: updates of the student, clean clips, motion and losses."""
         if report.step % 10 == 0:
             losses = " ".join(f"{k} {v:.4g}" for k, v in report.losses.items())
             print(f"{self.path.stem} {report.step}/{report.total}: {losses}", flush=True)
@@ -44,7 +44,7 @@ class Curve:
             return
         rows = torch.arange(len(report.samples))
         clean = judged_clean(self.decode(report.samples), self.scenes[rows], self.source, rows)
-        line = {"update": report.step, "clean": clean, "motion": report.motion, **report.losses}
+        line = {"update": report.updates, "clean": clean, "motion": report.motion, **report.losses}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -160,12 +160,21 @@ LONG = replace(
     long_videos=720,
 )
 """Learns from its own long videos, too: to take the way of the caption again where an object has turned."""
+LONG_DMD2 = replace(
+    few_step("ti2v", 4),
+    name="ti2v_4step_long_dmd2",
+    start=LONG.name,
+    family_shares=(0.3, 0.7, 0.0),
+    known_shares=(1.0, 0.0, 0.0),
+)
+"""DMD2 from there, on first windows alone: of turned hand-overs the teacher knows less than this student."""
 PLAYED_WINDOWS, PLAYED_OPEN_SHARE = 10, 0.8
 """Windows of each of its long videos, and how many of those have open captions: the others hardly ever turn."""
 SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
 """By their number of steps."""
 ABLATIONS = (
     WARM_UP,
+    ablation(few_step("ti2v", 2).name, after=WARM_UP.name),  # nothing is changed
     *(
         ablation(name, after=WARM_UP.name, **settings)
         for name, settings in {
@@ -242,9 +251,12 @@ PLANS = {
     ),
     "full": Plan(
         (
-            *(student(arm, n) for n in (4, 2, 1, 8) for arm in ARMS for student in (ode_only, few_step)),
+            *(student("ti2v", n) for n in (4, 1, 8) for student in (ode_only, few_step)),
+            *(student("t2v", n) for n in (4, 2, 1, 8) for student in (ode_only, few_step)),
+            ode_only("ti2v", 2),
             CHOOSING,
             LONG,
+            LONG_DMD2,
             UNSEEN_2_STEPS,
             *ABLATIONS,
             CFG,
@@ -259,11 +271,13 @@ PLANS = {
         (
             *(ode_only("ti2v", n) for n in (2, 1, 8)),
             UNSEEN_2_STEPS,
-            *ABLATIONS[:1],
-            few_step("ti2v", 2),
-            *ABLATIONS[1:],
+            *ABLATIONS,
+            ode_only("ti2v", 4),
+            CHOOSING,
+            LONG,
+            LONG_DMD2,
         ),
-        updates=40,
+        updates=100,
         batch_size=8,
         clips=200,
         coverage_prompts=16,

@@ -31,12 +31,14 @@ class TrainingDiverged(FloatingPointError):
 class StepReport:
     """What a step came to.
 
-    step: how many updates of the student are done. losses: by name. motion: frame-to-frame change of the student's
-    clips over the data's (1 as much, 0 static), None where not measured or of one frame. samples: (B, C, T, H, W)
-    latents of the averaged student every ``sample_every`` steps, else None.
+    step: how many are done. updates: how many of them the student has learnt in; the others are the fake model's
+    warm-up. losses: by name. motion: frame-to-frame change of the student's clips over the data's (1 as much, 0
+    static), None where not measured or of one frame. samples: (B, C, T, H, W) latents of the averaged student every
+    ``sample_every`` steps, None in between and while the student does not learn.
     """
 
     step: int
+    updates: int
     total: int
     losses: dict[str, float]
     motion: float | None
@@ -129,15 +131,17 @@ class Trainer:
         todo = phases(self.config, self.networks, self.step)
         for phase in todo:
             values |= self._update(phase)
-        if any(phase.learner == STUDENT for phase in todo):
+        learnt = any(phase.learner == STUDENT for phase in todo)
+        if learnt:
             self._update_average()
         self.step += 1
         samples, motion = None, values.pop("motion", None)
-        if self.config.sample_every and self.step % self.config.sample_every == 0:
+        if learnt and self.config.sample_every and self.step % self.config.sample_every == 0:
             samples, motion = self.sample()
         if motion is not None and math.isnan(motion):
             motion = None
-        return StepReport(self.step, self.config.total_steps, values, motion, samples, rate)
+        updates = students_updates(self.step, self.config)
+        return StepReport(self.step, updates, self.config.total_steps, values, motion, samples, rate)
 
     def _update(self, phase: Phase) -> dict[str, float]:
         """Do one optimizer update and return its losses, averaged over the step's whole batch."""

@@ -64,13 +64,15 @@ def test_dmd2_rests_where_real_and_fake_model_agree(tmp_path):
 
 
 def test_the_fake_model_learns_alone_first(tmp_path):
-    config = replace(TINY, total_steps=4, critic_warmup=2, save_every=1)
+    config = replace(TINY, total_steps=4, critic_warmup=2, save_every=1, sample_every=1)
     stop = iter([False, False, True])
     model, reports = train(config, tmp_path, should_stop=lambda: next(stop))
     assert [set(r.losses) for r in reports] == [{"critic"}] * 2
+    assert [(r.updates, r.samples) for r in reports] == [(0, None)] * 2
     assert all(weight.abs().max() == 0 for name, weight in model.lora().items() if ".lora_B." in name)
     model, later = train(config, tmp_path)
     assert [set(r.losses) for r in later] == [{"critic", "generator", "gradient"}] * 2
+    assert [(r.step, r.updates, r.samples is None) for r in later] == [(3, 1, False), (4, 2, False)]
     assert any(weight.abs().max() > 0 for name, weight in model.lora().items() if ".lora_B." in name)
     whole, reports_at_once = train(config, tmp_path / "whole")
     assert [r.losses for r in reports_at_once] == [r.losses for r in (*reports, *later)]
