@@ -197,7 +197,9 @@ def check_run(run_dir: Path, config, set_name: str) -> None:
         wanted = config.written() | {"training_set": set_name}
         saved = json.loads(folder.config_file.read_text(encoding="utf-8"))
         saved["training_set"] = note.read_text(encoding="utf-8") if note.is_file() else set_name
-        check_same_run({name: saved.get(name) for name in wanted}, wanted, f"{RUNS_FOLDER}/{run_dir.name}")
+        check_same_run(
+            {name: saved[name] for name in wanted if name in saved}, wanted, f"{RUNS_FOLDER}/{run_dir.name}"
+        )
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(note, set_name)

@@ -32,6 +32,8 @@ class DistillConfig:
     ode_updates: dmd2 only; first updates, in which the student learns to cover with one of its steps what the
         guided teacher covers with ode_substeps, at ode_learning_rate, which falls to learning_rate.
     ode_call_shares: how often it is each of the student's calls that learns so, first call first; all alike if empty.
+    dmd_call_shares: the same for dmd2's other updates: whose clip is judged and moved. A student that has followed the
+        ODE draws the mean of what may come in its first calls, and a clip in its last one.
     ode_choice_weight: how much more an error counts that leads to another of the clips that could follow, where the
         data knows these (``TrainingBatch.choices``).
     critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: steps before eq. 4 in which
@@ -70,6 +72,7 @@ class DistillConfig:
     ode_substeps: int = 2
     ode_learning_rate: float = 1e-3
     ode_call_shares: tuple[float, ...] = ()
+    dmd_call_shares: tuple[float, ...] = ()
     ode_choice_weight: float = 0.0
     critic_updates: int = 5
     critic_warmup: int = 0
@@ -140,16 +143,22 @@ class DistillConfig:
             raise ValueError(
                 f'ode_updates is {self.ode_updates} and critic_warmup {self.critic_warmup}; both need stage "dmd2".'
             )
-        shares = self.ode_call_shares
-        if shares and (len(shares) != self.student_steps or min(shares) < 0 or sum(shares) == 0):
+        for name in ("ode_call_shares", "dmd_call_shares"):
+            shares = getattr(self, name)
+            if shares and (len(shares) != self.student_steps or min(shares) < 0 or sum(shares) == 0):
+                raise ValueError(
+                    f"{name} is {list(shares)}; wanted {self.student_steps} numbers, one a step of the student, none"
+                    " negative and not all 0."
+                )
+        if self.ode_call_shares and not self.ode_updates:
             raise ValueError(
-                f"ode_call_shares is {list(shares)}; wanted {self.student_steps} numbers, one a step of the"
-                " student, none negative and not all 0."
+                f"ode_call_shares is {list(self.ode_call_shares)} and ode_updates 0; shares are of the ode_updates."
+                " Give some, or no shares."
             )
-        if shares and not self.ode_updates:
+        if self.dmd_call_shares and (self.stage != "dmd2" or self.ode_updates == self.total_steps):
             raise ValueError(
-                f"ode_call_shares is {list(shares)} and ode_updates 0; shares are of the ode_updates. Give some, or"
-                " no shares."
+                f"dmd_call_shares is {list(self.dmd_call_shares)}, but none of the updates is one of DMD2 (stage"
+                f' "{self.stage}", {self.ode_updates} of {self.total_steps} follow the ODE). Give some, or no shares.'
             )
         if self.ode_choice_weight and not self.ode_updates:
             raise ValueError(
@@ -189,9 +198,12 @@ class DistillConfig:
 def check_same_run(saved: Mapping[str, object], wanted: Mapping[str, object], run_dir: object) -> None:
     """Refuse to resume a run that was started with other settings or other weights.
 
+    A setting that came later than the run had its default then.
+
     Raises:
         ValueError: names every setting that differs, with both values.
     """
+    saved = {**DistillConfig().written(), **saved}
     differing = [
         f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"
         for name in sorted({*saved, *wanted} - MAY_CHANGE)

@@ -255,10 +255,13 @@ def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
     if step < config.ode_updates:
         return [student(ode_losses, config.ode_call_shares)]
     assert networks.fake is not None
-    critics = [Phase(f"critic{i}", FAKE, networks.fake, critic_losses) for i in range(config.critic_updates)]
-    return (
-        critics if step < config.ode_updates + config.critic_warmup else [*critics, student(generator_losses)]
-    )
+    shares = config.dmd_call_shares
+    critics = [
+        Phase(f"critic{i}", FAKE, networks.fake, critic_losses, shares) for i in range(config.critic_updates)
+    ]
+    if step < config.ode_updates + config.critic_warmup:
+        return critics
+    return [*critics, student(generator_losses, shares)]
 
 
 def students_updates(step: int, config: DistillConfig) -> int:

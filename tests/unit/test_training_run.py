@@ -117,6 +117,9 @@ def test_calls_learn_the_ode_as_often_as_their_shares():
     for phase, second_call in ((ode, 0.75), (dmd2_phases[-1], 0.5)):
         drawn = [phase.draw_last_call(config, generator) for _ in range(400)]
         assert sum(drawn) / len(drawn) == pytest.approx(second_call, abs=0.07)
+    last_alone = replace(config, ode_call_shares=(), dmd_call_shares=(0.0, 1.0))
+    for phase in phases(last_alone, networks, 1):
+        assert {phase.draw_last_call(last_alone, generator) for _ in range(40)} == {1}
     only_first = replace(ode, call_shares=(1.0, 0.0))
     assert {only_first.draw_last_call(config, generator) for _ in range(40)} == {0}
 
@@ -130,11 +133,30 @@ def test_a_run_with_shares_of_calls_goes_on(tmp_path):
 
 
 def test_shares_of_calls_that_are_not_there_are_refused():
-    for shares in ((1.0,), (1.0, -1.0), (0.0, 0.0)):
-        with pytest.raises(ValueError, match="wanted 2 numbers, one a step of the student"):
-            replace(TINY, ode_call_shares=shares)
+    for name in ("ode_call_shares", "dmd_call_shares"):
+        for shares in ((1.0,), (1.0, -1.0), (0.0, 0.0)):
+            with pytest.raises(ValueError, match=f"{name} is .* wanted 2 numbers, one a step of the student"):
+                replace(TINY, **{name: shares})
     with pytest.raises(ValueError, match="shares are of the ode_updates"):
         replace(TINY, ode_call_shares=(1.0, 2.0))
+    for settings in ({"stage": "flow"}, {"ode_updates": TINY.total_steps}):
+        with pytest.raises(
+            ValueError, match=r"dmd_call_shares is \[1\.0, 2\.0\], but none of the updates is one of DMD2"
+        ):
+            replace(TINY, dmd_call_shares=(1.0, 2.0), **settings)
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
+    stop = iter([False, True])
+    train(TINY, tmp_path, should_stop=lambda: next(stop))
+    file = RunFolder(tmp_path).config_file
+    saved = json.loads(file.read_text())
+    del saved["dmd_call_shares"]
+    file.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=r"dmd_call_shares was \[\] and is now \[0\.0, 1\.0\]"):
+        train(replace(TINY, dmd_call_shares=(0.0, 1.0)), tmp_path)
+    _, reports = train(TINY, tmp_path)
+    assert [report.step for report in reports] == [2, 3]
 
 
 def test_a_weight_of_choices_without_what_it_weighs_is_refused(tmp_path):
