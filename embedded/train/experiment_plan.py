@@ -11,6 +11,8 @@ CURVE = ".curve.jsonl"
 EULER_STEPS = (1, 2, 4, 8, 16, 28, 56)
 GUIDANCE = 1.0
 """w of eq. 7 that the teacher is sampled with, cleanest so, and that few-step students fold in."""
+DMD_GUIDANCE = 0.5
+"""The same for DMD2's real model: with none, students of this teacher stop moving, with 1 they move more and more."""
 KNOWN_SHARES = (0.6, 0.35, 0.05)
 """Of 1, 2 or 3 known latents: more that start from one picture than a teacher learns from, for only there is the
 future open; the others keep a student able to go on with a video."""
@@ -108,7 +110,7 @@ def ode_only(arm: str, steps: int) -> Student:
 
 def few_step(arm: str, steps: int) -> Student:
     """Return a student that learns by DMD2, and starts as the one that has followed the teacher's ODE."""
-    settings = {"student_steps": steps, "rank": RANKS.get(steps, BASE.rank)}
+    settings = {"student_steps": steps, "rank": RANKS.get(steps, BASE.rank), "guidance": DMD_GUIDANCE}
     return Student(f"{arm}_{steps}step", arm, settings, start=ode_only(arm, steps).name)
 
 
@@ -164,10 +166,12 @@ LONG_DMD2 = replace(
     few_step("ti2v", 4),
     name="ti2v_4step_long_dmd2",
     start=LONG.name,
+    settings={**few_step("ti2v", 4).settings, "dmd_call_shares": (0.0, 0.0, 0.0, 1.0)},
     family_shares=(0.3, 0.7, 0.0),
     known_shares=(1.0, 0.0, 0.0),
 )
-"""DMD2 from there, on first windows alone: of turned hand-overs the teacher knows less than this student."""
+"""DMD2 from there, on its finished clips, and on first windows alone: of turned hand-overs it knows more than its
+teacher."""
 PLAYED_WINDOWS, PLAYED_OPEN_SHARE = 10, 0.8
 """Windows of each of its long videos, and how many of those have open captions: the others hardly ever turn."""
 SHIPPED_STUDENTS = {4: LONG, 2: ode_only("ti2v", 2)}
@@ -182,7 +186,7 @@ ABLATIONS = (
             "real_shift_0": {"real_shift": 0.0},
             "real_shift_half": {"real_shift": 0.5},
             "no_guidance": {"guidance": 0.0},
-            "guidance_half": {"guidance": 0.5},
+            "full_guidance": {"guidance": GUIDANCE},
             "rate_low": {"learning_rate": 3e-5, "final_learning_rate": 3e-5},
             "rate_high": {"learning_rate": 3e-4, "final_learning_rate": 3e-4},
         }.items()
