@@ -203,7 +203,7 @@ def check_same_run(saved: Mapping[str, object], wanted: Mapping[str, object], ru
     Raises:
         ValueError: names every setting that differs, with both values.
     """
-    saved = {**DistillConfig().written(), **saved}
+    saved = {name: value for name, value in DistillConfig().written().items() if name in wanted} | {**saved}
     differing = [
         f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"
         for name in sorted({*saved, *wanted} - MAY_CHANGE)
