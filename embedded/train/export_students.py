@@ -21,15 +21,17 @@ FEW_STEPS = (
     "LoRA of `{teacher}`: each of its {steps} steps leads where several of the guided teacher lead."
     " Euler, shift 5, cfg 1 (guidance is folded in)."
 )
+BY_DMD2 = " It has learnt by DMD2 then: docs/distillation_experiment.md."
 LONG_VIDEOS = (
-    " It has learnt to go on with its own long videos, too: in which parts says docs/distillation.md."
+    " It has learnt to go on with its own long videos, too: in which parts says"
+    " docs/distillation_experiment.md."
 )
 #: What ships: the file, what it is made of in the experiment's folder, and what it is.
 SHIPPED = {
     **{
         student_file(n): (
             f"{student.name}{LORA}",
-            FEW_STEPS.format(teacher=TI2V, steps=n) + (LONG_VIDEOS if student.long_videos else ""),
+            FEW_STEPS.format(teacher=TI2V, steps=n) + (LONG_VIDEOS if student.long_videos else BY_DMD2),
         )
         for n, student in SHIPPED_STUDENTS.items()
     },

@@ -180,7 +180,7 @@ def test_a_student_learns_from_the_long_videos_of_the_one_before(encoders, monke
     bench = experiment.Experiment.__new__(experiment.Experiment)
     bench.seed, bench.folder, bench.drift = 0, tmp_path, None
     bench.train_set, bench.train_scenes = dataset(), SCENES
-    student = replace(few_step("ti2v", 2), after="before", long_videos=3)
+    student = replace(few_step("ti2v", 2), start="before", long_videos=3)
 
     def source(weights: dict[str, torch.Tensor]):
         save_file(weights, tmp_path / "before.safetensors")
