@@ -15,11 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ...model_patches.store.files import atomic_file, write_text
+from ...model_patches.store.files import write_text
 from ...model_patches.training.batch import ClipSource
 from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig, check_same_run
@@ -47,16 +46,10 @@ from .handovers import played_hand_overs
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
 from .source import NAMED, OPEN, HeldOutSource, WorldSource
+from .student_files import LORA, MADE_OF, SHIPPED, read_made_of, save_model
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
-LORA = "_lora.safetensors"
-"""Behind a student's name: the branch alone, which a stock loader adds to the teacher."""
-MADE_OF = "made_of"
-"""Names, in a student's file and in a row, what it depends on: a folder must not mix teachers, plans or settings."""
-
-SHIPPED = "shipped"
-"""Names, in a student's file, where in the pack it was unpacked from: of its settings nothing more is known."""
 
 
 def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
@@ -122,8 +115,9 @@ class Experiment:
         }
         if out.exists():
             found = read_made_of(out)
-            wanted = {"weights": made_of["weights"]} if SHIPPED in found else made_of
-            check_same_run({name: found.get(name) for name in wanted}, wanted, out)
+            if SHIPPED in found:
+                found, made_of = ({"weights": made["weights"]} for made in (found, made_of))
+            check_same_run(found, made_of, out)
             return
         self.go_on_after(student)
         start = self.weights(student.start, student.arm) if student.start else None
@@ -246,18 +240,6 @@ class Experiment:
         if key not in self._references:
             self._references[key] = reference_features(source, self.decode, self.net)
         return self._references[key]
-
-
-def save_model(weights: Mapping[str, Tensor], path: Path, made_of: Mapping[str, object]) -> None:
-    """Write weights, whole or not at all, with what they were made of."""
-    with atomic_file(path) as part:
-        save_file({k: v.contiguous() for k, v in weights.items()}, part, {MADE_OF: json.dumps(made_of)})
-
-
-def read_made_of(path: Path) -> dict[str, object]:
-    """Return what a student's file says it was made of; nothing where it does not say."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
 
 
 def is_row_of(path: Path, judged_on: Mapping[str, object]) -> bool:

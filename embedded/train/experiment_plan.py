@@ -121,20 +121,14 @@ def going_on(before: Student, name: str, updates: int, **settings: object) -> St
     return replace(before, name=name, settings=settings, start=before.name)
 
 
-WARM_UP = replace(
-    few_step("ti2v", 2),
-    name="ti2v_2step_warm_up",
-    settings={**few_step("ti2v", 2).settings, "total_steps": BASE.critic_warmup + 1},
-)
-"""The fake model's warm-up, and one update: ablations of what comes after it share it."""
-
-
-def ablation(name: str, *, after: str = "", start: str = WARM_UP.start, **settings: object) -> Student:
+def ablation(name: str, *, after: str = "", **settings: object) -> Student:
     """Return the 2-step image-to-video student, changed in one thing: DMD2 has the most to gain in two steps."""
     student = few_step("ti2v", 2)
-    return replace(student, name=name, settings={**student.settings, **settings}, after=after, start=start)
+    return replace(student, name=name, settings={**student.settings, **settings}, after=after)
 
 
+WARM_UP = ablation("ti2v_2step_warm_up", total_steps=BASE.critic_warmup + 1)
+"""The fake model's warm-up, and one update: ablations of what comes after it share it."""
 CHOOSING = replace(
     going_on(
         ode_only("ti2v", 4),
@@ -197,7 +191,7 @@ ABLATIONS = (
     ),
     ablation("short_critic_warmup", critic_warmup=20),
     ablation("renoise", rollout="renoise"),
-    ablation("no_ode", start=""),
+    replace(ablation("no_ode"), start=""),
 )
 UNSEEN_2_STEPS = replace(ode_only("ti2v", 2), name="ti2v_2step_ode_no_image_states", image_states=False)
 """Shows soonest whether the VLM's view of the first frame speeds distillation: 2 steps have the most to gain."""

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from ...model_patches.training.checkpoint import fingerprint
 from . import export
-from .experiment import LORA, read_made_of
 from .experiment_plan import SHIPPED_STUDENTS
 from .run import stage_dir
 from .shipped import GUIDED, TI2V, shipped_dit, student_file
+from .student_files import LORA, read_made_of
 
 SEED = 0
 FEW_STEPS = (

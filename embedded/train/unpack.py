@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from ...model_patches.training.checkpoint import fingerprint
 from . import export
-from .experiment import LORA, SHIPPED, save_model
 from .experiment_plan import SHIPPED_STUDENTS
 from .export_students import SEED
 from .run import save_atomically, stage_dir
 from .shipped import MODELS, TI2V, shipped_dit, shipped_student, shipped_vae_weights, student_file
+from .student_files import LORA, SHIPPED, save_model
 from .taehv import narrow_network
 
 FOLDERS = {"llava": export.LLAVA, "clip": export.CLIP}

@@ -126,19 +126,31 @@ def _by_host_module(weights: Mapping[str, Tensor], adapter: str) -> dict[str, li
     return modules
 
 
+def _changes(lora: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Yield the host weights that a LoRA of ``lora_for_host`` changes, each with factors A and B."""
+    for name, down in lora.items():
+        if name.endswith(".lora_A.weight"):
+            module = name.removeprefix(LORA_PREFIX).removesuffix(".lora_A.weight")
+            yield f"{module}.weight", down, lora[name.replace(".lora_A.", ".lora_B.")]
+
+
 def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the host weights that a LoRA of ``lora_for_host`` changes, with it added, in float32.
 
     Raises:
-        ValueError: it changes nothing here; its names are another program's.
+        ValueError: it does not fit: its names are another program's, or it was made for another model.
     """
-    names = [name.removeprefix(LORA_PREFIX).removesuffix(".lora_A.weight") for name in lora]
-    keys = [key for name in names if (key := f"{name}.weight") in host]
+    keys = [key for key, _, _ in _changes(lora)]
     if not keys:
         found = next(iter(lora), "nothing")
         raise ValueError(
             f"The LoRA fits no weight of this model: it holds {found}, names like {LORA_PREFIX}double_blocks.0."
             "img_mlp.0.lora_A.weight are read here."
+        )
+    if missing := [key for key in keys if key not in host]:
+        raise ValueError(
+            f"The LoRA was made for another model: it changes {missing[0]}, which this one does not have. Start from"
+            " one that was trained on these weights."
         )
     return merge_lora({key: host[key].float() for key in keys}, lora)
 
@@ -146,11 +158,7 @@ def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> d
 def merge_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return host weights with a LoRA of ``lora_for_host`` added, in the weights' own precision."""
     merged = dict(host)
-    for name, down in lora.items():
-        if not name.endswith(".lora_A.weight"):
-            continue
-        module = name.removeprefix(LORA_PREFIX).removesuffix(".lora_A.weight")
-        key, up = f"{module}.weight", lora[name.replace(".lora_A.", ".lora_B.")]
+    for key, down, up in _changes(lora):
         weight = merged[key]
         change = (up.float() @ down.float()).to(weight.device)
         merged[key] = (weight.float() + change).to(weight.dtype)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from ..key_table import host_to_diffusers
 from .adapters import STUDENT, adapter_parameters
 
-FACTORS = ".lora_A.{0}.weight", ".lora_B.{0}.weight"
 MOST_LOST = 0.1
 """Of a difference, by its norm: rounding to 16 bits loses less of what a few-step LoRA does, a too low rank more."""
 SPARE = 8
@@ -44,7 +43,7 @@ def start_adapters(model: nn.Module, teacher: Mapping[str, Tensor], start: Mappi
         ValueError: the difference is of a higher rank than the adapters', or in weights that have none.
     """
     parameters = adapter_parameters(model, STUDENT)
-    down, up = (suffix.format(STUDENT) for suffix in FACTORS)
+    down, up = f".lora_A.{STUDENT}.weight", f".lora_B.{STUDENT}.weight"
     changed = {key: weight for key, weight in start.items() if not _same(weight, teacher[key])}
     before = host_to_diffusers({key: teacher[key] for key in changed})
     lost = total = 0.0

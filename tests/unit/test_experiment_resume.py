@@ -18,8 +18,10 @@ from magic141.embedded.train.experiment_plan import (
     ode_only,
 )
 from magic141.embedded.train.judge import Sampling
+from magic141.embedded.train.student_files import read_made_of, save_model
 from magic141.model_patches.training.trainer import learning_rate
 from magic141.tests.support.tiny_dit import tiny_dit
+from safetensors.torch import load_file
 
 STUDENT = replace(few_step("ti2v", 2), start="")
 ABLATION = next(student for student in ABLATIONS if student.name == "no_normaliser")
@@ -76,6 +78,15 @@ def test_what_is_done_is_kept(bench):
     row = json.loads((bench.folder / "rows" / "ti2v_2step.2.open.json").read_text())
     assert row["coverage"] == 0.9
     assert not list(bench.folder.rglob("*.part"))
+
+
+def test_a_student_that_is_older_than_a_setting_is_kept(bench):
+    run(bench)
+    file = bench.folder / f"{STUDENT.name}.safetensors"
+    made_of = read_made_of(file)
+    del made_of["dmd_call_shares"]
+    save_model(load_file(file), file, made_of)
+    assert run(bench) == []
 
 
 def test_a_student_of_another_plan_or_teacher_is_refused(bench):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from magic141.embedded.train import export, export_students, shipped
-from magic141.embedded.train.experiment import LORA, save_model
 from magic141.embedded.train.experiment_plan import SHIPPED_STUDENTS
 from magic141.embedded.train.export_students import SEED
+from magic141.embedded.train.student_files import LORA, save_model
 from magic141.model_patches.training.checkpoint import fingerprint
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors.torch import save_file

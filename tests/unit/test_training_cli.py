@@ -63,6 +63,9 @@ def test_a_student_starts_as_a_lora_or_as_a_model(monkeypatch, tmp_path):
         ValueError, match=r"fits no weight of this model: it holds lora_unet_x\.lora_down\.weight"
     ):
         cli.read_start(tmp_path / "other.safetensors", tiny_dit())
+    smaller = {name: weight for name, weight in tiny_dit().items() if not name.startswith("single_blocks")}
+    with pytest.raises(ValueError, match=r"made for another model: it changes single_blocks\.0\."):
+        cli.read_start(tmp_path / "start.safetensors", smaller)
 
 
 def pairs(lora) -> list[tuple[str, str]]:

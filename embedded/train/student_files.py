@@ -1,0 +1,31 @@
+"""The files of the experiment's students: weights, and what they were made of."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ...model_patches.store.files import atomic_file
+
+LORA = "_lora.safetensors"
+"""Behind a student's name: the branch alone, which a stock loader adds to the teacher."""
+MADE_OF = "made_of"
+"""Names, in a student's file and in a row, what it depends on: a folder must not mix teachers, plans or settings."""
+
+SHIPPED = "shipped"
+"""Names, in a student's file, where in the pack it was unpacked from: of its settings nothing more is known."""
+
+
+def save_model(weights: Mapping[str, Tensor], path: Path, made_of: Mapping[str, object]) -> None:
+    """Write weights, whole or not at all, with what they were made of."""
+    with atomic_file(path) as part:
+        save_file({k: v.contiguous() for k, v in weights.items()}, part, {MADE_OF: json.dumps(made_of)})
+
+
+def read_made_of(path: Path) -> dict[str, object]:
+    """Return what a student's file says it was made of; nothing where it does not say."""
+    with safe_open(path, framework="pt") as file:
+        return json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
