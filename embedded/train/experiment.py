@@ -21,7 +21,7 @@ from torch import Tensor
 from ...model_patches.store.files import write_text
 from ...model_patches.training.batch import ClipSource
 from ...model_patches.training.checkpoint import fingerprint
-from ...model_patches.training.config import DistillConfig, check_same_run
+from ...model_patches.training.config import DistillConfig
 from ...model_patches.training.distill import distill
 from .answers import AnsweredSource
 from .data import Encoders, load
@@ -46,7 +46,7 @@ from .handovers import played_hand_overs
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
 from .source import NAMED, OPEN, HeldOutSource, WorldSource
-from .student_files import LORA, MADE_OF, SHIPPED, read_made_of, save_model
+from .student_files import LORA, MADE_OF, START, check_same_student, read_made_of, save_model
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
@@ -104,20 +104,13 @@ class Experiment:
         """Train, or go on training, a student; its curve and its weights are kept. One that ships is taken as it is.
 
         Raises:
-            ValueError: the folder holds a student of that name with other settings or of another teacher.
+            ValueError: the folder holds a student of that name with other settings, of another teacher or start.
         """
         out = self.folder / f"{student.name}.safetensors"
         config = self.config(student)
-        made_of = {
-            **config.written(),
-            "weights": fingerprint(self.teachers[student.arm]),
-            "clips": len(self.train_set.latents),
-        }
+        made_of = self.made_of(student)
         if out.exists():
-            found = read_made_of(out)
-            if SHIPPED in found:
-                found, made_of = ({"weights": made["weights"]} for made in (found, made_of))
-            check_same_run(found, made_of, out)
+            check_same_student(read_made_of(out), made_of, out)
             return
         self.go_on_after(student)
         start = self.weights(student.start, student.arm) if student.start else None
@@ -140,6 +133,13 @@ class Experiment:
         if config.train == "lora":
             save_model(model.lora(), self.folder / f"{student.name}{LORA}", made_of)
         save_model(model.full(), out, made_of)
+
+    def made_of(self, student: Student) -> dict[str, object]:
+        """Return what a student's weights follow from; where it starts only if that student is still there."""
+        before = self.folder / f"{student.start}.safetensors"
+        start = {START: fingerprint(load_file(before))} if student.start and before.exists() else {}
+        teacher, clips = fingerprint(self.teachers[student.arm]), len(self.train_set.latents)
+        return {**self.config(student).written(), "weights": teacher, "clips": clips, **start}
 
     def source(self, student: Student, config: DistillConfig) -> ClipSource:
         """Return what a student learns from; an image-to-video one knows what long videos hand over."""

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...model_patches.store.files import atomic_file
+from ...model_patches.training.config import check_same_run
 
 LORA = "_lora.safetensors"
 """Behind a student's name: the branch alone, which a stock loader adds to the teacher."""
@@ -17,6 +18,9 @@ MADE_OF = "made_of"
 
 SHIPPED = "shipped"
 """Names, in a student's file, where in the pack it was unpacked from: of its settings nothing more is known."""
+
+START = "start"
+"""Names, in a student's file, the weights that it started as."""
 
 
 def save_model(weights: Mapping[str, Tensor], path: Path, made_of: Mapping[str, object]) -> None:
@@ -29,3 +33,16 @@ def read_made_of(path: Path) -> dict[str, object]:
     """Return what a student's file says it was made of; nothing where it does not say."""
     with safe_open(path, framework="pt") as file:
         return json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
+
+
+def check_same_student(found: Mapping[str, object], wanted: Mapping[str, object], path: Path) -> None:
+    """Refuse a student's file that says it was made of something else; an unpacked one knows its teacher alone.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    if SHIPPED in found:
+        found, wanted = ({"weights": made["weights"]} for made in (found, wanted))
+    elif not (START in found and START in wanted):
+        found, wanted = ({k: v for k, v in made.items() if k != START} for made in (found, wanted))
+    check_same_run(found, wanted, path)

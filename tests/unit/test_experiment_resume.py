@@ -102,6 +102,25 @@ def test_a_student_of_another_plan_or_teacher_is_refused(bench):
         bench.train(STUDENT)
 
 
+def test_a_student_of_another_start_is_refused(bench):
+    student = few_step("ti2v", 2)
+    before, out = (bench.folder / f"{name}.safetensors" for name in (student.start, f"{student.name}"))
+    save_model({"x": torch.zeros(2)}, before, {})
+    bench.train(student)
+    bench.train(student)
+    assert bench.done == ["train"]
+    save_model({"x": torch.ones(2)}, before, {})
+    with pytest.raises(ValueError, match=r"start was .* and is now .*choose another folder"):
+        bench.train(student)
+    before.unlink()  # nothing to compare with
+    bench.train(student)
+    save_model({"x": torch.ones(2)}, before, {})
+    made_of = {name: value for name, value in read_made_of(out).items() if name != "start"}
+    save_model(load_file(out), out, made_of)  # as files were before they said it
+    bench.train(student)
+    assert bench.done == ["train"]
+
+
 def test_ablations_share_the_fake_models_warm_up(bench):
     checkpoint = bench.folder / WARM_UP.name / "checkpoints" / "step-000201"
     checkpoint.mkdir(parents=True)
