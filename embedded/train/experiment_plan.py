@@ -161,12 +161,12 @@ LONG_DMD2 = replace(
     few_step("ti2v", 4),
     name="ti2v_4step_long_dmd2",
     start=LONG.name,
-    settings={**few_step("ti2v", 4).settings, "dmd_call_shares": (0.0, 0.0, 0.0, 1.0)},
+    settings={**few_step("ti2v", 4).settings, "dmd_call_shares": (0.0, 0.0, 0.5, 0.5)},
     family_shares=(0.3, 0.7, 0.0),
     known_shares=(1.0, 0.0, 0.0),
 )
-"""DMD2 from there, on its finished clips, and on first windows alone: of turned hand-overs it knows more than its
-teacher."""
+"""DMD2 from there, in the calls that choose and that finish, and on first windows alone: of turned hand-overs it knows
+more than its teacher."""
 PLAYED_WINDOWS, PLAYED_OPEN_SHARE = 10, 0.8
 """Windows of each of its long videos, and how many of those have open captions: the others hardly ever turn."""
 TWO_STEPS = ablation(few_step("ti2v", 2).name, after=WARM_UP.name)
