@@ -136,8 +136,9 @@ class Experiment:
 
     def made_of(self, student: Student) -> dict[str, object]:
         """Return what a student's weights follow from; where it starts only if that student is still there."""
-        before = self.folder / f"{student.start}.safetensors"
-        start = {START: fingerprint(load_file(before))} if student.start and before.exists() else {}
+        start = {}
+        if student.start and (self.folder / f"{student.start}.safetensors").exists():
+            start[START] = fingerprint(self.weights(student.start, student.arm))
         teacher, clips = fingerprint(self.teachers[student.arm]), len(self.train_set.latents)
         return {**self.config(student).written(), "weights": teacher, "clips": clips, **start}
 
