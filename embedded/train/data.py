@@ -22,7 +22,6 @@ from .taehv import Taehv
 
 CLIP_FRAMES, CLIP_LATENTS, WINDOW_LATENTS = 25, 7, 4
 WINDOW_FRAMES = 4 * (WINDOW_LATENTS - 1) + 1
-FAMILIES = ("named", "open", "open_appearance")
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,8 @@ def encode_clips(vae: Taehv, clips: Tensor) -> Tensor:
 
 @torch.no_grad()
 def decode_clips(vae: Taehv, latents: Tensor) -> Tensor:
-    """Return the clips of latents (B, 16, T, 8, 8), eight at a time for the same reason."""
-    return torch.cat([vae.decode(part) for part in latents.split(8)])
+    """Return the clips of latents (B, 16, T, 8, 8), two at a time for the same reason."""
+    return torch.cat([vae.decode(part) for part in latents.split(2)])
 
 
 def _captions(scenes: world.Scenes, generator: torch.Generator) -> tuple[list[list[str]], Tensor]:

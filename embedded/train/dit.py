@@ -21,15 +21,16 @@ from ...model_patches.training.stages import mixed_conditions
 from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
 from ..world.scenes import NUM_MOTIONS
 from . import muon
-from .data import FAMILIES, load
+from .data import load
 from .drift import load_drift
 from .evaluate import score
+from .families import FAMILIES, NAMED, OPEN
 from .futures import Futures, load_futures
 from .handovers import PLAYED_EVERY, HandOverPool, HandOvers, unworn
 from .judge import Player, Sampling
 from .motion_head import MotionHead
 from .run import Log, Run, stage_dir
-from .source import NAMED, OPEN, HeldOutSource, WorldSource
+from .source import HeldOutSource, WorldSource
 from .wear import Wear
 
 HIDDEN, DEPTH, DEPTH_SINGLE, CONTEXT = 128, 2, 5, 128

@@ -1,6 +1,6 @@
 """The distillation experiment, end to end: teachers, few-step students, ablations, guidance, tables and plots.
 
-python3 dev.py train experiment --plan subset --seeds 0
+python3 dev.py train experiment --plan subset --seeds 0 --processes 2
 python3 dev.py train experiment --plan full --seeds 0 1 2 3 4
 
 Every student and every row of the tables is kept as soon as it is there; the same command goes on where it stopped.
@@ -10,11 +10,11 @@ A student that was trained with other settings or by another teacher is refused,
 import argparse
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,12 +24,12 @@ from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig
 from ...model_patches.training.distill import distill
 from .answers import AnsweredSource
-from .data import Encoders, load
+from .data import Encoders, decode_clips, load
 from .drift import DriftingSource, load_drift
 from .experiment_curve import Curve
+from .experiment_jobs import Job, TeacherRows, jobs_of, share
 from .experiment_plan import (
     ARMS,
-    CFG,
     CURVE,
     GUIDANCE,
     PLANS,
@@ -39,13 +39,14 @@ from .experiment_plan import (
     Plan,
     Student,
 )
+from .families import NAMED, OPEN
 from .features import feature_net
 from .futures import load_futures
 from .guidance_error import guidance_errors
 from .handovers import played_hand_overs
 from .judge import FRECHET, Player, Sampling, judge, measure_coverage, reference_features, summarise
 from .run import stage_dir
-from .source import NAMED, OPEN, HeldOutSource, WorldSource
+from .source import HeldOutSource, WorldSource
 from .student_files import LORA, MADE_OF, START, check_same_student, read_made_of, save_model
 
 TEST_SEED = 10_000
@@ -78,24 +79,28 @@ class Experiment:
         self.train_set, self.train_scenes = load("train", 8000, seed=1, available=True)
         self.drift = load_drift(self.train_set, self.train_scenes)
         self.test_set, self.scenes = load("test", plan.clips, seed=TEST_SEED + plan.clips)
-        vae = Encoders.load_vae()
-        self.decode = torch.no_grad()(vae.decode)
+        self.decode = partial(decode_clips, Encoders.load_vae())
         self.net = feature_net()
         self._references: dict[tuple, Tensor] = {}
 
     def run(self) -> None:
-        """Do everything that is not done yet, the most telling first."""
-        for student in self.plan.students:
-            self.train(student)
-            if student is CFG:
-                self.guidance_row(student)
-            else:
-                config = self.config(student)
-                sampling = Sampling(config.student_steps, config.shift, config.rollout)
-                self.rows(student.name, student.arm, sampling, student.image_states)
-        for arm in ARMS:
-            for steps in self.plan.euler_steps:
-                self.rows(f"{arm}_teacher", arm, Sampling(steps, cfg_strength=GUIDANCE), True)
+        """Do everything that is not done yet."""
+        for job in jobs_of(self.plan):
+            self.do(job)
+
+    def do(self, job: Job) -> None:
+        """Train and judge a student, or judge a teacher; what is there of it is kept."""
+        work = job.work
+        if isinstance(work, TeacherRows):
+            self.rows(f"{work.arm}_teacher", work.arm, Sampling(work.steps, cfg_strength=GUIDANCE), True)
+            return
+        self.train(work)
+        config = self.config(work)
+        if config.stage == "cfg":
+            self.guidance_row(work)
+        else:
+            sampling = Sampling(config.student_steps, config.shift, config.rollout)
+            self.rows(work.name, work.arm, sampling, work.image_states)
 
     def config(self, student: Student) -> DistillConfig:
         return student.config(self.seed, self.plan.updates, self.plan.batch_size)
@@ -254,12 +259,6 @@ def write_row(path: Path, row: Mapping[str, object]) -> None:
     write_text(path, json.dumps(row, indent=1))
 
 
-def experiments(args: argparse.Namespace) -> Iterator[Experiment]:
-    for seed in args.seeds:
-        train = args.train_teachers and seed == args.seeds[0]
-        yield Experiment(args.plan, seed, args.out, train_teachers=train)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the plan for every seed and write the tables."""
     parser = argparse.ArgumentParser(
@@ -271,6 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, default=None, help="folder of everything; the training cache if not given"
     )
+    parser.add_argument("--processes", type=int, default=1, help="that share the students and the cores")
     parser.add_argument("--train-teachers", action="store_true", help="train or resume the teachers first")
     args = parser.parse_args(arguments)
     args.out = args.out or stage_dir("experiment")
@@ -280,8 +280,13 @@ def main(arguments: list[str] | None = None) -> None:
             args.plan = args.plan.only(args.students)
         except ValueError as error:
             parser.error(str(error))
-    for experiment in experiments(args):
-        experiment.run()
+    for seed in args.seeds:
+        make = partial(Experiment, args.plan, seed, args.out)
+        experiment = make(train_teachers=args.train_teachers and seed == args.seeds[0])
+        if args.processes == 1:
+            experiment.run()
+        else:  # what they load is there now
+            share(jobs_of(args.plan), make, args.processes)
     from .experiment_tables import write_report
 
     write_report(args.out)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...model_patches.training.config import DistillConfig
-from .source import NAMED, OPEN
+from .families import NAMED, OPEN
 
 CURVE = ".curve.jsonl"
 """Behind a student's name: its clean clips while it learns."""
@@ -250,7 +250,7 @@ PLANS = {
         batch_size=8,
         clips=200,
         coverage_prompts=16,
-        euler_steps=(1, 2, 4, 8, 16, 56),
+        euler_steps=(1, 2, 4, 8, 16, 28),
     ),
     "full": Plan(
         (

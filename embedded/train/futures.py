@@ -15,8 +15,8 @@ from ...model_patches.training.losses import per_clip
 from .. import world
 from ..world.scenes import NUM_MOTIONS, held_out
 from .data import WINDOW_FRAMES, WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips
+from .families import OPEN
 from .run import stage_dir
-from .source import OPEN
 
 MOST = 4
 LEAST_APART = 1e-3

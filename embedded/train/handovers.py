@@ -20,8 +20,9 @@ from ...model_patches.training.batch import TrainingBatch
 from .. import world
 from ..world.measure import centroid_offset_px, contrast, steps_of, true_mass_px
 from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, decode_clips, encode_clips, image_batch
+from .families import NAMED, OPEN
 from .judge import Player, Sampling
-from .source import NAMED, OPEN, Windows, window_batch, with_seen
+from .source import Windows, window_batch, with_seen
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ...model_patches.training.batch import TrainingBatch
-from .data import FAMILIES, WINDOW_LATENTS, Dataset
+from .data import WINDOW_LATENTS, Dataset
+from .families import OPEN
 
-NAMED, OPEN, OPEN_APPEARANCE = range(len(FAMILIES))
 KNOWN_SHARES = (0.3, 0.65, 0.05)
 MIDDLE_SHARES = (0.05, 0.9, 0.7)
 """How often a window of 1, 2 or 3 known latents starts in mid-motion; from the first frame alone all is open."""

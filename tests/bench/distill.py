@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from magic141.embedded.train.experiment_plan import GUIDANCE, SHIPPED_STUDENTS
+from magic141.embedded.train.families import NAMED, OPEN
 from magic141.embedded.train.features import feature_net
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
@@ -43,7 +44,7 @@ from magic141.embedded.train.shipped import (
     shipped_vae_weights,
     student_file,
 )
-from magic141.embedded.train.source import NAMED, OPEN, HeldOutSource
+from magic141.embedded.train.source import HeldOutSource
 from magic141.embedded.train.taehv import narrow_network
 from magic141.model_patches.clip_metrics import frechet_distance
 from magic141.tests.support.finished_rows import FinishedRows

@@ -4,10 +4,11 @@ import pytest
 import torch
 from magic141.embedded import world
 from magic141.embedded.train.data import decode_clips, encode_clips
+from magic141.embedded.train.families import NAMED, OPEN
 from magic141.embedded.train.features import FeatureNet
 from magic141.embedded.train.judge import other_future_features, render_futures
 from magic141.embedded.train.shipped import shipped_vae_weights
-from magic141.embedded.train.source import NAMED, OPEN, HeldOutSource
+from magic141.embedded.train.source import HeldOutSource
 from magic141.embedded.train.taehv import narrow_network
 from magic141.embedded.world.measure import motion_of
 from magic141.tests.support.made_up_world import SCENES, dataset

@@ -2,8 +2,9 @@
 
 import torch
 from magic141.embedded import world
+from magic141.embedded.train.families import NAMED, OPEN
 from magic141.embedded.train.futures import MOST, Futures, allowed_scenes
-from magic141.embedded.train.source import NAMED, OPEN, Windows
+from magic141.embedded.train.source import Windows
 from magic141.embedded.world.scenes import held_out
 from magic141.model_patches.training.losses import add_noise
 

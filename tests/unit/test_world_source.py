@@ -12,6 +12,7 @@ from magic141.embedded.train.drift import (
     swerved,
     swerved_way,
 )
+from magic141.embedded.train.families import NAMED, OPEN
 from magic141.embedded.train.features import FeatureNet
 from magic141.embedded.train.guidance_error import guidance_errors
 from magic141.embedded.train.judge import (
@@ -22,7 +23,7 @@ from magic141.embedded.train.judge import (
     reference_features,
     summarise,
 )
-from magic141.embedded.train.source import NAMED, OPEN, HeldOutSource, Windows, WorldSource
+from magic141.embedded.train.source import HeldOutSource, Windows, WorldSource
 from magic141.embedded.train.wear import worn
 from magic141.model_patches.training.losses import per_clip
 from magic141.model_patches.training.twin import from_host, with_guidance
