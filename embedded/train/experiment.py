@@ -273,6 +273,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=1, help="that share the students and the cores")
     parser.add_argument("--train-teachers", action="store_true", help="train or resume the teachers first")
     args = parser.parse_args(arguments)
+    if args.processes < 1:
+        parser.error(f"--processes is {args.processes}; 1 or more do the work, at most one a core.")
     args.out = args.out or stage_dir("experiment")
     args.plan = PLANS[args.plan]
     if args.students:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from typing import Protocol
@@ -55,7 +56,7 @@ def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int
         make_worker: makes what does the jobs of one process; pickled.
 
     Raises:
-        RuntimeError: jobs failed, with their names; the first one's error is its cause.
+        RuntimeError: jobs failed, with their names, the first one's error as its cause; or a process was killed.
     """
     waiting, done, running, failed = list(jobs), set[str](), dict[Future, tuple[Job, float]](), {}
     threads = max(1, (os.cpu_count() or 1) // processes)
@@ -72,7 +73,10 @@ def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job, began = running.pop(future)
                 minutes = (time.monotonic() - began) / 60
-                if error := future.exception():
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise _killed([job, *(j for j, _ in running.values())]) from error
+                if error:
                     failed[job.name] = error
                     print(f"{job.name}: failed after {minutes:.1f} min: {error}", flush=True)
                 else:
@@ -83,6 +87,13 @@ def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int
         raise RuntimeError(
             f"Failed: {', '.join(failed)}.{undone} The rest is kept; mend the cause and run the same command again."
         ) from next(iter(failed.values()))
+
+
+def _killed(at_work: Sequence[Job]) -> RuntimeError:
+    return RuntimeError(
+        f"A process at work on {', '.join(job.name for job in at_work)} was killed, for want of memory perhaps "
+        "(each takes 2 to 3 GB). What is done is kept; run the same command again, with fewer --processes."
+    )
 
 
 _worker: Worker

@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class FileWorker:
     folder: Path
 
     def do(self, job: Job) -> None:
-        """Write NAME.began (with the process), then NAME.done; a job named fails or waits does that in between.
+        """Write NAME.began (with the process), then NAME.done; one named fails, waits or dies does that in between.
 
         Raises:
             ValueError: the job is named fails, or is done before one that it needs.
@@ -29,6 +30,8 @@ class FileWorker:
                 raise ValueError(f"{job.name} was begun before {need} was done")
         if job.name == "fails":
             raise ValueError("loss is nan")
+        if job.name == "dies":
+            os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60 if job.name == "waits" else 0.2)
         (self.folder / f"{job.name}.done").touch()
 

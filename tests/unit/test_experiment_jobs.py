@@ -36,7 +36,7 @@ def test_a_student_needs_the_ones_it_goes_on_from_if_the_plan_has_them():
     needs = {job.name: set(job.needs) for job in jobs_of(PLANS["subset"])}
     assert needs["ti2v_4step"] == {"ti2v_4step_ode"}
     assert needs["no_normaliser"] == {"ti2v_2step_ode", "ti2v_2step_warm_up"}
-    assert needs["ti2v_4step_ode"] == needs["ti2v_teacher, 56 steps"] == set()
+    assert needs["ti2v_4step_ode"] == needs["ti2v_teacher, 28 steps"] == set()
     alone = jobs_of(PLANS["subset"].only(["no_normaliser"]))
     assert [(job.name, job.needs) for job in alone] == [("no_normaliser", ())]
 
@@ -65,6 +65,13 @@ def test_a_failed_job_ends_only_those_that_need_it(tmp_path):
     assert str(info.value.__cause__) == "loss is nan"
     assert done_in(tmp_path) == {"a", "b"}
     assert not (tmp_path / "next.began").exists()
+
+
+def test_a_killed_process_is_told_from_a_failed_job(tmp_path):
+    with pytest.raises(
+        RuntimeError, match=r"at work on (dies, waits|waits, dies) was killed, .* fewer --processes"
+    ):
+        share([file_job("waits"), file_job("dies")], partial(FileWorker, tmp_path), 2)
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads which processes run from /proc")
