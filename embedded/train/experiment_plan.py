@@ -250,7 +250,7 @@ PLANS = {
         batch_size=8,
         clips=200,
         coverage_prompts=16,
-        euler_steps=(1, 2, 4, 8, 16, 28),
+        euler_steps=EULER_STEPS,
     ),
     "full": Plan(
         (
