@@ -62,6 +62,8 @@ def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int
     threads = max(1, (os.cpu_count() or 1) // processes)
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, _begin, (make_worker, threads)) as pool:
+        for begun in [pool.submit(os.getpid) for _ in range(processes)]:
+            begun.result()  # all are there: the death of one that is still starting might be noticed late
         while waiting or running:
             while len(running) < processes and (
                 job := next((j for j in waiting if done >= {*j.needs}), None)
