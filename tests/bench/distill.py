@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from magic141.embedded.train.data import decode_clips
 from magic141.embedded.train.experiment_plan import GUIDANCE, SHIPPED_STUDENTS
 from magic141.embedded.train.families import NAMED, OPEN
 from magic141.embedded.train.features import feature_net
@@ -89,7 +90,7 @@ class Bench:
             data, self.scenes = held_out_set(ShippedEncoders(self.vae), clips, seed=23)
         self.size = f"{clips} scenes, {noises} noises, {prompts} prompts"
         self.noises = noises
-        self.decode, self.prompts, self.net = torch.no_grad()(self.vae.decode), prompts, feature_net()
+        self.decode, self.prompts, self.net = partial(decode_clips, self.vae), prompts, feature_net()
         self.open, self.named = (HeldOutSource(data, image=True, family=f) for f in (OPEN, NAMED))
         self.reference = reference_features(self.open, self.decode, self.net)
 
