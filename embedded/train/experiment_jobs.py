@@ -1,4 +1,4 @@
-"""The experiment as jobs, and their sharing among processes: one process makes little of a second core."""
+"""The experiment as jobs, and their sharing among processes: two do more than one with twice the threads."""
 
 import os
 import threading

@@ -12,6 +12,8 @@ from magic141.embedded.train.experiment_jobs import TeacherRows, jobs_of, share
 from magic141.embedded.train.experiment_plan import PLANS
 from magic141.tests.support.job_worker import FileWorker, file_job
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def done_in(folder: Path) -> set[str]:
     return {file.stem for file in folder.glob("*.done")}
@@ -77,7 +79,7 @@ def test_a_killed_process_is_told_from_a_failed_job(tmp_path):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads which processes run from /proc")
 def test_a_job_ends_with_the_process_that_shares_it(tmp_path):
     command = [sys.executable, "-P", "-m", "magic141.tests.support.job_worker", str(tmp_path)]
-    shares = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": "tests/shim"})
+    shares = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "shim")})
     began = tmp_path / "waits.began"
     wait_until(lambda: began.exists() and began.read_text())
     shares.kill()

@@ -15,19 +15,9 @@ from magic141.model_patches.training.parallel import World, my_micro_batches
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
+from magic141.tests.support.tiny_training import TINY
 
-CONFIG = DistillConfig(
-    total_steps=2,
-    batch_size=2,
-    micro_batch_size=1,
-    rank=2,
-    critic_rank=2,
-    critic_updates=1,
-    warmup_steps=0,
-    student_steps=2,
-    save_every=1,
-    device="cpu",
-)
+CONFIG = replace(TINY, total_steps=2, micro_batch_size=1, critic_updates=1, save_every=1)
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -11,23 +11,14 @@ from magic141.model_patches.training.adapters import (
     lora_for_host,
     merge_lora,
 )
-from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.distill import distill
 from magic141.model_patches.training.networks import build_networks
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
+from magic141.tests.support.tiny_training import TINY
 
-CONFIG = DistillConfig(
-    total_steps=1,
-    batch_size=2,
-    rank=3,
-    critic_rank=2,
-    critic_updates=1,
-    student_steps=2,
-    save_every=1,
-    device="cpu",
-)
+CONFIG = replace(TINY, total_steps=1, rank=3, critic_updates=1, warmup_steps=10, save_every=1)
 
 
 @pytest.fixture(scope="module")
