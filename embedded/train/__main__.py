@@ -36,7 +36,11 @@ def _llava(steps: dict) -> dict:
 
     from . import llava
 
-    vision = CLIPModel.from_pretrained(stage_dir("clip") / "folder").float().vision_model.state_dict()
+    vision = (
+        CLIPModel.from_pretrained(stage_dir("clip") / "folder", use_safetensors=True)
+        .float()
+        .vision_model.state_dict()
+    )
     llava.save(*llava.train(vision, **steps), stage_dir("llava") / "folder")
     return {}
 

@@ -29,11 +29,13 @@ class ShippedEncoders(Encoders):
         from transformers import AutoTokenizer, CLIPModel, LlavaForConditionalGeneration
 
         llava, clip = (MODELS / "text_encoders" / f"magic141_shapes_{name}" for name in ("llava", "clip"))
-        self.vlm = VisionLanguageModel(LlavaForConditionalGeneration.from_pretrained(llava).float()).eval()
+        self.vlm = VisionLanguageModel(
+            LlavaForConditionalGeneration.from_pretrained(llava, use_safetensors=True).float()
+        ).eval()
         self.vlm.activation_dtype = torch.float32
-        self.llm_tokenizer = AutoTokenizer.from_pretrained(llava)
-        self.clip = CLIPModel.from_pretrained(clip).float().eval()
-        self.clip_tokenizer = AutoTokenizer.from_pretrained(clip)
+        self.llm_tokenizer = AutoTokenizer.from_pretrained(llava, trust_remote_code=False)
+        self.clip = CLIPModel.from_pretrained(clip, use_safetensors=True).float().eval()
+        self.clip_tokenizer = AutoTokenizer.from_pretrained(clip, trust_remote_code=False)
         self.vae = vae
 
 

@@ -119,7 +119,9 @@ def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
     if header.container == "torch":
         weights, metadata = load_torch_zip(header.path), {}
     elif header.path.suffix.lower() in (".safetensors", ".sft"):
-        weights, metadata = comfy.utils.load_torch_file(str(header.path), return_metadata=True)
+        weights, metadata = comfy.utils.load_torch_file(
+            str(header.path), safe_load=True, return_metadata=True
+        )
     else:
         with safetensors.safe_open(header.path, framework="pt") as file:
             weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118

@@ -102,9 +102,12 @@ class ClipEmbedder:
                 "text and a vision part (for example openai/clip-vit-large-patch14 as downloaded from Hugging Face)."
             )
         module = (
-            CLIPModel.from_pretrained(str(folder), local_files_only=True).float().eval().requires_grad_(False)
+            CLIPModel.from_pretrained(str(folder), local_files_only=True, weights_only=True)
+            .float()
+            .eval()
+            .requires_grad_(False)
         )
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
         return cls(module, tokenizer, Preprocess.from_folder(folder, module.config.vision_config.image_size))
 
     def prepare(self, image: Image.Image) -> Tensor:

@@ -166,7 +166,9 @@ def _load(model_class, folder: Path, dtype: torch.dtype) -> Any:
     options = {name: dtype, "local_files_only": True, "output_loading_info": True}
     try:
         # Mismatches are let through to be named here; transformers' own error does not say which key.
-        model, report = model_class.from_pretrained(folder, ignore_mismatched_sizes=True, **options)
+        model, report = model_class.from_pretrained(
+            folder, ignore_mismatched_sizes=True, weights_only=True, **options
+        )
     except pickle.UnpicklingError as error:  # a .bin; every newer one was looked at before
         raise ValueError(f"A .bin file in {folder.name} {unpickling_trouble(error)}") from None
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -189,7 +191,7 @@ def load_tokenizer(folder: Path):
     try:
         if (folder / "tokenizer.json").is_file():
             return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"The tokenizer in {folder.name} could not be loaded: {error}") from error
 
@@ -211,7 +213,9 @@ def load_vlm(folder: Path, dtype: torch.dtype):
     image_token_id = config.get("image_token_index", config.get("image_token_id"))
     check_vlm_tokenizer(tokenizer, folder.name, image_token_id)
     try:
-        image_processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+        image_processor = AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"The image processor in {folder.name} could not be loaded: {error}") from error
     return (

@@ -42,7 +42,11 @@ def test_pictures_agree_with_transformers(folder, embedder, size):
     )
     image = smooth_picture(*size)
     pixel_values = processor(images=image, return_tensors="pt").pixel_values
-    features = CLIPModel.from_pretrained(folder).eval().get_image_features(pixel_values=pixel_values)
+    features = (
+        CLIPModel.from_pretrained(folder, use_safetensors=True)
+        .eval()
+        .get_image_features(pixel_values=pixel_values)
+    )
     wanted = getattr(features, "pooler_output", features)
     got = embedder.embed_images([image])
     assert torch.cosine_similarity(got, wanted).item() > 0.999
@@ -58,7 +62,8 @@ def test_a_very_long_strip_is_cut_before_it_is_resized(size):
 def test_texts_agree_with_transformers_one_by_one(folder, embedder):
     from transformers import AutoTokenizer, CLIPModel
 
-    model, tokenizer = CLIPModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model = CLIPModel.from_pretrained(folder, use_safetensors=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     got = embedder.embed_texts(TEXTS)
     for text, vector in zip(TEXTS, got, strict=True):
         features = model.get_text_features(**tokenizer(text, return_tensors="pt"))

@@ -63,8 +63,8 @@ def pictures(count: int) -> Tensor:
 @torch.no_grad()
 def theirs_llm(folder: Path, prompt: str) -> tuple[Tensor, Tensor]:
     """Template, pad to 256 + 95, hidden state [-3], crop 95: states and mask."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
-    model = LlavaForConditionalGeneration.from_pretrained(folder).model.language_model
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right", trust_remote_code=False)
+    model = LlavaForConditionalGeneration.from_pretrained(folder, use_safetensors=True).model.language_model
     text = LLM_TEMPLATE.format(prompt)
     tokens = tokenizer(text, truncation=True, max_length=256 + 95, padding="max_length", return_tensors="pt")
     outputs = model(tokens.input_ids, attention_mask=tokens.attention_mask, output_hidden_states=True)
@@ -74,8 +74,8 @@ def theirs_llm(folder: Path, prompt: str) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def theirs_vlm(folder: Path, images: Tensor) -> Tensor:
     """A pass of its own: from just after the user header, every text token and every 4th image token."""
-    processor = AutoProcessor.from_pretrained(folder)
-    model = LlavaForConditionalGeneration.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    model = LlavaForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
     if processor.patch_size is None:
         processor.patch_size = model.config.vision_config.patch_size
         processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
@@ -103,9 +103,9 @@ def theirs_vlm(folder: Path, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def theirs_clip(folder: Path, prompt: str) -> Tensor:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     tokens = tokenizer(prompt, truncation=True, max_length=77, padding="max_length", return_tensors="pt")
-    model = CLIPModel.from_pretrained(folder).text_model
+    model = CLIPModel.from_pretrained(folder, use_safetensors=True).text_model
     return model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
 
 

@@ -23,13 +23,13 @@ def shapes_models():
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
     transformers.utils.logging.disable_progress_bar()
-    weights = comfy.utils.load_torch_file(str(VAE_FILE))
+    weights = comfy.utils.load_torch_file(str(VAE_FILE), safe_load=True)
     vae = comfy.sd.VAE(sd=dict(weights))
     vae.first_stage_model.show_progress_bar = False
     text = MODELS / "text_encoders"
     encoders = load_encoders(text / "magic141_shapes_llava", text / "magic141_shapes_clip")
     model, _ = load_magic141_model(DIT_FILE)
     model, _ = comfy.sd.load_lora_for_models(
-        model, None, comfy.utils.load_torch_file(str(LORA_FILE)), 1.0, 0.0
+        model, None, comfy.utils.load_torch_file(str(LORA_FILE), safe_load=True), 1.0, 0.0
     )
     return Models(model, encoders, vae), narrow_network(weights)

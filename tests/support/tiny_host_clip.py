@@ -95,9 +95,11 @@ def host_clip(llava: Path, clip_text: Path):
         "clip_l_model_config": CLIP_L,
     }
     clip = comfy.sd.CLIP(_Target(), model_options=options)
-    llama = LlavaForConditionalGeneration.from_pretrained(llava).model.language_model.state_dict()
+    llama = LlavaForConditionalGeneration.from_pretrained(
+        llava, use_safetensors=True
+    ).model.language_model.state_dict()
     _load(clip.cond_stage_model.llama.transformer, {f"model.{key}": value for key, value in llama.items()})
-    text = CLIPTextModel.from_pretrained(clip_text).state_dict()
+    text = CLIPTextModel.from_pretrained(clip_text, use_safetensors=True).state_dict()
     text = {
         key if key.startswith("text_model.") else f"text_model.{key}": value for key, value in text.items()
     }
@@ -120,7 +122,7 @@ def host_clip_vision(llava: Path):
         VISION["hidden_size"], LLAMA["hidden_size"], torch.float32, "cpu", comfy.ops.manual_cast
     )
     vision.model.float()
-    model = LlavaForConditionalGeneration.from_pretrained(llava).model
+    model = LlavaForConditionalGeneration.from_pretrained(llava, use_safetensors=True).model
     tower = {
         key if key.startswith("vision_model.") else f"vision_model.{key}": value
         for key, value in model.vision_tower.state_dict().items()

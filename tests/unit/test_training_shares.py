@@ -15,7 +15,7 @@ def test_two_processes_average_their_gradients(tmp_path):
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
     mp.spawn(write_gradients, (2, address, str(tmp_path)), nprocs=2)
     for rank in range(2):
-        weight, bias = torch.load(tmp_path / f"{rank}.pt")
+        weight, bias = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(weight, torch.full((2, 3), 1.5))
         assert torch.equal(bias, torch.ones(2))
 
