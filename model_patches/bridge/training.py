@@ -103,12 +103,13 @@ def distill_model(
         raise ImportError(problem)
     from ..training.checkpoint import RunFolder
     from ..training.distill import distill
+    from ..training.parallel import this_process
 
     tell("reading the weights")
     free_devices()
-    with trainable():
+    log = RunFolder(run_directory(run_name))
+    with trainable(), log.hold(this_process()):
         job = prepare(model, set_name, config, run_name, student)
-        log = RunFolder(job.run_dir)
         fps = job.training_set.settings.fps
         watch = TrainingWatch(job.run_dir, vae, fps=fps, read_log=log.read_log, node_id=node_id)
         tell("preparing the networks")
@@ -120,6 +121,7 @@ def distill_model(
             start=job.start,
             on_step=watch.on_step,
             should_stop=watch.should_stop,
+            lock=False,
         )
         learnt = save_trained(trained, job.target, job.run_id)
     watch.raise_if_cancelled()
@@ -187,16 +189,16 @@ def check_run(run_dir: Path, config, set_name: str) -> None:
     """Refuse to go on with a run of other settings or of another set, and note down the set of a new one.
 
     Raises:
-        ValueError: names what differs.
+        ValueError: names what differs, or what is damaged.
     """
     from ..training.checkpoint import RunFolder
     from ..training.config import check_same_run
 
     folder, note = RunFolder(run_dir), run_dir / SET_NOTE
-    if folder.saved_steps() and folder.config_file.exists():
+    if (saved := folder.read_config()) is not None:
         wanted = config.written() | {"training_set": set_name}
-        saved = json.loads(folder.config_file.read_text(encoding="utf-8"))
-        saved["training_set"] = note.read_text(encoding="utf-8") if note.is_file() else set_name
+        known = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else set_name
+        saved["training_set"] = known
         check_same_run(
             {name: saved[name] for name in wanted if name in saved}, wanted, f"{RUNS_FOLDER}/{run_dir.name}"
         )
@@ -297,4 +299,5 @@ def _report(job: Job, watch: TrainingWatch, trained, history: list[dict]) -> str
         data=f"'{job.set_name}' ({len(job.training_set)} windows)",
         file=f"models/{job.target.parent.name}/{job.target.name}",
         history=history,
+        unreadable=trained.unreadable,
     )

@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,49 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _flush_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends well it becomes ``path``, flushed to the disk.
+
+    A folder that is at ``path`` already is replaced. What a killed process left under the temporary name goes.
+    """
+    temporary = path.with_name(f"{path.name}.part")
+    with disk_errors(path.parent):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.iterdir():
+                _flush(file)
+            _flush_folder(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
+            _flush_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_json_object(path: Path) -> dict:
+    """Return the JSON object that a file holds.
+
+    Raises:
+        ValueError: it holds something else; says what is wrong, in half a sentence.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is not a plain file")  # a pipe would be waited for
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds a {type(value).__name__}, not an object")
+    return value
 
 
 def write_text(path: Path, text: str) -> None:

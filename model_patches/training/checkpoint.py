@@ -1,26 +1,30 @@
-"""Checkpoints of a run: distributed (any number of processes may open them), whole or not there at all.
+"""The folder of a run: checkpoints that any number of processes may open, whole or not there at all.
 
-``run_dir/checkpoints/step-000100`` holds tensors in torch.distributed.checkpoint's format; ``run_dir/config.json``
-says what the run is, ``run_dir/log.jsonl`` what every step came to.
+``run_dir/checkpoints/step-000100`` holds tensors (see ``state_file``); ``run_dir/config.json`` says what the run is,
+``run_dir/log.jsonl`` what every step came to. All of it may come from elsewhere, and nothing in it can execute code.
 """
 
 import hashlib
 import json
+import logging
 import re
 import shutil
-import warnings
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from ..store.directory_lock import DirectoryLock
+from ..store.files import disk_errors, read_json_object, remove_parts, write_text
 from .config import DistillConfig, check_same_run
 from .parallel import World
+from .state_file import StateUnreadable, check_state, read_state, write_state
 
 KEPT = 2
 SAMPLED_VALUES = 64
-_NAME = re.compile(r"^step-(\d+)$")
+_NAME = re.compile(r"^step-([0-9]{6,12})$")
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
@@ -34,11 +38,16 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 
 
 class RunFolder:
-    """The folder of one run."""
+    """The folder of one run.
+
+    Attributes:
+        unreadable: what ``load`` passed over, a sentence each.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
+        self.unreadable: list[str] = []
 
     @property
     def config_file(self) -> Path:
@@ -49,7 +58,7 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     def saved_steps(self) -> list[int]:
-        """Return the steps that have a whole checkpoint, ascending."""
+        """Return the steps that have a checkpoint, ascending."""
         if not self.checkpoints.is_dir():
             return []
         names = (_NAME.match(entry.name) for entry in self.checkpoints.iterdir())
@@ -58,10 +67,44 @@ class RunFolder:
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:06d}"
 
-    def latest(self) -> Path | None:
-        """Return the newest whole checkpoint."""
-        steps = self.saved_steps()
-        return self.checkpoint(steps[-1]) if steps else None
+    @contextmanager
+    def hold(self, place: World) -> Iterator[None]:
+        """Let no other run use the folder; the first process takes the lock for all.
+
+        Raises:
+            ValueError: another run uses it, or it cannot be written.
+        """
+        lock, refused = DirectoryLock(self.path), None
+        if place.is_first:
+            try:
+                with disk_errors(self.path):
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    lock.acquire()
+            except (OSError, ValueError) as error:
+                refused = error
+        try:
+            if place.any(refused is not None):
+                raise refused or ValueError(f"The first process could not lock {self.path}; it says why.")
+            yield
+        finally:
+            lock.release()
+
+    def read_config(self) -> dict | None:
+        """Return what the run was started with, or None where no step of it is saved.
+
+        Raises:
+            ValueError: it is damaged; says what to do.
+        """
+        if not self.saved_steps() or not self.config_file.exists():
+            return None
+        try:
+            return read_json_object(self.config_file)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{self.config_file} is damaged ({error}), so nothing says which settings the run was started with. "
+                "Choose another run name; or, if you are sure that the settings are the same, delete that file, and "
+                "the run goes on."
+            ) from error
 
     def open(self, config: DistillConfig, place: World, **identity: object) -> None:
         """Start the run, or check that the one here has the same configuration.
@@ -72,58 +115,103 @@ class RunFolder:
             ValueError: another run lies here.
         """
         wanted = {**config.written(), **identity}
-        if self.saved_steps() and self.config_file.exists():
-            saved = json.loads(self.config_file.read_text(encoding="utf-8"))
+        if (saved := self.read_config()) is not None:
             check_same_run(saved, wanted, self.path)
         place.wait()  # nobody writes before everybody has read
         if place.is_first:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.config_file.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+            with disk_errors(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+            write_text(self.config_file, json.dumps(wanted, indent=1))
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process left half written."""
+        for part in self.checkpoints.glob("*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+        remove_parts(self.path)
 
     def save(self, step: int, state: dict, place: World) -> None:
-        """Write a checkpoint: under another name until it is whole; the oldest go."""
-        target = self.checkpoint(step)
-        part = target.with_suffix(".part")
+        """Write a checkpoint, whole or not at all; older ones go, but for the newest.
+
+        Raises:
+            ValueError, OSError: it cannot be written; those before it are kept.
+        """
+        write_state(self.checkpoint(step), step, _flat(state), place)
         if place.is_first:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-        place.wait()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is no process group, where there is one process
-            dcp.save(state, checkpoint_id=part, no_dist=place.size == 1)
-        place.wait()
-        if place.is_first:
-            shutil.rmtree(target, ignore_errors=True)
-            part.rename(target)
-            for old in self.saved_steps()[:-KEPT]:
-                shutil.rmtree(self.checkpoint(old))
+            done = [saved for saved in self.saved_steps() if saved <= step]
+            for old in done[:-KEPT]:
+                shutil.rmtree(self.checkpoint(old), ignore_errors=True)
         place.wait()
 
     def load(self, state: dict, place: World) -> int:
-        """Read the newest checkpoint into the tensors of ``state`` and return its step; 0 where there is none."""
-        latest = self.latest()
-        if latest is None:
-            return 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dcp.load(state, checkpoint_id=latest, no_dist=place.size == 1)
-        return self.saved_steps()[-1]
+        """Read the newest checkpoint that is whole into the tensors of ``state``.
+
+        Returns:
+            Its step; 0 where there is none.
+        Raises:
+            ValueError: there are some, and none can be read.
+        """
+        tensors = _flat(state)
+        step = place.first_says(self._newest_readable(tensors) if place.is_first else 0)
+        if step < 0:
+            raise ValueError(
+                f"No checkpoint in {self.checkpoints} can be read: {' '.join(self.unreadable)} Nothing was changed. "
+                "Choose another run name to start anew, or delete that folder."
+            )
+        if step:
+            read_state(self.checkpoint(step), tensors, place)
+        return step
+
+    def _newest_readable(self, tensors: Mapping[str, Tensor]) -> int:
+        """Return the newest step whose checkpoint is whole, 0 where none was saved, -1 where none can be read."""
+        steps = self.saved_steps()
+        for step in reversed(steps):
+            try:
+                check_state(self.checkpoint(step), step, tensors)
+            except StateUnreadable as error:
+                self.unreadable.append(f"Checkpoint {self.checkpoint(step).name} was not opened: {error}.")
+                logging.warning("Magic141: %s", self.unreadable[-1])
+            else:
+                return step
+        return -1 if steps else 0
 
     def start_log(self, step: int) -> None:
         """Drop what the log says about steps after ``step``, which will be done again."""
         if self.log_file.exists():
             kept = [line for line in self.read_log() if line["step"] <= step]
-            text = "".join(json.dumps(line) + "\n" for line in kept)
-            self.log_file.write_text(text, encoding="utf-8")
+            write_text(self.log_file, "".join(json.dumps(line) + "\n" for line in kept))
 
     def log(self, **values: object) -> None:
-        """Add a line to the log."""
-        with self.log_file.open("a", encoding="utf-8") as file:
+        """Add a line to the log.
+
+        Raises:
+            ValueError: the disk is full or cannot be written.
+        """
+        with disk_errors(self.path), self.log_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
     def read_log(self) -> list[dict]:
-        """Return the log's lines; one that was cut short by a kill is left out."""
-        if not self.log_file.exists():
+        """Return the log's lines; those that were cut short by a kill, or damaged, are left out."""
+        if not self.log_file.is_file():
             return []
-        lines = self.log_file.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [row for line in lines if (row := _log_row(line)) is not None]
+
+
+def _log_row(line: str) -> dict | None:
+    """Return a line of the log: a step's number and measures by name, None where one was not taken."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return row if all(value is None or _is_number(value) for value in row.values()) else None
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _flat(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{group}/{name}": tensor for group, tensors in state.items() for name, tensor in tensors.items()}

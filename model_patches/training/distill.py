@@ -1,6 +1,7 @@
 """Train a few-step, a guidance-distilled or a plain flow-matching model from a host DiT's weights."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,13 +26,15 @@ class TrainedModel:
     """What training made, averaged over steps (EMA).
 
     base: the weights it started from, in the host's names. weights: what was learnt, in the twin's names.
-    step: updates that were done; fewer than ``config.total_steps`` where it was stopped.
+    step: updates that were done; fewer than ``config.total_steps`` where it was stopped. unreadable: sentences on the
+    checkpoints that were passed over, since they are damaged.
     """
 
     config: DistillConfig
     base: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
     step: int
+    unreadable: tuple[str, ...] = ()
 
     def lora(self) -> dict[str, Tensor]:
         """Return the LoRA that stock LoraLoaderModelOnly opens on the starting weights.
@@ -61,6 +64,7 @@ def distill(
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     sample_source: ClipSource | None = None,
+    lock: bool = True,
 ) -> TrainedModel:
     """Train, or go on training, a student; every process of a ``torchrun`` calls this alike.
 
@@ -73,9 +77,11 @@ def distill(
         on_step: told after every update of the student, in every process.
         should_stop: asked before every update; a checkpoint is saved first.
         sample_source: whose first clips' conditions the samples in reports are made for; ``source`` if None.
+        lock: let no other run use ``run_dir`` meanwhile; False where the caller has seen to it.
     Raises:
         ImportError: diffusers or peft is missing; says how to install them.
-        ValueError: the folder holds another run, or settings, weights and data do not fit together.
+        ValueError: the folder is in use, damaged or holds another run, the disk is full, or settings, weights and
+            data do not fit together.
         TrainingDiverged: a loss is not finite; the last good checkpoint stays.
     """
     require_training_packages()
@@ -84,7 +90,12 @@ def distill(
     identity: dict[str, object] = {"weights": fingerprint(student_weights), "clips": len(source)}
     if start:
         identity["start"] = fingerprint(start)
-    with torch.inference_mode(False), torch.enable_grad(), world(config) as place:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        world(config) as place,
+        folder.hold(place) if lock else nullcontext(),
+    ):
         folder.open(config, place, **identity)
         if config.precision == "auto":
             config = replace(config, precision=quick_precision(place.device))
@@ -97,7 +108,7 @@ def distill(
         trainer = Trainer(config, source, networks, place, folder, sample_source)
         trainer.run(on_step, should_stop)
         weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
-        return TrainedModel(config, base, weights, trainer.step)
+        return TrainedModel(config, base, weights, trainer.step, tuple(folder.unreadable))
 
 
 def check_fit(networks: Networks, source: ClipSource) -> None:

@@ -41,6 +41,13 @@ class World:
         """Tell whether any process says so."""
         return self.mean({"flag": torch.tensor(float(flag))})["flag"] > 0
 
+    def first_says(self, number: int) -> int:
+        """Return the number that the first process gives."""
+        told = torch.tensor([number], device=self.device)
+        if self.size > 1:
+            dist.broadcast(told, 0)
+        return int(told)
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:

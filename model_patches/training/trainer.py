@@ -173,8 +173,9 @@ class Trainer:
     def _check_finite(self, phase: Phase, values: dict[str, float]) -> None:
         wrong = {k: v for k, v in values.items() if not math.isfinite(v) and k != "motion"}
         if wrong:
-            latest = self.folder.latest()
-            kept = f"The last good checkpoint is {latest}." if latest else "No checkpoint was saved yet."
+            kept = "No checkpoint was saved yet."
+            if self.saved_step:
+                kept = f"The last good checkpoint is {self.folder.checkpoint(self.saved_step)}."
             raise TrainingDiverged(
                 f"Training diverged at step {self.step + 1} ({phase.name}): "
                 + ", ".join(f"{name} is {value}" for name, value in wrong.items())

@@ -1,0 +1,127 @@
+"""A training's tensors on disk, for any number of processes: one safetensors file, and JSON that holds its digest.
+
+The first process writes whole tensors, a tensor at a time; every process reads the rows that it holds.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..checkpoint_file import TensorInfo, read_header
+from ..store.files import atomic_folder, file_sha256, read_json_object, write_text
+from ..store.safetensors_stream import RowReader, TensorWriter
+from .parallel import World, whole
+
+FORMAT = 1
+TENSORS, NOTE = "state.safetensors", "state.json"
+OLD_NOTE = ".metadata"
+"""What checkpoints of older versions have: a pickle, which can execute code."""
+
+
+class StateUnreadable(ValueError):
+    """A checkpoint is damaged or of another run; the message says what is wrong with it."""
+
+
+def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], place: World) -> None:
+    """Write a checkpoint: the whole folder or nothing. Every process must call it.
+
+    Args:
+        target: the checkpoint's folder.
+        tensors: whole ones, or this process's shards (DTensor), alike in every process.
+    Raises:
+        ValueError, OSError: the first process could not write; raised in every process.
+    """
+    gathered = ((name, whole(tensor)) for name, tensor in tensors.items())
+    error: Exception | None = None
+    if place.is_first:
+        try:
+            with atomic_folder(target) as part:
+                _write(part, step, tensors, gathered)
+        except ValueError as refused:
+            error = refused
+        except OSError as trouble:
+            error = OSError(
+                f"The checkpoint of step {step} could not be written to {target.parent}: {trouble}."
+            )
+    for _ in gathered:  # takes every process, also where nothing is written
+        pass
+    if place.any(error is not None):
+        raise error or OSError(
+            f"The first process could not write the checkpoint of step {step}; it says why."
+        )
+
+
+def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered) -> None:
+    with (folder / TENSORS).open("wb") as file:
+        writer = TensorWriter(file, _described(tensors), {})
+        for name, tensor in gathered:
+            writer.write(name, tensor)
+    note = {"format": FORMAT, "step": step, "sha256": file_sha256(folder / TENSORS)}
+    write_text(folder / NOTE, json.dumps(note))
+
+
+def check_state(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
+    """Check a checkpoint's bytes, and its tensors' names, types and shapes, before any is read.
+
+    Raises:
+        StateUnreadable: says what is wrong.
+    """
+    if (folder / OLD_NOTE).exists() and not (folder / NOTE).exists():
+        raise StateUnreadable("it was saved by an older version, in a format that can execute code")
+    if not (folder / TENSORS).is_file():
+        raise StateUnreadable(f"it has no {TENSORS}")
+    try:
+        note = read_json_object(folder / NOTE)
+        digest = file_sha256(folder / TENSORS)
+    except (OSError, ValueError) as error:
+        raise StateUnreadable(f"it is incomplete or damaged ({error})") from error
+    if note.get("format") != FORMAT or note.get("step") != step:
+        raise StateUnreadable(
+            f"{NOTE} says format {note.get('format')!r}, step {note.get('step')!r}; wanted {FORMAT}, {step}"
+        )
+    if note.get("sha256") != digest:
+        raise StateUnreadable(f"{TENSORS} is damaged: its content is not what was written")
+    _check_tensors(folder / TENSORS, _described(tensors))
+
+
+def _check_tensors(path: Path, wanted: Mapping[str, TensorInfo]) -> None:
+    try:
+        header = read_header(path)
+    except ValueError as error:
+        raise StateUnreadable(str(error)) from error
+    found = dict(header.tensors) if header.container == "safetensors" else {}
+    for name in sorted({*found, *wanted}):
+        if (got := found.get(name)) != (want := wanted.get(name)):
+            raise StateUnreadable(f"{name} is {_words(got)}, this run has {_words(want)}")
+
+
+def _words(info: TensorInfo | None) -> str:
+    return "missing" if info is None else f"{info.dtype} {list(info.shape)}"
+
+
+@torch.no_grad()
+def read_state(folder: Path, tensors: Mapping[str, Tensor], place: World) -> None:
+    """Read a checked checkpoint into tensors, of which each process may hold a shard (DTensor)."""
+    with RowReader(read_header(folder / TENSORS)) as reader:
+        for name, tensor in tensors.items():
+            local, first = tensor.detach(), 0
+            if hasattr(local, "to_local"):
+                local, first = _local_rows(local, place)
+            count = local.shape[0] if local.ndim else 1
+            local.copy_(reader.rows(name, first, first + count).view(local.shape))
+
+
+def _local_rows(tensor, place: World) -> tuple[Tensor, int]:
+    """Return a process's rows of a tensor that FSDP2 sharded, and which row is their first."""
+    assert [placement.is_shard(0) for placement in tensor.placements] == [True], tensor.placements
+    rows = -(-tensor.shape[0] // place.size)
+    local, first = tensor.to_local(), min(place.rank * rows, tensor.shape[0])
+    assert local.shape[0] == min(rows, tensor.shape[0] - first), (local.shape, tensor.shape, place)
+    return local, first
+
+
+def _described(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
+    return {k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in tensors.items()}

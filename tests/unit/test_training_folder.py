@@ -1,0 +1,208 @@
+"""A run's folder may be damaged, full, in use or from a stranger: it costs a message, never more."""
+
+import json
+import pickle
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from magic141.model_patches.store.directory_lock import DirectoryLock
+from magic141.model_patches.training.checkpoint import RunFolder
+from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tests.support.tiny_training import TINY, train
+from safetensors.torch import load_file, save_file
+
+EACH = replace(TINY, save_every=1)
+STATE, NOTE = "state.safetensors", "state.json"
+
+
+class Payload:
+    """A pickle that would write a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.write_text, (self.path, "executed")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return the folder of a run that was stopped after two steps, each of which is saved."""
+    stop = iter([False, False, True])
+    train(EACH, tmp_path / "run", should_stop=lambda: next(stop))
+    return RunFolder(tmp_path / "run")
+
+
+def write_pickles(folder: Path, proof: Path) -> None:
+    """Put pickles that execute wherever a checkpoint of any version had something to read."""
+    folder.mkdir(parents=True)
+    for name in (".metadata", "__0_0.distcp", "state.pt"):
+        (folder / name).write_bytes(pickle.dumps(Payload(proof)))
+
+
+def write_state(folder: Path, weights: dict) -> None:
+    """Replace a checkpoint's tensors, and the digest with them."""
+    from magic141.model_patches.store.files import file_sha256
+
+    save_file(weights, folder / STATE)
+    note = json.loads((folder / NOTE).read_text())
+    (folder / NOTE).write_text(json.dumps({**note, "sha256": file_sha256(folder / STATE)}))
+
+
+def test_a_checkpoint_that_would_execute_code_is_not_opened(tmp_path):
+    proof = tmp_path / "proof"
+    execute, arguments = Payload(proof).__reduce__()
+    execute(*arguments)
+    assert proof.exists()
+    proof.unlink()
+    run = RunFolder(tmp_path / "run")
+    write_pickles(run.checkpoint(1), proof)
+    with pytest.raises(ValueError, match=r"saved by an older version, .*can execute code.*another run name"):
+        train(TINY, run.path)
+    assert not proof.exists()
+    assert (run.checkpoint(1) / ".metadata").exists(), "nothing of an artist's is deleted"
+
+
+def test_pickles_in_place_of_tensors_and_notes_are_not_opened(run, tmp_path):
+    proof = tmp_path / "proof"
+    write_pickles(run.checkpoint(9), proof)
+    for name in (STATE, NOTE):
+        (run.checkpoint(2) / name).write_bytes(pickle.dumps(Payload(proof)))
+    torch.save({"x": Payload(proof)}, run.checkpoint(1) / STATE)
+    with pytest.raises(ValueError, match=r"step-000009 .*step-000002 .*step-000001"):
+        train(EACH, run.path)
+    assert not proof.exists()
+
+
+def damage(kind: str, folder: Path) -> None:
+    """Spoil a checkpoint as disks, kills and strangers do."""
+    state, note = folder / STATE, folder / NOTE
+    content = bytearray(state.read_bytes())
+    said = json.loads(note.read_text())
+    if kind == "flipped":
+        content[-5] ^= 16
+        state.write_bytes(content)
+    elif kind == "cut":
+        state.write_bytes(content[:-100])
+    elif kind in ("state missing", "note missing"):
+        (state if kind == "state missing" else note).unlink()
+    elif kind == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif kind == "of another step":
+        note.write_text(json.dumps({**said, "step": 1}))
+    elif kind == "too deep":
+        note.write_text("[" * 100_000)
+    elif kind == "a list":
+        note.write_text("[]")
+    else:
+        weights = load_file(state)
+        name = next(iter(weights))
+        changed = {"other shape": weights[name][None], "other type": weights[name].half()}
+        write_state(folder, {**weights, name: changed[kind]} if kind in changed else {"x": weights[name]})
+
+
+KINDS = ("flipped", "cut", "state missing", "note missing", "empty", "of another step", "too deep", "a list")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "other shape", "other type", "other names"])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(run, kind, caplog):
+    whole, _ = train(EACH, run.path.with_name("whole"))
+    damage(kind, run.checkpoint(2))
+    model, reports = train(EACH, run.path)
+    assert [report.step for report in reports] == [2, 3]
+    assert "Checkpoint step-000002 was not opened: " in model.unreadable[0]
+    assert model.unreadable[0] in caplog.text
+    assert all(torch.equal(model.weights[name], weight) for name, weight in whole.weights.items())
+    assert train(EACH, run.path)[0].unreadable == (), "what was done again took the damaged one's place"
+
+
+def test_where_every_checkpoint_is_damaged_nothing_starts_over_in_silence(run):
+    for step in (1, 2):
+        damage("cut", run.checkpoint(step))
+    with pytest.raises(
+        ValueError, match=r"No checkpoint in .* can be read: .*000002.*000001.*another run name"
+    ):
+        train(EACH, run.path)
+    assert run.saved_steps() == [1, 2]
+
+
+def test_a_damaged_checkpoint_does_not_push_out_good_ones(run):
+    damage("cut", run.checkpoint(2))
+    shutil.copytree(run.checkpoint(2), run.checkpoint(900))
+    shutil.copytree(run.checkpoint(2), run.checkpoint(901))
+    train(EACH, run.path)
+    assert run.saved_steps() == [2, 3, 900, 901]
+    assert train(EACH, run.path)[0].step == 3
+
+
+def test_a_disk_that_fills_up_under_a_checkpoint_costs_a_message(run, small_files):
+    config = replace(EACH, train="full")
+    with pytest.raises((OSError, ValueError), match=r"The disk is full: .*checkpoints"):
+        train(config, run.path.with_name("large"))
+    assert not list(run.path.with_name("large").rglob("*.part*"))
+
+
+def test_what_was_saved_before_the_disk_filled_up_is_gone_on_from(run, request):
+    kept = {file: file.read_bytes() for file in run.checkpoints.rglob("*") if file.is_file()}
+    request.getfixturevalue("small_files")
+    with pytest.raises((OSError, ValueError), match="The disk is full"):
+        train(EACH, run.path)
+    assert {file: file.read_bytes() for file in run.checkpoints.rglob("*") if file.is_file()} == kept
+
+
+def test_a_run_that_is_in_use_is_left_alone(run):
+    lock = DirectoryLock(run.path)
+    lock.acquire()
+    before = run.config_file.stat().st_mtime_ns
+    with pytest.raises(ValueError, match=r"is in use by another run \(process \d+\)"):
+        train(EACH, run.path)
+    assert run.config_file.stat().st_mtime_ns == before
+    lock.release()
+    assert train(EACH, run.path)[0].step == 3
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"seed": ', "[" * 100_000, "\udcff"])
+def test_a_damaged_configuration_is_said_with_what_to_do(run, content):
+    run.config_file.write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(
+        ValueError, match=r"config\.json is damaged \(.*another run name; or, .* delete that file"
+    ):
+        train(EACH, run.path)
+    run.config_file.unlink()
+    assert train(EACH, run.path)[0].step == 3
+
+
+def test_damaged_lines_of_the_log_are_passed_over(run):
+    whole = run.read_log()
+    damaged = [
+        "[]",
+        "7",
+        '{"step": "1"}',
+        '{"step": true}',
+        '{"loss": 1.0}',
+        '{"step": 2, "motion": "x"}',
+        "{}}",
+    ]
+    damaged += ['{"step": 1, "loss": NaN}', '{"step": 1, "loss": 1e999}', "[" * 100_000, '{"step": 2, "lo']
+    run.log_file.write_text(
+        "\n".join([json.dumps(whole[0]), *damaged, "\udcff", json.dumps(whole[1])]),
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
+    assert run.read_log() == whole
+    train(EACH, run.path)
+    assert [row["step"] for row in run.read_log()] == [1, 2, 3]
+    assert len(run.log_file.read_text().splitlines()) == 3
+
+
+def test_what_a_killed_run_left_half_written_goes(run):
+    half = run.checkpoints / "step-000009.part"
+    half.mkdir()
+    (half / STATE).write_bytes(b"x")
+    (run.path / "config.part.json").write_text("{")
+    train(EACH, run.path, weights=tiny_dit())
+    assert not list(run.path.rglob("*.part*"))
