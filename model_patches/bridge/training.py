@@ -107,8 +107,7 @@ def distill_model(
 
     tell("reading the weights")
     free_devices()
-    log = RunFolder(run_directory(run_name))
-    with trainable(), log.hold(this_process()):
+    with trainable(), (log := RunFolder(run_directory(run_name))).hold(this_process()):
         job = prepare(model, set_name, config, run_name, student)
         fps = job.training_set.settings.fps
         watch = TrainingWatch(job.run_dir, vae, fps=fps, read_log=log.read_log, node_id=node_id)
@@ -197,8 +196,7 @@ def check_run(run_dir: Path, config, set_name: str) -> None:
     folder, note = RunFolder(run_dir), run_dir / SET_NOTE
     if (saved := folder.read_config()) is not None:
         wanted = config.written() | {"training_set": set_name}
-        known = note.read_text(encoding="utf-8", errors="replace") if note.is_file() else set_name
-        saved["training_set"] = known
+        saved["training_set"] = note.read_text("utf-8", "replace") if note.is_file() else set_name
         check_same_run(
             {name: saved[name] for name in wanted if name in saved}, wanted, f"{RUNS_FOLDER}/{run_dir.name}"
         )

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from ..checkpoint_file import TensorInfo, read_header
-from ..store.files import atomic_folder, file_sha256, read_json_object, write_text
+from ..store.files import DiskRefused, atomic_folder, file_sha256, read_json_object, write_text
 from ..store.safetensors_stream import RowReader, TensorWriter
+from .old_checkpoint import INDEX, OldCheckpoint
 from .parallel import World, whole
 
 FORMAT = 1
 TENSORS, NOTE = "state.safetensors", "state.json"
-OLD_NOTE = ".metadata"
-"""What checkpoints of older versions have: a pickle, which can execute code."""
 
 
 class StateUnreadable(ValueError):
@@ -66,11 +65,13 @@ def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered) -> 
 def check_state(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
     """Check a checkpoint's bytes, and its tensors' names, types and shapes, before any is read.
 
+    One of an older version is written again in this version's format first.
+
     Raises:
         StateUnreadable: says what is wrong.
     """
-    if (folder / OLD_NOTE).exists() and not (folder / NOTE).exists():
-        raise StateUnreadable("it was saved by an older version, in a format that can execute code")
+    if (folder / INDEX).is_file() and not (folder / NOTE).exists():
+        _rewrite(folder, step, tensors)
     if not (folder / TENSORS).is_file():
         raise StateUnreadable(f"it has no {TENSORS}")
     try:
@@ -85,6 +86,18 @@ def check_state(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
     if note.get("sha256") != digest:
         raise StateUnreadable(f"{TENSORS} is damaged: its content is not what was written")
     _check_tensors(folder / TENSORS, _described(tensors))
+
+
+def _rewrite(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        old = OldCheckpoint(folder)
+        whole_ones = ((name, old.tensor(name.replace("/", "."), like)) for name, like in tensors.items())
+        with atomic_folder(folder) as part:
+            _write(part, step, tensors, whole_ones)
+    except DiskRefused:
+        raise
+    except (OSError, ValueError) as error:
+        raise StateUnreadable(f"it was saved by an older version, and {error}") from error
 
 
 def _check_tensors(path: Path, wanted: Mapping[str, TensorInfo]) -> None:

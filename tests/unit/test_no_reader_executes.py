@@ -34,6 +34,11 @@ EXECUTING_METHODS = {
     "recv_object_list",
     "scatter_object_list",
 }
+EXCEPTIONS = {
+    "model_patches/training/old_checkpoint.py": 1,  # an unpickler that makes nothing but records
+    "tests/unit/test_training_folder.py": 1,  # writes what older versions wrote
+}
+"""How many lines of a source are known and looked at."""
 READS_NO_WEIGHTS = ("Tokenizer", "TokenizerFast", "Processor", "Config")
 
 
@@ -95,8 +100,9 @@ def test_no_source_executes_what_it_reads():
     names = [path.relative_to(ROOT) for path in ROOT.rglob("*.py")]
     sources = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     assert len(sources) > 200
-    found = {str(name): executing_lines((ROOT / name).read_text(encoding="utf-8")) for name in sources}
-    assert {path: lines for path, lines in found.items() if lines} == {}
+    found = {name.as_posix(): executing_lines((ROOT / name).read_text(encoding="utf-8")) for name in sources}
+    wrong = {path: lines for path, lines in found.items() if len(lines) != EXCEPTIONS.get(path, 0)}
+    assert wrong == {}, "lines that can execute what a file holds; read it as data"
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,16 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(tmp_path):
     assert_alike({"losses": both["losses"][1:], "weights": both["weights"]}, rest)
 
 
+def test_a_checkpoint_of_one_process_goes_on_in_two(tmp_path):
+    """Past a damaged one: the processes agree which one they read."""
+    run = tmp_path / "run"
+    one = one_process(CONFIG, run)
+    (run / "checkpoints" / "step-000002" / "state.safetensors").write_bytes(b"damaged")
+    first, second = two_processes(CONFIG, run)
+    assert first["losses"] == second["losses"]
+    assert_alike({"losses": one["losses"][1:], "weights": one["weights"]}, first)
+
+
 def test_dealing_out_micro_batches():
     device = torch.device("cpu")
     config = replace(CONFIG, batch_size=8, micro_batch_size=2)
