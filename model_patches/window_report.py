@@ -5,6 +5,11 @@ from collections.abc import Sequence
 
 from .metrics import summarize
 
+MEASURES = {"color_shift", "brightness", "sharpness"}
+"""What every window's measures hold."""
+LARGEST = 1e12
+"""No time in seconds and no measure comes near it."""
+
 
 def build_report(
     facts: Sequence[dict], *, settings: dict, notes: Sequence[str], num_windows: int, video: str
@@ -24,6 +29,26 @@ def build_report(
         "settings": settings,
         "windows": list(facts),
     }
+
+
+def check_facts(facts: dict, index: int) -> None:
+    """Refuse facts read from disk that no report can be made of.
+
+    Raises:
+        ValueError: names the first that is missing or of another kind.
+    """
+    whole = ("index", "seed", "attempts", "start_frame", "num_new_frames")
+    measures = facts.get("measures")
+    measures = measures if isinstance(measures, dict) else {}
+    numbers = [facts.get("seconds"), *measures.values()]
+    wrong = [name for name in whole if not (type(facts.get(name)) is int and 0 <= facts[name] < 2**64)]
+    wrong += ["measures"] * (not measures.keys() >= MEASURES)
+    wrong += ["a number"] * any(type(n) not in (int, float) or not abs(n) < LARGEST for n in numbers)
+    wrong += ["prompt"] * (not isinstance(facts.get("prompt"), str)) + ["index"] * (
+        facts.get("index") != index
+    )
+    if wrong:
+        raise ValueError(f"its facts are damaged: {wrong[0]}")
 
 
 def report_text(report: dict) -> str:

@@ -9,11 +9,10 @@ from torch import Tensor
 from .. import retrieval
 from ..buckets import resize_cover_crop
 from ..store.directory_lock import DirectoryLock
-from ..store.files import disk_errors
+from ..store.files import disk_errors, path_inside
 from ..store.image_index import ImageIndex, Model, Row
 from ..store.index_build import build_index
 from ..store.index_report import Report
-from ..store.picture_walk import stays_inside
 from ..store.pictures import PictureError, read_bytes, sha256_of, to_tensor
 from ..store.pictures import decode as decode_picture
 from .clip_embedders import PictureEmbedder, identify
@@ -183,9 +182,10 @@ def _take_readable(
 
 
 def _read(folder: Path, row: Row) -> tuple[Tensor, str]:
-    path = folder / row.path
-    if not stays_inside(folder, path):
-        raise PictureError("it now lies outside the indexed folder")
+    try:
+        path = path_inside(folder, row.path)
+    except ValueError:
+        raise PictureError("it now lies outside the indexed folder") from None
     data = read_bytes(path)
     if sha256_of(data) != row.sha256:
         raise PictureError("it has changed since it was indexed; run Build Image Index again")

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..anchor import LatentStatistics
 from ..metrics import mean_lab, measure_window, seam_badness
 from ..palette import Palette
-from ..store.run_journal import chain_keys
+from ..store.run_journal import RunDirectoryBroken, chain_keys
 from ..store.window_store import WindowStore
 from ..windows import Window
 from .progress import WindowProgress
@@ -206,11 +206,23 @@ def restore_stream(store: WindowStore, start: Start) -> tuple[Stream | None, Ref
     """Return stream and reference after the windows taken over, or those the run starts with."""
     if not store.entries:
         return start.stream, start.reference
-    last = store.last_tensors()
-    stream = Stream(last["stream.latent"], last["stream.frames"], int(last["stream.num_before"]))
-    if start.reference is not None:
-        return stream, start.reference
-    first = store.first_tensors()
-    statistics = LatentStatistics(first["reference.mean"], first["reference.std"])
-    palette = Palette(*(first[f"reference.palette.{field.name}"] for field in fields(Palette)))
-    return stream, Reference(statistics, first["reference.frames"], first["reference.lab"], palette)
+    try:
+        stream = read_stream(store.last_tensors())
+        return stream, start.reference or read_reference(store.first_tensors())
+    except (KeyError, RuntimeError) as error:  # RuntimeError: a number that is none
+        raise RunDirectoryBroken(
+            f"The tensors in {store.folder / 'windows'} are not those of a window ({error}). Delete the folder or "
+            "give this run another name."
+        ) from error
+
+
+def read_stream(tensors: Mapping[str, Tensor]) -> Stream:
+    """Return the stream that ``stream_tensors`` wrote."""
+    return Stream(tensors["stream.latent"], tensors["stream.frames"], int(tensors["stream.num_before"]))
+
+
+def read_reference(tensors: Mapping[str, Tensor]) -> Reference:
+    """Return the reference that ``reference_tensors`` wrote."""
+    statistics = LatentStatistics(tensors["reference.mean"], tensors["reference.std"])
+    palette = Palette(*(tensors[f"reference.palette.{field.name}"] for field in fields(Palette)))
+    return Reference(statistics, tensors["reference.frames"], tensors["reference.lab"], palette)

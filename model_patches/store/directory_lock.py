@@ -33,6 +33,10 @@ class DirectoryLock:
         Raises:
             DirectoryLocked: another run holds it, or the file system knows no locks.
         """
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+            raise DirectoryLocked(
+                f"{self.path} is not a plain file, so it cannot lock the folder. Remove it and try again."
+            )
         file = self.path.open("a+b")
         try:
             _lock(file)

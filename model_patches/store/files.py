@@ -1,4 +1,7 @@
-"""Write files so that a reader sees the old one or the whole new one, and say plainly when a disk refuses."""
+"""Write files so that a reader sees the old one or the whole new one, and say plainly when a disk refuses.
+
+Whatever a file names or holds is data that anyone may have written: it is checked here before it is used.
+"""
 
 import contextlib
 import errno
@@ -6,8 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
@@ -47,6 +52,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.stem}.part{path.suffix}")
     with disk_errors(path.parent):
+        temporary.unlink(missing_ok=True)  # a link there would be written through
         try:
             yield temporary
             _flush(temporary)
@@ -114,7 +120,79 @@ def file_sha256(path: Path) -> str:
 def remove_parts(folder: Path) -> None:
     """Remove what a killed process left half written."""
     for path in folder.rglob("*.part.*"):
-        path.unlink(missing_ok=True)
+        if path.is_symlink() or path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def stays_inside(folder: Path, path: Path) -> bool:
+    """Say whether a path, all symbolic links resolved, lies inside a folder."""
+    try:
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError):
+        return False
+
+
+def is_relative_name(name: object) -> bool:
+    """Say whether a name that stands in a file is a plain way down: no full path, no "..", no empty part."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    path = PurePath(name)
+    return not path.anchor and ".." not in path.parts and bool(path.parts) and path.as_posix() == name
+
+
+def path_inside(folder: Path, name: object, *, under: tuple[str, ...] = ()) -> Path:
+    """Return the path of what a file names, if it lies inside the folder.
+
+    Args:
+        folder: where it has to be.
+        name: relative, with forward slashes; untrusted.
+        under: subfolders of ``folder``; it has to lie in one of them. Anywhere inside if empty.
+
+    Raises:
+        ValueError: it does not, or a symbolic link on the way leads out of the folder.
+    """
+    if not is_relative_name(name):
+        raise ValueError(f"{name!r} is no file name inside {folder.name}")
+    assert isinstance(name, str)
+    first, *rest = PurePath(name).parts
+    if under and (first not in under or not rest):
+        raise ValueError(f"{name!r} does not lie in {' or '.join(under)}")
+    path = folder / name
+    if not stays_inside(folder, path):
+        raise ValueError(f"{name!r} leads out of {folder.name}")
+    return path
+
+
+def make_subfolder(folder: Path, name: str) -> Path:
+    """Make a subfolder if it is not there and return it.
+
+    Raises:
+        ValueError: what is there is no folder, or a symbolic link that leads elsewhere.
+    """
+    path = folder / name
+    if not stays_inside(folder, path) or (os.path.lexists(path) and not path.is_dir()):
+        raise ValueError(
+            f"{path} is not a folder inside {folder}, so nothing is written there. Remove it: a folder is made in "
+            "its place."
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: it cannot be read.
+        ValueError: it is no regular file (a pipe would block for ever), no UTF-8, no JSON, or nested too deep.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path.name} is not a regular file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deep") from None
 
 
 def _flush(path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .files import stays_inside
 from .pictures import is_picture_name
 
 MAX_DEPTH = 100
@@ -23,14 +24,6 @@ class PictureFile:
 def path_order(path: str) -> list[str]:
     """Return the sort key of the order in which `walk_pictures` lists relative paths."""
     return path.split("/")
-
-
-def stays_inside(folder: Path, path: Path) -> bool:
-    """Say whether a path, all symbolic links resolved, lies inside a folder."""
-    try:
-        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
-    except (OSError, ValueError):
-        return False
 
 
 def walk_pictures(folder: Path, on_skip: Callable[[str, str], None] | None = None) -> Iterator[PictureFile]:

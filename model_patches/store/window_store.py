@@ -8,7 +8,8 @@ from pathlib import Path
 from av.error import FFmpegError
 from torch import Tensor
 
-from .files import DiskRefused, disk_errors
+from ..window_report import check_facts
+from .files import DiskRefused, disk_errors, make_subfolder
 from .run_journal import Entry, RunJournal
 from .video_sink import CODECS, VideoFormat, join_segments, write_pngs, write_segment
 from .video_source import Source
@@ -32,7 +33,7 @@ class WindowStore:
 
     def __init__(self, folder: Path, settings: dict, video: VideoFormat, *, pngs: bool = False) -> None:
         self.folder, self.video, self.pngs = folder, video, pngs
-        self.journal = RunJournal(folder, settings)
+        self.journal = RunJournal(folder, settings, check=self._check_entry)
         self.entries: list[Entry] = []
         self.lead_in: Path | None = None
         self.sound_from: Source | None = None
@@ -41,8 +42,13 @@ class WindowStore:
     def __enter__(self) -> "WindowStore":
         self.journal.__enter__()
         with disk_errors(self.folder):
-            (self.folder / "segments").mkdir(exist_ok=True)
+            make_subfolder(self.folder, "segments")
         return self
+
+    def _check_entry(self, entry: Entry) -> None:
+        if f"segments/{entry.index:04d}{self.video.suffix}" not in entry.files:
+            raise ValueError("it does not name its segment")
+        check_facts(entry.facts, entry.index)
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         try:

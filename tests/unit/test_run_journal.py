@@ -25,7 +25,8 @@ def make_run(folder: Path, *prompts: str) -> list[str]:
     keys = keys_for(*prompts)
     with RunJournal(folder, SETTINGS) as journal:
         for index, key in enumerate(keys):
-            segment = folder / f"{index}.mp4"
+            segment = folder / f"segments/{index:04d}.mp4"
+            segment.parent.mkdir(exist_ok=True)
             segment.write_bytes(b"frames %d" % index)
             journal.commit(
                 index, key, tensors={"tail": torch.full((2,), index)}, files=[segment], facts={"n": index}
@@ -67,11 +68,13 @@ def test_committing_an_earlier_window_forgets_later_ones(tmp_path):
 def test_what_no_longer_follows_is_removed_with_its_files(tmp_path):
     keys = make_run(tmp_path, "a", "b", "c")
     with RunJournal(tmp_path, SETTINGS) as journal:
-        journal.commit(1, keys[1], tensors={"tail": torch.ones(1)}, files=[tmp_path / "1.mp4"], facts={})
+        journal.commit(
+            1, keys[1], tensors={"tail": torch.ones(1)}, files=[tmp_path / "segments/0001.mp4"], facts={}
+        )
         assert [entry.index for entry in journal.finished(keys)[0]] == [0, 1]
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
     windows = {f"windows/{index:04d}.{suffix}" for index in (0, 1) for suffix in ("json", "safetensors")}
-    assert left == {"run.json", "0.mp4", "1.mp4", *windows}
+    assert left == {"run.json", "segments/0000.mp4", "segments/0001.mp4", *windows}
 
 
 def test_a_disk_that_fills_up_under_the_tensors_is_said(tmp_path, small_files):
@@ -81,7 +84,7 @@ def test_a_disk_that_fills_up_under_the_tensors_is_said(tmp_path, small_files):
     assert not list(tmp_path.rglob("*.part.*"))
 
 
-@pytest.mark.parametrize("name", ["1.mp4", "windows/0001.safetensors", "windows/0001.json"])
+@pytest.mark.parametrize("name", ["segments/0001.mp4", "windows/0001.safetensors", "windows/0001.json"])
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
 def test_damage_is_said_and_never_reused(tmp_path, name, damage):
     keys = make_run(tmp_path, "a", "b", "c")
@@ -183,4 +186,4 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
 def test_entries_are_plain_json(tmp_path):
     make_run(tmp_path, "a")
     document = json.loads((tmp_path / "windows" / "0000.json").read_text())
-    assert set(document["entry"]["files"]) == {"0.mp4", "windows/0000.safetensors"}
+    assert set(document["entry"]["files"]) == {"segments/0000.mp4", "windows/0000.safetensors"}
