@@ -9,7 +9,7 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..model_patches.bridge.fusion import check_fusion
 from ..model_patches.bridge.window import Models, WindowSettings
-from ..model_patches.bridge.window_run import Request, run_windows
+from ..model_patches.bridge.window_run import Request, run_name_fault, run_windows
 from ..model_patches.buckets import num_latent_frames
 from ..model_patches.window_report import report_text, timeline
 from ..model_patches.windows import check_window, parse_prompts
@@ -87,9 +87,7 @@ class SlidingWindowExtend(io.ComfyNode):
             parse_prompts(prompts or "")
         except ValueError as error:
             return str(error)
-        if run_name is not None and (not run_name.strip() or Path(run_name).name != run_name):
-            return f"run_name is {run_name!r}; a plain name without slashes is needed."
-        return True
+        return (run_name is not None and run_name_fault(run_name)) or True
 
     @classmethod
     def execute(

@@ -1,6 +1,7 @@
 """Show what ships inside the pack in the host's own dropdowns: the embedded models and the example picture."""
 
 import logging
+import os
 import shutil
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def register_embedded_models(root: Path = EMBEDDED / "models") -> None:
 def offer_example_image(example: Path = EXAMPLE) -> None:
     """Copy the picture that the workflows start from into the input folder, once; a user's file stays as it is."""
     target = Path(folder_paths.get_input_directory()) / example.name
-    if target.exists():
+    if os.path.lexists(target):  # a link that leads nowhere would be written through
         return
     try:
         shutil.copyfile(example, target)

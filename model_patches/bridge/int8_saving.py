@@ -9,6 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from ..int8 import QuantizationPlan
 from ..store.int8_files import provenance, save_state_dict
 from ..store.safetensors_stream import refuse_to_overwrite
+from .image_folders import MAX_NAME_LENGTH
 from .int8 import DIT
 
 SUFFIX = ".safetensors"
@@ -23,7 +24,8 @@ def saved_path(name: str, *, overwrite: bool) -> Path:
     """
     root = Path(folder_paths.models_dir) / "diffusion_models"
     relative = PurePosixPath(name.strip().replace(os.sep, "/"))
-    if relative.is_absolute() or ".." in relative.parts or ":" in name or not relative.name:
+    strange = ":" in name or not name.strip().isprintable() or len(relative.name) > MAX_NAME_LENGTH
+    if relative.is_absolute() or ".." in relative.parts or strange or not relative.name:
         raise ValueError(
             f"{name!r} is no file name in models/diffusion_models. Write something like my_model_int8."
         )

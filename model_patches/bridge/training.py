@@ -13,7 +13,7 @@ import folder_paths
 import torch
 from torch import Tensor
 
-from ..store.files import atomic_file, disk_errors, write_text
+from ..store.files import atomic_file, disk_errors, refuse_links_out, write_text
 from ..store.run_journal import digest
 from ..store.training_set import TrainingSet
 from ..training_plot import plot_training, to_tensor
@@ -27,6 +27,7 @@ from .training_watch import TrainingWatch
 
 RUNS_FOLDER = "magic141_distill"
 SET_NOTE = "training_set.txt"
+RUN_FILES = (SET_NOTE, "config.json", "log.jsonl", "checkpoints", "samples", "lock")
 RUN_KEY = "magic141_run"
 
 
@@ -188,11 +189,12 @@ def check_run(run_dir: Path, config, set_name: str) -> None:
     """Refuse to go on with a run of other settings or of another set, and note down the set of a new one.
 
     Raises:
-        ValueError: names what differs, or what is damaged.
+        ValueError: names what differs, what is damaged, or what in its folder leads elsewhere.
     """
     from ..training.checkpoint import RunFolder
     from ..training.config import check_same_run
 
+    refuse_links_out(run_dir, RUN_FILES)
     folder, note = RunFolder(run_dir), run_dir / SET_NOTE
     if (saved := folder.read_config()) is not None:
         wanted = config.written() | {"training_set": set_name}

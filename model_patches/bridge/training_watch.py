@@ -9,6 +9,7 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ..store.files import make_subfolder
 from ..store.video_sink import VideoFormat, write_segment
 from ..training_plot import frame_strips, plot_training, stacked
 from .progress import duration_text, send_text
@@ -76,8 +77,7 @@ class TrainingWatch:
     def _decode_and_keep(self, samples: Tensor, step: int) -> Tensor:
         """Decode sample latents (B, 16, T, h, w), write them side by side as a video, and return their frames."""
         clips = decode_clips(self.vae, samples)
-        folder = self.run_dir / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_subfolder(self.run_dir, "samples")
         frames = side_by_side(clips)
         size = VideoFormat("h264", self.fps, frames.shape[2], frames.shape[1])
         write_segment(folder / f"step-{step:06d}{size.suffix}", frames, size)

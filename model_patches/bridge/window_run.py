@@ -24,6 +24,7 @@ from ..window_report import build_report
 from ..windows import Window, check_window, new_latent_frames_for, num_frames_of, plan_windows, window_sizes
 from .conditioning import check_end_image
 from .fingerprint import encoders_fingerprint, model_fingerprint, module_fingerprint, tensor_fingerprint
+from .image_folders import MAX_NAME_LENGTH
 from .progress import WindowProgress
 from .vae import LATENT_CHANNELS, SPATIAL_COMPRESSION, check_vae
 from .vae_seams import kept_latent_frames
@@ -257,13 +258,25 @@ def hash_or_empty(image: Tensor | None) -> str:
     return "" if image is None else tensor_fingerprint(image)
 
 
+def run_name_fault(run_name: str) -> str | None:
+    """Return what is wrong with the name of a run, or None."""
+    name = run_name.strip()
+    plain = Path(name).name == name and name.isprintable() and len(name) <= MAX_NAME_LENGTH
+    if name and plain and name not in (".", ".."):
+        return None
+    return (
+        f"run_name is {run_name[:MAX_NAME_LENGTH]!r}; a plain name without slashes is needed, {MAX_NAME_LENGTH} "
+        "letters at most."
+    )
+
+
 def run_folder(run_name: str, shared: dict) -> Path:
     """Return the run's directory: other settings get another one, so no finished window is ever overwritten by them.
 
     Raises:
         ValueError: the name is no plain folder name.
     """
+    if (problem := run_name_fault(run_name)) is not None:
+        raise ValueError(problem)
     name = run_name.strip()
-    if not name or Path(name).name != name or name in (".", ".."):
-        raise ValueError(f"run_name is {run_name!r}; a plain name without slashes is needed.")
     return Path(folder_paths.get_output_directory()) / RUNS_FOLDER / f"{name}-{digest(shared)[:8]}"

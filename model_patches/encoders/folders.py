@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from ..checkpoint_file import read_header, unpickling_trouble
+from ..store.files import is_relative_name, read_json
 from .clip import PooledTextEncoder
 from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE
 from .vlm import VisionLanguageModel
@@ -70,10 +71,11 @@ def _weight_files(folder: Path) -> list[str]:
     if not first.endswith(".index.json"):
         return [first]
     try:
-        index = json.loads((folder / first).read_text(encoding="utf-8"))
-        shards = sorted(set(index["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{folder.name}/{first} is not readable. Download it again.") from None
+        shards = sorted(set(read_json(folder / first)["weight_map"].values()))
+        if strange := [shard for shard in shards if not is_relative_name(shard)]:
+            raise ValueError(f"it names {strange[0]!r}, which is no file of the folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder.name}/{first} is not readable ({error}). Download it again.") from None
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         raise ValueError(f"{folder.name} lacks {missing[0]}, which {first} names. Download it too.")

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -161,6 +161,19 @@ def path_inside(folder: Path, name: object, *, under: tuple[str, ...] = ()) -> P
     if not stays_inside(folder, path):
         raise ValueError(f"{name!r} leads out of {folder.name}")
     return path
+
+
+def refuse_links_out(folder: Path, names: Iterable[str]) -> None:
+    """Refuse a folder in which one of our own files or subfolders is a link that leads elsewhere.
+
+    Raises:
+        ValueError: names it.
+    """
+    for name in names:
+        if not stays_inside(folder, folder / name):
+            raise ValueError(
+                f"{folder / name} is a link that leads out of its folder. Remove it and try again."
+            )
 
 
 def make_subfolder(folder: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ left-overs of an interrupted run and are removed by the next commit.
 """
 
 import json
+import re
 import secrets
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
@@ -23,17 +24,20 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .. import retrieval
-from .files import atomic_file, write_text
+from .fields import checked
+from .files import atomic_file, path_inside, read_json, write_text
 
 MANIFEST = "index.json"
 FORMAT = "magic141-image-index"
 VERSION = 1
 SAME_MODEL_COSINE = 0.99
+_SHARD = re.compile("shard-[0-9a-f]+")
+_SHARD_FILE = re.compile(rf"({_SHARD.pattern})(\.part)?\.(safetensors|jsonl)")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture of the index."""
+    """One picture of the index; its path is what a file says, see ``path_inside``."""
 
     path: str
     sha256: str
@@ -103,27 +107,24 @@ class ImageIndex:
         """
         path = directory / MANIFEST
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = read_json(path)
             if manifest["format"] != FORMAT or manifest["version"] != VERSION:
                 raise ValueError(
                     f"{manifest['format']} version {manifest['version']}, expected {FORMAT} {VERSION}"
                 )
-            shards = [Shard(**shard) for shard in manifest["shards"]]
+            model = checked(Model, manifest["model"])
+            shards = [checked(Shard, shard) for shard in manifest["shards"]]
             for shard in shards:
-                _check_shard(directory, shard)
-            model = Model(**manifest["model"])
-            return cls(
-                directory,
-                folder=manifest["folder"],
-                model=model,
-                shards=shards,
-                complete=manifest["complete"],
-            )
+                _check_shard(directory, shard, width=len(model.probe))
+            folder, complete = manifest["folder"], manifest["complete"]
+            if not isinstance(folder, str) or not isinstance(complete, bool):
+                raise ValueError(f"it is of the folder {folder!r}")
+            return cls(directory, folder=folder, model=model, shards=shards, complete=complete)
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"There is no image index '{directory.name}'. Run Build Image Index with this name first."
             ) from None
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ValueError(_damaged(directory, error)) from None
 
     def __len__(self) -> int:
@@ -141,7 +142,7 @@ class ImageIndex:
             ValueError: the files are damaged.
         """
         for shard in self.shards:
-            yield from _shard_rows(self.directory, shard)
+            yield from (_row(self.directory, line) for line in _shard_lines(self.directory, shard))
 
     def search(self, query: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
         """Return the k best cosines and their row numbers, best first; see `retrieval.top_k`."""
@@ -152,8 +153,8 @@ class ImageIndex:
         found: dict[int, Row] = {}
         for number, inside in self._by_shard(positions):
             wanted, shard = set(inside.values()), self.shards[number]
-            lines = {i: row for i, row in enumerate(_shard_rows(self.directory, shard)) if i in wanted}
-            found |= {position: lines[i] for position, i in inside.items()}
+            lines = {i: line for i, line in enumerate(_shard_lines(self.directory, shard)) if i in wanted}
+            found |= {position: _row(self.directory, lines[i]) for position, i in inside.items()}
         return [found[position] for position in positions]
 
     def vectors_at(self, positions: list[int]) -> Tensor:
@@ -201,8 +202,8 @@ class ImageIndex:
     def _remove_leftovers(self) -> None:
         names = {shard.name for shard in self.shards}
         for path in self.directory.iterdir():
-            ours = path.suffix in (".safetensors", ".jsonl") and path.name.startswith("shard-")
-            if ours and path.name.split(".")[0] not in names:
+            ours = _SHARD_FILE.fullmatch(path.name)
+            if ours and ours[1] not in names:
                 try:
                     path.unlink()
                 except OSError:  # still mapped by a reader (Windows): the next commit tries again
@@ -235,27 +236,38 @@ def load_vectors(directory: Path, shard: Shard) -> Tensor:
         return file.get_tensor("vectors")[shard.start : shard.start + shard.count]
 
 
-def _shard_rows(directory: Path, shard: Shard) -> Iterator[Row]:
+def _shard_lines(directory: Path, shard: Shard) -> Iterator[str]:
     num_read = 0
     try:
         with (directory / f"{shard.name}.jsonl").open(encoding="ascii") as lines:
             for line in islice(lines, shard.start, shard.start + shard.count):
-                yield Row(**json.loads(line))
+                yield line
                 num_read += 1
         if num_read < shard.count:
             raise ValueError(f"{shard.name} lists {num_read} pictures, {shard.count} expected")
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(_damaged(directory, error)) from None
 
 
-def _check_shard(directory: Path, shard: Shard) -> None:
+def _row(directory: Path, line: str) -> Row:
+    try:
+        return checked(Row, json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_damaged(directory, error)) from None
+
+
+def _check_shard(directory: Path, shard: Shard, *, width: int) -> None:
+    if not _SHARD.fullmatch(shard.name) or shard.start < 0 or shard.count < 1:
+        raise ValueError(f"it has no shard {shard.name!r} from {shard.start} with {shard.count} pictures")
     for suffix in ("safetensors", "jsonl"):
-        if not (directory / f"{shard.name}.{suffix}").is_file():
+        if not path_inside(directory, f"{shard.name}.{suffix}").is_file():
             raise ValueError(f"{shard.name}.{suffix} is missing")
     with safe_open(directory / f"{shard.name}.safetensors", framework="pt") as file:
-        have = file.get_slice("vectors").get_shape()[0]
-    if shard.start + shard.count > have:
-        raise ValueError(f"{shard.name} holds {have} vectors, {shard.start + shard.count} expected")
+        shape = file.get_slice("vectors").get_shape()
+    if len(shape) != 2 or shape[1] != width:
+        raise ValueError(f"{shard.name} holds vectors of shape {shape}, {width} wide expected")
+    if shard.start + shard.count > shape[0]:
+        raise ValueError(f"{shard.name} holds {shape[0]} vectors, {shard.start + shard.count} expected")
 
 
 def _damaged(directory: Path, reason: object) -> str:

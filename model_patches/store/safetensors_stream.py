@@ -122,6 +122,7 @@ def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[Bin
             "Free some space or choose another folder."
         )
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)  # a link there would be written through
     try:
         with part.open("wb") as file:
             yield file

@@ -11,6 +11,7 @@ alone. Shards that the finished ``set.json`` does not name are removed.
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,7 +24,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .directory_lock import DirectoryLock
-from .files import atomic_file, disk_errors, remove_parts, write_text
+from .fields import checked
+from .files import (
+    atomic_file,
+    disk_errors,
+    make_subfolder,
+    path_inside,
+    read_json,
+    remove_parts,
+    write_text,
+)
+from .training_set_checks import checked_set, is_key
 
 FORMAT, VERSION = "magic141-training-set", 1
 MANIFEST = "set.json"
@@ -90,25 +101,27 @@ class TrainingSet:
             ValueError: it is damaged or of another version.
         """
         try:
-            found = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+            found = read_json(directory / MANIFEST)
             if (found["format"], found["version"]) != (FORMAT, VERSION):
                 raise ValueError(
                     f"{found['format']} version {found['version']}, expected {FORMAT} version {VERSION}"
                 )
-            return cls(
-                directory,
-                folder=found["folder"],
-                settings=SetSettings(**found["settings"]),
-                null_key=found["null_key"],
-                videos=tuple(map(_video, found["videos"])),
-                complete=found["complete"],
-                skipped=tuple((path, reason) for path, reason in found["skipped"]),
+            return checked_set(
+                cls(
+                    directory,
+                    folder=found["folder"],
+                    settings=checked(SetSettings, found["settings"]),
+                    null_key=found["null_key"],
+                    videos=tuple(checked(SetVideo, video) for video in found["videos"]),
+                    complete=found["complete"],
+                    skipped=tuple((path, reason) for path, reason in found["skipped"]),
+                )
             )
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"There is no training set '{directory.name}'. Run Build Training Set with this name first."
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"The training set '{directory.name}' is damaged ({error}). Build it again with 'rebuild' on; what can "
                 "be used of it is kept."
@@ -149,8 +162,11 @@ class TrainingSet:
 
     def _load(self, room: str, key: str) -> dict[str, Tensor]:
         try:
-            return load_file(self.directory / room / f"{key}.safetensors")
-        except (FileNotFoundError, SafetensorError) as error:
+            path = path_inside(self.directory, f"{room}/{key}.safetensors")
+            if not path.is_file():
+                raise FileNotFoundError("there is no such file")
+            return load_file(path)
+        except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(
                 f"The training set '{self.directory.name}' lacks {room}/{key}.safetensors, or it is damaged ({error}). "
                 "Run Build Training Set again; only what is missing is encoded."
@@ -163,7 +179,7 @@ class TrainingSet:
         }
         for room, keys in named.items():
             for path in (self.directory / room).glob("*.safetensors"):
-                if path.stem not in keys:
+                if is_key(path.stem) and path.stem not in keys:
                     with contextlib.suppress(OSError):  # still mapped by a reader (Windows): the next build
                         path.unlink()
 
@@ -192,18 +208,22 @@ class ShardStore:
         if header is None:
             return None
         num_windows, facts = header
-        return VideoFacts(num_windows, int(facts["width"]), int(facts["height"]))
+        sizes = [facts.get(name, "") for name in ("width", "height")]
+        if num_windows < 1 or not all(re.fullmatch("[1-9][0-9]{0,5}", size) for size in sizes):
+            self._path("videos", key).unlink()
+            return None
+        return VideoFacts(num_windows, int(sizes[0]), int(sizes[1]))
 
     def _header(self, room: str, key: str) -> tuple[int, dict[str, str]] | None:
         """Return the rows and the notes of a shard; a damaged one is removed."""
         path = self._path(room, key)
+        if not path.is_file():
+            return None
         try:
             with safe_open(path, framework="pt") as file:
                 first = "latents" if room == "videos" else "states"
                 return file.get_slice(first).get_shape()[0], file.metadata() or {}
-        except FileNotFoundError:
-            return None
-        except SafetensorError:
+        except (SafetensorError, IndexError):  # IndexError: a single number
             path.unlink()
             return None
 
@@ -232,7 +252,7 @@ def locked_directory(directory: Path) -> Iterator[None]:
     """
     with disk_errors(directory):
         for room in ROOMS:
-            (directory / room).mkdir(parents=True, exist_ok=True)
+            make_subfolder(directory, room)
     lock = DirectoryLock(directory)
     lock.acquire()
     try:
@@ -247,8 +267,3 @@ def compact(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().cpu().float()
     fits = not tensor.numel() or float(tensor.abs().max()) <= torch.finfo(torch.float16).max
     return tensor.to(torch.float16 if fits else torch.bfloat16).contiguous()
-
-
-def _video(entry: dict) -> SetVideo:
-    lists = {name: tuple(entry[name]) for name in ("captions", "caption_keys")}
-    return SetVideo(**{**entry, **lists})

@@ -52,6 +52,17 @@ def test_a_run_goes_on_only_with_its_own_settings_and_set(tmp_path):
         training.check_run(run_dir, CONFIG, "dogs")
 
 
+@pytest.mark.parametrize("name", training.RUN_FILES)
+def test_a_run_folder_whose_files_lead_elsewhere_is_refused(tmp_path, name):
+    run_dir, outside = tmp_path / "run", tmp_path / "outside"
+    run_dir.mkdir()
+    outside.write_text("someone's")
+    (run_dir / name).symlink_to(outside)
+    with pytest.raises(ValueError, match=rf"{name} is a link that leads out of its folder"):
+        training.check_run(run_dir, CONFIG, "cats")
+    assert outside.read_text() == "someone's"
+
+
 @pytest.mark.parametrize(
     ("channels", "expanded", "stage", "train", "knows_frames"),
     [

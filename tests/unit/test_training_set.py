@@ -123,6 +123,7 @@ def test_videos_nothing_can_be_learnt_from_say_why(tmp_path):
     assert not any(str(tmp_path) in reason for reason in reasons.values())
 
 
+NULL, KA, KB, OLD, V1, V2 = (digit * 32 for digit in "0ab9cd")
 SETTINGS = SetSettings(32, 32, 13, 24.0, 0, True, "vae", "encoders")
 
 
@@ -130,10 +131,10 @@ def make_set(directory: Path, *, complete: bool = True) -> TrainingSet:
     """Write a set of two videos: two windows with two captions, one window with one."""
     store = ShardStore(directory)
     with locked_directory(directory):
-        for key, length in (("null", 1), ("ka", 2), ("kb", 3)):
+        for key, length in ((NULL, 1), (KA, 2), (KB, 3)):
             store.save_caption(key, torch.full((length, 4), float(length)), torch.full((6,), float(length)))
         videos = []
-        for key, count, captions in (("v1", 2, ("ka", "kb")), ("v2", 1, ("kb",))):
+        for key, count, captions in ((V1, 2, (KA, KB)), (V2, 1, (KB,))):
             facts = VideoFacts(count, 64, 32)
             tensors = {
                 "latents": torch.arange(count).view(-1, 1, 1, 1, 1).expand(-1, 16, 4, 4, 4).float(),
@@ -144,7 +145,7 @@ def make_set(directory: Path, *, complete: bool = True) -> TrainingSet:
             videos.append(
                 SetVideo(f"{key}.mp4", 1, 1, "sha", key, *facts, captions=names, caption_keys=captions)
             )
-        made = TrainingSet(directory, "input/videos", SETTINGS, "null", tuple(videos), complete)
+        made = TrainingSet(directory, "input/videos", SETTINGS, NULL, tuple(videos), complete)
         made.commit()
     return made
 
@@ -153,22 +154,22 @@ def test_a_set_is_read_back_and_keeps_no_other_shard(tmp_path):
     directory = tmp_path / "set"
     make_set(directory)
     store = ShardStore(directory)
-    store.save_caption("old", torch.zeros(1, 4), torch.zeros(6))
+    store.save_caption(OLD, torch.zeros(1, 4), torch.zeros(6))
     made = make_set(directory)
     assert TrainingSet.open(directory) == made
     assert len(made) == 3
-    assert sorted(path.stem for path in (directory / "captions").iterdir()) == ["ka", "kb", "null"]
+    assert sorted(path.stem for path in (directory / "captions").iterdir()) == [NULL, KA, KB]
 
 
 def test_damaged_files_are_said_or_made_again(tmp_path):
     made = make_set(tmp_path / "set")
-    path = made.directory / "videos" / "v1.safetensors"
+    path = made.directory / "videos" / f"{V1}.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match=r"lacks videos/v1.*only what is missing is encoded"):
+    with pytest.raises(ValueError, match=rf"lacks videos/{V1}.*only what is missing is encoded"):
         made.load_video(made.videos[0])
-    assert ShardStore(made.directory).video_facts("v1") is None
+    assert ShardStore(made.directory).video_facts(V1) is None
     assert not path.exists()
-    assert ShardStore(made.directory).video_facts("v2") == VideoFacts(1, 64, 32)
+    assert ShardStore(made.directory).video_facts(V2) == VideoFacts(1, 64, 32)
     (made.directory / "set.json").write_text("{")
     with pytest.raises(ValueError, match="The training set 'set' is damaged"):
         TrainingSet.open(made.directory)
