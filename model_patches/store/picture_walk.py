@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,11 @@ def path_order(path: str) -> list[str]:
     return path.split("/")
 
 
+def is_name_of_macos(name: str) -> bool:
+    """Say whether a file is what macOS keeps beside a file on foreign disks: of its name, but not of its kind."""
+    return name.startswith("._")
+
+
 def walk_pictures(folder: Path, on_skip: Callable[[str, str], None] | None = None) -> Iterator[PictureFile]:
     """Yield the pictures below a folder, sorted by `path_order`; memory is one listing a level.
 
@@ -43,7 +49,11 @@ def walk_files(
     folder: Path, is_wanted: Callable[[str], bool], on_skip: Callable[[str, str], None] | None = None
 ) -> Iterator[PictureFile]:
     """Yield the files below a folder whose name is wanted, as ``walk_pictures`` does."""
-    yield from _walk(folder, folder, "", on_skip or (lambda path, reason: None), is_wanted)
+
+    def is_wanted_too(name: str) -> bool:
+        return is_wanted(name) and not is_name_of_macos(name)
+
+    yield from _walk(folder, folder, "", on_skip or (lambda path, reason: None), is_wanted_too)
 
 
 def listing_digest(folder: Path, is_wanted: Callable[[str], bool] = is_picture_name) -> str:
@@ -74,11 +84,18 @@ def _walk(
         path = f"{prefix}{entry.name}"
         if _is_link(entry) and (reason := _refuse_link(root, entry, is_wanted)):
             on_skip(path, reason)
-        elif entry.is_dir(follow_symlinks=False):
+        elif _is_folder(entry):
             if not entry.name.startswith("."):
                 yield from _walk(root, Path(entry.path), f"{path}/", on_skip, is_wanted)
         elif is_wanted(entry.name):
             yield from _file(entry, path, on_skip)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def _is_link(entry: os.DirEntry) -> bool:
@@ -87,9 +104,17 @@ def _is_link(entry: os.DirEntry) -> bool:
 
 
 def _refuse_link(root: Path, entry: os.DirEntry, is_wanted: Callable[[str], bool]) -> str:
+    try:
+        is_folder = entry.is_dir()
+    except OSError as error:  # a link that points to itself, a folder that cannot be entered
+        return (
+            f"a symbolic link that cannot be followed: {error.strerror or error}"
+            if is_wanted(entry.name)
+            else ""
+        )
     if not stays_inside(root, Path(entry.path)):
-        return "a symbolic link that leaves the folder" if is_wanted(entry.name) or entry.is_dir() else ""
-    return "a symbolic link to a folder" if entry.is_dir() else ""
+        return "a symbolic link that leaves the folder" if is_wanted(entry.name) or is_folder else ""
+    return "a symbolic link to a folder" if is_folder else ""
 
 
 def _file(entry: os.DirEntry, path: str, on_skip: Callable[[str, str], None]) -> Iterator[PictureFile]:
@@ -97,5 +122,8 @@ def _file(entry: os.DirEntry, path: str, on_skip: Callable[[str, str], None]) ->
         info = entry.stat()
     except OSError as error:
         on_skip(path, f"cannot be opened: {error.strerror or error}")
+        return
+    if not stat.S_ISREG(info.st_mode):  # a pipe would block for ever
+        on_skip(path, "not a regular file")
         return
     yield PictureFile(path, info.st_size, info.st_mtime_ns)

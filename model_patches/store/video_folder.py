@@ -7,6 +7,7 @@ be used is skipped and reported; only a folder in which nothing is left is refus
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..encoders.context import check_prompt
-from .picture_walk import PictureFile, walk_files
+from .files import stays_inside
+from .picture_walk import PictureFile, is_name_of_macos, walk_files
 from .video_source import frames_at_rate, probe_video
 
 SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".ts"})
@@ -68,7 +70,7 @@ def find_videos(folder: Path, label: str, skipped: Skipped) -> list[CaptionedVid
     listed = read_jsonl(folder, label, {file.path for file in files}, skipped)
     found = []
     for file in files:
-        captions = listed.get(file.path) or _caption_beside(folder / file.path, file.path, skipped)
+        captions = listed.get(file.path) or _caption_beside(folder, file.path, skipped)
         if captions:
             found.append(CaptionedVideo(file, tuple(captions)))
     if not found:
@@ -87,7 +89,7 @@ def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> d
     Raises:
         ValueError: there are several.
     """
-    paths = sorted(folder.glob("*.jsonl"))
+    paths = sorted(path for path in folder.glob("*.jsonl") if not is_name_of_macos(path.name))
     if len(paths) > 1:
         named = ", ".join(path.name for path in paths)
         raise ValueError(
@@ -95,7 +97,12 @@ def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> d
         )
     captions: dict[str, list[str]] = {}
     for path in paths:
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        try:
+            text = _read_text(folder, path, errors="replace")
+        except (OSError, ValueError) as error:
+            skipped.append((path.name, f"it cannot be read: {_without_path(str(error), path)}"))
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
                 _take_line(line, f"{path.name} line {number}", names, captions, skipped)
     return captions
@@ -108,7 +115,7 @@ def _take_line(
         entry = json.loads(line)
         video, caption = entry["video"], entry["caption"]
         name = PurePosixPath(video.replace("\\", "/")).as_posix()
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         reason = 'not of the form {"video": "cat.mp4", "caption": "a cat jumps"}; mend or remove the line'
         skipped.append((place, reason))
         return
@@ -120,15 +127,32 @@ def _take_line(
         captions.setdefault(name, []).append(one_line(caption))
 
 
-def _caption_beside(path: Path, name: str, skipped: Skipped) -> list[str]:
-    text = path.with_suffix(".txt")
+def _read_text(folder: Path, path: Path, *, errors: str = "strict") -> str:
+    """Return the text of a file in a folder of videos.
+
+    Raises:
+        ValueError: it is a link that leads out of the folder, no regular file, or no UTF-8.
+    """
+    if not stays_inside(folder, path):
+        raise ValueError("a symbolic link that leaves the folder is not read; put the text itself there")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a regular file")
+    return path.read_text(encoding="utf-8-sig", errors=errors)
+
+
+def _caption_beside(folder: Path, name: str, skipped: Skipped) -> list[str]:
+    text = (folder / name).with_suffix(".txt")
     try:
-        caption = text.read_text(encoding="utf-8-sig")
+        caption = _read_text(folder, text)
     except FileNotFoundError:
         skipped.append((name, f"has no caption: neither {text.name} beside it nor a usable line in a .jsonl"))
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         skipped.append((name, f"its caption {text.name} cannot be read ({error}); save it as UTF-8 text"))
+        return []
+    except (OSError, ValueError) as error:
+        reason = _without_path(str(error), text)
+        skipped.append((name, f"its caption {text.name} cannot be read: {reason}"))
         return []
     if (reason := caption_fault(caption)) is not None:
         skipped.append((name, f"{text.name}: {reason}"))
