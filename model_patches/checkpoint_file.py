@@ -116,14 +116,14 @@ def _safetensors_header(path: Path) -> Header:
             )
         try:
             entries = json.loads(file.read(length))
-            metadata = entries.pop("__metadata__", {})
+            metadata = {str(k): str(v) for k, v in entries.pop("__metadata__", {}).items()}
             tensors = {
                 k: TensorInfo(DTYPES.get(v["dtype"]) or v["dtype"], tuple(v["shape"]))
                 for k, v in entries.items()
             }
             spans = {k: (int(v["data_offsets"][0]), int(v["data_offsets"][1])) for k, v in entries.items()}
             wrong = next((k for k in spans if not _fits(tensors[k], *spans[k])), None)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise ValueError(f"{path.name} has a damaged safetensors header. Download it again.") from None
     if wrong is not None:
         raise ValueError(

@@ -5,6 +5,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..model_patches.bridge.encoder_folders import model_files
 from ..model_patches.bridge.host_progress import stages
 from ..model_patches.bridge.loading import load_magic141_model
 from ..model_patches.checkpoint import identify
@@ -31,7 +32,7 @@ class LoadMagic141Model(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=folder_paths.get_filename_list("diffusion_models"),
+                    options=model_files("diffusion_models"),
                     tooltip="A file in models/diffusion_models: Magic141, HunyuanVideo or SkyReels; safetensors or .pth"
                     " (fp8_scaled and int8 too). A text-to-video model (16 channels) is expanded to 33.",
                 ),

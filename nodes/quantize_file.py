@@ -5,6 +5,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..model_patches.bridge.encoder_folders import model_files
 from ..model_patches.bridge.host_progress import host_progress
 from ..model_patches.bridge.int8_inputs import (
     ALL_LINEAR_INPUT,
@@ -40,7 +41,7 @@ class QuantizeFile(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=folder_paths.get_filename_list("diffusion_models"),
+                    options=model_files("diffusion_models"),
                     tooltip="The checkpoint in models/diffusion_models: safetensors or .pth, bf16, fp16 or fp32.",
                 ),
                 io.String.Input(

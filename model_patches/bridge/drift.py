@@ -64,7 +64,7 @@ def split_plan(report: str, window_frames: int) -> tuple[int, Callable[[int], in
     try:
         told = json.loads(report)
         first, seams = first_measured_frame(told), seam_frames(told)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("report is not the report of Sliding Window Extend. Connect that output.") from error
     return first, lambda start: next((seam for seam in seams if seam > start), None)
 

@@ -153,7 +153,9 @@ def choose_dtype(precision: str, folder: Path) -> torch.dtype:
         return PRECISIONS[precision]
     if not comfy.model_management.is_device_cpu(comfy.model_management.text_encoder_device()):
         return torch.float16
-    weights = sum(p.stat().st_size for p in folder.iterdir() if p.suffix in (".safetensors", ".bin"))
+    weights = sum(
+        p.stat().st_size for p in folder.iterdir() if p.suffix in (".safetensors", ".bin") and p.is_file()
+    )
     return torch.float32 if weights <= SMALL_MODEL_BYTES else torch.bfloat16
 
 

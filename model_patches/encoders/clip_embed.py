@@ -3,7 +3,6 @@
 Shapes: N items, S image size in pixels, D projection width.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,29 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .. import retrieval
+from ..store.files import read_json
+from .folders import read_config
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_ASPECT = 16
 
 
+def _read_settings(path: Path) -> dict:
+    try:
+        settings = read_json(path)
+        return settings.get("image_processor", settings)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path.parent.name}/{path.name} is not readable ({error}). Download it again."
+        ) from None
+
+
 def is_clip_folder(folder: Path) -> bool:
     """Say whether a folder holds a CLIP model with both towers, in the Hugging Face layout."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = read_config(folder)
+    except ValueError:
         return False
     return config.get("model_type") == "clip" and "vision_config" in config and "text_config" in config
 
@@ -47,8 +58,7 @@ class Preprocess:
         """Read the processor's settings, whichever file this version of transformers keeps them in."""
         for name in ("preprocessor_config.json", "processor_config.json"):
             if (folder / name).is_file():
-                settings = json.loads((folder / name).read_text(encoding="utf-8"))
-                settings = settings.get("image_processor", settings)
+                settings = _read_settings(folder / name)
                 break
         else:
             settings = {}

@@ -1,6 +1,5 @@
 """Hugging Face folders of the encoders: check first, in milliseconds and by name, then load strictly."""
 
-import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -32,14 +31,18 @@ def read_config(folder: Path) -> dict:
     """Return a folder's ``config.json``.
 
     Raises:
-        ValueError: there is none, or it is not JSON.
+        ValueError: there is none, or it is no JSON object.
     """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder.name} has no config.json. Choose a complete Hugging Face model folder.")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        config = read_json(folder / "config.json")
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds {str(config)[:20]}, no object")
+        return config
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder.name} has no config.json. Choose a complete Hugging Face model folder."
+        ) from None
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{folder.name}/config.json is not readable ({error}). Download it again."
         ) from error
