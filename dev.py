@@ -208,7 +208,7 @@ def command_demo(arguments: list[str]) -> int:
 
 
 def command_train(arguments: list[str]) -> int:
-    return module(ensure_all(), "embedded.train", *arguments)
+    return module(ensure_all(), "lab", *arguments)
 
 
 def command_test(arguments: list[str]) -> int:

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from magic141.embedded import world
-from magic141.embedded.train.vae import psnr_db
+from magic141.lab import world
+from magic141.lab.models.vae import psnr_db
 from magic141.tests.support.demo import DEFAULT, WORKFLOWS, run_demo
 from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.shapes_models import CFG, MODELS, shapes_models

@@ -18,12 +18,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from magic141.embedded.train.data import decode_clips
-from magic141.embedded.train.experiment_plan import GUIDANCE, SHIPPED_STUDENTS
-from magic141.embedded.train.families import NAMED, OPEN
-from magic141.embedded.train.features import feature_net
-from magic141.embedded.train.guidance_error import guidance_errors
-from magic141.embedded.train.judge import (
+from magic141.lab.experiment.features import feature_net
+from magic141.lab.experiment.guidance_error import guidance_errors
+from magic141.lab.experiment.judge import (
     FRECHET,
     Player,
     Sampling,
@@ -33,7 +30,9 @@ from magic141.embedded.train.judge import (
     reference_features,
     summarise,
 )
-from magic141.embedded.train.shipped import (
+from magic141.lab.experiment.plan import GUIDANCE, SHIPPED_STUDENTS
+from magic141.lab.models.data import decode_clips
+from magic141.lab.models.shipped import (
     DITS,
     GUIDED,
     MODELS,
@@ -45,19 +44,19 @@ from magic141.embedded.train.shipped import (
     shipped_vae_weights,
     student_file,
 )
-from magic141.embedded.train.source import HeldOutSource
-from magic141.embedded.train.taehv import narrow_network
-from magic141.model_patches.clip_metrics import frechet_distance
+from magic141.lab.models.source import NAMED, OPEN, HeldOutSource
+from magic141.lab.models.taehv import narrow_network
+from magic141.lab.world.clip_metrics import frechet_distance
 from magic141.tests.support.finished_rows import FinishedRows
 from magic141.tests.support.host import use_comfyui
 from torch import Tensor
 
 PACK = Path(__file__).resolve().parents[2]
 MEASURED_BY = (
-    "embedded/train/features.py",
-    "embedded/train/judge.py",
-    "embedded/train/source.py",
-    "model_patches/clip_metrics.py",
+    "lab/experiment/features.py",
+    "lab/experiment/judge.py",
+    "lab/models/source.py",
+    "lab/world/clip_metrics.py",
     "model_patches/sampler.py",
     "model_patches/schedule.py",
 )

@@ -215,7 +215,7 @@ def measure_stock_loader(folder: Path) -> dict[str, float]:
 
 def measure_quality(count: int) -> dict[str, float]:
     """Motion accuracy on held-out captions before and after, DiT and encoders quantized."""
-    from magic141.embedded import world
+    from magic141.lab import world
     from magic141.model_patches.bridge.int8 import quantize_model
     from magic141.model_patches.bridge.int8_encoders import quantize_encoders
     from magic141.tests.bench.demo import FRAMES, Pack, animate

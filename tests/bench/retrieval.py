@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from magic141.embedded import world
+from magic141.lab import world
 from magic141.model_patches.encoders.clip_embed import ClipEmbedder, probe_image
 from magic141.model_patches.retrieval import unit_length
 from magic141.model_patches.store.image_index import ImageIndex, Model, Row, write_shard

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from magic141.embedded import world
+from magic141.lab import world
 from magic141.model_patches.windows import num_frames_of
 from magic141.tests.support.finished_rows import FinishedRows
 from magic141.tests.support.host import use_comfyui
@@ -49,11 +49,11 @@ SOURCES = (
     "model_patches/store/run_journal.py",
     "model_patches/store/video_sink.py",
     "model_patches/store/window_store.py",
-    "embedded/train/taehv.py",
-    "embedded/world/captions.py",
-    "embedded/world/measure.py",
-    "embedded/world/render.py",
-    "embedded/world/scenes.py",
+    "lab/models/taehv.py",
+    "lab/world/captions.py",
+    "lab/world/measure.py",
+    "lab/world/render.py",
+    "lab/world/scenes.py",
     "tests/support/window_batch.py",
     "tests/support/window_reading.py",
     "tests/support/window_costs.py",

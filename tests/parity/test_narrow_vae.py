@@ -5,7 +5,7 @@ from magic141.tests.support.host import use_comfyui
 
 use_comfyui()
 
-from magic141.embedded.train.taehv import Taehv, expand_widths, narrow_network  # noqa: E402
+from magic141.lab.models.taehv import Taehv, expand_widths, narrow_network  # noqa: E402
 from magic141.model_patches.bridge.vae import decode_frames  # noqa: E402
 from magic141.tests.support.narrow_vae import StreamingDecoder  # noqa: E402
 

@@ -6,7 +6,7 @@ from magic141.tests.support.host import use_comfyui
 
 use_comfyui()
 
-from magic141.embedded import world  # noqa: E402
+from magic141.lab import world  # noqa: E402
 from magic141.model_patches.bridge.window import WindowSettings  # noqa: E402
 from magic141.model_patches.bridge.window_loop import Start, best_of_attempts  # noqa: E402
 from magic141.model_patches.bridge.window_stream import advance, make_reference, to_uint8  # noqa: E402

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from magic141.embedded.train.export_videos import export
+from magic141.lab.world.export_videos import export
 from magic141.tests.support.client import ExecutionFailed, Interrupted, PromptRejected
 from magic141.tests.support.comfy_server import PACK
 from magic141.tests.support.demo import videos_of

@@ -13,7 +13,7 @@ from magic141.tests.support.demo import videos_of
 from magic141.tests.support.graph import workflow_to_prompt
 
 LARGEST_MB = 60
-NOT_SHIPPED = ("tests/", ".ci/", "embedded/train/", "dev.py", "assets/", ".git")
+NOT_SHIPPED = ("tests/", ".ci/", "lab/", "docs/", "tools/", "dev.py", "assets/", ".git")
 
 
 @pytest.fixture(scope="module")

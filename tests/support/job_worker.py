@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from magic141.embedded.train.experiment_jobs import Job, TeacherRows, share
+from magic141.lab.experiment.jobs import Job, TeacherRows, share
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """A few scenes of the shapes world as a training set, with made-up latents and states."""
 
 import torch
-from magic141.embedded import world
-from magic141.embedded.train.data import Dataset
+from magic141.lab import world
+from magic141.lab.models.data import Dataset
 from magic141.tests.support.tiny_dit import TEXT_WIDTH
 
 COUNT = 6

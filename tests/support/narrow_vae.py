@@ -4,7 +4,7 @@ Benchmarks that decode an hour of 64x64 video decode every latent frame once; a 
 """
 
 import torch
-from magic141.embedded.train.taehv import MemBlock, Taehv
+from magic141.lab.models.taehv import MemBlock, Taehv
 from torch import Tensor, nn
 
 

@@ -16,7 +16,7 @@ def shapes_models():
     import comfy.sd
     import comfy.utils
     import transformers
-    from magic141.embedded.train.taehv import narrow_network
+    from magic141.lab.models.taehv import narrow_network
     from magic141.model_patches.bridge.encoders import load_encoders
     from magic141.model_patches.bridge.loading import load_magic141_model
     from magic141.model_patches.bridge.window import Models

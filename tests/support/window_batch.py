@@ -7,8 +7,8 @@ trained at) and the hand-over are written again for a batch; a test holds the fr
 from collections.abc import Callable, Iterator
 
 import torch
-from magic141.embedded import world
-from magic141.embedded.train.taehv import Taehv
+from magic141.lab import world
+from magic141.lab.models.taehv import Taehv
 from magic141.model_patches.anchor import anchor_latent
 from magic141.model_patches.bridge.color import anchor_colors
 from magic141.model_patches.bridge.conditioning import empty_latent

@@ -38,7 +38,7 @@ def shapes_settings(**options):
 def shapes_run(models, folder: Path, *, seconds: float, name: str):
     """Make one clip of the shapes world through the node's own run, into ``folder``."""
     import folder_paths
-    from magic141.embedded import world
+    from magic141.lab import world
     from magic141.model_patches.bridge.window_run import Request, run_windows
 
     folder_paths.output_directory = str(folder)

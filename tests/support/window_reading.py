@@ -4,9 +4,9 @@ Clips come window by window; kept are the tracks, the first window and the last 
 """
 
 import torch
-from magic141.embedded import world
-from magic141.embedded.train.taehv import Taehv
-from magic141.embedded.world.measure import steps_of, true_mass_px
+from magic141.lab import world
+from magic141.lab.models.taehv import Taehv
+from magic141.lab.world.measure import steps_of, true_mass_px
 from magic141.model_patches.metrics import delta_e, srgb_to_lab
 from magic141.model_patches.windows import Window
 from torch import Tensor

@@ -21,7 +21,7 @@ SHIPPED = [
     path
     for room in (".", "nodes", "model_patches", "embedded")
     for path in ROOT.joinpath(room).glob("*.py" if room == "." else "**/*.py")
-    if path.name != "dev.py" and not path.is_relative_to(ROOT / "embedded" / "train")
+    if path.name != "dev.py"
 ]
 
 

@@ -217,7 +217,7 @@ def test_the_report_says_what_was_cropped(tmp_path):
 
 
 def test_the_shapes_world_is_such_a_folder(tmp_path):
-    from magic141.embedded.train.export_videos import export
+    from magic141.lab.world.export_videos import export
 
     export(tmp_path, count=3, num_frames=9, captions="mixed")
     videos, skipped = found(tmp_path)

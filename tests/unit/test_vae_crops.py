@@ -1,8 +1,8 @@
 """What the autoencoder's training shows it: crops that hold the object, whatever frame they begin with."""
 
 import torch
-from magic141.embedded import world
-from magic141.embedded.train.vae import centred_crops
+from magic141.lab import world
+from magic141.lab.models.vae import centred_crops
 
 SIDE = 32
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from magic141.embedded import world
+from magic141.lab import world
 from magic141.model_patches.windows import Window
 from magic141.tests.support.finished_rows import FinishedRows
 from magic141.tests.support.window_reading import ClipReader, true_drift

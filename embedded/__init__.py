@@ -1,1 +1,0 @@
-"""The small trained default: its synthetic world, training script and weights."""

@@ -1,0 +1,1 @@
+"""The paper's distillation experiment on the shapes world."""

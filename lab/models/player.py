@@ -1,0 +1,69 @@
+"""Sample a DiT of the lab: one player for every table and every training that watches itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...model_patches.sampler import Denoise
+from ...model_patches.schedule import few_step_sigmas
+from ...model_patches.training.adapters import Role
+from ...model_patches.training.batch import TrainingBatch
+from ...model_patches.training.parallel import choose_device, quick_precision
+from ...model_patches.training.rollout import guided, sample
+from ...model_patches.training.twin import Conditions, from_host, takes_image
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a clip is sampled; cfg_strength is w of the paper's eq. 7 (two forwards a step where it is not 0)."""
+
+    steps: int
+    shift: float = 5.0
+    rollout: str = "euler"
+    cfg_strength: float = 0.0
+    seed: int = 0
+
+
+class Player:
+    """A DiT ready to be sampled on a device, in bfloat16 where the device is quick at it."""
+
+    def __init__(
+        self, host: Mapping[str, Tensor], *, device: torch.device | None = None, precision: str | None = None
+    ) -> None:
+        self.image = takes_image(host)
+        self.device = device or choose_device("auto")
+        self.role = Role(from_host(host).to(self.device), {}, precision or quick_precision(self.device))
+
+    @torch.no_grad()
+    def sample(
+        self,
+        batch: TrainingBatch,
+        sampling: Sampling,
+        *,
+        offset: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return (B, C, T, H, W) latents.
+
+        Args:
+            offset: the batch's first row, so that chunks differ in noise.
+            generator: draws the noise; one of ``sampling.seed`` and ``offset`` if None.
+        """
+        if generator is None:
+            generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
+        noise = torch.randn(batch.latents.shape, generator=generator)
+        denoise = self.denoiser(batch.to(self.device), sampling.cfg_strength)
+        sigmas = few_step_sigmas(sampling.steps, sampling.shift)
+        return sample(
+            denoise, noise.to(self.device), sigmas, sampler=sampling.rollout, generator=generator
+        ).cpu()
+
+    def denoiser(self, batch: TrainingBatch, strength: float):
+        """Return the model as the samplers want it, guided by w where that is not 0."""
+
+        def on(empty: bool) -> Denoise:
+            return self.role.denoiser(Conditions.of(batch, image=self.image, empty=empty))
+
+        return guided(on, strength)
