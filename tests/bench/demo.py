@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from magic141.lab import world
 from magic141.lab.models.vae import psnr_db
-from magic141.tests.support.demo import DEFAULT, WORKFLOWS, run_demo
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.shapes_models import CFG, MODELS, shapes_models
+from magic141.tools.demo import DEFAULT, WORKFLOWS, run_demo
+from magic141.tools.host import use_comfyui
 from torch import Tensor
 
 FRAMES, SIDE, STEPS = 13, world.SIDE_PX, 4

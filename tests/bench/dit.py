@@ -19,7 +19,7 @@ from magic141.model_patches.channels import known_frames_condition
 from magic141.model_patches.diffusers_config import diffusers_config
 from magic141.model_patches.key_table import expected_shapes, host_to_diffusers
 from magic141.model_patches.schedule import few_step_sigmas
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 from torch import Tensor
 
 RUNS, QUICK_RUNS, STEPS, SEED = 11, 3, 4, 0

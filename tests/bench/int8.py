@@ -17,11 +17,11 @@ import psutil
 import torch
 from magic141.model_patches.int8 import QuantizationPlan, quantize_layer
 from magic141.model_patches.key_table import expected_shapes
-from magic141.tests.support.host import use_comfyui
-from magic141.tests.support.int8_gpu import measure_gpu
+from magic141.tests.bench.support.int8_gpu import measure_gpu
+from magic141.tests.bench.support.int8_speed import measure_speed
 from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b, write_random_dit
-from magic141.tests.support.int8_speed import measure_speed
 from magic141.tests.support.tiny_lora import apply_lora, lora_for, merged, output_on_route, relative_gain
+from magic141.tools.host import use_comfyui
 
 MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
 DIT = MODELS / "diffusion_models" / "magic141_shapes_ti2v.safetensors"
@@ -192,8 +192,8 @@ def peak_bytes() -> int:
 def measure_stock_loader(folder: Path) -> dict[str, float]:
     """Open the saved file with stock UNETLoader in a fresh server, and compare with the fp32 file there."""
     from magic141.model_patches.store.int8_files import quantize_file
-    from magic141.tests.support.client import ComfyClient
-    from magic141.tests.support.comfy_server import ComfyServer
+    from magic141.tools.client import ComfyClient
+    from magic141.tools.server import ComfyServer
 
     with ComfyServer(folder / "server") as server:
         models = server.base / "models" / "diffusion_models"

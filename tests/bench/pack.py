@@ -9,14 +9,14 @@ import tempfile
 from pathlib import Path
 
 from magic141.tests.server.test_workflows import DOWNLOADED, FILES
-from magic141.tests.support import help_pages, locales
-from magic141.tests.support.browser import find_chromium, open_tab
-from magic141.tests.support.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
-from magic141.tests.support.comfy_server import PACK, temporary_server
-from magic141.tests.support.demo import DEFAULT, cut_long_videos
-from magic141.tests.support.graph import WorkflowError, workflow_to_prompt
-from magic141.tests.support.manager import pack_zip
-from magic141.tests.support.node_info import node_info
+from magic141.tools import help_pages, locales
+from magic141.tools.browser import find_chromium, open_tab
+from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
+from magic141.tools.demo import DEFAULT, cut_long_videos
+from magic141.tools.graph import WorkflowError, workflow_to_prompt
+from magic141.tools.manager import pack_zip
+from magic141.tools.node_info import node_info
+from magic141.tools.server import PACK, temporary_server
 
 LONGEST_S = 2.0
 """Long videos are cut to this: a few windows are all that the loop has to go through."""

@@ -22,7 +22,7 @@ from magic141.model_patches.retrieval import unit_length
 from magic141.model_patches.store.image_index import ImageIndex, Model, Row, write_shard
 from magic141.model_patches.store.index_build import ROWS_PER_SHARD, build_index
 from magic141.model_patches.store.pictures import to_image
-from magic141.tests.support.demo import WORKFLOWS, run_demo
+from magic141.tools.demo import WORKFLOWS, run_demo
 from PIL import Image
 
 CLIP = Path(__file__).resolve().parents[2] / "embedded/models/text_encoders/magic141_shapes_clip"

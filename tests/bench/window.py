@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from magic141.lab import world
 from magic141.model_patches.windows import num_frames_of
-from magic141.tests.support.finished_rows import FinishedRows
-from magic141.tests.support.host import use_comfyui
+from magic141.tests.bench.support.finished_rows import FinishedRows
+from magic141.tests.bench.support.window_costs import OURS, measure_memory, measure_speed, shapes_settings
+from magic141.tests.bench.support.window_kills import measure_resume
 from magic141.tests.support.shapes_models import WEIGHTS, shapes_models
-from magic141.tests.support.window_costs import OURS, measure_memory, measure_speed, shapes_settings
-from magic141.tests.support.window_kills import measure_resume
+from magic141.tools.host import use_comfyui
 
 PACK = Path(__file__).resolve().parents[2]
 DOCS = PACK / "docs" / "sliding_window.md"
@@ -54,10 +54,10 @@ SOURCES = (
     "lab/world/measure.py",
     "lab/world/render.py",
     "lab/world/scenes.py",
-    "tests/support/window_batch.py",
-    "tests/support/window_reading.py",
-    "tests/support/window_costs.py",
-    "tests/support/window_kills.py",
+    "tests/bench/support/window_batch.py",
+    "tests/bench/support/window_reading.py",
+    "tests/bench/support/window_costs.py",
+    "tests/bench/support/window_kills.py",
     "tests/support/narrow_vae.py",
 )
 SCENES_SEED = 1143
@@ -87,8 +87,8 @@ COLUMNS = {
 
 def measure_clips(opened, options: dict, *, count: int, seconds: float) -> dict[str, float]:
     """Make ``count`` named and ``count`` open clips one way and read them; say how it goes on."""
-    from magic141.tests.support.window_batch import ClipBatch
-    from magic141.tests.support.window_reading import ClipReader
+    from magic141.tests.bench.support.window_batch import ClipBatch
+    from magic141.tests.bench.support.window_reading import ClipReader
 
     scenes, generator = drawn_scenes(count)
     is_open = torch.arange(2 * count) >= count
@@ -119,7 +119,7 @@ def drawn_scenes(count: int) -> tuple[world.Scenes, torch.Generator]:
 
 def measure_truth(opened, *, count: int, seconds: float) -> dict[str, float]:
     """Return how far the colours of the true videos drift through the VAE alone."""
-    from magic141.tests.support.window_reading import true_drift
+    from magic141.tests.bench.support.window_reading import true_drift
 
     scenes, first_frames = drawn_scenes(count)[0], num_frames_of(shapes_settings(**OURS).window_latent)
     drift = true_drift(opened()[1], scenes, first_frames=first_frames, seconds=seconds)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from magic141.tests.server.conftest import server  # noqa: F401  (a fixture)
-from magic141.tests.support.browser import Tab, find_chromium, open_tab
+from magic141.tools.browser import Tab, find_chromium, open_tab
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "out" / "browser"
 HOW = "Install it with `apt-get install chromium` and `pip install playwright`, then run these tests again."

@@ -4,9 +4,9 @@ import json
 import shutil
 
 import pytest
-from magic141.tests.support.comfy_server import PACK
-from magic141.tests.support.help_pages import DOCS
 from magic141.tests.support.tiny_encoders import write_clip_folder
+from magic141.tools.help_pages import DOCS
+from magic141.tools.server import PACK
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))

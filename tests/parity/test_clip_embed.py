@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from magic141.model_patches.encoders.clip_embed import ClipEmbedder, Preprocess, is_clip_folder, probe_image
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_encoders import IMAGE_SIZE, write_clip_folder
+from magic141.tools.host import use_comfyui
 from PIL import Image
 
 TEXTS = ["a large red star", "a small blue circle on black background moves right fast"]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from magic141.model_patches.channels import expand_input_channels, known_frames_condition
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 import comfy.sd  # noqa: E402

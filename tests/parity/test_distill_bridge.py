@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.model_patches.training.config import DistillConfig
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tools.host import use_comfyui
 from safetensors.torch import save_file
 
 use_comfyui()

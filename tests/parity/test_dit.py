@@ -4,8 +4,8 @@ import pytest
 import torch
 from magic141.model_patches.diffusers_config import diffusers_config
 from magic141.model_patches.key_table import host_to_diffusers
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 diffusers = pytest.importorskip("diffusers")

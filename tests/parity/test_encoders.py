@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_encoders import write_clip_folder, write_llava_folder
+from magic141.tools.host import use_comfyui
 from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, AutoTokenizer, CLIPModel, LlavaForConditionalGeneration

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from magic141.tests.support import tiny_host_clip
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 from torch import Tensor
 
 use_comfyui()

@@ -1,7 +1,7 @@
 """Help pages and locales against the schemas of the nodes, which are their one source."""
 
-from magic141.tests.support import help_pages, locales
-from magic141.tests.support.node_info import node_info
+from magic141.tools import help_pages, locales
+from magic141.tools.node_info import node_info
 
 
 def test_every_node_has_a_current_help_page():
@@ -9,7 +9,7 @@ def test_every_node_has_a_current_help_page():
 
 
 def test_english_is_current():
-    assert locales.english_is_current(), "run python -m magic141.tests.support.locales"
+    assert locales.english_is_current(), "run python -m magic141.tools.locales"
 
 
 def test_no_language_lacks_a_text():

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 from torch import Tensor
 
 use_comfyui()

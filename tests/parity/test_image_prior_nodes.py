@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 import torch
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_encoders import write_clip_folder
+from magic141.tools.host import use_comfyui
 from PIL import Image
 
 use_comfyui()

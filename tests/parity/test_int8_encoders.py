@@ -3,8 +3,8 @@
 import pytest
 import torch
 from magic141.model_patches.int8 import QuantizationPlan
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_encoders import write_clip_folder, write_llava_folder
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 pytest.importorskip("transformers")

@@ -7,9 +7,9 @@ from magic141.model_patches.int8 import QuantizationPlan
 from magic141.model_patches.key_table import host_to_diffusers
 from magic141.model_patches.quanto_format import from_quanto, to_quanto
 from magic141.model_patches.store.int8_files import quantize_file
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_lora import apply_lora, lora_for, output_on_route, relative_gain
+from magic141.tools.host import use_comfyui
 from safetensors.torch import load_file, save_file
 
 use_comfyui()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from magic141.model_patches.key_table import host_to_authors
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
+from magic141.tools.host import use_comfyui
 from safetensors.torch import save_file
 
 use_comfyui()

@@ -1,7 +1,7 @@
 """The benchmarks' cheap decoder against the host's TAEHV."""
 
 import torch
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 

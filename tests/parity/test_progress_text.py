@@ -1,7 +1,7 @@
 """The line of text on a running node: each stage, counts not too often, and the time in the end."""
 
 import pytest
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 

@@ -5,9 +5,9 @@ import torch
 from magic141.model_patches.diffusers_config import diffusers_config
 from magic141.model_patches.key_table import host_to_diffusers
 from magic141.model_patches.schedule import few_step_sigmas
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_clip import LATENT_SHAPE, empty_latent, tiny_conditioning
 from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tools.host import use_comfyui
 from safetensors.torch import save_file
 
 use_comfyui()

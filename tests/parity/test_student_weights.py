@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 import comfy.sd  # noqa: E402

@@ -13,9 +13,9 @@ from magic141.model_patches.training.adapters import (
     lora_for_host,
     merge_lora,
 )
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 import comfy.lora  # noqa: E402

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from magic141.model_patches.store.training_set import TrainingSet
-from magic141.tests.support.host import use_comfyui
 from magic141.tests.support.tiny_videos import write_captioned
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 from magic141.model_patches.bridge import training_set as building  # noqa: E402

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 
@@ -10,8 +10,8 @@ from magic141.lab import world  # noqa: E402
 from magic141.model_patches.bridge.window import WindowSettings  # noqa: E402
 from magic141.model_patches.bridge.window_loop import Start, best_of_attempts  # noqa: E402
 from magic141.model_patches.bridge.window_stream import advance, make_reference, to_uint8  # noqa: E402
+from magic141.tests.bench.support.window_batch import ClipBatch, image_states  # noqa: E402
 from magic141.tests.support.shapes_models import shapes_models  # noqa: E402
-from magic141.tests.support.window_batch import ClipBatch, image_states  # noqa: E402
 
 SETTINGS = {"width": 64, "height": 64, "window_latent": 4, "steps": 1, "guidance": None}
 

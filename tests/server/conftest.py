@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from magic141.tests.support.client import ComfyClient
-from magic141.tests.support.comfy_server import ComfyServer, terminate_as_interrupt
+from magic141.tools.client import ComfyClient
+from magic141.tools.server import ComfyServer, terminate_as_interrupt
 
 
 @pytest.fixture(scope="session")

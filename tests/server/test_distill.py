@@ -9,12 +9,12 @@ import av
 import pytest
 import torch
 from magic141.lab.world.export_videos import export
-from magic141.tests.support.client import ExecutionFailed, Interrupted, PromptRejected
-from magic141.tests.support.comfy_server import PACK
-from magic141.tests.support.demo import videos_of
 from magic141.tests.support.distill_graphs import NODE, STEPS, build, distill, node, sampled
-from magic141.tests.support.graph import workflow_to_prompt
 from magic141.tests.support.tiny_videos import write_captioned, write_video
+from magic141.tools.client import ExecutionFailed, Interrupted, PromptRejected
+from magic141.tools.demo import videos_of
+from magic141.tools.graph import workflow_to_prompt
+from magic141.tools.server import PACK
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -53,7 +53,7 @@ def shards(server) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def built(server, folder):
     """The set, built once; and what the report said."""
-    from magic141.tests.support.client import ComfyClient
+    from magic141.tools.client import ComfyClient
 
     return text_of(ComfyClient(server.url).run(build(), timeout=PATIENCE_S), "set")
 

@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
-from magic141.tests.support.client import ExecutionFailed, PromptRejected
 from magic141.tests.support.tiny_encoders import write_clip_folder
+from magic141.tools.client import ExecutionFailed, PromptRejected
 from PIL import Image
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}

@@ -2,8 +2,8 @@
 
 import json
 
-from magic141.tests.support.client import ComfyClient
-from magic141.tests.support.comfy_server import PACK
+from magic141.tools.client import ComfyClient
+from magic141.tools.server import PACK
 
 OURS = {
     "Magic141LoadModel": "Load Magic141 Model",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from magic141.tests.server.test_workflows import read, uncached
-from magic141.tests.support import manager
-from magic141.tests.support.client import ComfyClient
-from magic141.tests.support.comfy_server import PACK, ComfyServer
-from magic141.tests.support.demo import videos_of
-from magic141.tests.support.graph import workflow_to_prompt
+from magic141.tools import manager
+from magic141.tools.client import ComfyClient
+from magic141.tools.demo import videos_of
+from magic141.tools.graph import workflow_to_prompt
+from magic141.tools.server import PACK, ComfyServer
 
 LARGEST_MB = 60
 NOT_SHIPPED = ("tests/", ".ci/", "lab/", "docs/", "tools/", "dev.py", "assets/", ".git")

@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from magic141.tests.support.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
-from magic141.tests.support.comfy_server import PACK, ComfyServer
-from magic141.tests.support.graph import workflow_to_prompt
+from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
+from magic141.tools.graph import workflow_to_prompt
+from magic141.tools.server import PACK, ComfyServer
 
 NODE = "Magic141SlidingWindowExtend"
 PATIENCE_S = 1800

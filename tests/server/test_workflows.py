@@ -6,10 +6,9 @@ from pathlib import Path
 
 import av
 import pytest
-from magic141.tests.support.client import PromptRejected
-from magic141.tests.support.comfy_server import PACK
-from magic141.tests.support.demo import videos_of
-from magic141.tests.support.graph import (
+from magic141.tools.client import PromptRejected
+from magic141.tools.demo import videos_of
+from magic141.tools.graph import (
     default_of,
     is_widget,
     link_as_dict,
@@ -17,6 +16,7 @@ from magic141.tests.support.graph import (
     ordered_inputs,
     workflow_to_prompt,
 )
+from magic141.tools.server import PACK
 
 FILES = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))

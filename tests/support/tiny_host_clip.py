@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .host import comfyui_path
+from ...tools.host import comfyui_path
 
 LLAMA = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "vocab_size": 128320}
 LLAMA_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 

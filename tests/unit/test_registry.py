@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from magic141.tests.support import weight_sizes
-from magic141.tests.support.host import comfyui_path
-from magic141.tests.support.manager import NEVER_INSTALLED, NEVER_MOVED_DOWN, requirements, would_install
+from magic141.tools import weight_sizes
+from magic141.tools.host import comfyui_path
+from magic141.tools.manager import NEVER_INSTALLED, NEVER_MOVED_DOWN, requirements, would_install
 from packaging.requirements import Requirement
 from packaging.version import Version
 from PIL import Image

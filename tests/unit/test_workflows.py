@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from magic141.tests.support.graph import link_as_dict
+from magic141.tools.graph import link_as_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "workflows").glob("*.json"))

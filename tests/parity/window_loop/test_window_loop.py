@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 
 use_comfyui()
 

@@ -12,7 +12,7 @@ from magic141.lab.experiment.jobs import TeacherRows, jobs_of, share
 from magic141.lab.experiment.plan import PLANS
 from magic141.tests.support.job_worker import FileWorker, file_job
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def done_in(folder: Path) -> set[str]:

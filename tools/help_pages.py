@@ -10,11 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from magic141.tests.support import locales, node_pictures
-from magic141.tests.support.help_words import ENGLISH, TRANSLATIONS, Words
-from magic141.tests.support.node_info import inputs_of, node_info, options_of
+from magic141.tools import locales, node_pictures
+from magic141.tools.help_words import ENGLISH, TRANSLATIONS, Words
+from magic141.tools.node_info import inputs_of, node_info, options_of
 
-DOCS = Path(__file__).resolve().parents[2] / "web" / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "web" / "docs"
 
 
 def page(info: dict, prose: str, words: Words = ENGLISH, texts: dict | None = None) -> str:

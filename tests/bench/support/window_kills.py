@@ -48,7 +48,7 @@ def finished_windows(folder: Path) -> int:
 
 
 def start(folder: str, seconds: float, name: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "magic141.tests.support.window_kills", folder, str(seconds), name]
+    command = [sys.executable, "-m", "magic141.tests.bench.support.window_kills", folder, str(seconds), name]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -63,11 +63,11 @@ def finished(folder: str, seconds: float, name: str) -> dict:
 
 def child(folder: str, seconds: str, name: str) -> None:
     """Make one clip; this is what gets killed."""
-    from magic141.tests.support.host import use_comfyui
+    from magic141.tools.host import use_comfyui
 
     use_comfyui()
+    from magic141.tests.bench.support.window_costs import shapes_run
     from magic141.tests.support.shapes_models import shapes_models
-    from magic141.tests.support.window_costs import shapes_run
 
     with torch.inference_mode():
         outcome = shapes_run(shapes_models()[0], Path(folder), seconds=float(seconds), name=name)

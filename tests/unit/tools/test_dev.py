@@ -13,9 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from magic141.tests.support.host import comfyui_path
+from magic141.tools.host import comfyui_path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_only_the_standard_library_is_imported():
     foreign = {
         name for name in imported(ROOT / "dev.py") if name.split(".")[0] not in sys.stdlib_module_names
     }
-    assert foreign == {"magic141.tests.support.host", "magic141.tests.support.process_lock"}
+    assert foreign == {"magic141.tools.host", "magic141.tools.process_lock"}
     for name in foreign:  # they run before anything is installed
         path = ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
         lazily = {"comfy.options", "comfy.cli_args"}  # host.use_comfyui, which dev.py never calls

@@ -1,6 +1,6 @@
 """Boot the real ComfyUI headless with this pack in it, and always take it down.
 
-As a program: ``python -m magic141.tests.support.comfy_server [--port N] [--base DIR]`` serves until Ctrl-C.
+As a program: ``python -m magic141.tools.server [--port N] [--base DIR]`` serves until Ctrl-C.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from magic141.tests.support.host import comfyui_path
+from magic141.tools.host import comfyui_path
 
-PACK = Path(__file__).resolve().parents[2]
+PACK = Path(__file__).resolve().parents[1]
 FLAGS = (
     "--cpu",
     "--use-pytorch-cross-attention",

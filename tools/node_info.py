@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 
 
 def node_info() -> dict[str, dict]:

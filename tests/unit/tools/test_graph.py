@@ -1,7 +1,7 @@
 """Workflow files become the prompt that ComfyUI's own frontend would send."""
 
 import pytest
-from magic141.tests.support.graph import WorkflowError, workflow_to_prompt
+from magic141.tools.graph import WorkflowError, workflow_to_prompt
 
 INFO = {
     "Load": {"input": {"required": {"image": [["a.png", "b.png"], {"image_upload": True}]}}},

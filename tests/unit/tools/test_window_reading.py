@@ -4,8 +4,8 @@ import pytest
 import torch
 from magic141.lab import world
 from magic141.model_patches.windows import Window
-from magic141.tests.support.finished_rows import FinishedRows
-from magic141.tests.support.window_reading import ClipReader, true_drift
+from magic141.tests.bench.support.finished_rows import FinishedRows
+from magic141.tests.bench.support.window_reading import ClipReader, true_drift
 
 SEAMS = (0, 13, 21, 29, 37, 45)
 LENGTH = 53

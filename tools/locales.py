@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from magic141.tests.support.node_info import inputs_of, node_info, options_of
+from magic141.tools.node_info import inputs_of, node_info, options_of
 
-LOCALES = Path(__file__).resolve().parents[2] / "locales"
+LOCALES = Path(__file__).resolve().parents[1] / "locales"
 SOURCE = "en"
 FILES = ("nodeDefs.json", "main.json")
 

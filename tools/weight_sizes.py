@@ -1,6 +1,6 @@
 """The README's table of weights and GPU memory: arithmetic over the shapes of the real models, nothing measured.
 
-Run as ``python -m magic141.tests.support.weight_sizes``; a test compares what it prints with the README.
+Run as ``python -m magic141.tools.weight_sizes``; a test compares what it prints with the README.
 """
 
 from magic141.model_patches.int8 import QuantizationPlan

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from magic141.tests.support.comfy_server import ComfyServer, temporary_server
+from magic141.tools.server import ComfyServer, temporary_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process states are read from /proc")
 
@@ -86,13 +86,13 @@ def test_a_signal_ends_the_server_too(fake_host, tmp_path, number):
         sys.executable,
         "-P",
         "-m",
-        "magic141.tests.support.comfy_server",
+        "magic141.tools.server",
         "--port",
         "0",
         "--base",
         str(base),
     ]
-    shim = str(Path(__file__).resolve().parents[1] / "shim")
+    shim = str(Path(__file__).resolve().parents[2] / "shim")
     process = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": shim}, stdout=subprocess.PIPE, text=True
     )

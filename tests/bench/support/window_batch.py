@@ -37,7 +37,7 @@ from magic141.model_patches.windows import (
 from PIL import Image
 from torch import Tensor
 
-from .narrow_vae import StreamingDecoder
+from ...support.narrow_vae import StreamingDecoder
 
 LATENT_SCALE = 0.476986
 CLIPS_AT_ONCE = 4

@@ -1,7 +1,7 @@
 """Every workflow has a thumbnail, and it is made of the frames of a video in their order."""
 
 import pytest
-from magic141.tests.support.thumbnails import NOTE, SIDE_PX, STAND_INS, WORKFLOWS, evenly, thumbnail
+from magic141.tools.thumbnails import NOTE, SIDE_PX, STAND_INS, WORKFLOWS, evenly, thumbnail
 from PIL import Image
 
 FILES = sorted(WORKFLOWS.glob("*.json"))

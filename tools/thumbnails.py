@@ -9,10 +9,10 @@ import json
 import sys
 from pathlib import Path
 
-from magic141.tests.support.client import ComfyClient
-from magic141.tests.support.comfy_server import PACK, temporary_server
-from magic141.tests.support.demo import cut_long_videos, read_frames, say, videos_of
-from magic141.tests.support.graph import workflow_to_prompt
+from magic141.tools.client import ComfyClient
+from magic141.tools.demo import cut_long_videos, read_frames, say, videos_of
+from magic141.tools.graph import workflow_to_prompt
+from magic141.tools.server import PACK, temporary_server
 from PIL import Image, ImageDraw, ImageFont
 
 WORKFLOWS = PACK / "workflows"

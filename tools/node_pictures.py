@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from magic141.tests.support.browser import find_chromium, open_tab
-from magic141.tests.support.comfy_server import PACK, temporary_server
-from magic141.tests.support.node_info import inputs_of, node_info
+from magic141.tools.browser import find_chromium, open_tab
+from magic141.tools.node_info import inputs_of, node_info
+from magic141.tools.server import PACK, temporary_server
 from PIL import Image, PngImagePlugin
 
 IMAGES = PACK / "web" / "docs" / "images"

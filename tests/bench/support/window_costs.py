@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 
-from .shapes_models import CFG
+from ...support.shapes_models import CFG
 
 WARM_UP = 0.3
 """Share of the windows that allocators and codecs may take to settle."""
@@ -110,7 +110,13 @@ def measure_speed(models, *, seconds: float) -> dict[str, float]:
 
 def measure_memory(*, num_windows: int, side_px: int) -> dict[str, float]:
     """Measure the growth of a run's resident memory, in a process of its own."""
-    command = [sys.executable, "-m", "magic141.tests.support.window_costs", str(num_windows), str(side_px)]
+    command = [
+        sys.executable,
+        "-m",
+        "magic141.tests.bench.support.window_costs",
+        str(num_windows),
+        str(side_px),
+    ]
     out = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     return json.loads(out.splitlines()[-1])
 
@@ -121,7 +127,7 @@ def memory_child(num_windows: int, side_px: int) -> None:
     The DiT is of width 128 with one block of either kind, the VAE TAEHV at a sixteenth of its width; a window is two
     latent frames, one of them new, sampled in one step.
     """
-    from magic141.tests.support.host import use_comfyui
+    from magic141.tools.host import use_comfyui
 
     use_comfyui()
     import comfy.utils

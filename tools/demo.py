@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
-from magic141.tests.support.client import ComfyClient, ExecutionFailed, PromptRejected, Result
-from magic141.tests.support.comfy_server import PACK, temporary_server
-from magic141.tests.support.graph import workflow_to_prompt
+from magic141.tools.client import ComfyClient, ExecutionFailed, PromptRejected, Result
+from magic141.tools.graph import workflow_to_prompt
+from magic141.tools.server import PACK, temporary_server
 from PIL import Image
 
 WORKFLOWS = PACK / "workflows"
