@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.host_progress import stages
-from ..model_patches.bridge.training import check_run_name, distill_model, make_config, missing_packages
-from ..model_patches.bridge.training_set import set_directory
+from ..model_patches.bridge.progress import stages
+from ..model_patches.bridge.training.dataset import set_directory
+from ..model_patches.bridge.training.run import check_run_name, distill_model, make_config, missing_packages
 from .distill_inputs import METHODS, TRAIN, how_inputs, run_inputs, start_inputs, what_inputs
 
 

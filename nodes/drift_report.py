@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.drift import clip_vision_features, measure_video, vlm_features
-from ..model_patches.bridge.encoders import EncodersSocket
-from ..model_patches.drift_plot import plot_drift
-from ..model_patches.window_report import report_text
+from ..model_patches.bridge.encoders.socket import EncodersSocket
+from ..model_patches.bridge.window.drift import clip_vision_features, measure_video, vlm_features
+from ..model_patches.plots import plot_drift
+from ..model_patches.window.report import report_text
 
 
 class DriftReport(io.ComfyNode):

@@ -2,9 +2,9 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.host_progress import stages
+from ..model_patches.bridge.progress import stages
 from ..model_patches.bridge.sampling import SAMPLERS, ksampler, sample_clip
-from ..model_patches.schedule import DEFAULT_SHIFT, DEFAULT_STEPS, few_step_sigmas
+from ..model_patches.sampler import DEFAULT_SHIFT, DEFAULT_STEPS, few_step_sigmas
 
 ALIASES = ["magic 1-for-1", "ksampler", "few steps", "image to video", "dmd2", "flow matching"]
 

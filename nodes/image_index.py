@@ -2,15 +2,10 @@
 
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.clip_embedders import ClipVisionEmbedder, load_clip
-from ..model_patches.bridge.image_folders import (
-    check_index_name,
-    clip_folders,
-    index_directory,
-    resolve_folder,
-)
-from ..model_patches.bridge.retrieval import update_index
-from ..model_patches.store.picture_walk import listing_digest
+from ..model_patches.bridge.folders import check_index_name, index_directory, resolve_folder
+from ..model_patches.bridge.retrieval.embedders import ClipVisionEmbedder, clip_folders, load_clip
+from ..model_patches.bridge.retrieval.search import update_index
+from ..model_patches.store.walk import listing_digest
 
 
 class BuildImageIndex(io.ComfyNode):

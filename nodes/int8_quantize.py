@@ -3,21 +3,19 @@
 import torch
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.encoders import EncodersSocket
-from ..model_patches.bridge.host_progress import host_progress, show_stage
-from ..model_patches.bridge.int8 import quantize_model
-from ..model_patches.bridge.int8_encoders import module_bytes, quantize_encoders
-from ..model_patches.bridge.int8_inputs import (
+from ..model_patches.bridge.encoders.socket import EncodersSocket
+from ..model_patches.bridge.int8.encoders import module_bytes, quantize_encoders
+from ..model_patches.bridge.int8.model import quantize_model, save_quantized, saved_path
+from ..model_patches.bridge.int8.report import LORA_IN_STOCK_FILES, lora_advice
+from ..model_patches.bridge.progress import host_progress, show_stage
+from ..model_patches.int8.quantize import QuantizationPlan
+from .int8_inputs import (
     ALL_LINEAR_INPUT,
     ENGINE_INPUT,
     GRANULARITY_INPUT,
-    LORA_IN_STOCK_FILES,
     MODE_INPUT,
-    lora_advice,
     make_plan,
 )
-from ..model_patches.bridge.int8_saving import save_quantized, saved_path
-from ..model_patches.int8 import QuantizationPlan
 
 
 class Int8Quantize(io.ComfyNode):

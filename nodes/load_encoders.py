@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.clip_encoders import encoders_from_clip
-from ..model_patches.bridge.encoder_folders import find_encoder_folder, folder_choices
-from ..model_patches.bridge.encoders import PRECISIONS, EncodersSocket, load_encoders
-from ..model_patches.bridge.host_progress import stages
+from ..model_patches.bridge.encoders.folders import find_encoder_folder, folder_choices
+from ..model_patches.bridge.encoders.from_clip import encoders_from_clip
+from ..model_patches.bridge.encoders.socket import PRECISIONS, EncodersSocket, load_encoders
+from ..model_patches.bridge.progress import stages
 from ..model_patches.encoders.folders import CLIP_TYPES, check_clip_folder, check_vlm_folder
 
 ENCODERS_TOOLTIP = "The text and picture encoders. Connect them to VLM Image Encode or Sliding Window Extend."

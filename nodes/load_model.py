@@ -5,12 +5,12 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.encoder_folders import model_files
-from ..model_patches.bridge.host_progress import stages
+from ..model_patches.bridge.encoders.folders import model_files
 from ..model_patches.bridge.loading import load_magic141_model
-from ..model_patches.checkpoint import identify
-from ..model_patches.checkpoint_file import read_header
-from ..model_patches.quanto_format import native_header
+from ..model_patches.bridge.progress import stages
+from ..model_patches.dit.checkpoint import identify
+from ..model_patches.dit.weights_file import read_header
+from ..model_patches.int8.quanto import native_header
 
 
 class LoadMagic141Model(io.ComfyNode):

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io, ui
 
-from ..model_patches.bar_plot import bar_plot
-from ..model_patches.bridge.int8_report import compare_models
+from ..model_patches.bridge.int8.report import compare_models
+from ..model_patches.plots import plot_bars
 
 
 class QuantizationReport(io.ComfyNode):
@@ -51,7 +51,7 @@ class QuantizationReport(io.ComfyNode):
     @classmethod
     def execute(cls, original, quantized, seed) -> io.NodeOutput:
         report = compare_models(original, quantized, seed=seed)
-        plot = bar_plot(
+        plot = plot_bars(
             report.block_errors | {"output": report.output_error},
             title=f"Relative error after each block; weights {report.bytes_before / 1e6:,.0f} MB -> "
             f"{report.bytes_after / 1e6:,.0f} MB",

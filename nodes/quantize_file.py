@@ -5,17 +5,11 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.encoder_folders import model_files
-from ..model_patches.bridge.host_progress import host_progress
-from ..model_patches.bridge.int8_inputs import (
-    ALL_LINEAR_INPUT,
-    ENGINE_INPUT,
-    GRANULARITY_INPUT,
-    MODE_INPUT,
-    make_plan,
-)
-from ..model_patches.bridge.int8_saving import saved_path
-from ..model_patches.store.int8_files import quantize_file
+from ..model_patches.bridge.encoders.folders import model_files
+from ..model_patches.bridge.int8.model import saved_path
+from ..model_patches.bridge.progress import host_progress
+from ..model_patches.int8.file import quantize_file
+from .int8_inputs import ALL_LINEAR_INPUT, ENGINE_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
 
 LAYOUTS = {
     "ComfyUI": "native",

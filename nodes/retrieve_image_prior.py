@@ -2,9 +2,14 @@
 
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.clip_embedders import ClipVisionEmbedder, embed_frame, load_clip
-from ..model_patches.bridge.image_folders import check_index_name, clip_folders, index_directory
-from ..model_patches.bridge.retrieval import find, open_index
+from ..model_patches.bridge.folders import check_index_name, index_directory
+from ..model_patches.bridge.retrieval.embedders import (
+    ClipVisionEmbedder,
+    clip_folders,
+    embed_frame,
+    load_clip,
+)
+from ..model_patches.bridge.retrieval.search import find, open_index
 
 
 class RetrieveImagePrior(io.ComfyNode):

@@ -7,12 +7,11 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import InputImpl, io, ui
 
-from ..model_patches.bridge.fusion import check_fusion
-from ..model_patches.bridge.window import Models, WindowSettings
-from ..model_patches.bridge.window_run import Request, run_name_fault, run_windows
-from ..model_patches.buckets import num_latent_frames
-from ..model_patches.window_report import report_text, timeline
-from ..model_patches.windows import check_window, parse_prompts
+from ..model_patches.bridge.window.make import Models, WindowSettings, check_fusion
+from ..model_patches.bridge.window.run import Request, run_name_fault, run_windows
+from ..model_patches.sizes import num_latent_frames
+from ..model_patches.window.plan import check_window, parse_prompts
+from ..model_patches.window.report import report_text, timeline
 from .sliding_window_inputs import (
     WINDOWS,
     drift_inputs,

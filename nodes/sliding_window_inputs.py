@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.color import ColorMatch
-from ..model_patches.bridge.encoders import EncodersSocket
+from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.sampling import SAMPLERS
-from ..model_patches.bridge.window import HandOver
-from ..model_patches.schedule import DEFAULT_SHIFT, DEFAULT_STEPS
+from ..model_patches.bridge.window.color import ColorMatch
+from ..model_patches.bridge.window.make import HandOver
+from ..model_patches.sampler import DEFAULT_SHIFT, DEFAULT_STEPS
 from ..model_patches.store.video_sink import CODECS
 
 SECONDS, WINDOWS = "seconds", "windows"

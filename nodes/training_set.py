@@ -2,10 +2,10 @@
 
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.encoders import EncodersSocket
-from ..model_patches.bridge.image_folders import check_name, resolve_folder
-from ..model_patches.bridge.training_set import SetRequest, build_training_set, listing, set_directory
-from ..model_patches.buckets import BUCKETS, check_clip_size
+from ..model_patches.bridge.encoders.socket import EncodersSocket
+from ..model_patches.bridge.folders import check_name, resolve_folder
+from ..model_patches.bridge.training.dataset import SetRequest, build_training_set, listing, set_directory
+from ..model_patches.sizes import BUCKETS, check_clip_size
 
 FREE_SIZE = "width x height"
 BUCKET_CHOICES = {f"{family} bucket nearest to most videos": family for family in BUCKETS}

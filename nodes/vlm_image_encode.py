@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.conditioning import ImageMode, check_request, image_to_video_conditioning
-from ..model_patches.bridge.encoders import EncodersSocket
-from ..model_patches.bridge.host_progress import stages
-from ..model_patches.buckets import BUCKETS, check_clip_size, nearest_bucket
+from ..model_patches.bridge.encoders.conditioning import ImageMode, check_request, image_to_video_conditioning
+from ..model_patches.bridge.encoders.socket import EncodersSocket
+from ..model_patches.bridge.progress import stages
 from ..model_patches.encoders.context import check_prompt
+from ..model_patches.sizes import BUCKETS, check_clip_size, nearest_bucket
 
 FREE_SIZE = "width x height"
 BUCKET_CHOICES = {f"nearest {family} bucket": family for family in BUCKETS}

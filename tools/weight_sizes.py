@@ -3,9 +3,9 @@
 Run as ``python -m magic141.tools.weight_sizes``; a test compares what it prints with the README.
 """
 
-from magic141.model_patches.int8 import QuantizationPlan
-from magic141.model_patches.key_table import expected_shapes
-from magic141.model_patches.store.safetensors_stream import num_elements
+from magic141.model_patches.dit.keys import expected_shapes
+from magic141.model_patches.dit.stream import num_elements
+from magic141.model_patches.int8.quantize import QuantizationPlan
 from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b
 
 DIT = {"hidden_size": 3072, "depth": 20, "depth_single": 40}

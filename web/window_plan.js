@@ -1,4 +1,4 @@
-// The windows of Sliding Window Extend, computed as model_patches/windows.py does; a test holds the two together.
+// The windows of Sliding Window Extend, computed as model_patches/window/plan.py does; a test holds the two together.
 
 const FRAMES_PER_LATENT = 4;
 const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";

@@ -12,8 +12,8 @@ from diffusers import HunyuanVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ...model_patches.diffusers_config import diffusers_config
-from ...model_patches.key_table import diffusers_to_host, expected_shapes
+from ...model_patches.dit.diffusers_config import diffusers_config
+from ...model_patches.dit.keys import diffusers_to_host, expected_shapes
 from ...model_patches.training.losses import add_noise, denoised_estimate
 from ...model_patches.training.parallel import this_process
 from ...model_patches.training.rollout import draw_sigma

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...model_patches.sampler import Denoise
-from ...model_patches.schedule import few_step_sigmas
+from ...model_patches.sampler import Denoise, few_step_sigmas
 from ...model_patches.training.adapters import Role
 from ...model_patches.training.batch import TrainingBatch
 from ...model_patches.training.parallel import choose_device, quick_precision

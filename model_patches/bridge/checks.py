@@ -4,7 +4,7 @@ import comfy.model_base
 import comfy.model_patcher
 from torch import Tensor
 
-from ..checkpoint import SKYREELS_CHANNELS, T2V_CHANNELS
+from ..dit.checkpoint import SKYREELS_CHANNELS, T2V_CHANNELS
 from .loading import ATTACHMENT
 
 MODELS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import folder_paths
 
-from .image_folders import NO_MODELS
+from .folders import NO_MODELS
 
 EMBEDDED = Path(__file__).resolve().parents[2] / "embedded"
 MODEL_FOLDERS = ("diffusion_models", "loras", "vae", "text_encoders")

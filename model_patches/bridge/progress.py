@@ -1,62 +1,59 @@
-"""Show a long run: one bar over all windows, the newest frame as preview, windows done and time left as text."""
+"""What the running node shows of its work: bar, Cancel button, and a line of text for every stage.
+
+The host keeps such a text on the node until the next one, also after the run; so the last one gives the time it took.
+"""
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import comfy.model_management
 import comfy.utils
-import latent_preview
-from torch import Tensor
+from comfy_execution.utils import get_executing_context
+
+#: The text of a count is not renewed more often than this.
+LEAST_SECONDS = 0.2
 
 
-class WindowProgress:
-    """Progress of a run of windows.
+def show_stage(text: str) -> None:
+    """Show a line of text on the node that is running, if one is."""
+    context = get_executing_context()
+    send_text(text, None if context is None else context.node_id)
+
+
+def quiet(_text: str) -> None:
+    """Show nothing: for callers that show something else meanwhile."""
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """Give a function that shows a stage; in the end the node shows the time that all of them took."""
+    started = time.monotonic()
+    yield show_stage
+    show_stage(f"done in {duration_text(time.monotonic() - started)}")
+
+
+def host_progress(stage: str = "") -> Callable[[int, int], None]:
+    """Return a function of (done, total) that moves the node's bar and raises when the run was cancelled.
 
     Args:
-        model: the MODEL, for its preview method.
-        num_windows: all windows of the run.
-        num_done: windows that an earlier session has finished.
-        steps: model calls a window.
-        node_id: the node that shows the text; None shows none.
+        stage: what is counted, shown as text with the share that is done; empty shows the bar alone.
     """
+    bars: list[comfy.utils.ProgressBar] = []
+    told = float("-inf")
 
-    def __init__(
-        self, model, *, num_windows: int, num_done: int, steps: int, node_id: str | None = None
-    ) -> None:
-        self.num_windows, self.num_done, self.steps, self.node_id = num_windows, num_done, steps, node_id
-        self._bar = comfy.utils.ProgressBar(max(1, num_windows * steps), node_id=node_id)
-        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-        self._started, self._first = time.monotonic(), num_done
-        self._tell()
+    def show(done: int, total: int) -> None:
+        nonlocal told
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if not bars:
+            bars.append(comfy.utils.ProgressBar(total))
+        bars[0].update_absolute(done, total)
+        now = time.monotonic()
+        if stage and (done >= total or now - told >= LEAST_SECONDS):
+            told = now
+            show_stage(f"{stage}: {100 * done // max(1, total)} %")
 
-    def on_step(self, step: int, denoised: Tensor, _x: Tensor, _total: int) -> None:
-        """Take a sampler's step: ``callback`` of ``sample_clip``."""
-        preview = None
-        if self._previewer is not None:
-            newest = denoised[:, :, -1:]
-            preview = self._previewer.decode_latent_to_preview_image("JPEG", newest)
-        self._bar.update_absolute(self.num_done * self.steps + step + 1, preview=preview)
-        self._tell(f", step {step + 1} of {self.steps}")
-
-    def window_done(self) -> None:
-        """Count one window more."""
-        self.num_done += 1
-        self._bar.update_absolute(self.num_done * self.steps)
-        self._tell()
-
-    def seconds_left(self) -> float | None:
-        """Estimate from the windows this session has made; None before the first."""
-        made = self.num_done - self._first
-        if made == 0:
-            return None
-        return (time.monotonic() - self._started) / made * (self.num_windows - self.num_done)
-
-    def _tell(self, step: str = "") -> None:
-        left = self.seconds_left()
-        text = f"window {min(self.num_done + 1, self.num_windows)} of {self.num_windows}{step}"
-        if self.num_done >= self.num_windows:
-            text = f"{self.num_windows} windows are done"
-        elif left is not None:
-            text += f", about {duration_text(left)} left"
-        send_text(text, self.node_id)
+    return show
 
 
 def duration_text(seconds: float) -> str:

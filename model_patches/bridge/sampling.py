@@ -15,8 +15,7 @@ from tqdm.auto import tqdm
 
 from ..sampler import sample_euler, sample_renoise
 from .checks import check_clip
-from .loading import nan_weights
-from .lora import fit_input_patches
+from .loading import fit_input_patches, nan_weights
 
 SAMPLERS = ("euler", "renoise")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from ..checkpoint_file import read_header, unpickling_trouble
+from ..dit.weights_file import read_header, unpickling_trouble
 from ..store.files import is_relative_name, read_json
 from .clip import PooledTextEncoder
 from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoint import identify
-from ..checkpoint_file import load_torch_zip, read_header
+from ..dit.checkpoint import identify
+from ..dit.weights_file import load_torch_zip, read_header
 from .adapters import changed_by_lora
 from .batch import ClipSource
 from .config import STAGES, DistillConfig
@@ -54,8 +54,8 @@ def open_source(name: str) -> ClipSource:
     module, colon, function = name.partition(":")
     if colon and not Path(name).exists():
         return getattr(importlib.import_module(module), function)()
-    from ..store.training_set import TrainingSet
-    from .video_folder import VideoFolderSource
+    from .dataset import TrainingSet
+    from .source import VideoFolderSource
 
     return VideoFolderSource(TrainingSet.open(Path(name)))
 

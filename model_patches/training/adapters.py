@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..key_table import HALVES_SWAPPED, HOST_TO_PARTS, PART_TO_HOST, split_key
+from ..dit.keys import HALVES_SWAPPED, HOST_TO_PARTS, PART_TO_HOST, split_key
 from .twin import Conditions, predict_velocity
 
 STUDENT, FAKE = "student", "fake"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..key_table import diffusers_to_host
+from ..dit.keys import diffusers_to_host
 from .adapters import STUDENT, lora_for_host, merge_lora
 from .batch import ClipSource
 from .checkpoint import RunFolder, fingerprint

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..channels import expand_input_channels
+from ..dit.channels import expand_input_channels
 from .adapters import FAKE, STUDENT, Role, adapter_parameters, add_adapters
 from .config import DistillConfig
 from .start import check_same_layout, start_adapters

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..sampler import Denoise, sample_euler
-from ..schedule import few_step_sigmas
+from ..sampler import Denoise, few_step_sigmas, sample_euler
 from . import losses
 from .adapters import FAKE, STUDENT, Role
 from .batch import TrainingBatch

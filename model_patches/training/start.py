@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..key_table import host_to_diffusers
+from ..dit.keys import host_to_diffusers
 from .adapters import STUDENT, adapter_parameters
 
 MOST_LOST = 0.1

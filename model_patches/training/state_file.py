@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint_file import TensorInfo, read_header
+from ..dit.stream import RowReader, TensorWriter
+from ..dit.weights_file import TensorInfo, read_header
 from ..store.files import DiskRefused, atomic_folder, file_sha256, read_json_object, write_text
-from ..store.safetensors_stream import RowReader, TensorWriter
 from .old_checkpoint import INDEX, OldCheckpoint
 from .parallel import World, whole
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..schedule import few_step_sigmas
+from ..sampler import few_step_sigmas
 from .adapters import STUDENT
 from .batch import ClipSource
 from .checkpoint import RunFolder

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..channels import expand_input_channels
-from ..diffusers_config import diffusers_config
-from ..key_table import diffusers_to_host, host_to_diffusers
+from ..dit.channels import expand_input_channels
+from ..dit.diffusers_config import diffusers_config
+from ..dit.keys import diffusers_to_host, host_to_diffusers
 from .batch import TrainingBatch
 
 GUIDANCE_PREFIX = "guidance_in."

@@ -37,10 +37,10 @@ class Pack:
 
     def clip(self, image: Tensor | None, prompt: str, seed: int, *, frames: int = FRAMES) -> Tensor:
         """Return one clip (frames, 3, SIDE, SIDE); with no image, from the text-to-video model."""
-        from magic141.model_patches.bridge.conditioning import image_to_video_conditioning
+        from magic141.model_patches.bridge.encoders.conditioning import image_to_video_conditioning
         from magic141.model_patches.bridge.sampling import sample_clip
         from magic141.model_patches.bridge.vae import decode_frames
-        from magic141.model_patches.schedule import few_step_sigmas
+        from magic141.model_patches.sampler import few_step_sigmas
 
         positive, negative, latent = image_to_video_conditioning(
             self.encoders, self.vae, image, prompt, width=SIDE, height=SIDE, length=frames

@@ -58,7 +58,7 @@ MEASURED_BY = (
     "lab/models/source.py",
     "lab/world/clip_metrics.py",
     "model_patches/sampler.py",
-    "model_patches/schedule.py",
+    "model_patches/sampler.py",
 )
 FEW_STEPS, MANY_STEPS = (4, 2, 1), 56
 CLIPS, QUICK_CLIPS = 512, 32

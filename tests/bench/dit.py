@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from magic141.model_patches.channels import known_frames_condition
-from magic141.model_patches.diffusers_config import diffusers_config
-from magic141.model_patches.key_table import expected_shapes, host_to_diffusers
-from magic141.model_patches.schedule import few_step_sigmas
+from magic141.model_patches.dit.channels import known_frames_condition
+from magic141.model_patches.dit.diffusers_config import diffusers_config
+from magic141.model_patches.dit.keys import expected_shapes, host_to_diffusers
+from magic141.model_patches.sampler import few_step_sigmas
 from magic141.tools.host import use_comfyui
 from torch import Tensor
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 import torch
-from magic141.model_patches.int8 import QuantizationPlan, quantize_layer
-from magic141.model_patches.key_table import expected_shapes
+from magic141.model_patches.dit.keys import expected_shapes
+from magic141.model_patches.int8.quantize import QuantizationPlan, quantize_layer
 from magic141.tests.bench.support.int8_gpu import measure_gpu
 from magic141.tests.bench.support.int8_speed import measure_speed
 from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b, write_random_dit
@@ -52,8 +52,8 @@ def measure_bytes() -> dict[str, float]:
 
 
 def measure_embedded_bytes(original, encoders) -> dict[str, float]:
-    from magic141.model_patches.bridge.int8 import quantize_model
-    from magic141.model_patches.bridge.int8_encoders import module_bytes, quantize_encoders
+    from magic141.model_patches.bridge.int8.encoders import module_bytes, quantize_encoders
+    from magic141.model_patches.bridge.int8.model import quantize_model
 
     plan = MODES["weight_only"]
     before = original.model_size() + module_bytes(encoders.backend.vlm)
@@ -64,7 +64,7 @@ def measure_embedded_bytes(original, encoders) -> dict[str, float]:
 
 def measure_error(original) -> dict[str, float]:
     """Relative error of the DiT's output over several probes, plain and with activation outliers."""
-    from magic141.model_patches.bridge.int8 import quantize_model
+    from magic141.model_patches.bridge.int8.model import quantize_model
 
     plans = MODES | {"w8a8_convrot": MODES["w8a8"]}
     models = {name: quantize_model(original, plan) for name, plan in plans.items()}
@@ -76,7 +76,7 @@ def measure_error(original) -> dict[str, float]:
 
 
 def mean_error(quantized, original) -> float:
-    from magic141.model_patches.bridge.int8_probe import make_probe, relative_error, run_probe
+    from magic141.model_patches.bridge.int8.report import make_probe, relative_error, run_probe
 
     errors = []
     for seed in range(PROBES):
@@ -87,7 +87,7 @@ def mean_error(quantized, original) -> float:
 
 def mean_outlier_error(quantized, original) -> float:
     """Mean over the blocks' Linears and the probes."""
-    from magic141.model_patches.bridge.int8_probe import make_probe, outlier_errors
+    from magic141.model_patches.bridge.int8.report import make_probe, outlier_errors
 
     runs = [outlier_errors(quantized, original, make_probe(original, seed=seed)) for seed in range(PROBES)]
     return sum(sum(errors.values()) / len(errors) for errors in runs) / len(runs)
@@ -99,7 +99,7 @@ def unrotated_w8a8(original):
 
 
 def int8_state_dict(original) -> dict[str, torch.Tensor]:
-    from magic141.model_patches.bridge.int8 import quantized_state_dict
+    from magic141.model_patches.bridge.int8.model import quantized_state_dict
 
     return quantized_state_dict(original, MODES["weight_only"])
 
@@ -112,7 +112,7 @@ def stock_load(state_dict):
 
 def measure_lora(original) -> dict[str, float]:
     """How much of a LoRA's own effect is left, against fp32 merged, by route."""
-    from magic141.model_patches.bridge.int8 import quantize_model
+    from magic141.model_patches.bridge.int8.model import quantize_model
 
     recommended, figures = [], {}
     models = {
@@ -156,7 +156,7 @@ def measure_stream(folder: Path, *, quick: bool) -> dict[str, float]:
 
 
 def stream_in_this_process(source: Path) -> dict[str, float]:
-    from magic141.model_patches.store.int8_files import quantize_file
+    from magic141.model_patches.int8.file import quantize_file
 
     quantize_layer(torch.randn(1024, 1024), MODES["weight_only"], name="warm-up")
     before = forget_peak()
@@ -191,7 +191,7 @@ def peak_bytes() -> int:
 
 def measure_stock_loader(folder: Path) -> dict[str, float]:
     """Open the saved file with stock UNETLoader in a fresh server, and compare with the fp32 file there."""
-    from magic141.model_patches.store.int8_files import quantize_file
+    from magic141.model_patches.int8.file import quantize_file
     from magic141.tools.client import ComfyClient
     from magic141.tools.server import ComfyServer
 
@@ -216,8 +216,8 @@ def measure_stock_loader(folder: Path) -> dict[str, float]:
 def measure_quality(count: int) -> dict[str, float]:
     """Motion accuracy on held-out captions before and after, DiT and encoders quantized."""
     from magic141.lab import world
-    from magic141.model_patches.bridge.int8 import quantize_model
-    from magic141.model_patches.bridge.int8_encoders import quantize_encoders
+    from magic141.model_patches.bridge.int8.encoders import quantize_encoders
+    from magic141.model_patches.bridge.int8.model import quantize_model
     from magic141.tests.bench.demo import FRAMES, Pack, animate
 
     pack = Pack()
@@ -238,7 +238,7 @@ def measure_quality(count: int) -> dict[str, float]:
 
 
 def load_embedded():
-    from magic141.model_patches.bridge.encoders import load_encoders
+    from magic141.model_patches.bridge.encoders.socket import load_encoders
     from magic141.model_patches.bridge.loading import load_magic141_model
 
     folder = MODELS / "text_encoders"

@@ -22,7 +22,7 @@ LONGEST_S = 2.0
 """Long videos are cut to this: a few windows are all that the loop has to go through."""
 IMPORT = """
 import time
-from magic141.tests.support.host import use_comfyui
+from magic141.tools.host import use_comfyui
 use_comfyui()
 import nodes, comfy.sd, comfy_api.latest, kornia  # what the host has imported before it comes to packs
 start = time.process_time()

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from magic141.lab import world
-from magic141.model_patches.encoders.clip_embed import ClipEmbedder, probe_image
-from magic141.model_patches.retrieval import unit_length
-from magic141.model_patches.store.image_index import ImageIndex, Model, Row, write_shard
-from magic141.model_patches.store.index_build import ROWS_PER_SHARD, build_index
+from magic141.model_patches.retrieval.build import ROWS_PER_SHARD, build_index
+from magic141.model_patches.retrieval.embed import ClipEmbedder, probe_image
+from magic141.model_patches.retrieval.index import ImageIndex, Model, Row, write_shard
+from magic141.model_patches.retrieval.search import unit_length
 from magic141.model_patches.store.pictures import to_image
 from magic141.tools.demo import WORKFLOWS, run_demo
 from PIL import Image

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from magic141.lab import world
-from magic141.model_patches.windows import num_frames_of
+from magic141.model_patches.window.plan import num_frames_of
 from magic141.tests.bench.support.finished_rows import FinishedRows
 from magic141.tests.bench.support.window_costs import OURS, measure_memory, measure_speed, shapes_settings
 from magic141.tests.bench.support.window_kills import measure_resume
@@ -27,28 +27,28 @@ PACK = Path(__file__).resolve().parents[2]
 DOCS = PACK / "docs" / "sliding_window.md"
 BEGIN, END = "<!-- window table -->", "<!-- end of window table -->"
 SOURCES = (
-    "model_patches/windows.py",
-    "model_patches/anchor.py",
-    "model_patches/buckets.py",
-    "model_patches/channels.py",
+    "model_patches/window/plan.py",
+    "model_patches/window/anchor.py",
+    "model_patches/sizes.py",
+    "model_patches/dit/channels.py",
     "model_patches/sampler.py",
-    "model_patches/schedule.py",
-    "model_patches/metrics.py",
-    "model_patches/palette.py",
-    "model_patches/bridge/window.py",
-    "model_patches/bridge/window_loop.py",
-    "model_patches/bridge/window_run.py",
-    "model_patches/bridge/window_stream.py",
-    "model_patches/bridge/conditioning.py",
+    "model_patches/sampler.py",
+    "model_patches/window/measure.py",
+    "model_patches/window/palette.py",
+    "model_patches/bridge/window/make.py",
+    "model_patches/bridge/window/loop.py",
+    "model_patches/bridge/window/run.py",
+    "model_patches/bridge/window/stream.py",
+    "model_patches/bridge/encoders/conditioning.py",
     "model_patches/bridge/sampling.py",
-    "model_patches/bridge/color.py",
+    "model_patches/bridge/window/color.py",
     "model_patches/bridge/vae.py",
-    "model_patches/bridge/vae_seams.py",
+    "model_patches/bridge/vae.py",
     "model_patches/encoders/context.py",
     "model_patches/encoders/vlm.py",
-    "model_patches/store/run_journal.py",
+    "model_patches/window/journal.py",
     "model_patches/store/video_sink.py",
-    "model_patches/store/window_store.py",
+    "model_patches/window/store.py",
     "lab/models/taehv.py",
     "lab/world/captions.py",
     "lab/world/measure.py",

@@ -8,11 +8,11 @@ from magic141.tools.host import use_comfyui
 
 use_comfyui()
 
-import comfy.model_management  # noqa: E402
-import comfy.sd  # noqa: E402
-from magic141.model_patches.bridge.fingerprint import encoders_fingerprint, model_fingerprint  # noqa: E402
-from magic141.tests.support.tiny_dit import tiny_dit  # noqa: E402
-from magic141.tests.support.tiny_lora import apply_lora, lora_for  # noqa: E402
+import comfy.model_management
+import comfy.sd
+from magic141.model_patches.bridge.fingerprint import encoders_fingerprint, model_fingerprint
+from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tests.support.tiny_lora import apply_lora, lora_for
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from magic141.tools.host import use_comfyui
 
 use_comfyui()
 
-import comfy.model_management  # noqa: E402
-from comfy_execution.utils import CurrentNodeContext  # noqa: E402
-from magic141.model_patches.bridge import host_progress as progress  # noqa: E402
+import comfy.model_management
+from comfy_execution.utils import CurrentNodeContext
+from magic141.model_patches.bridge import progress
 
 
 @pytest.fixture

@@ -2,23 +2,23 @@
 
 import pytest
 import torch
-from magic141.model_patches.diffusers_config import diffusers_config
-from magic141.model_patches.key_table import host_to_diffusers
-from magic141.model_patches.schedule import few_step_sigmas
+from magic141.model_patches.dit.diffusers_config import diffusers_config
+from magic141.model_patches.dit.keys import host_to_diffusers
+from magic141.model_patches.sampler import few_step_sigmas
 from magic141.tests.support.tiny_clip import LATENT_SHAPE, empty_latent, tiny_conditioning
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tools.host import use_comfyui
 from safetensors.torch import save_file
 
 use_comfyui()
-import comfy.model_management  # noqa: E402
-import comfy.sample  # noqa: E402
-import comfy.samplers  # noqa: E402
-import comfy.sd  # noqa: E402
-from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced  # noqa: E402
-from magic141.model_patches.bridge.loading import load_magic141_model  # noqa: E402
-from magic141.model_patches.bridge.sampling import sample_clip  # noqa: E402
-from magic141.nodes.few_step_sampler import FewStepSchedule, FewStepTI2VSampler  # noqa: E402
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import comfy.sd
+from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
+from magic141.model_patches.bridge.loading import load_magic141_model
+from magic141.model_patches.bridge.sampling import sample_clip
+from magic141.nodes.few_step_sampler import FewStepSchedule, FewStepTI2VSampler
 
 SCALING_FACTOR = 0.476986
 SEED = 11

@@ -6,14 +6,15 @@ from magic141.tools.host import use_comfyui
 
 use_comfyui()
 
-from magic141.model_patches.bridge.vae import decode_frames, encode_frames  # noqa: E402
-from magic141.model_patches.bridge.vae_seams import (  # noqa: E402
+from magic141.model_patches.bridge.vae import (
     context_latent_frames,
     context_start,
     decode_continuation,
+    decode_frames,
+    encode_frames,
     kept_latent_frames,
 )
-from magic141.tests.support.tiny_vae import open_hunyuan_vae, open_taehv  # noqa: E402
+from magic141.tests.support.tiny_vae import open_hunyuan_vae, open_taehv
 
 
 def smooth_latent(num_latent: int, side: int, seed: int = 0) -> torch.Tensor:

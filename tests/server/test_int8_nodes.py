@@ -5,7 +5,7 @@ import time
 
 import pytest
 import torch
-from magic141.model_patches.store.int8_files import PROVENANCE
+from magic141.model_patches.int8.file import PROVENANCE
 from magic141.tests.support.int8_shapes import write_random_dit
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tools.client import ExecutionFailed, Interrupted, PromptRejected

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from magic141.model_patches.checkpoint_file import TensorInfo
-from magic141.model_patches.int8 import INT4_FORMAT, QuantizationPlan, encode_config
-from magic141.model_patches.key_table import expected_shapes
-from magic141.model_patches.store.safetensors_stream import TensorWriter, num_elements
+from magic141.model_patches.dit.keys import expected_shapes
+from magic141.model_patches.dit.stream import TensorWriter, num_elements
+from magic141.model_patches.dit.weights_file import TensorInfo
+from magic141.model_patches.int8.quantize import INT4_FORMAT, QuantizationPlan, encode_config
 from torch import nn
 
 BF16_BYTES, SCALE_BYTES = 2, 4

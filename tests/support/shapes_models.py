@@ -17,9 +17,9 @@ def shapes_models():
     import comfy.utils
     import transformers
     from magic141.lab.models.taehv import narrow_network
-    from magic141.model_patches.bridge.encoders import load_encoders
+    from magic141.model_patches.bridge.encoders.socket import load_encoders
     from magic141.model_patches.bridge.loading import load_magic141_model
-    from magic141.model_patches.bridge.window import Models
+    from magic141.model_patches.bridge.window.make import Models
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
     transformers.utils.logging.disable_progress_bar()

@@ -1,7 +1,7 @@
 """Inputs of one tiny clip: conditioning, latent and image condition, without any encoder."""
 
 import torch
-from magic141.model_patches.channels import known_frames_condition
+from magic141.model_patches.dit.channels import known_frames_condition
 
 from .tiny_dit import TEXT_WIDTH
 

@@ -1,7 +1,7 @@
 """Tiny random DiTs in the host's names, for tests that compare, load or sample."""
 
 import torch
-from magic141.model_patches.key_table import expected_shapes
+from magic141.model_patches.dit.keys import expected_shapes
 from torch import Tensor
 
 TEXT_WIDTH = 64

@@ -1,9 +1,9 @@
 """Image indexes of tiny pictures, embedded as their mean colour."""
 
 import torch
-from magic141.model_patches.retrieval import unit_length
-from magic141.model_patches.store.image_index import ImageIndex, Model
-from magic141.model_patches.store.index_build import build_index
+from magic141.model_patches.retrieval.build import build_index
+from magic141.model_patches.retrieval.index import ImageIndex, Model
+from magic141.model_patches.retrieval.search import unit_length
 from PIL import Image
 
 

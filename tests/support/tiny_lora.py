@@ -49,7 +49,7 @@ def apply_lora(patcher, lora: dict[str, Tensor], route: str):
 def output_on_route(patcher, route: str) -> Tensor:
     """Return the probe's output with the MODEL fully loaded, or (route "lowvram") with no layer kept loaded."""
     import comfy.model_management
-    from magic141.model_patches.bridge.int8_probe import make_probe, run_probe
+    from magic141.model_patches.bridge.int8.report import make_probe, run_probe
 
     comfy.model_management.unload_all_models()
     patcher.patch_model(patcher.load_device, lowvram_model_memory=1 if route == "lowvram" else 0)

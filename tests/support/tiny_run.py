@@ -28,8 +28,8 @@ def _drawn(key: bytes, shape: tuple[int, ...]) -> Tensor:
 def tiny_models(seed: int = 0, *, vae=None):
     """Return ``Models`` of random weights: MODEL (33 channels), MAGIC141_ENCODERS, VAE (TAEHV if None)."""
     import comfy.sd
-    from magic141.model_patches.bridge.encoders import Magic141Encoders
-    from magic141.model_patches.bridge.window import Models
+    from magic141.model_patches.bridge.encoders.socket import Magic141Encoders
+    from magic141.model_patches.bridge.window.make import Models
 
     model = comfy.sd.load_diffusion_model_state_dict(tiny_dit(33, seed=seed))
     return Models(model, Magic141Encoders(HashedStates()), vae or open_taehv(seed))

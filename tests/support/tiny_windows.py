@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from magic141.model_patches.bridge import window_loop
-from magic141.model_patches.bridge.window import WindowSettings
-from magic141.model_patches.bridge.window_run import Request
+from magic141.model_patches.bridge.window import loop as window_loop
+from magic141.model_patches.bridge.window.make import WindowSettings
+from magic141.model_patches.bridge.window.run import Request
 from magic141.model_patches.store.video_source import read_frames
 
 SETTINGS = WindowSettings(width=16, height=16, window_latent=4, overlap_latent=1, steps=1, guidance=None)

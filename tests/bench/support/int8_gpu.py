@@ -4,8 +4,8 @@ import gc
 import time
 
 import torch
-from magic141.model_patches.int8 import QuantizationPlan
-from magic141.model_patches.key_table import expected_shapes
+from magic141.model_patches.dit.keys import expected_shapes
+from magic141.model_patches.int8.quantize import QuantizationPlan
 from torch import Tensor
 
 #: 121 frames of 960 x 544 in latents.
@@ -19,7 +19,7 @@ def measure_gpu() -> dict[str, float]:
     if not torch.cuda.is_available():
         return {}
     import comfy.sd
-    from magic141.model_patches.bridge.int8 import quantize_model
+    from magic141.model_patches.bridge.int8.model import quantize_model
 
     original = comfy.sd.load_diffusion_model_state_dict(random_weights(SIZES))
     figures = step_figures(original, "bf16")
@@ -30,7 +30,7 @@ def measure_gpu() -> dict[str, float]:
 
 def step_figures(patcher, name: str) -> dict[str, float]:
     from comfy.model_management import unload_all_models
-    from magic141.model_patches.bridge.int8_probe import make_probe, run_probe
+    from magic141.model_patches.bridge.int8.report import make_probe, run_probe
 
     unload_all_models()
     gc.collect()

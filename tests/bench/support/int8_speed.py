@@ -3,7 +3,7 @@
 import time
 
 import torch
-from magic141.model_patches.int8 import QuantizationPlan, quantize_layer
+from magic141.model_patches.int8.quantize import QuantizationPlan, quantize_layer
 from torch import nn
 
 #: Tokens, input width, output width.

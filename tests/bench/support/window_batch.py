@@ -9,24 +9,24 @@ from collections.abc import Callable, Iterator
 import torch
 from magic141.lab import world
 from magic141.lab.models.taehv import Taehv
-from magic141.model_patches.anchor import anchor_latent
-from magic141.model_patches.bridge.color import anchor_colors
-from magic141.model_patches.bridge.conditioning import empty_latent
-from magic141.model_patches.bridge.window import HandOver, Models, WindowSettings, sample_window
-from magic141.model_patches.bridge.window_loop import times_over_limit
-from magic141.model_patches.bridge.window_stream import (
+from magic141.model_patches.bridge.encoders.conditioning import empty_latent
+from magic141.model_patches.bridge.window.color import anchor_colors
+from magic141.model_patches.bridge.window.loop import times_over_limit
+from magic141.model_patches.bridge.window.make import HandOver, Models, WindowSettings, sample_window
+from magic141.model_patches.bridge.window.stream import (
     SEAM_FRAMES,
     Reference,
     from_uint8,
     make_reference,
     to_uint8,
 )
-from magic141.model_patches.channels import known_frames_condition
+from magic141.model_patches.dit.channels import known_frames_condition
 from magic141.model_patches.encoders.context import join_context
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN, USER_HEADER, vlm_text
 from magic141.model_patches.encoders.vlm import layout
-from magic141.model_patches.metrics import mean_motion, measure_window
-from magic141.model_patches.windows import (
+from magic141.model_patches.window.anchor import anchor_latent
+from magic141.model_patches.window.measure import mean_motion, measure_window
+from magic141.model_patches.window.plan import (
     Window,
     new_latent_frames_for,
     num_frames_of,

@@ -30,7 +30,7 @@ OURS = {
 
 def shapes_settings(**options):
     """Return the settings of a run on the embedded model."""
-    from magic141.model_patches.bridge.window import WindowSettings
+    from magic141.model_patches.bridge.window.make import WindowSettings
 
     return WindowSettings(width=64, height=64, window_latent=4, guidance=None, **{"cfg": CFG, **options})
 
@@ -39,7 +39,7 @@ def shapes_run(models, folder: Path, *, seconds: float, name: str):
     """Make one clip of the shapes world through the node's own run, into ``folder``."""
     import folder_paths
     from magic141.lab import world
-    from magic141.model_patches.bridge.window_run import Request, run_windows
+    from magic141.model_patches.bridge.window.run import Request, run_windows
 
     folder_paths.output_directory = str(folder)
     scenes = world.sample_scenes(1, generator=torch.Generator().manual_seed(5))
@@ -59,8 +59,9 @@ def shapes_run(models, folder: Path, *, seconds: float, name: str):
 @contextlib.contextmanager
 def timed_parts() -> Iterator[dict[str, float]]:
     """Time the loop over windows, and in it conditioning, sampling, decoding and video encoding."""
-    from magic141.model_patches.bridge import window, window_run
-    from magic141.model_patches.store import window_store
+    from magic141.model_patches.bridge.window import make as window
+    from magic141.model_patches.bridge.window import run as window_run
+    from magic141.model_patches.window import store as window_store
 
     spent: dict[str, float] = {}
     parts = {
@@ -132,9 +133,9 @@ def memory_child(num_windows: int, side_px: int) -> None:
     use_comfyui()
     import comfy.utils
     import folder_paths
-    from magic141.model_patches.bridge import window_loop
-    from magic141.model_patches.bridge.window import WindowSettings
-    from magic141.model_patches.bridge.window_run import Request, run_windows
+    from magic141.model_patches.bridge.window import loop as window_loop
+    from magic141.model_patches.bridge.window.make import WindowSettings
+    from magic141.model_patches.bridge.window.run import Request, run_windows
     from magic141.tests.support.tiny_run import tiny_models
     from magic141.tests.support.tiny_vae import open_thin_taehv
 

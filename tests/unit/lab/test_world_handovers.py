@@ -21,7 +21,7 @@ from magic141.lab.models.handovers import (
 from magic141.lab.models.player import Sampling
 from magic141.lab.models.source import OPEN, WorldSource
 from magic141.lab.world.measure import centroid_offset_px
-from magic141.model_patches.key_table import diffusers_to_host
+from magic141.model_patches.dit.keys import diffusers_to_host
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors.torch import save_file

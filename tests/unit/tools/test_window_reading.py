@@ -3,7 +3,7 @@
 import pytest
 import torch
 from magic141.lab import world
-from magic141.model_patches.windows import Window
+from magic141.model_patches.window.plan import Window
 from magic141.tests.bench.support.finished_rows import FinishedRows
 from magic141.tests.bench.support.window_reading import ClipReader, true_drift
 

@@ -1,0 +1,1 @@
+"""Prompt and picture encoders inside the host."""

@@ -1,0 +1,217 @@
+"""Prompt, pictures and size to (positive, negative, latent): what VLM Image Encode and the sliding window call."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import comfy.model_management
+import node_helpers
+import torch
+from torch import Tensor
+
+from ...dit.channels import known_frames_condition
+from ...sizes import check_clip_size, check_frame_count, check_pictures, num_latent_frames, resize_cover_crop
+from ..progress import quiet
+from ..vae import LATENT_CHANNELS, SPATIAL_COMPRESSION, check_vae, encode_frames
+from .socket import Magic141Encoders
+
+
+class ImageMode(StrEnum):
+    """What an IMAGE batch means. The VLM always sees pictures whole; the VAE sees them cropped to the clip."""
+
+    START_FRAME = "start frame"
+    KNOWN_FRAMES = "known frames"
+    REFERENCES = "reference pictures"
+    START_AND_REFERENCES = "start frame + references"
+
+
+def check_batch(images: Tensor | None, mode: ImageMode, length: int) -> None:
+    """Refuse an IMAGE batch that does not fit its meaning.
+
+    Raises:
+        ValueError: saying which mode or batch would fit.
+    """
+    if images is None:
+        return
+    check_pictures(images, "image")
+    count = len(images)
+    if mode == ImageMode.START_FRAME and count != 1:
+        raise ValueError(
+            f"image holds {count} pictures, but image_mode {mode.value!r} takes one. Choose "
+            f"{ImageMode.KNOWN_FRAMES.value!r} if they are the clip's first frames, "
+            f"{ImageMode.REFERENCES.value!r} or {ImageMode.START_AND_REFERENCES.value!r} if they show what to draw."
+        )
+    if mode == ImageMode.KNOWN_FRAMES:
+        check_frame_count(count, "image (known frames)")
+    known = {ImageMode.REFERENCES: 0, ImageMode.KNOWN_FRAMES: count}.get(mode, 1)
+    if known >= length:
+        raise ValueError(
+            f"{known} known frames leave nothing to make in a clip of {length}. Raise length, or choose "
+            f"{ImageMode.REFERENCES.value!r}."
+        )
+
+
+def frames_for_vae(images: Tensor, mode: ImageMode) -> Tensor:
+    """Return the part of the batch that stands in the clip: (k, H, W, 3), possibly empty."""
+    if mode == ImageMode.REFERENCES:
+        return images[:0]
+    return images if mode == ImageMode.KNOWN_FRAMES else images[:1]
+
+
+def pictures_for_vlm(images: Tensor, mode: ImageMode) -> Tensor:
+    """Return the pictures the VLM looks at: known frames are one scene, so its first frame; else all, in order."""
+    return images[:1] if mode == ImageMode.KNOWN_FRAMES else images
+
+
+def known_latent(vae, images: Tensor | None, mode: ImageMode, tail: Tensor | None, size: tuple[int, int]):
+    """Return the known first latent frames, or None: the tail of a clip as it is, or the cropped frames encoded."""
+    if tail is not None:
+        return tail
+    frames = None if images is None else frames_for_vae(images, mode)
+    if frames is None or len(frames) == 0:
+        return None
+    return encode_frames(vae, resize_cover_crop(frames, *size))
+
+
+def check_tail(tail: Tensor, latent_shape: tuple[int, ...], images: Tensor | None, mode: ImageMode) -> None:
+    """Refuse known latent frames of another size than the clip's, or beside frames that claim the same place.
+
+    Raises:
+        ValueError: saying what was given and what fits.
+    """
+    _, channels, num_frames, height, width = latent_shape
+    if tail.ndim != 5 or (tail.shape[1], *tail.shape[3:]) != (channels, height, width):
+        raise ValueError(
+            f"known_latent has shape {tuple(tail.shape)}; for this width and height it must be "
+            f"(1, {channels}, k, {height}, {width}). Encode it at the same size."
+        )
+    if tail.shape[2] >= num_frames:
+        raise ValueError(
+            f"known_latent has {tail.shape[2]} latent frames and the clip only {num_frames}. Cut its end off "
+            "(Latent Cut, dim t), or raise length."
+        )
+    if images is not None and mode != ImageMode.REFERENCES:
+        raise ValueError(
+            f"known_latent and image_mode {mode.value!r} both give the clip's first frames. Choose "
+            f"{ImageMode.REFERENCES.value!r} (the picture is then only seen by the VLM), or disconnect one."
+        )
+
+
+def check_end_image(end_image: Tensor, length: int) -> None:
+    """Refuse a last frame that is no single picture, or that is the whole clip.
+
+    Raises:
+        ValueError: saying which.
+    """
+    check_pictures(end_image, "end_image")
+    if len(end_image) != 1:
+        raise ValueError(f"end_image holds {len(end_image)} pictures; it takes one, the clip's last frame.")
+    if length == 1:
+        raise ValueError("end_image with length 1 leaves nothing to make. Raise length to 5 or more.")
+
+
+def check_request(
+    images: Tensor | None,
+    image_mode: str,
+    *,
+    width: int,
+    height: int,
+    length: int,
+    end_image: Tensor | None = None,
+    tail_latent: Tensor | None = None,
+) -> None:
+    """Refuse what no encoder and no model has to be loaded for; arguments as ``image_to_video_conditioning`` takes.
+
+    Raises:
+        ValueError: sizes, pictures or known latent frames do not fit.
+    """
+    mode = ImageMode(image_mode)
+    check_clip_size(width, height, length)
+    check_batch(images, mode, length)
+    if tail_latent is not None:
+        check_tail(tail_latent, latent_shape(width, height, length), images, mode)
+    if end_image is not None:
+        check_end_image(end_image, length)
+
+
+def place_known_frames(first: Tensor | None, last: Tensor | None, empty: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (concat_latent, concat_mask) of known first frames and a known last one.
+
+    Args:
+        first: (1, 16, k, h, w) or None.
+        last: (1, 16, 1, h, w) or None.
+        empty: (1, 16, T, h, w), for the shape.
+    """
+    num_frames = empty.shape[2]
+    num_first = 0 if first is None else first.shape[2]
+    positions = [*range(num_first), *([] if last is None else [num_frames - 1])]
+    known = torch.cat([part for part in (empty[:, :, :0], first, last) if part is not None], dim=2)
+    return known_frames_condition(known, num_frames, positions=positions)
+
+
+def image_to_video_conditioning(
+    encoders: Magic141Encoders,
+    vae,
+    images: Tensor | None,
+    prompt: str,
+    negative_prompt: str = "",
+    *,
+    width: int,
+    height: int,
+    length: int,
+    image_mode: str = ImageMode.START_FRAME,
+    end_image: Tensor | None = None,
+    tail_latent: Tensor | None = None,
+    guidance: float | None = None,
+    vlm_images: Tensor | None = None,
+    tell: Callable[[str], None] = quiet,
+) -> tuple[list, list, dict]:
+    """Encode everything an image-to-video DiT is conditioned on.
+
+    Args:
+        images: (N, H, W, 3) in [0, 1], meaning what ``image_mode`` says; None for text to video.
+        width, height: of the clip, in pixels, multiples of 16.
+        length: frames of the clip, 4n + 1.
+        end_image: (1, H, W, 3), the clip's last frame; the VLM does not see it.
+        tail_latent: (1, 16, k, h, w), known first latent frames instead of pictures.
+        guidance: embedded guidance g = 1 + w for models with a guidance embedder; None leaves the host's default.
+        vlm_images: what the VLM sees instead of ``images`` (e.g. a clip's first picture in every later window).
+        tell: called with each stage as text.
+
+    Returns:
+        (positive, negative, latent): CONDITIONING with ``concat_latent_image``, ``concat_mask``, ``guidance`` and
+        ``pooled_output`` set, and the empty LATENT to sample.
+
+    Raises:
+        ValueError: sizes, batch, VAE or prompt do not fit.
+    """
+    mode = ImageMode(image_mode)
+    size = {"width": width, "height": height, "length": length}
+    check_request(images, mode, **size, end_image=end_image, tail_latent=tail_latent)
+    check_vae(vae)
+    empty = empty_latent(**size)
+    if vlm_images is None and images is not None:
+        vlm_images = pictures_for_vlm(images, mode)
+    tell("reading the prompt" if vlm_images is None else "looking at the picture, reading the prompt")
+    encoded = encoders.encode(prompt, negative_prompt, vlm_images)
+    tell("encoding the known frames")
+    first = known_latent(vae, images, mode, tail_latent, (width, height))
+    last = None if end_image is None else encode_frames(vae, resize_cover_crop(end_image[:1], width, height))
+    concat_latent, concat_mask = place_known_frames(first, last, empty)
+    values = {"concat_latent_image": concat_latent, "concat_mask": concat_mask}
+    if guidance is not None:
+        values["guidance"] = guidance
+    positive = node_helpers.conditioning_set_values(encoded.positive, values)
+    negative = node_helpers.conditioning_set_values(encoded.negative, values)
+    return positive, negative, {"samples": empty, "downscale_ratio_spacial": SPATIAL_COMPRESSION}
+
+
+def latent_shape(width: int, height: int, length: int) -> tuple[int, int, int, int, int]:
+    """Return a clip's latent shape, (1, 16, T, height / 8, width / 8)."""
+    ratio = SPATIAL_COMPRESSION
+    return 1, LATENT_CHANNELS, num_latent_frames(length), height // ratio, width // ratio
+
+
+def empty_latent(width: int, height: int, length: int) -> Tensor:
+    """Return zeros of a clip's latent shape."""
+    device = comfy.model_management.intermediate_device()
+    return torch.zeros(latent_shape(width, height, length), device=device)

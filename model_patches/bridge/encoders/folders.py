@@ -1,0 +1,124 @@
+"""Find the Hugging Face folders an artist has among the host's model folders."""
+
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import folder_paths
+
+from ...encoders.folders import read_config
+
+CATEGORIES = ("text_encoders", "LLM", "clip_vision")  # "clip" is text_encoders' older name
+MAX_DEPTH = 3
+
+
+def roots() -> list[Path]:
+    """Return the folders that are searched, the user's own first."""
+    known = folder_paths.folder_names_and_paths
+    paths = [
+        path
+        for category in CATEGORIES
+        if category in known
+        for path in folder_paths.get_folder_paths(category)
+    ]
+    paths.append(
+        os.path.join(folder_paths.models_dir, "LLM")
+    )  # other packs' custom; the host has no such category
+    return [Path(path) for path in dict.fromkeys(paths) if os.path.isdir(path)]
+
+
+@functools.cache
+def say_skipped(path: str, reason: str) -> None:
+    """Say in the log, once, what a scan has left out; scans run at import and must not fail."""
+    logging.warning("Magic141: %r is skipped: %s", path, reason)
+
+
+def _model_folders(root: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
+    for path in _subfolders(root):
+        try:
+            holds_model = (path / "config.json").is_file()
+        except OSError as error:
+            say_skipped(str(path), error.strerror or str(error))
+            continue
+        if holds_model:
+            yield path
+        elif depth > 1:
+            yield from _model_folders(path, depth - 1)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder by name; no hidden ones, none that cannot be read, none that leads back up."""
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        say_skipped(str(folder), error.strerror or str(error))
+        return []
+    return [Path(entry.path) for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        if not entry.is_dir():
+            return False
+        entry.name.encode()
+    except OSError as error:
+        say_skipped(entry.path, error.strerror or str(error))
+        return False
+    except UnicodeEncodeError:
+        say_skipped(entry.path, "its name is not UTF-8")
+        return False
+    leads_back = entry.is_symlink() and Path(os.path.realpath(os.path.dirname(entry.path))).is_relative_to(
+        os.path.realpath(entry.path)
+    )
+    return not leads_back
+
+
+def encoder_folders() -> dict[str, Path]:
+    """Return every folder with a ``config.json`` by its name under its root; the first of a name wins."""
+    found: dict[str, Path] = {}
+    for root in roots():
+        for path in _model_folders(root):
+            found.setdefault(path.relative_to(root).as_posix(), path)
+    return found
+
+
+def folder_choices(model_types: tuple[str, ...]) -> list[str]:
+    """Return the names for a dropdown: folders of the given model types first, every other after them.
+
+    A folder whose ``config.json`` cannot be read is left out.
+    """
+    types: dict[str, object] = {}
+    for name, folder in encoder_folders().items():
+        try:
+            types[name] = read_config(folder).get("model_type")
+        except ValueError as error:
+            say_skipped(str(folder), str(error))
+    return sorted(types, key=lambda name: (types[name] not in model_types, name.lower()))
+
+
+def model_files(category: str) -> list[str]:
+    """Return the files of one of the host's categories for a dropdown; none where the host cannot list them."""
+    try:
+        return folder_paths.get_filename_list(category)
+    except OSError as error:
+        say_skipped(f"models/{category}", str(error))
+        return []
+
+
+def find_encoder_folder(name: str) -> Path:
+    """Return the folder of a name from a dropdown.
+
+    Raises:
+        ValueError: it is gone; the message lists where folders are looked for.
+    """
+    found = encoder_folders()
+    if name not in found:
+        places = ", ".join(dict.fromkeys(root.name for root in roots()))
+        raise ValueError(
+            f"There is no model folder {name!r} under models/ ({places}). A folder counts when it holds a "
+            "config.json; press R to refresh the list after copying one."
+        )
+    return found[name]

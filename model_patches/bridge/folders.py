@@ -1,0 +1,96 @@
+"""Which folders the pack may read, and where it keeps what has a name: indexes and training sets."""
+
+import os
+from pathlib import Path
+
+import folder_paths
+
+INDEX_CATEGORY = "magic141_image_index"
+NO_MODELS = {".magic141"}  # matches no file: what lies in our folders is no entry of the host's model lists
+MAX_NAME_LENGTH = 100
+FORBIDDEN_IN_NAME = set('<>:"/\\|?*')
+
+
+def allowed_roots() -> dict[str, list[Path]]:
+    """Return the folders pictures may be read from: ComfyUI's own and every registered category, by name."""
+    roots = {
+        "input": [Path(folder_paths.get_input_directory())],
+        "output": [Path(folder_paths.get_output_directory())],
+        "models": [Path(folder_paths.models_dir)],
+    }
+    for category, (paths, _) in folder_paths.folder_names_and_paths.items():
+        if category not in ("custom_nodes", *roots):
+            roots[category] = [Path(path) for path in paths]
+    return roots
+
+
+def resolve_folder(name: str) -> Path:
+    """Return the folder that a person named: "input/pets", "output", "<registered name>/pets", or a full path.
+
+    Raises:
+        ValueError: it lies outside what ComfyUI allows.
+        FileNotFoundError: it is not there.
+    """
+    name = name.strip().strip('"').replace("\\", "/") or "input"
+    roots = allowed_roots()
+    first, _, rest = name.partition("/")
+    candidates = [root / rest for root in roots.get(first, [])] if first else []
+    candidates.append(roots["input"][0] / name)  # a full path stays itself
+    path = next((path for path in candidates if path.is_dir()), candidates[0])
+    real = os.path.realpath(path)
+    if not any(
+        folder_paths.is_within_directory(str(root), real) for group in roots.values() for root in group
+    ):
+        raise ValueError(
+            f"The folder '{name}' is outside what ComfyUI may read. Use a folder inside input, output or models "
+            "(for example 'input/pets'), or register yours in extra_model_paths.yaml."
+        )
+    if not Path(real).is_dir():
+        raise FileNotFoundError(f"There is no folder '{name}' in ComfyUI's input, output or models folder.")
+    return Path(real)
+
+
+def folder_label(folder: Path) -> str:
+    """Return how an index remembers a folder: the name of what it lies in and the way from there; never a full path."""
+    for name, group in allowed_roots().items():
+        for root in group:
+            real = os.path.realpath(root)
+            if folder.is_relative_to(real):
+                return "/".join([name, *folder.relative_to(real).parts])
+    raise ValueError(f"{folder} is not inside a folder that ComfyUI may read.")
+
+
+def check_index_name(name: str) -> str | None:
+    """Return what is wrong with the name of an index, or None."""
+    return check_name(name, "an index")
+
+
+def check_name(name: str, what: str) -> str | None:
+    """Return what is wrong with the name of something kept in a folder of that name, or None."""
+    bad = FORBIDDEN_IN_NAME & set(name) or not name.strip() or name.startswith(".") or not name.isprintable()
+    if bad or len(name) > MAX_NAME_LENGTH:
+        return f"'{name}' cannot be the name of {what}: use letters, digits, spaces, '-' and '_', no folders."
+    return None
+
+
+def index_directory(name: str) -> Path:
+    """Return where the index of this name lives, or will live; users may redirect the category.
+
+    Raises:
+        ValueError: the name is not usable.
+    """
+    return named_directory(name, INDEX_CATEGORY, "an index")
+
+
+def named_directory(name: str, category: str, what: str) -> Path:
+    """Return the folder of this name in a category of ours, below models/ where the user has not redirected it.
+
+    Raises:
+        ValueError: the name is not usable.
+    """
+    if problem := check_name(name, what):
+        raise ValueError(problem)
+    default = str(Path(folder_paths.models_dir) / category)
+    folder_paths.folder_names_and_paths.setdefault(category, ([default], NO_MODELS))
+    candidates = [Path(path) / name.strip() for path in folder_paths.get_folder_paths(category)]
+    return next((path for path in candidates if path.is_dir()), candidates[0])

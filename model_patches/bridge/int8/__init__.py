@@ -1,0 +1,1 @@
+"""Int8 models inside the host."""

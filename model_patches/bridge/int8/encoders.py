@@ -1,0 +1,115 @@
+"""The encoders' LLM and VLM in int8, under the host's memory management as before."""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+
+from ...int8.quantize import QuantizationPlan, quantize_layer
+from ..encoders.managed import host_managed
+from ..encoders.socket import HuggingFaceBackend, Magic141Encoders
+from ..int8_ops import int8_operations, is_quantized
+
+#: The VLM's language part is the LLM: one set of weights serves both.
+LLM_PARTS = ("language_model",)
+VISION_PARTS = ("vision_tower", "multi_modal_projector")
+
+#: What the host notes on the modules and the root that it manages; a copy starts without.
+HOST_NOTES = (
+    "_v", "_prefetch", "_pin", "comfy_", "prev_comfy_", "weight_", "bias_", "dynamic_", "model_", "seed_key",
+    "lowvram_", "current_weight_", "device",
+)  # fmt: skip
+
+
+def quantize_encoders(
+    encoders: Magic141Encoders,
+    plan: QuantizationPlan,
+    *,
+    llm: bool = True,
+    vlm: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Magic141Encoders:
+    """Return encoders with int8 Linears; the given ones stay as they are and share what is not quantized.
+
+    Args:
+        plan: weight-only; embeddings and norms are never quantized.
+        llm: the LLaMA, which is both the prompt's LLM and the language part of the VLM.
+        vlm: the VLM's vision tower and projector.
+    Raises:
+        ValueError: made from stock CLIP, or quantized already.
+    """
+    backend = encoders.backend
+    if not isinstance(backend, HuggingFaceBackend):
+        raise ValueError(
+            "These encoders come from stock CLIP, whose weights ComfyUI quantizes itself (load an fp8 or int8 text "
+            "encoder file there). Int8 Quantize takes encoders from Load Magic141 Encoders."
+        )
+    parts = (LLM_PARTS if llm else ()) + (VISION_PARTS if vlm else ())
+    with torch.inference_mode():
+        model = copy_module(backend.vlm)
+        _quantize_linears(model, parts, plan, progress)
+    quantized = copy.copy(backend)
+    quantized.vlm, quantized.vlm_patcher = model, host_managed(model)
+    return Magic141Encoders(quantized)
+
+
+def module_bytes(module: nn.Module) -> int:
+    """Return the bytes of a module's weights, as the host counts them."""
+    return comfy.model_management.module_size(module)
+
+
+def copy_module(module: nn.Module, _done: dict[int, nn.Module] | None = None) -> nn.Module:
+    """Copy a tree of modules without copying weights: each has parameters of its own over the same memory."""
+    done = {} if _done is None else _done
+    if id(module) in done:
+        return done[id(module)]
+    twin = object.__new__(type(module))
+    done[id(module)] = twin
+    for key, value in vars(module).items():
+        if key.startswith("_") or not key.startswith(HOST_NOTES):
+            vars(twin)[key] = value.copy() if isinstance(value, OrderedDict) else value
+    for key in [key for key in vars(twin) if key.startswith(("_v", "_prefetch", "_pin"))]:
+        del vars(twin)[key]
+    twin._parameters = {k: None if p is None else _own_parameter(p) for k, p in module._parameters.items()}
+    twin._buffers = {k: None if b is None else b.to("cpu") for k, b in module._buffers.items()}
+    twin._modules = {k: None if m is None else copy_module(m, done) for k, m in module._modules.items()}
+    return twin
+
+
+def _own_parameter(parameter: Tensor) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().to("cpu"), requires_grad=False)
+
+
+def _quantize_linears(model: nn.Module, parts: tuple[str, ...], plan: QuantizationPlan, progress) -> None:
+    for name, module in model.named_modules():
+        if name.startswith(parts) and is_quantized(module):
+            raise ValueError(f"These encoders are quantized already ({name}).")
+    linears = list(_linears(model, parts))
+    for done, (name, parent, attribute, linear) in enumerate(linears, start=1):
+        setattr(parent, attribute, _quantized(linear, plan, name))
+        if progress is not None:
+            progress(done, len(linears))
+
+
+def _linears(model: nn.Module, parts: tuple[str, ...]) -> Iterator[tuple[str, nn.Module, str, nn.Linear]]:
+    for name, parent in model.named_modules():
+        for attribute, child in parent.named_children():
+            path = f"{name}.{attribute}" if name else attribute
+            if path.startswith(parts) and isinstance(child, nn.Linear):
+                yield path, parent, attribute, child
+
+
+def _quantized(linear: nn.Linear, plan: QuantizationPlan, name: str) -> nn.Module:
+    layer = quantize_layer(linear.weight.to(comfy.model_management.text_encoder_device()), plan, name=name)
+    state_dict = {key: tensor.to("cpu") for key, tensor in layer.items()}
+    if linear.bias is not None:
+        state_dict["bias"] = linear.bias
+    operations = int8_operations(linear.weight.dtype)
+    quantized = operations.Linear(
+        linear.in_features, linear.out_features, bias=linear.bias is not None, device="cpu"
+    )
+    quantized.load_state_dict(state_dict)
+    return quantized

@@ -1,0 +1,163 @@
+"""MODEL to quantized MODEL: the host's tensors, the host's memory management, clones and patches kept."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import comfy.model_patcher
+import comfy.patcher_extension
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.quant_ops import QuantizedTensor
+from torch import Tensor
+
+from ...dit.stream import refuse_to_overwrite
+from ...int8.file import provenance, save_state_dict
+from ...int8.quantize import QuantizationPlan, quantize_layer
+from ..folders import MAX_NAME_LENGTH
+from ..int8_ops import int8_operations, keep_lora_exact
+
+DIT = "diffusion_model."
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+
+Progress = Callable[[int, int], None]
+
+
+def quantize_model(
+    patcher: ModelPatcher, plan: QuantizationPlan, *, progress: Progress | None = None
+) -> ModelPatcher:
+    """Return a quantized MODEL; the given one stays as it is.
+
+    Patches (LoRA), options, wrappers and callbacks of the given MODEL are carried over.
+
+    Args:
+        progress: called with (layers done, layers in all).
+    Raises:
+        ValueError: the model is quantized already, has no transformer blocks of this layout, carries a
+            compiled or bypassed copy of its layers, or holds NaN or Inf.
+    """
+    check_quantizable(patcher, plan)
+    with torch.inference_mode():
+        model = _rebuild(patcher, quantized_state_dict(patcher, plan, progress=progress))
+    quantized = patcher.clone(model_override=(model, ({}, {}, {}, set())))
+    quantized.size = 0
+    quantized.parent = None
+    quantized.clone_base_uuid = uuid.uuid4()
+    quantized.cached_patcher_init = _init_again(patcher.cached_patcher_init, plan)
+    keep_lora_exact(quantized)
+    return quantized
+
+
+def quantized_state_dict(
+    patcher: ModelPatcher, plan: QuantizationPlan, *, progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """Return the DiT's state dict, the planned layers in the host's quantized keys, without any patch merged."""
+    weights = dict(unpatched_weights(patcher))
+    planned = [key for key, weight in weights.items() if plan.selects(key, tuple(weight.shape))]
+    state_dict = {key: weight for key, weight in weights.items() if key not in planned}
+    for done, key in enumerate(planned, start=1):
+        name = key.removesuffix(".weight")
+        layer = quantize_layer(weights[key].to(patcher.load_device), plan, name=name)
+        state_dict |= {f"{name}.{part}": tensor.to(patcher.offload_device) for part, tensor in layer.items()}
+        if progress is not None:
+            progress(done, len(planned))
+    return state_dict
+
+
+def unpatched_weights(patcher: ModelPatcher) -> Iterator[tuple[str, Tensor]]:
+    """Yield the DiT's keys (without prefix) and weights as loaded from the file, LoRA not merged."""
+    for key, tensor in patcher.model.diffusion_model.state_dict().items():
+        backup = patcher.backup.get(DIT + key)
+        yield key, tensor if backup is None else backup.weight
+
+
+def check_quantizable(patcher: ModelPatcher, plan: QuantizationPlan) -> None:
+    """Raise ValueError, saying what to change, for a MODEL that cannot be quantized as planned."""
+    weights = dict(unpatched_weights(patcher))
+    for key, tensor in weights.items():
+        if key.endswith(".comfy_quant") or isinstance(tensor, QuantizedTensor):
+            raise ValueError(
+                f"This model is quantized already ({key}). Load the bf16, fp16 or fp32 checkpoint instead."
+            )
+        if key.endswith(".weight") and tensor.dtype not in FLOATS:
+            raise ValueError(
+                f"{key} is {tensor.dtype}: this model is quantized already. Load the bf16, fp16 or fp32 "
+                "checkpoint, with weight_dtype `default`."
+            )
+    if not any(plan.selects(key, tuple(tensor.shape)) for key, tensor in weights.items()):
+        raise ValueError(
+            "No transformer blocks of the HunyuanVideo layout are in this model (double_blocks, single_blocks). "
+            "Connect a Magic141 or HunyuanVideo MODEL."
+        )
+    _check_nothing_holds_the_layers(patcher)
+
+
+def _check_nothing_holds_the_layers(patcher: ModelPatcher) -> None:
+    """Refuse what keeps a reference to the layers that are about to be replaced."""
+    compiled = patcher.wrappers.get(comfy.patcher_extension.WrappersMP.APPLY_MODEL, {}).get("torch.compile")
+    if compiled or any(key.startswith(DIT.rstrip(".")) for key in patcher.object_patches):
+        raise ValueError(
+            "This model's layers are compiled or replaced already. Put Int8 Quantize before that node."
+        )
+    if patcher.injections:
+        raise ValueError("A LoRA (Bypass) is applied to this model. Put Int8 Quantize before it.")
+
+
+def _rebuild(patcher: ModelPatcher, state_dict: dict[str, Tensor]):
+    """Make the host's model of the same configuration again, around quantized weights."""
+    source = patcher.model
+    config = object.__new__(type(source.model_config))
+    config.__dict__.update(source.model_config.__dict__)
+    config.unet_config = dict(source.model_config.unet_config)
+    config.quant_config = {"mixed_ops": True}
+    config.custom_operations = int8_operations(source.get_dtype_inference())
+    model = config.get_model(state_dict, "")
+    model.load_model_weights(dict(state_dict), "", assign=patcher.is_dynamic())
+    return model
+
+
+def _init_again(source: tuple | None, plan: QuantizationPlan) -> tuple | None:
+    """Return how the host may build this model once more (it does for torch.compile and several GPUs)."""
+    return None if source is None else (_quantize_from_init, (source, plan))
+
+
+def _quantize_from_init(source: tuple, plan: QuantizationPlan, disable_dynamic: bool = False) -> ModelPatcher:
+    function, arguments, *index = source
+    patcher = function(*arguments, disable_dynamic=disable_dynamic)
+    return quantize_model(patcher[index[0]] if index else patcher, plan)
+
+
+SUFFIX = ".safetensors"
+
+
+def saved_path(name: str, *, overwrite: bool) -> Path:
+    """Return the path in models/diffusion_models for a name the artist typed; subfolders are made.
+
+    Raises:
+        ValueError: the name leaves the folder or has another ending.
+        FileExistsError: the file is there and may not be replaced.
+    """
+    root = Path(folder_paths.models_dir) / "diffusion_models"
+    relative = PurePosixPath(name.strip().replace(os.sep, "/"))
+    strange = ":" in name or not name.strip().isprintable() or len(relative.name) > MAX_NAME_LENGTH
+    if relative.is_absolute() or ".." in relative.parts or strange or not relative.name:
+        raise ValueError(
+            f"{name!r} is no file name in models/diffusion_models. Write something like my_model_int8."
+        )
+    if relative.suffix in (".pth", ".pt", ".gguf", ".ckpt", ".bin"):
+        raise ValueError(f"{name!r}: the file is written as {SUFFIX}.")
+    target = root / (relative if relative.suffix == SUFFIX else f"{relative}{SUFFIX}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    refuse_to_overwrite(target, overwrite=overwrite)
+    return target
+
+
+def save_quantized(quantized: ModelPatcher, target: Path, plan: QuantizationPlan, *, overwrite: bool) -> int:
+    """Write the DiT of a freshly quantized MODEL in the host's keys; LoRA is not baked in. Returns the bytes."""
+    state_dict = quantized.model.diffusion_model.state_dict()
+    assert not any(key.startswith(DIT) for key in quantized.backup), "weights are patched"
+    return save_state_dict(
+        state_dict, target, metadata=provenance(plan, {"name": "a MODEL in ComfyUI"}), overwrite=overwrite
+    )

@@ -1,0 +1,1 @@
+"""The picture index inside the host."""

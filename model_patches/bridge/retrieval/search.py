@@ -1,0 +1,209 @@
+"""Build and query image indexes: folders by name, the host's progress bar and cancel button."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...retrieval import search as retrieval
+from ...retrieval.build import build_index
+from ...retrieval.index import ImageIndex, Model, Row
+from ...retrieval.report import Report
+from ...sizes import resize_cover_crop
+from ...store.directory_lock import DirectoryLock
+from ...store.files import disk_errors, path_inside
+from ...store.pictures import PictureError, read_bytes, sha256_of, to_tensor
+from ...store.pictures import decode as decode_picture
+from ..folders import folder_label, index_directory, resolve_folder
+from ..progress import host_progress
+from .embedders import PictureEmbedder, identify
+
+MIN_CANDIDATES = 64
+MAX_NOTES = 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """Retrieved pictures, best first.
+
+    Attributes:
+        images: (K, H, W, 3) in [0, 1]; all at the size of the first, covered and centre-cropped.
+        scores: cosine of each with the query.
+        paths: where each comes from, the folder's name first.
+        report: for people.
+    """
+
+    images: Tensor
+    scores: list[float]
+    paths: list[str]
+    report: str
+
+
+def update_index(
+    name: str, folder_name: str, embedder: PictureEmbedder, *, batch_size: int, rebuild: bool
+) -> tuple[ImageIndex, Report]:
+    """Bring the index of a folder up to date, or make it.
+
+    Raises:
+        ValueError: the name, the folder or the batch size is not usable, or the index belongs to another folder or
+            model, or another process is building it.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    folder, directory = resolve_folder(folder_name), index_directory(name)
+    with disk_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = DirectoryLock(directory)
+        lock.acquire()
+    try:
+        old = _open_or_start(directory, folder_label(folder), identify(embedder), rebuild)
+        progress = host_progress("embedding pictures")
+        return build_index(old, folder, embedder, batch_size=batch_size, on_progress=progress)
+    finally:
+        lock.release()
+
+
+def _open_or_start(directory: Path, label: str, model: Model, rebuild: bool) -> ImageIndex:
+    fresh = ImageIndex(directory, folder=label, model=model)
+    if rebuild:
+        return fresh
+    try:
+        old = ImageIndex.open(directory)
+    except FileNotFoundError:
+        return fresh
+    if old.folder != label:
+        raise ValueError(
+            f"The index '{directory.name}' is of the folder '{old.folder}', not '{label}'. Give this folder's index "
+            "another name, or turn on 'rebuild' to replace it."
+        )
+    if not old.model.same_as(model):
+        raise ValueError(
+            f"The index '{directory.name}' was made by another model ({old.model.name}); this is {model.name}. "
+            "Choose that model, give the index another name, or turn on 'rebuild' to embed everything again."
+        )
+    return old
+
+
+def open_index(name: str, embedder: PictureEmbedder) -> ImageIndex:
+    """Open an index to query it with a model.
+
+    Raises:
+        ValueError: another model made it, or it is empty or damaged.
+        FileNotFoundError: there is none of this name.
+    """
+    index = ImageIndex.open(index_directory(name))
+    model = identify(embedder)
+    if not index.model.same_as(model):
+        raise ValueError(
+            f"The index '{name}' was made by another model: {index.model.name}, {len(index.model.probe)} wide. "
+            f"This is {model.name}, {len(model.probe)} wide. Choose the same model, or rebuild the index with this one."
+        )
+    return index
+
+
+def find(index: ImageIndex, query: Tensor, *, k: int, threshold: float, diversity: float) -> Found:
+    """Return the k pictures nearest to a query that are still there and reach a threshold.
+
+    Args:
+        index: what to search.
+        query: (D,), length 1.
+        k: how many at most.
+        threshold: least cosine.
+        diversity: 0 takes the best k; towards 1 prefers pictures unlike each other.
+
+    Raises:
+        ValueError: k < 1, nothing reaches the threshold, or none of what does can be read.
+    """
+    if k < 1:
+        raise ValueError(f"count must be at least 1, got {k}.")
+    folder = resolve_folder(index.folder)
+    num_candidates, notes = max(MIN_CANDIDATES, 4 * k), []
+    while True:
+        scores, positions = index.search(query, k=num_candidates)
+        _check_threshold(index, scores, positions, threshold)
+        enough = int((scores >= threshold).sum())
+        picked, notes = _take_readable(
+            index, folder, scores[:enough], positions[:enough].tolist(), k, diversity
+        )
+        if len(picked) == k or enough < num_candidates or num_candidates >= len(index):
+            break
+        num_candidates *= 8
+    if not picked:
+        raise ValueError(
+            f"None of the {enough} matches in '{index.folder}' can be read any more ({notes[0]}). "
+            "Run Build Image Index again."
+        )
+    return _found(index, picked, notes, k)
+
+
+_Picked = tuple[Row, float, Tensor]
+
+
+def _check_threshold(index: ImageIndex, scores: Tensor, positions: Tensor, threshold: float) -> None:
+    if not len(scores):
+        raise ValueError(f"The index of '{index.folder}' is empty. Run Build Image Index.")
+    if float(scores[0]) < threshold:
+        best = index.rows_at([int(positions[0])])[0]
+        raise ValueError(
+            f"Nothing in '{index.folder}' matches: the nearest of {len(index)} pictures, {best.path}, scores "
+            f"{float(scores[0]):.3f}, below the threshold {threshold:.3f}. Add fitting pictures and rebuild, "
+            "reword the prompt, or lower the threshold."
+        )
+
+
+def _take_readable(
+    index: ImageIndex, folder: Path, scores: Tensor, positions: list[int], k: int, diversity: float
+) -> tuple[list[_Picked], list[str]]:
+    """Return the first k candidates that can be read, in the order wanted, and a note for each that cannot.
+
+    The pictures are at the size of the first.
+    """
+    order = list(range(len(positions)))
+    if diversity:
+        order = retrieval.diverse_order(scores, index.vectors_at(positions), diversity=diversity)
+    rows = index.rows_at(positions)
+    picked: list[_Picked] = []
+    notes: list[str] = []
+    for i in order:
+        if len(picked) == k:
+            break
+        try:
+            image, note = _read(folder, rows[i])
+        except PictureError as error:
+            notes.append(f"skipped {rows[i].path}: {error}")
+            continue
+        if picked:  # at once, so that only one picture of another size is in memory
+            height, width = picked[0][2].shape[1:3]
+            image = resize_cover_crop(image, width, height)
+        picked.append((rows[i], float(scores[i]), image))
+        notes += [f"{rows[i].path}: {note}"] if note else []
+    return picked, notes
+
+
+def _read(folder: Path, row: Row) -> tuple[Tensor, str]:
+    try:
+        path = path_inside(folder, row.path)
+    except ValueError:
+        raise PictureError("it now lies outside the indexed folder") from None
+    data = read_bytes(path)
+    if sha256_of(data) != row.sha256:
+        raise PictureError("it has changed since it was indexed; run Build Image Index again")
+    image, note = decode_picture(data)
+    return to_tensor(image), note
+
+
+def _found(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int) -> Found:
+    images = torch.cat([image for _, _, image in picked])
+    paths = [f"{index.folder}/{row.path}" for row, _, _ in picked]
+    scores = [score for _, score, _ in picked]
+    lines = [f"{score:.3f}  {path}" for score, path in zip(scores, paths, strict=True)]
+    if len(picked) < k:
+        lines.append(
+            f"Only {len(picked)} of {k} asked for: the others score below the threshold or cannot be read."
+        )
+    if not index.complete:
+        lines.append("The index is not complete: building it was interrupted. Run Build Image Index again.")
+    if len(notes) > MAX_NOTES:
+        notes = [*notes[:MAX_NOTES], f"... and {len(notes) - MAX_NOTES} more."]
+    return Found(images, scores, paths, "\n".join(lines + notes))

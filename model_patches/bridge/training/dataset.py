@@ -1,0 +1,248 @@
+"""Build a training set: a folder of captioned videos through VAE, LLM, CLIP and VLM, once."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...sizes import check_clip_size, nearest_bucket
+from ...store.files import file_sha256
+from ...store.video_source import probe_video
+from ...store.walk import listing_digest
+from ...training.dataset import SetSettings, SetVideo, TrainingSet, locked_directory
+from ...training.dataset_report import report_text
+from ...training.videos import (
+    CaptionedVideo,
+    Skipped,
+    VideoUnusable,
+    find_videos,
+    is_video_name,
+    skipped_lines,
+)
+from ..encoders.socket import Magic141Encoders
+from ..fingerprint import encoders_fingerprint, module_fingerprint
+from ..folders import folder_label, named_directory, resolve_folder
+from ..progress import host_progress
+from ..vae import check_vae
+from .encode import SetEncoder
+
+CATEGORY = "magic141_training_sets"
+COMMIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class SetRequest:
+    """How to cut the videos of a set; see ``SetSettings``. bucket: family of sizes to choose from, or None."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float = 24.0
+    max_windows: int = 0
+    with_image_states: bool = True
+    bucket: str | None = None
+
+
+def set_directory(name: str) -> Path:
+    """Return where the training set of this name lives, or will live.
+
+    Raises:
+        ValueError: the name is not usable.
+    """
+    return named_directory(name, CATEGORY, "a training set")
+
+
+def open_training_set(name: str) -> TrainingSet:
+    """Open a training set by name.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is damaged.
+    """
+    return TrainingSet.open(set_directory(name))
+
+
+def listing(folder_name: str) -> str:
+    """Return a digest that changes when a video or a caption of a folder is added, removed or touched."""
+    return listing_digest(
+        resolve_folder(folder_name), lambda name: is_video_name(name) or name.endswith((".txt", ".jsonl"))
+    )
+
+
+def build_training_set(
+    name: str,
+    folder_name: str,
+    encoders: Magic141Encoders,
+    vae,
+    request: SetRequest,
+    *,
+    replace_other: bool = False,
+) -> tuple[TrainingSet, str]:
+    """Bring the training set of a folder up to date, or make it; return it and a report for people.
+
+    Args:
+        replace_other: give up a set of this name that was made of another folder or with other settings.
+
+    Raises:
+        ValueError: nothing in the folder can be used, or the name belongs to another set.
+    """
+    check_vae(vae)
+    check_clip_size(request.width, request.height, request.num_frames)
+    folder, directory = resolve_folder(folder_name), set_directory(name)
+    label = folder_label(folder)
+    skipped: Skipped = []
+    videos = find_videos(folder, label, skipped)
+    settings = _settings(request, _choose_size(folder, videos, request), encoders, vae)
+    with locked_directory(directory):
+        old = _old_set(directory, label, settings, replace_other)
+        build = _Build(folder, directory, label, settings, old, skipped, encoders, vae)
+        made = build.run(videos)
+        return made, report_text(made, num_encoded=build.encoder.num_videos)
+
+
+def _settings(request: SetRequest, size: tuple[int, int], encoders: Magic141Encoders, vae) -> SetSettings:
+    return SetSettings(
+        width=size[0],
+        height=size[1],
+        num_frames=request.num_frames,
+        fps=request.fps,
+        max_windows=request.max_windows,
+        with_image_states=request.with_image_states,
+        vae=module_fingerprint(vae.first_stage_model),
+        encoders=encoders_fingerprint(encoders),
+    )
+
+
+def _choose_size(folder: Path, videos: list[CaptionedVideo], request: SetRequest) -> tuple[int, int]:
+    """Return the size of all windows: the one asked for, or the bucket that most videos are nearest to."""
+    if request.bucket is None:
+        return request.width, request.height
+    votes: Counter[tuple[int, int]] = Counter()
+    for video in videos:
+        try:
+            facts = probe_video(folder / video.file.path)
+        except ValueError:  # reported when its turn comes
+            continue
+        votes[nearest_bucket(facts.width, facts.height, request.bucket)] += 1
+    return votes.most_common(1)[0][0] if votes else (request.width, request.height)
+
+
+def _old_set(directory: Path, label: str, settings: SetSettings, replace_other: bool) -> TrainingSet | None:
+    """Return the set that lies there.
+
+    Raises:
+        ValueError: it was made of another folder or with other settings.
+    """
+    try:
+        old = TrainingSet.open(directory)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        if replace_other:
+            return None
+        raise
+    if replace_other or (old.folder, old.settings) == (label, settings):
+        return old
+    if old.folder != label:
+        other = f"of the folder '{old.folder}', not '{label}'"
+    else:
+        other = f"with other settings ({', '.join(_differences(old.settings, settings))})"
+    raise ValueError(
+        f"The training set '{directory.name}' was built {other}. Give this one another name, or turn on 'replace' "
+        "to give the old one up."
+    )
+
+
+def _differences(old: SetSettings, new: SetSettings) -> list[str]:
+    names = {"vae": "another VAE", "encoders": "other encoders"}
+    pairs = [(n, getattr(old, n), getattr(new, n)) for n in vars(old)]
+    return [names.get(n, f"{n} was {was} and is now {now}") for n, was, now in pairs if was != now]
+
+
+class _Build:
+    """One run over the videos of a folder; what is finished is on disk at once."""
+
+    def __init__(
+        self,
+        folder: Path,
+        directory: Path,
+        label: str,
+        settings: SetSettings,
+        old: TrainingSet | None,
+        skipped: Skipped,
+        encoders: Magic141Encoders,
+        vae,
+    ) -> None:
+        self.folder, self.directory, self.skipped = folder, directory, skipped
+        self.encoder = SetEncoder(directory, settings, encoders, vae)
+        self.known = {video.path: video for video in old.videos} if old else {}
+        self.set = TrainingSet(directory, label, settings, null_key="")
+        self.done: list[SetVideo] = []
+
+    def run(self, videos: list[CaptionedVideo]) -> TrainingSet:
+        """Encode what is new; return the committed set.
+
+        Raises:
+            ValueError: no video can be used.
+        """
+        show, last_commit = host_progress("encoding videos"), time.monotonic()
+        self.set = replace(self.set, null_key=self.encoder.caption(""))
+        try:
+            for number, video in enumerate(videos):
+                self._take(video, on_frame=lambda number=number: show(number, len(videos)))
+                if time.monotonic() - last_commit > COMMIT_SECONDS:
+                    self._commit(complete=False)
+                    last_commit = time.monotonic()
+            show(len(videos), len(videos))
+        except BaseException:
+            self._commit(complete=False)
+            raise
+        if not self.done:
+            raise ValueError(
+                f"None of the {len(videos)} videos in '{self.set.folder}' can be trained on.\n"
+                + "\n".join(skipped_lines(self.skipped))
+            )
+        return self._commit(complete=True)
+
+    def _commit(self, *, complete: bool) -> TrainingSet:
+        later = [] if complete else [v for path, v in self.known.items() if path not in self._paths()]
+        self.set = replace(
+            self.set,
+            videos=tuple(self.done + later),
+            complete=complete,
+            skipped=tuple(self.skipped),
+        )
+        self.set.commit()
+        return self.set
+
+    def _paths(self) -> set[str]:
+        return {video.path for video in self.done}
+
+    def _take(self, video: CaptionedVideo, *, on_frame: Callable[[], None]) -> None:
+        file, path = video.file, self.folder / video.file.path
+        on_frame()
+        try:
+            sha256 = self._sha256(video, path)
+            key, facts = self.encoder.video(path, sha256, on_frame=on_frame)
+        except (VideoUnusable, OSError) as error:
+            self.skipped.append((file.path, str(error)))
+            return
+        keys = tuple(map(self.encoder.caption, video.captions))
+        self.done.append(
+            SetVideo(
+                file.path,
+                file.size,
+                file.mtime_ns,
+                sha256,
+                key,
+                *facts,
+                captions=video.captions,
+                caption_keys=keys,
+            )
+        )
+
+    def _sha256(self, video: CaptionedVideo, path: Path) -> str:
+        old = self.known.get(video.file.path)
+        if old is not None and (old.size, old.mtime_ns) == (video.file.size, video.file.mtime_ns):
+            return old.sha256
+        return file_sha256(path)

@@ -1,0 +1,88 @@
+"""Videos and captions to the shards of a training set, through the host's VAE and our encoders."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import comfy.latent_formats
+import comfy.model_management
+import torch
+from torch import Tensor
+
+from ...encoders.context import check_finite
+from ...sizes import resize_cover_crop
+from ...training.dataset import SetSettings, ShardStore, VideoFacts
+from ...training.videos import VideoUnusable, WindowPlan, read_windows
+from ...window.journal import digest
+from ..encoders.socket import Magic141Encoders, as_uint8
+from ..vae import encode_frames
+
+METHOD_VERSION = 1
+"""Raise it when the same video gives other tensors, so that no old shard is taken over."""
+
+
+class SetEncoder:
+    """Makes shards where they are missing, and counts what it made."""
+
+    def __init__(self, directory: Path, settings: SetSettings, encoders: Magic141Encoders, vae) -> None:
+        self.shards = ShardStore(directory)
+        self.settings, self.encoders, self.vae = settings, encoders, vae
+        self.num_videos = self.num_captions = 0
+
+    def video(self, path: Path, sha256: str, *, on_frame: Callable[[], None]) -> tuple[str, VideoFacts]:
+        """Return a video's key and facts, encoding it if its shard is not there.
+
+        Args:
+            sha256: of the file, as it is now.
+            on_frame: called for each frame read; may raise to stop.
+
+        Raises:
+            VideoUnusable: it cannot be read or encoded.
+        """
+        key = self._video_key(sha256)
+        facts = self.shards.video_facts(key)
+        if facts is None:
+            facts = self._encode_video(path, key, on_frame)
+            self.num_videos += 1
+        return key, facts
+
+    def caption(self, caption: str) -> str:
+        """Return the key of a caption's shard, encoding it if it is not there."""
+        key = digest([METHOD_VERSION, caption, self.settings.encoders])[:32]
+        if not self.shards.holds_caption(key):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            states, pooled = self.encoders.backend.prompt_states(caption)
+            check_finite(states, "LLM")
+            self.shards.save_caption(key, states[0], check_finite(pooled, "CLIP text encoder")[0])
+            self.num_captions += 1
+        return key
+
+    def _video_key(self, sha256: str) -> str:
+        s = self.settings
+        made_of = [METHOD_VERSION, sha256, s.width, s.height, s.num_frames, s.fps, s.max_windows, s.vae]
+        return digest([*made_of, s.encoders if s.with_image_states else ""])[:32]
+
+    def _encode_video(self, path: Path, key: str, on_frame: Callable[[], None]) -> VideoFacts:
+        plan = WindowPlan(self.settings.num_frames, self.settings.fps, self.settings.max_windows)
+        latents: list[Tensor] = []
+        seen: list[Tensor] = []
+        size = (0, 0)
+        for window in read_windows(path, plan, on_frame=on_frame):
+            size = (window.shape[2], window.shape[1])
+            latents.append(self._latent(window))
+            if self.settings.with_image_states:  # the VLM sees the first frame whole, the VAE cropped frames
+                states = self.encoders.backend.image_states(as_uint8(window[:1]))
+                seen.append(check_finite(states, "VLM")[0].cpu())
+        tensors = {"latents": torch.stack(latents)} | ({"image_states": torch.stack(seen)} if seen else {})
+        facts = VideoFacts(len(latents), *size)
+        self.shards.save_video(key, tensors, facts)
+        return facts
+
+    def _latent(self, window: Tensor) -> Tensor:
+        """Return a window's latent (16, T, h, w), scaled as the model wants it."""
+        frames = resize_cover_crop(window, self.settings.width, self.settings.height)
+        latent = comfy.latent_formats.HunyuanVideo().process_in(encode_frames(self.vae, frames))
+        if not torch.isfinite(latent).all():
+            raise VideoUnusable(
+                "the VAE gave values that are not finite; is it the right VAE, in bf16 or fp32?"
+            )
+        return latent[0].cpu()

@@ -1,0 +1,302 @@
+"""Distill a MODEL over a training set: weights out, train, LoRA or checkpoint to disk, patched MODEL back."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import comfy.model_management
+import comfy.model_patcher
+import folder_paths
+import torch
+from torch import Tensor
+
+from ...plots import plot_training, to_tensor
+from ...store.files import atomic_file, disk_errors, refuse_links_out, write_text
+from ...training.dataset import TrainingSet
+from ...window.journal import digest
+from ..folders import check_name
+from ..loading import ATTACHMENT, load_magic141_model
+from .dataset import open_training_set
+from .report import report_text
+from .watch import TrainingWatch, compare_clips
+from .weights import free_devices, started_weights, student_weights, with_lora
+
+RUNS_FOLDER = "magic141_distill"
+SET_NOTE = "training_set.txt"
+RUN_FILES = (SET_NOTE, "config.json", "log.jsonl", "checkpoints", "samples", "lock")
+RUN_KEY = "magic141_run"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training: the MODEL that learnt, its file's name, curves and clips (IMAGE), the report."""
+
+    model: comfy.model_patcher.ModelPatcher
+    file_name: str
+    curves: Tensor
+    samples: Tensor
+    report: str
+
+
+def missing_packages() -> str | None:
+    """Return what to install before anything can be trained, or None."""
+    missing = [name for name in ("diffusers", "peft") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return None
+    from ...training.twin import INSTALL
+
+    return f"{INSTALL} (missing: {', '.join(missing)})."
+
+
+def check_run_name(name: str) -> str | None:
+    """Return what is wrong with the name of a run, or None."""
+    return check_name(name, "a run")
+
+
+def make_config(*, precision: str = "auto", **settings):
+    """Return the trainer's configuration with these settings and the host's device.
+
+    Args:
+        precision: "float32", "bfloat16", or "auto": bfloat16 where the device is fast at it.
+
+    Raises:
+        ValueError: one of them is impossible; says which.
+    """
+    from ...training.config import DistillConfig
+
+    device = comfy.model_management.get_torch_device()
+    if precision == "auto":
+        fast = device.type != "cpu" and comfy.model_management.should_use_bf16(device)
+        precision = "bfloat16" if fast else "float32"
+    return DistillConfig(device=str(device), precision=precision, **settings)
+
+
+def distill_model(
+    model: comfy.model_patcher.ModelPatcher,
+    vae,
+    set_name: str,
+    config,
+    *,
+    run_name: str,
+    tell: Callable[[str], None],
+    node_id: str | None = None,
+    student: comfy.model_patcher.ModelPatcher | None = None,
+) -> Outcome:
+    """Train a student of a MODEL, or go on where an earlier run of this name and these settings stopped.
+
+    Args:
+        set_name: a training set's name.
+        config: from ``make_config``.
+        run_name: of the run's folder in output/magic141_distill and of the file that comes out.
+        tell: shows a line of text on the node.
+        student: what the training starts from, where that is not the model: the same with LoRAs on it, say.
+
+    Raises:
+        ImportError: a training package is missing; says how to install it.
+        ValueError: model, set, settings or an earlier run of that name do not fit; nothing is overwritten.
+        InterruptProcessingException: cancelled; a checkpoint is on disk.
+    """
+    if (problem := missing_packages()) is not None:
+        raise ImportError(problem)
+    from ...training.checkpoint import RunFolder
+    from ...training.distill import distill
+    from ...training.parallel import this_process
+
+    tell("reading the weights")
+    free_devices()
+    with trainable(), (log := RunFolder(run_directory(run_name))).hold(this_process()):
+        job = prepare(model, set_name, config, run_name, student)
+        fps = job.training_set.settings.fps
+        watch = TrainingWatch(job.run_dir, vae, fps=fps, read_log=log.read_log, node_id=node_id)
+        tell("preparing the networks")
+        trained = distill(
+            config,
+            job.source,
+            job.weights,
+            job.run_dir,
+            start=job.start,
+            on_step=watch.on_step,
+            should_stop=watch.should_stop,
+            lock=False,
+        )
+        learnt = save_trained(trained, job.target, job.run_id)
+    watch.raise_if_cancelled()
+    comfy.model_management.soft_empty_cache()
+    taught = with_lora(model, learnt) if config.train == "lora" else load_magic141_model(job.target)[0]
+    tell("sampling clips, before and after")
+    samples = compare_clips(student or model, taught, vae, job.source, config)
+    history = log.read_log()
+    return Outcome(
+        taught,
+        job.target.name,
+        to_tensor(plot_training(history, total_steps=config.total_steps)),
+        samples,
+        _report(job, watch, trained, history),
+    )
+
+
+@contextmanager
+def trainable() -> Iterator[None]:
+    """Leave the host's inference mode, in which it runs nodes and nothing can be differentiated."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run works with: the set, its clips, the weights to start from, its folder, its file and its identity.
+
+    start: weights in which the student starts elsewhere.
+    """
+
+    set_name: str
+    training_set: TrainingSet
+    source: object
+    weights: dict[str, Tensor]
+    start: dict[str, Tensor]
+    run_dir: Path
+    target: Path
+    run_id: str
+
+
+def prepare(
+    model: comfy.model_patcher.ModelPatcher,
+    set_name: str,
+    config,
+    run_name: str,
+    student: comfy.model_patcher.ModelPatcher | None = None,
+) -> Job:
+    """Collect what a run needs, so that every fault of the inputs is said before anything is trained.
+
+    Raises:
+        ValueError, FileNotFoundError: one of them cannot be used.
+    """
+    training_set, run_dir = open_training_set(set_name), run_directory(run_name)
+    check_run(run_dir, config, set_name)
+    weights = student_weights(model)
+    start = {} if student is None else started_weights(student, model)
+    source = open_source(training_set, model, weights, config)
+    run_id = identity(config, training_set, weights, start)
+    target = target_path(run_name, config.train, run_id)
+    return Job(set_name, training_set, source, weights, start, run_dir, target, run_id)
+
+
+def check_run(run_dir: Path, config, set_name: str) -> None:
+    """Refuse to go on with a run of other settings or of another set, and note down the set of a new one.
+
+    Raises:
+        ValueError: names what differs, what is damaged, or what in its folder leads elsewhere.
+    """
+    from ...training.checkpoint import RunFolder
+    from ...training.config import check_same_run
+
+    refuse_links_out(run_dir, RUN_FILES)
+    folder, note = RunFolder(run_dir), run_dir / SET_NOTE
+    if (saved := folder.read_config()) is not None:
+        wanted = config.written() | {"training_set": set_name}
+        saved["training_set"] = note.read_text("utf-8", "replace") if note.is_file() else set_name
+        check_same_run(
+            {name: saved[name] for name in wanted if name in saved}, wanted, f"{RUNS_FOLDER}/{run_dir.name}"
+        )
+    with disk_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(note, set_name)
+
+
+def identity(config, training_set: TrainingSet, weights: dict[str, Tensor], start: dict[str, Tensor]) -> str:
+    """Return a digest of what decides what a run learns; its file carries it."""
+    from ...training.checkpoint import fingerprint
+    from ...training.config import MAY_CHANGE
+
+    settings = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE}
+    started = [fingerprint(start)] if start else []
+    return digest([settings, training_set.directory.name, fingerprint(weights), *started])
+
+
+def run_directory(run_name: str) -> Path:
+    """Return the folder of a run.
+
+    Raises:
+        ValueError: the name is not usable.
+    """
+    if (problem := check_run_name(run_name)) is not None:
+        raise ValueError(problem)
+    return Path(folder_paths.get_output_directory()) / RUNS_FOLDER / run_name.strip()
+
+
+def target_path(run_name: str, train: str, run_id: str) -> Path:
+    """Return the file the run writes: a LoRA in models/loras, all weights in models/diffusion_models.
+
+    Raises:
+        ValueError: a file of this name is there that this run has not written.
+    """
+    category = "loras" if train == "lora" else "diffusion_models"
+    path = Path(folder_paths.models_dir) / category / f"{run_name.strip()}.safetensors"
+    if path.exists() and _written_by(path) != run_id:
+        raise ValueError(
+            f"models/{category}/{path.name} is there already and comes from elsewhere. Choose another run_name, or "
+            "move that file away."
+        )
+    return path
+
+
+def _written_by(path: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(RUN_KEY)
+    except SafetensorError:
+        return None
+
+
+def open_source(training_set: TrainingSet, model, weights: dict[str, Tensor], config):
+    """Return the clips as this model is to learn them: with known frames, or from text alone.
+
+    A text-to-video model whose image channels were just added learns from text, unless those channels are trained.
+    """
+    from ...training.source import KNOWN_SHARES, TEXT_TO_VIDEO, VideoFolderSource
+    from ...training.twin import takes_image
+
+    loaded = model.get_attachment(ATTACHMENT)
+    untaught = loaded is not None and loaded.is_expanded and (config.stage, config.train) != ("flow", "full")
+    if not takes_image(weights) or untaught:
+        return VideoFolderSource(training_set, known_shares=TEXT_TO_VIDEO, with_image_states=False)
+    return VideoFolderSource(training_set, known_shares=KNOWN_SHARES)
+
+
+def save_trained(trained, target: Path, run_id: str) -> dict[str, Tensor]:
+    """Write a finished run's file and return its tensors; of a stopped run nothing is written."""
+    from safetensors.torch import save_file
+
+    if trained.step < trained.config.total_steps:
+        return {}
+    tensors = _lora_as_weights(trained) if trained.config.train == "lora" else trained.full()
+    notes = {"format": "pt", RUN_KEY: run_id, "magic141_distill": json.dumps(asdict(trained.config))}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(target.parent), atomic_file(target) as temporary:
+        save_file(tensors, temporary, notes)
+    return tensors
+
+
+def _lora_as_weights(trained) -> dict[str, Tensor]:
+    """Return the LoRA in the base weights' precision: what is in the file is what the MODEL carries."""
+    dtype = next(iter(trained.base.values())).dtype
+    kept = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
+    return {name: tensor.to(kept).contiguous() for name, tensor in trained.lora().items()}
+
+
+def _report(job: Job, watch: TrainingWatch, trained, history: list[dict]) -> str:
+    return report_text(
+        trained.config,
+        step=trained.step,
+        first_step=watch.first_step,
+        seconds=watch.seconds,
+        data=f"'{job.set_name}' ({len(job.training_set)} windows)",
+        file=f"models/{job.target.parent.name}/{job.target.name}",
+        history=history,
+        unreadable=trained.unreadable,
+    )

@@ -1,0 +1,103 @@
+"""Take the weights to train out of a MODEL, and put what was learnt back into one."""
+
+from collections.abc import Mapping
+
+import comfy.lora
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ..checks import check_model
+
+DIT = "diffusion_model."
+
+
+def free_devices() -> None:
+    """Put the host's networks off their devices: training needs the memory, and merged LoRAs are taken out again."""
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+def student_weights(model: comfy.model_patcher.ModelPatcher) -> dict[str, Tensor]:
+    """Return a MODEL's weights in the host's names, its LoRAs added in, as tensors that can be trained.
+
+    Call ``free_devices`` first: until then a LoRA of another clone may be merged into the very same weights.
+
+    Raises:
+        ValueError: the model is of another layout, or its weights are quantized.
+    """
+    check_model(model)
+    weights = {}
+    for key, weight in model.model.diffusion_model.state_dict().items():
+        if not is_plain(weight):
+            raise ValueError(
+                f"This MODEL is quantized ({key} is no plain weight) and cannot be trained. Load the bf16, fp16 or "
+                "fp32 file; what comes out can be quantized again."
+            )
+        weights[key] = _with_patches(model, DIT + key, weight, weight.dtype)
+    return weights
+
+
+def started_weights(
+    student: comfy.model_patcher.ModelPatcher, model: comfy.model_patcher.ModelPatcher
+) -> dict[str, Tensor]:
+    """Return the weights in which a MODEL differs from another of the same file, in float32: LoRAs lose nothing.
+
+    Raises:
+        ValueError: it is of another layout, its weights are quantized, or nothing is on it that the other has not.
+    """
+    check_model(student)
+    changed = {}
+    theirs = model.model.diffusion_model.state_dict()
+    for key, weight in student.model.diffusion_model.state_dict().items():
+        name, other = DIT + key, theirs.get(key)
+        same = other is not None and weight.shape == other.shape and torch.equal(weight, other)
+        patches = [patcher.patches.get(name, []) for patcher in (student, model)]
+        if same and len(patches[0]) == len(patches[1]) and all(a is b for a, b in zip(*patches, strict=True)):
+            continue
+        if not is_plain(weight):
+            raise ValueError(
+                f"The MODEL at student is quantized ({key} is no plain weight) and training cannot start from it. "
+                "Load the bf16, fp16 or fp32 file."
+            )
+        changed[key] = _with_patches(student, name, weight, torch.float32)
+    if not changed:
+        raise ValueError(
+            "The MODEL at student is the same as the one at model. Put a LoRA on it with Load LoRA, or leave student "
+            "empty to start from the model itself."
+        )
+    return changed
+
+
+def is_plain(weight: Tensor) -> bool:
+    """Tell whether a weight holds its own values: no quantized tensor, no integers."""
+    return type(weight) in (Tensor, torch.nn.Parameter) and weight.is_floating_point()
+
+
+def _with_patches(
+    model: comfy.model_patcher.ModelPatcher, key: str, weight: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Return a copy of a weight on the CPU with the model's patches of it added in."""
+    copy = weight.detach().to("cpu", copy=True)
+    if key in model.patches:
+        copy = comfy.lora.calculate_weight(model.patches[key], copy.float(), key)
+    return copy.to(dtype)
+
+
+def with_lora(
+    model: comfy.model_patcher.ModelPatcher, lora: Mapping[str, Tensor]
+) -> comfy.model_patcher.ModelPatcher:
+    """Return a clone with a LoRA on it, as stock LoraLoaderModelOnly makes it.
+
+    Raises:
+        ValueError: a part of the LoRA found no weight.
+    """
+    patched, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)
+    wanted = sum(name.endswith(".lora_A.weight") for name in lora)
+    fitted = {
+        key for key, patches in patched.patches.items() if len(patches) > len(model.patches.get(key, []))
+    }
+    assert len(fitted) == wanted, f"{wanted - len(fitted)} parts of the LoRA fit no weight"
+    return patched

@@ -1,0 +1,61 @@
+"""Show a long run: one bar over all windows, the newest frame as preview, windows done and time left as text."""
+
+import time
+
+import comfy.utils
+import latent_preview
+from torch import Tensor
+
+from ..progress import duration_text, send_text
+
+
+class WindowProgress:
+    """Progress of a run of windows.
+
+    Args:
+        model: the MODEL, for its preview method.
+        num_windows: all windows of the run.
+        num_done: windows that an earlier session has finished.
+        steps: model calls a window.
+        node_id: the node that shows the text; None shows none.
+    """
+
+    def __init__(
+        self, model, *, num_windows: int, num_done: int, steps: int, node_id: str | None = None
+    ) -> None:
+        self.num_windows, self.num_done, self.steps, self.node_id = num_windows, num_done, steps, node_id
+        self._bar = comfy.utils.ProgressBar(max(1, num_windows * steps), node_id=node_id)
+        self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
+        self._started, self._first = time.monotonic(), num_done
+        self._tell()
+
+    def on_step(self, step: int, denoised: Tensor, _x: Tensor, _total: int) -> None:
+        """Take a sampler's step: ``callback`` of ``sample_clip``."""
+        preview = None
+        if self._previewer is not None:
+            newest = denoised[:, :, -1:]
+            preview = self._previewer.decode_latent_to_preview_image("JPEG", newest)
+        self._bar.update_absolute(self.num_done * self.steps + step + 1, preview=preview)
+        self._tell(f", step {step + 1} of {self.steps}")
+
+    def window_done(self) -> None:
+        """Count one window more."""
+        self.num_done += 1
+        self._bar.update_absolute(self.num_done * self.steps)
+        self._tell()
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the windows this session has made; None before the first."""
+        made = self.num_done - self._first
+        if made == 0:
+            return None
+        return (time.monotonic() - self._started) / made * (self.num_windows - self.num_done)
+
+    def _tell(self, step: str = "") -> None:
+        left = self.seconds_left()
+        text = f"window {min(self.num_done + 1, self.num_windows)} of {self.num_windows}{step}"
+        if self.num_done >= self.num_windows:
+            text = f"{self.num_windows} windows are done"
+        elif left is not None:
+            text += f", about {duration_text(left)} left"
+        send_text(text, self.node_id)

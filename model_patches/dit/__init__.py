@@ -1,0 +1,1 @@
+"""Checkpoint layouts of the DiT: keys, recognition, weights files, input channels."""

@@ -1,0 +1,172 @@
+"""Read and write safetensors in pieces of rows, so that memory does not grow with the file.
+
+A new file comes into being whole or not at all: it is written beside its target under a temporary name and
+renamed at the end.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from .weights_file import DTYPES, Header, TensorInfo, load_torch_zip
+
+ALIGNMENT = 8
+TYPE_NAMES = {name: code for code, name in DTYPES.items()}
+
+
+class RowReader:
+    """Rows of the tensors of a weights file: one buffer for safetensors, a mapped file for ``.pth``."""
+
+    def __init__(self, header: Header) -> None:
+        self.tensors = header.tensors
+        self._file: BinaryIO | None = None
+        self._mapped: dict[str, Tensor] = {}
+        if header.container == "torch":
+            self._mapped = load_torch_zip(header.path)
+            return
+        self._file = header.path.open("rb", buffering=0)
+        length = struct.unpack("<Q", self._file.read(8))[0]
+        entries = json.loads(self._file.read(length))
+        self._starts = {
+            k: 8 + length + v["data_offsets"][0] for k, v in entries.items() if k != "__metadata__"
+        }
+
+    def __enter__(self) -> "RowReader":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def rows(self, name: str, first: int, last: int) -> Tensor:
+        """Return rows ``first`` to ``last`` (exclusive) of a tensor; a scalar is its one row."""
+        if self._file is None:
+            tensor = self._mapped[name]
+            return (tensor[None] if tensor.ndim == 0 else tensor)[first:last]
+        dtype, shape = self.tensors[name]
+        row_shape = shape[1:]
+        item = torch_dtype(dtype)
+        row_bytes = num_elements(row_shape) * item.itemsize
+        buffer = bytearray((last - first) * row_bytes)
+        self._file.seek(self._starts[name] + first * row_bytes)
+        view = memoryview(buffer)
+        while view:
+            count = self._file.readinto(view)
+            if not count:
+                raise ValueError(f"The file ended inside {name}. It changed while it was read; try again.")
+            view = view[count:]
+        return (
+            torch.frombuffer(buffer, dtype=item).reshape(-1, *row_shape)
+            if buffer
+            else torch.empty(0, dtype=item)
+        )
+
+
+class TensorWriter:
+    """Write the tensors of one safetensors file, in any order and in pieces."""
+
+    def __init__(
+        self, file: BinaryIO, tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]
+    ) -> None:
+        self._file = file
+        self._offsets: dict[str, int] = {}
+        entries: dict = {"__metadata__": dict(metadata)}
+        position = 0
+        for name in sorted(tensors, key=lambda k: (-torch_dtype(tensors[k].dtype).itemsize, k)):
+            dtype, shape = tensors[name]
+            end = position + num_elements(shape) * torch_dtype(dtype).itemsize
+            entries[name] = {
+                "dtype": TYPE_NAMES[dtype],
+                "shape": list(shape),
+                "data_offsets": [position, end],
+            }
+            self._offsets[name], position = position, end
+        text = json.dumps(entries).encode()
+        text += b" " * (-len(text) % ALIGNMENT)
+        file.write(struct.pack("<Q", len(text)) + text)
+        self._start = 8 + len(text)
+        file.truncate(self._start + position)
+
+    def write(self, name: str, values: Tensor) -> None:
+        """Append values to what was written of this tensor."""
+        data = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        self._file.seek(self._start + self._offsets[name])
+        self._file.write(data)
+        self._offsets[name] += data.nbytes
+
+
+@contextlib.contextmanager
+def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open a temporary file that becomes ``target`` when the block ends well, and vanishes otherwise.
+
+    Args:
+        num_bytes: how large it will be; checked against the free space first.
+    Raises:
+        FileExistsError: the target is there and ``overwrite`` is False.
+        OSError: the disk is full, before or during the writing.
+    """
+    refuse_to_overwrite(target, overwrite=overwrite)
+    free = shutil.disk_usage(target.parent).free
+    if free < num_bytes:
+        raise OSError(
+            f"{target.name} needs {gigabytes(num_bytes)} and {target.parent} has {gigabytes(free)} free. "
+            "Free some space or choose another folder."
+        )
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)  # a link there would be written through
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        refuse_to_overwrite(target, overwrite=overwrite)
+        part.replace(target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise OSError(
+                f"The disk filled up while {target.name} was written; nothing was left behind. "
+                f"It needs {gigabytes(num_bytes)}. Free some space or choose another folder."
+            ) from error
+        raise
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def refuse_to_overwrite(target: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError unless the target is free or may be replaced."""
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target.name} exists already. Choose another name, or switch overwrite on.")
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """Return torch's dtype of a header's type name.
+
+    Raises:
+        ValueError: a type this pack does not copy.
+    """
+    dtype = getattr(torch, name, None)
+    if name not in TYPE_NAMES or not isinstance(dtype, torch.dtype):
+        raise ValueError(f"The file holds tensors of type {name}, which cannot be read here.")
+    return dtype
+
+
+def num_elements(shape: tuple[int, ...]) -> int:
+    """Return the product of a shape."""
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def gigabytes(num_bytes: float) -> str:
+    """Write a size for people."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

@@ -1,0 +1,1 @@
+"""The picture index and its search."""

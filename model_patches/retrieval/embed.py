@@ -1,0 +1,168 @@
+"""Embed texts and pictures into one space with a CLIP model folder, through transformers.
+
+Shapes: N items, S image size in pixels, D projection width.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..encoders.folders import read_config
+from ..store.files import read_json
+from . import search as retrieval
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_ASPECT = 16
+
+
+def _read_settings(path: Path) -> dict:
+    try:
+        settings = read_json(path)
+        return settings.get("image_processor", settings)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path.parent.name}/{path.name} is not readable ({error}). Download it again."
+        ) from None
+
+
+def is_clip_folder(folder: Path) -> bool:
+    """Say whether a folder holds a CLIP model with both towers, in the Hugging Face layout."""
+    try:
+        config = read_config(folder)
+    except ValueError:
+        return False
+    return config.get("model_type") == "clip" and "vision_config" in config and "text_config" in config
+
+
+class Preprocess:
+    """Resize, crop and normalise as the model was trained with.
+
+    Args:
+        image_size: S, of the square the model sees.
+        mean, std: of each colour channel.
+        shortest_edge: the short side is resized to this before the centre crop.
+    """
+
+    def __init__(
+        self, image_size: int, *, mean=OPENAI_MEAN, std=OPENAI_STD, shortest_edge: int | None = None
+    ) -> None:
+        self.image_size, self.shortest_edge = image_size, shortest_edge or image_size
+        self.mean, self.std = torch.tensor(mean), torch.tensor(std)
+
+    @classmethod
+    def from_folder(cls, folder: Path, image_size: int) -> "Preprocess":
+        """Read the processor's settings, whichever file this version of transformers keeps them in."""
+        for name in ("preprocessor_config.json", "processor_config.json"):
+            if (folder / name).is_file():
+                settings = _read_settings(folder / name)
+                break
+        else:
+            settings = {}
+        size = settings.get("size", image_size)
+        edge = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+        mean, std = settings.get("image_mean", OPENAI_MEAN), settings.get("image_std", OPENAI_STD)
+        return cls(image_size, mean=mean, std=std, shortest_edge=edge)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Return the centre square of an RGB picture, (S, S, 3) uint8."""
+        image = _trim_strip(image)
+        scale = self.shortest_edge / min(image.size)
+        width, height = (max(round(side * scale), self.image_size) for side in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - self.image_size) // 2, (height - self.image_size) // 2
+        image = image.crop((left, top, left + self.image_size, top + self.image_size))
+        return torch.from_numpy(np.array(image, dtype=np.uint8))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return prepared pictures (N, S, S, 3) uint8 as model input (N, 3, S, S) float32."""
+        values = (images.float() / 255 - self.mean.to(images.device)) / self.std.to(images.device)
+        return values.permute(0, 3, 1, 2)
+
+
+class ClipEmbedder:
+    """A CLIP model that makes unit vectors (N, D) of texts and of pictures.
+
+    Attributes:
+        module: the transformers model; move it to a device before embedding.
+        image_size: S.
+    """
+
+    def __init__(self, module: nn.Module, tokenizer, preprocess: Preprocess) -> None:
+        self.module, self.tokenizer, self.preprocess = module, tokenizer, preprocess
+        self.image_size = preprocess.image_size
+        self.max_tokens = module.config.text_config.max_position_embeddings
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "ClipEmbedder":
+        """Load a Hugging Face CLIP folder onto the CPU in float32.
+
+        Raises:
+            ValueError: the folder holds something else.
+        """
+        from transformers import AutoTokenizer, CLIPModel
+
+        if not is_clip_folder(folder):
+            raise ValueError(
+                f"'{folder.name}' is not a CLIP model folder: expected config.json with model_type 'clip', a "
+                "text and a vision part (for example openai/clip-vit-large-patch14 as downloaded from Hugging Face)."
+            )
+        module = (
+            CLIPModel.from_pretrained(str(folder), local_files_only=True, weights_only=True)
+            .float()
+            .eval()
+            .requires_grad_(False)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        return cls(module, tokenizer, Preprocess.from_folder(folder, module.config.vision_config.image_size))
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Return a picture as the model sees it, (S, S, 3) uint8."""
+        return self.preprocess.prepare(image)
+
+    def embed_prepared(self, images: Tensor) -> Tensor:
+        """Return vectors (N, D) of prepared pictures (N, S, S, 3)."""
+        weight = self.module.visual_projection.weight
+        pixel_values = self.preprocess.normalise(images.to(weight.device)).to(weight.dtype)
+        return retrieval.unit_length(_pooled(self.module.get_image_features(pixel_values=pixel_values)))
+
+    def embed_images(self, images: list[Image.Image]) -> Tensor:
+        """Return vectors (N, D) of RGB pictures of any size."""
+        return self.embed_prepared(torch.stack([self.prepare(image) for image in images]))
+
+    def embed_texts(self, texts: list[str]) -> Tensor:
+        """Return vectors (N, D) of texts; what exceeds the model's context (77 tokens) is cut off."""
+        tokens = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        ).to(self.module.visual_projection.weight.device)
+        features = self.module.get_text_features(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        )
+        return retrieval.unit_length(_pooled(features))
+
+
+def _trim_strip(image: Image.Image) -> Image.Image:
+    """Cut the ends off a very long strip: resized whole, one of 1 x 100,000 px would fill 20 GB."""
+    longest = MAX_ASPECT * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    width, height = (min(side, longest) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def probe_image(image_size: int) -> Tensor:
+    """Return one fixed picture, (1, S, S, 3) uint8, that tells models apart by what they make of it."""
+    line = torch.linspace(0, 1, image_size)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    rings = torch.sin(24 * ((x - 0.4) ** 2 + (y - 0.6) ** 2)) * 0.5 + 0.5
+    return torch.stack([x, rings, (x * 8 + y * 4) % 1], dim=-1).mul(255).to(torch.uint8)[None]
+
+
+def _pooled(features: object) -> Tensor:
+    """Return the projected vectors: transformers 5 wraps them, transformers 4 does not."""
+    return getattr(features, "pooler_output", features)  # type: ignore[return-value]

@@ -1,0 +1,56 @@
+"""What the values of a training set must be before they are used: its ``set.json`` may come from anyone."""
+
+import re
+from typing import TYPE_CHECKING
+
+from ..store.files import is_relative_name
+
+if TYPE_CHECKING:
+    from .dataset import SetVideo, TrainingSet
+
+MOST_WINDOWS = 2_000_000
+_KEY = re.compile("[0-9a-f]{32}")
+
+
+def is_key(key: object) -> bool:
+    """Say whether a value can be the name of a shard."""
+    return isinstance(key, str) and _KEY.fullmatch(key) is not None
+
+
+def checked_set(found: "TrainingSet") -> "TrainingSet":
+    """Return a set that was read from disk if its values can be those of one.
+
+    Raises:
+        ValueError: says which cannot.
+    """
+    texts = [found.folder, *(text for pair in found.skipped for text in pair)]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(found.complete, bool):
+        raise ValueError("folder, complete or skipped is of another type")
+    s = found.settings
+    if min(s.width, s.height, s.num_frames) < 1 or s.fps <= 0:
+        raise ValueError(f"its windows are {s.width} x {s.height} px, {s.num_frames} frames at {s.fps}")
+    _check_key(found.null_key)
+    for video in found.videos:
+        _check_video(video)
+    if sum(video.num_windows for video in found.videos) > MOST_WINDOWS:
+        raise ValueError(f"it has more than {MOST_WINDOWS} windows")
+    return found
+
+
+def _check_video(video: "SetVideo") -> None:
+    for key in (video.key, *video.caption_keys):
+        _check_key(key)
+    if (
+        not is_relative_name(video.path)
+        or min(video.num_windows, video.source_width, video.source_height) < 1
+    ):
+        raise ValueError(f"its video {video.path!r} is none")
+    if not video.captions or len(video.captions) != len(video.caption_keys):
+        raise ValueError(
+            f"{video.path} has {len(video.captions)} captions, {len(video.caption_keys)} encoded"
+        )
+
+
+def _check_key(key: object) -> None:
+    if not is_key(key):
+        raise ValueError(f"{key!r} is the name of no file of it")

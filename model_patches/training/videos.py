@@ -1,0 +1,234 @@
+"""A folder of captioned videos: find them, read their captions, cut them to training windows.
+
+A caption lies beside its video (``cat.mp4``, ``cat.txt``) or in one ``.jsonl`` at the top of the folder with lines
+``{"video": "cat.mp4", "caption": "a cat jumps"}``; several lines of one video are several captions. Whatever cannot
+be used is skipped and reported; only a folder in which nothing is left is refused.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import av
+import torch
+from torch import Tensor
+
+from ..encoders.context import check_prompt
+from ..store.files import stays_inside
+from ..store.video_source import frames_at_rate, probe_video
+from ..store.walk import PictureFile, is_name_of_macos, walk_files
+
+SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".ts"})
+SHOWN = 20
+
+Skipped = list[tuple[str, str]]
+"""What was left out of a training set, and why: (path or place, reason)."""
+
+
+class VideoUnusable(ValueError):
+    """A video cannot be trained on; the message says why, without its name."""
+
+
+@dataclass(frozen=True)
+class CaptionedVideo:
+    """A video file and what its captions say."""
+
+    file: PictureFile
+    captions: tuple[str, ...]
+
+
+def skipped_lines(skipped: Sequence[tuple[str, str]]) -> list[str]:
+    """Return one line for each thing left out, the first twenty."""
+    lines = [f"skipped {path}: {reason}" for path, reason in skipped[:SHOWN]]
+    more = len(skipped) - SHOWN
+    return lines + ([f"... and {more} more skipped."] if more > 0 else [])
+
+
+def is_video_name(name: str) -> bool:
+    """Say whether a file of this name is taken for a video."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def find_videos(folder: Path, label: str, skipped: Skipped) -> list[CaptionedVideo]:
+    """Return every video below a folder that has a caption, sorted by path.
+
+    Args:
+        label: what a message calls the folder.
+
+    Raises:
+        ValueError: no video, several JSONL files, or no video has a caption.
+    """
+    files = list(walk_files(folder, is_video_name, lambda path, reason: skipped.append((path, reason))))
+    if not files:
+        raise ValueError(
+            f"There is no video in '{label}' or below it. Put .mp4, .mov, .mkv or .webm files there, each with a text "
+            "file of the same name beside it."
+        )
+    listed = read_jsonl(folder, label, {file.path for file in files}, skipped)
+    found = []
+    for file in files:
+        captions = listed.get(file.path) or _caption_beside(folder, file.path, skipped)
+        if captions:
+            found.append(CaptionedVideo(file, tuple(captions)))
+    if not found:
+        reasons = "\n".join(skipped_lines(skipped))
+        raise ValueError(
+            f"None of the {len(files)} videos in '{label}' has a caption that can be used. Put a text file of the same "
+            'name beside each video (cat.mp4, cat.txt), or one .jsonl file with lines {"video": "cat.mp4", "caption": '
+            f'"a cat jumps"}}.\n{reasons}'
+        )
+    return found
+
+
+def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> dict[str, list[str]]:
+    """Return the captions of the folder's JSONL file by video; empty where there is none.
+
+    Raises:
+        ValueError: there are several.
+    """
+    paths = sorted(path for path in folder.glob("*.jsonl") if not is_name_of_macos(path.name))
+    if len(paths) > 1:
+        named = ", ".join(path.name for path in paths)
+        raise ValueError(
+            f"'{label}' holds several caption lists: {named}. Keep one, or keep each with its own videos."
+        )
+    captions: dict[str, list[str]] = {}
+    for path in paths:
+        try:
+            text = _read_text(folder, path, errors="replace")
+        except (OSError, ValueError) as error:
+            skipped.append((path.name, f"it cannot be read: {_without_path(str(error), path)}"))
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip():
+                _take_line(line, f"{path.name} line {number}", names, captions, skipped)
+    return captions
+
+
+def _take_line(
+    line: str, place: str, names: set[str], captions: dict[str, list[str]], skipped: Skipped
+) -> None:
+    try:
+        entry = json.loads(line)
+        video, caption = entry["video"], entry["caption"]
+        name = PurePosixPath(video.replace("\\", "/")).as_posix()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        reason = 'not of the form {"video": "cat.mp4", "caption": "a cat jumps"}; mend or remove the line'
+        skipped.append((place, reason))
+        return
+    if name not in names:
+        skipped.append((place, f"there is no video {video!r} in this folder"))
+    elif (reason := caption_fault(caption)) is not None:
+        skipped.append((place, reason))
+    else:
+        captions.setdefault(name, []).append(one_line(caption))
+
+
+def _read_text(folder: Path, path: Path, *, errors: str = "strict") -> str:
+    """Return the text of a file in a folder of videos.
+
+    Raises:
+        ValueError: it is a link that leads out of the folder, no regular file, or no UTF-8.
+    """
+    if not stays_inside(folder, path):
+        raise ValueError("a symbolic link that leaves the folder is not read; put the text itself there")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a regular file")
+    return path.read_text(encoding="utf-8-sig", errors=errors)
+
+
+def _caption_beside(folder: Path, name: str, skipped: Skipped) -> list[str]:
+    text = (folder / name).with_suffix(".txt")
+    try:
+        caption = _read_text(folder, text)
+    except FileNotFoundError:
+        skipped.append((name, f"has no caption: neither {text.name} beside it nor a usable line in a .jsonl"))
+        return []
+    except UnicodeDecodeError as error:
+        skipped.append((name, f"its caption {text.name} cannot be read ({error}); save it as UTF-8 text"))
+        return []
+    except (OSError, ValueError) as error:
+        reason = _without_path(str(error), text)
+        skipped.append((name, f"its caption {text.name} cannot be read: {reason}"))
+        return []
+    if (reason := caption_fault(caption)) is not None:
+        skipped.append((name, f"{text.name}: {reason}"))
+        return []
+    return [one_line(caption)]
+
+
+def caption_fault(caption: object) -> str | None:
+    """Return what is wrong with a caption, or None."""
+    if not isinstance(caption, str) or not caption.strip():
+        return "the caption is empty"
+    try:
+        check_prompt(caption, "caption")
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def one_line(text: str) -> str:
+    """Return text with every run of blanks and line breaks as one space."""
+    return " ".join(text.split())
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """How videos are cut: windows of ``num_frames`` at ``fps``, at most ``max_windows`` of a video (0: all)."""
+
+    num_frames: int
+    fps: float
+    max_windows: int = 0
+
+
+def read_windows(path: Path, plan: WindowPlan, *, on_frame: Callable[[], None]) -> Iterator[Tensor]:
+    """Yield a video's windows in order, none overlapping: (num_frames, H, W, 3) in [0, 1].
+
+    Memory is one window. What is left at the end, too short for a window, is not used.
+
+    Args:
+        on_frame: called for each frame; may raise to stop.
+
+    Raises:
+        VideoUnusable: it cannot be read, holds sound only, or is too short for one window.
+    """
+    frames: list[Tensor] = []
+    num_windows = num_read = 0
+    try:
+        probe_video(path)
+        for frame in frames_at_rate(path, plan.fps):
+            on_frame()
+            num_read += 1
+            frames.append(frame)
+            if len(frames) == plan.num_frames:
+                yield torch.stack(frames)
+                frames, num_windows = [], num_windows + 1
+                if num_windows == plan.max_windows:
+                    return
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoUnusable(
+            _without_path(f"it is damaged after {num_read} frames ({error})", path)
+        ) from error
+    except ValueError as error:
+        raise VideoUnusable(_without_path(str(error), path)) from error
+    if num_windows == 0:
+        raise VideoUnusable(_too_short(num_read, plan))
+
+
+def _without_path(message: str, path: Path) -> str:
+    return message.replace(f": '{path}'", "").replace(str(path), "it")
+
+
+def _too_short(num_read: int, plan: WindowPlan) -> str:
+    if num_read <= 1:
+        return "it is a still picture: it has a single frame, and nothing moves in it"
+    longest = (num_read - 1) // 4 * 4 + 1
+    hint = f", or set num_frames to {longest} or less" if longest > 1 else ""
+    return (
+        f"it has {num_read} frames at {plan.fps:g} a second and a window needs {plan.num_frames}. "
+        f"Use a longer video{hint}"
+    )

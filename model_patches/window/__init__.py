@@ -1,0 +1,1 @@
+"""A long video in windows: plan, journal, store, measures, palette, report."""

@@ -1,0 +1,107 @@
+"""Sum up a run of windows as a JSON document that people can read too."""
+
+import json
+from collections.abc import Sequence
+
+from .measure import summarize
+
+MEASURES = {"color_shift", "brightness", "sharpness"}
+"""What every window's measures hold."""
+LARGEST = 1e12
+"""No time in seconds and no measure comes near it."""
+
+
+def build_report(
+    facts: Sequence[dict], *, settings: dict, notes: Sequence[str], num_windows: int, video: str
+) -> dict:
+    """Return the report of a run.
+
+    Args:
+        facts: one per finished window (see ``window_facts`` in the loop).
+        settings: what the windows share.
+        notes: sentences worth telling: what was resumed, redone or found damaged.
+    """
+    summary = summarize([window["measures"] for window in facts])
+    return {
+        "summary": [headline(facts, num_windows), *drift_lines(summary), *notes],
+        "video": video,
+        "drift": summary,
+        "settings": settings,
+        "windows": list(facts),
+    }
+
+
+def check_facts(facts: dict, index: int) -> None:
+    """Refuse facts read from disk that no report can be made of.
+
+    Raises:
+        ValueError: names the first that is missing or of another kind.
+    """
+    whole = ("index", "seed", "attempts", "start_frame", "num_new_frames")
+    measures = facts.get("measures")
+    measures = measures if isinstance(measures, dict) else {}
+    numbers = [facts.get("seconds"), *measures.values()]
+    wrong = [name for name in whole if not (type(facts.get(name)) is int and 0 <= facts[name] < 2**64)]
+    wrong += ["measures"] * (not measures.keys() >= MEASURES)
+    wrong += ["a number"] * any(type(n) not in (int, float) or not abs(n) < LARGEST for n in numbers)
+    wrong += ["prompt"] * (not isinstance(facts.get("prompt"), str)) + ["index"] * (
+        facts.get("index") != index
+    )
+    if wrong:
+        raise ValueError(f"its facts are damaged: {wrong[0]}")
+
+
+def report_text(report: dict) -> str:
+    """Write a report as JSON."""
+    return json.dumps(report, indent=1, ensure_ascii=False)
+
+
+def headline(facts: Sequence[dict], num_windows: int) -> str:
+    """Say how much was made and how long it took."""
+    frames = sum(window["num_new_frames"] for window in facts)
+    seconds = sum(window["seconds"] for window in facts)
+    attempts = sum(window["attempts"] - 1 for window in facts)
+    again = f", {attempts} of them made again" if attempts else ""
+    return f"{len(facts)} of {num_windows} windows, {frames} new frames, {seconds:.0f} s of work{again}."
+
+
+def drift_lines(summary: dict[str, float]) -> list[str]:
+    """Say the drift in two sentences."""
+    if not summary:
+        return []
+    lines = [
+        f"Colour at the end is {summary['color_shift_last']:.1f} delta E from the first window; brightness changed "
+        f"by {100 * summary['brightness_change']:+.1f} %, sharpness is {100 * summary['sharpness_kept']:.0f} % of it."
+    ]
+    if "turned_max_deg" in summary:
+        lines.append(
+            f"The motion turned by up to {summary['turned_max_deg']:.0f} degrees while a prompt lasted."
+        )
+    if "seams_ok_share" in summary:
+        lines.append(
+            f"{100 * summary['seams_ok_share']:.0f} % of the seams are within twice the motion beside them; "
+            f"the worst is {summary['seam_worst']:.1f} times off."
+        )
+    return lines
+
+
+def seam_frames(report: dict) -> list[int]:
+    """Return the first frame of every window after the first, counted in the whole video."""
+    offset = report["settings"].get("source_frames", 0)
+    starts = [offset + window["start_frame"] for window in report["windows"]]
+    return [start for start in starts if start > 0]
+
+
+def first_measured_frame(report: dict) -> int:
+    """Return where the drift begins to count: a window's length before the first new frame of a continued video."""
+    longest = max((window["num_new_frames"] for window in report["windows"]), default=0)
+    return max(0, report["settings"].get("source_frames", 0) - longest)
+
+
+def timeline(report: dict, *, fps: float) -> list[dict]:
+    """Return what the node's timeline draws: where every window starts in the whole video, and its measures."""
+    offset = report["settings"].get("source_frames", 0)
+    return [
+        {"start_s": (offset + window["start_frame"]) / fps, "measures": window["measures"]}
+        for window in report["windows"]
+    ]

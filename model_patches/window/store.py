@@ -1,0 +1,126 @@
+"""Keep a run of windows on disk: segments, tensors and journal, and the video joined from them."""
+
+import contextlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from av.error import FFmpegError
+from torch import Tensor
+
+from ..store.files import DiskRefused, disk_errors, make_subfolder
+from ..store.video_sink import CODECS, VideoFormat, join_segments, write_pngs, write_segment
+from ..store.video_source import Source
+from .journal import Entry, RunJournal
+from .report import check_facts
+
+SPARE_BYTES = 64 * 1024**2
+PARTIAL = "unfinished"
+"""How the video of a cancelled run is named."""
+
+
+class WindowStore:
+    """The run directory as the window loop uses it. A context manager: it holds the directory's lock.
+
+    Leaving it early (cancel, error) joins what is finished, so that there is a video to look at.
+
+    Args:
+        folder: the run directory.
+        settings: what all windows share, for the journal.
+        video: format of the video.
+        pngs: also write every frame as PNG.
+    """
+
+    def __init__(self, folder: Path, settings: dict, video: VideoFormat, *, pngs: bool = False) -> None:
+        self.folder, self.video, self.pngs = folder, video, pngs
+        self.journal = RunJournal(folder, settings, check=self._check_entry)
+        self.entries: list[Entry] = []
+        self.lead_in: Path | None = None
+        self.sound_from: Source | None = None
+        self.metadata: dict[str, str] = {}
+
+    def __enter__(self) -> "WindowStore":
+        self.journal.__enter__()
+        with disk_errors(self.folder):
+            make_subfolder(self.folder, "segments")
+        return self
+
+    def _check_entry(self, entry: Entry) -> None:
+        if f"segments/{entry.index:04d}{self.video.suffix}" not in entry.files:
+            raise ValueError("it does not name its segment")
+        check_facts(entry.facts, entry.index)
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        try:
+            if kind is not None and self.entries:
+                with contextlib.suppress(OSError, ValueError, FFmpegError):
+                    self.join(finished=False)
+        finally:
+            self.journal.__exit__()
+
+    def restore(self, keys: list[str]) -> list[str]:
+        """Take over the finished windows that ``keys`` allow; say so, and what is made again and why."""
+        self.entries, notes = self.journal.finished(keys)
+        if self.entries:
+            notes.insert(0, f"{len(self.entries)} of {len(keys)} windows were finished by an earlier run.")
+        return notes
+
+    def last_tensors(self) -> dict[str, Tensor]:
+        """Return what the last finished window left for the next."""
+        return self.journal.tensors(len(self.entries) - 1)
+
+    def first_tensors(self) -> dict[str, Tensor]:
+        """Return what the first window left."""
+        return self.journal.tensors(0)
+
+    def write_lead_in(self, frames: Iterable[Tensor]) -> None:
+        """Encode the video that is continued as the piece before the first window; call it after ``restore``."""
+        self.lead_in = self.folder / "segments" / f"source{self.video.suffix}"
+        if not self.entries:  # the first window's entry vouches for it
+            write_segment(self.lead_in, frames, self.video)
+
+    def save(
+        self, index: int, key: str, frames: Tensor, *, first_number: int, tensors: dict, facts: dict
+    ) -> None:
+        """Put a window on disk: a playable segment first, its entry last.
+
+        Raises:
+            DiskRefused: the disk is full or cannot be written; the windows before are kept.
+        """
+        self._check_space(frames)
+        segment = self.folder / "segments" / f"{index:04d}{self.video.suffix}"
+        write_segment(segment, frames, self.video)
+        files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
+        if self.pngs:
+            files += write_pngs(self.folder / "frames", frames, first_number)
+        del self.entries[index:]
+        self.entries.append(self.journal.commit(index, key, tensors=tensors, files=files, facts=facts))
+
+    def _check_space(self, frames: Tensor) -> None:
+        raw = frames.numel()  # a byte a value
+        lossless = CODECS[self.video.codec].quality_option is None
+        needed = SPARE_BYTES + (raw if lossless else raw // 4) + (raw if self.pngs else 0)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise DiskRefused(
+                f"The disk is almost full: {free // 2**20} MB are free in {self.folder} and the next window may need "
+                f"{needed // 2**20}. The {len(self.entries)} finished windows are kept; free some space and queue the "
+                "same workflow again to go on."
+            )
+
+    def join(self, *, finished: bool = True) -> Path:
+        """Join all windows there are into one video and return its path; the name tells runs apart.
+
+        Of a run that is not ``finished`` only the last such video is kept.
+        """
+        name = "video" if finished else PARTIAL
+        path = self.folder / f"{name}_{self.entries[-1].key[:8]}{self.video.suffix}"
+        segments = [self.folder / "segments" / f"{e.index:04d}{self.video.suffix}" for e in self.entries]
+        if self.lead_in is not None:
+            segments.insert(0, self.lead_in)
+        join_segments(path, segments, sound_from=self.sound_from, metadata=self.metadata)
+        for older in self.folder.glob(f"{PARTIAL}_*"):
+            if older != path:
+                with contextlib.suppress(OSError):  # open in a player
+                    older.unlink()
+        return path

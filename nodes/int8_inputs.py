@@ -1,0 +1,55 @@
+"""The widgets that the quantizing nodes share, and what they mean."""
+
+from comfy_api.latest import io
+
+from ..model_patches.int8.quantize import ENGINES, QuantizationPlan
+
+MODES = {
+    "int8 weight-only (paper)": "weight_only",
+    "int8 W8A8 (fast, rotated)": "w8a8",
+    "int4 weight-only": "int4",
+}
+GRANULARITIES = {"per row": "row", "per tensor": "tensor"}
+
+MODE_INPUT = io.Combo.Input(
+    "mode",
+    options=list(MODES),
+    tooltip=(
+        "int8 weight-only is the paper's: half of bf16's memory, about 1 % error, LoRA exact. W8A8 also rounds the "
+        "activations (weights are rotated first so that outliers do no harm): the same memory, faster on GPUs with "
+        "int8 tensor cores, and weak LoRA is less exact. int4: a quarter of the memory, about ten times the error."
+    ),
+)
+GRANULARITY_INPUT = io.Combo.Input(
+    "granularity",
+    options=list(GRANULARITIES),
+    tooltip=(
+        "One scale a row of each weight (more exact, the paper's practice), or one a tensor (equation 10 as "
+        "written). W8A8 and int4 are per row."
+    ),
+)
+ENGINE_INPUT = io.Combo.Input(
+    "engine",
+    options=list(ENGINES),
+    tooltip="What computes the rounding: optimum-quanto, as the paper, or plain torch. Both give the same integers.",
+    advanced=True,
+)
+ALL_LINEAR_INPUT = io.Boolean.Input(
+    "all_linear",
+    default=False,
+    tooltip=(
+        "Also quantize the embedders, the text refiner and the final layer. They are small in a 13B model and the "
+        "error grows; the paper leaves them."
+    ),
+    advanced=True,
+)
+
+
+def make_plan(mode, granularity, engine, *, all_linear: bool = False) -> QuantizationPlan:
+    """Return the plan the widgets say; a widget that is linked (None) counts as its default."""
+    return QuantizationPlan(
+        mode=MODES[mode or next(iter(MODES))],
+        granularity=GRANULARITIES[granularity or next(iter(GRANULARITIES))],
+        engine=engine or ENGINES[0],
+        all_linear=all_linear,
+    )

@@ -1,0 +1,163 @@
+"""Building a training set: what is encoded, what is taken over, and what a kill in the middle leaves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from magic141.model_patches.training.dataset import TrainingSet
+from magic141.tests.support.tiny_videos import write_captioned
+from magic141.tools.host import use_comfyui
+
+use_comfyui()
+from magic141.model_patches.bridge.encoders.socket import Magic141Encoders
+from magic141.model_patches.bridge.training import dataset as building
+from magic141.model_patches.bridge.training.dataset import SetRequest, build_training_set
+
+REQUEST = SetRequest(width=32, height=32, num_frames=5)
+
+
+class CountingVae:
+    """Shapes like HunyuanVideo's VAE; counts the clips it encodes and may be told to die."""
+
+    latent_channels, latent_dim = 16, 3
+
+    def __init__(self) -> None:
+        self.first_stage_model = torch.nn.Linear(1, 1)
+        self.num_encoded, self.dies_after = 0, 99
+
+    def spacial_compression_encode(self) -> int:
+        return 8
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        if self.num_encoded == self.dies_after:
+            raise KeyboardInterrupt
+        self.num_encoded += 1
+        count, height, width, _ = frames.shape
+        return torch.full((1, 16, (count - 1) // 4 + 1, height // 8, width // 8), float(frames.mean()))
+
+
+class CountingBackend:
+    """States of the right shapes; counts."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+        self.pictures: list[tuple[int, ...]] = []
+
+    def prompt_states(self, prompt: str):
+        self.prompts.append(prompt)
+        return torch.zeros(1, 1 + len(prompt.split()), 8), torch.zeros(1, 12)
+
+    def image_states(self, images: list[torch.Tensor]) -> torch.Tensor:
+        self.pictures += [tuple(image.shape) for image in images]
+        return torch.ones(1, 6, 8)
+
+
+@pytest.fixture
+def videos(tmp_path, monkeypatch) -> Path:
+    """Three captioned videos in a folder the host may read."""
+    monkeypatch.setattr(building, "resolve_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(building, "folder_label", lambda folder: f"input/{folder.name}")
+    monkeypatch.setattr(building, "set_directory", lambda name: tmp_path / "sets" / name)
+    for number in range(3):
+        path = tmp_path / "videos" / f"{number}.mp4"
+        write_captioned(path, f"video number {number}", num_frames=10 + number)
+    return tmp_path / "videos"
+
+
+def build(vae=None, backend=None, *, request=REQUEST, folder="videos", **options):
+    vae, backend = vae or CountingVae(), backend or CountingBackend()
+    torch.nn.init.zeros_(vae.first_stage_model.weight)
+    torch.nn.init.zeros_(vae.first_stage_model.bias)
+    return build_training_set("a", folder, Magic141Encoders(backend), vae, request, **options)
+
+
+def test_windows_are_encoded_and_the_vlm_sees_them_whole(videos):
+    vae, backend = CountingVae(), CountingBackend()
+    made, report = build(vae, backend)
+    assert len(made) == vae.num_encoded == len(backend.pictures) == 6
+    assert backend.pictures[0] == (32, 48, 3)
+    assert backend.prompts == ["", "video number 0", "video number 1", "video number 2"]
+    tensors = made.load_video(made.videos[0])
+    assert tensors["latents"].shape == (2, 16, 2, 4, 4)
+    assert 0.1 < float(tensors["latents"][0].mean()) / 0.476986 < 0.9
+    assert "3 videos encoded now, 0 taken over" in report
+    assert "3 videos have another shape" in report
+
+
+def test_a_second_build_encodes_nothing(videos):
+    build()
+    vae, backend = CountingVae(), CountingBackend()
+    _, report = build(vae, backend)
+    assert (vae.num_encoded, backend.prompts, backend.pictures) == (0, [], [])
+    assert "0 videos encoded now, 3 taken over" in report
+
+
+def test_a_new_caption_encodes_text_alone(videos):
+    build()
+    (videos / "1.txt").write_text("said otherwise")
+    vae, backend = CountingVae(), CountingBackend()
+    made, _ = build(vae, backend)
+    assert (vae.num_encoded, backend.prompts) == (0, ["said otherwise"])
+    assert made.videos[1].captions == ("said otherwise",)
+
+
+def test_a_changed_video_is_encoded_again_and_a_removed_one_leaves(videos):
+    build()
+    write_captioned(videos / "1.mp4", "video number 1", num_frames=5)
+    (videos / "2.mp4").unlink()
+    vae = CountingVae()
+    made, _ = build(vae)
+    assert vae.num_encoded == 1
+    assert [video.path for video in made.videos] == ["0.mp4", "1.mp4"]
+    assert len(list((made.directory / "videos").iterdir())) == 2
+
+
+def test_a_killed_build_goes_on_where_it_stopped(videos):
+    vae = CountingVae()
+    vae.dies_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        build(vae)
+    left = TrainingSet.open(building.set_directory("a"))
+    assert not left.complete
+    assert [video.path for video in left.videos] == ["0.mp4"]
+    vae = CountingVae()
+    made, _ = build(vae)
+    assert vae.num_encoded == 4
+    assert made.complete
+    assert len(made) == 6
+
+
+def test_another_folder_or_size_under_the_same_name_is_refused_until_told(videos):
+    build()
+    other = SetRequest(width=48, height=32, num_frames=5)
+    with pytest.raises(ValueError, match=r"width was 32 and is now 48.*turn on 'replace'"):
+        build(request=other)
+    videos.rename(videos.with_name("moved"))
+    with pytest.raises(ValueError, match="of the folder 'input/videos', not 'input/moved'"):
+        build(folder="moved")
+    vae = CountingVae()
+    made, _ = build(vae, request=other, folder="moved", replace_other=True)
+    assert (made.folder, made.settings.width, vae.num_encoded) == ("input/moved", 48, 6)
+
+
+def test_most_videos_choose_the_bucket(videos):
+    for number in range(4):
+        path = videos / f"tall{number}.mp4"
+        write_captioned(path, "tall", num_frames=5, width=32, height=48)
+    made, _ = build(request=SetRequest(width=32, height=32, num_frames=5, bucket="540p"))
+    assert (made.settings.width, made.settings.height) == (624, 832)
+
+
+def test_states_that_are_not_finite_stop_the_build(videos):
+    backend = CountingBackend()
+    backend.image_states = lambda images: torch.full((1, 6, 8), float("nan"))
+    with pytest.raises(ValueError, match="The VLM gave values that are not finite"):
+        build(backend=backend)
+
+
+def test_a_vae_that_gives_nan_is_said_of_every_video(videos):
+    vae = CountingVae()
+    vae.encode = lambda frames: torch.full((1, 16, 2, 4, 4), float("nan"))
+    with pytest.raises(ValueError, match=r"(?s)None of the 3 videos.*is it the right VAE") as error:
+        build(vae)
+    assert "skipped 2.mp4" in str(error.value)

@@ -1,0 +1,48 @@
+"""A run folder that someone else may have written: names are checked, and the run goes on by making windows again."""
+
+import json
+
+import pytest
+import torch
+from magic141.tools.host import use_comfyui
+from safetensors.torch import save_file
+
+use_comfyui()
+
+from magic141.model_patches.bridge.window.run import run_name_fault, run_windows
+from magic141.model_patches.store.files import file_sha256
+from magic141.model_patches.window.journal import digest
+from magic141.tests.support.tiny_windows import REQUEST, SETTINGS, count_windows
+
+
+def test_names_that_are_no_folders_are_refused():
+    assert run_name_fault("my run: 2") is None
+    for name in ("", " ", "..", "a/b", "/tmp/a", "a\0b", "a\nb", "x" * 101):
+        assert "a plain name without slashes" in run_name_fault(name)
+
+
+def test_an_entry_that_names_a_file_outside_has_its_window_made_again(models, output_folder, monkeypatch):
+    outcome = run_windows(models, SETTINGS, REQUEST)
+    outside = output_folder.parent / "mine.png"
+    outside.write_bytes(b"mine")
+    path = outcome.video.parent / "windows/0001.json"
+    entry = json.loads(path.read_text())["entry"]
+    entry["files"][str(outside)] = file_sha256(outside)
+    path.write_text(json.dumps({"sha256": digest(entry), "entry": entry}))
+    made = count_windows(monkeypatch)
+    again = run_windows(models, SETTINGS, REQUEST)
+    assert made[0] == 1
+    assert outside.read_bytes() == b"mine"
+    assert "Window 2 and later are made again: 0001.json is damaged." in again.report["summary"]
+    assert torch.equal(again.last_frame, outcome.last_frame)
+
+
+def test_tensors_that_are_no_windows_are_said(models, output_folder):
+    folder = run_windows(models, SETTINGS, REQUEST).video.parent
+    last = max((folder / "windows").glob("*.json"))
+    save_file({"other": torch.zeros(1)}, last.with_suffix(".safetensors"))
+    entry = json.loads(last.read_text())["entry"]
+    entry["files"][f"windows/{last.stem}.safetensors"] = file_sha256(last.with_suffix(".safetensors"))
+    last.write_text(json.dumps({"sha256": digest(entry), "entry": entry}))
+    with pytest.raises(ValueError, match="are not those of a window"):
+        run_windows(models, SETTINGS, REQUEST)

@@ -1,0 +1,120 @@
+"""Eq. 10 and its relatives on plain tensors."""
+
+import math
+
+import pytest
+import torch
+from magic141.model_patches.int8 import quantize as int8
+from magic141.model_patches.int8 import quantize as int8_engine
+from magic141.model_patches.int8.quantize import QuantizationPlan, dequantize, quantize_layer
+
+
+def weight(rows=48, columns=256, dtype=torch.float32):
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+def error(plan, values):
+    return float((dequantize(quantize_layer(values, plan, name="w")) - values).norm() / values.norm())
+
+
+@pytest.mark.parametrize("engine", int8_engine.ENGINES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_eq_10_per_row(engine, dtype):
+    values = weight(dtype=dtype)
+    layer = quantize_layer(values, QuantizationPlan(engine=engine), name="w")
+    largest = values.float().abs().amax(dim=1, keepdim=True)
+    exact = values.double() * 127 / largest
+    assert layer["weight"].dtype == torch.int8
+    assert float((layer["weight"] - exact).abs().max()) < 0.50001
+    torch.testing.assert_close(layer["weight_scale"], largest / 127, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("engine", int8_engine.ENGINES)
+def test_eq_10_per_tensor(engine):
+    layer = quantize_layer(weight(), QuantizationPlan(granularity="tensor", engine=engine), name="w")
+    assert layer["weight_scale"].shape == ()
+    expected = torch.round(weight().double() * 127 / weight().abs().max())
+    assert int((layer["weight"] - expected).abs().max()) == 0
+
+
+@pytest.mark.parametrize("mode", ["weight_only", "w8a8", "int4"])
+def test_engines_agree_to_the_bit(mode):
+    quanto, plain = (
+        quantize_layer(weight(), QuantizationPlan(mode, engine=e), name="w") for e in int8_engine.ENGINES
+    )
+    assert all(torch.equal(quanto[key], plain[key]) for key in plain)
+
+
+@pytest.mark.parametrize(
+    ("plan", "bound"),
+    [
+        (QuantizationPlan(), 0.008),
+        (QuantizationPlan(granularity="tensor"), 0.012),
+        (QuantizationPlan("w8a8"), 0.008),
+        (QuantizationPlan("int4"), 0.12),
+    ],
+    ids=str,
+)
+def test_error_of_a_gaussian_weight(plan, bound):
+    assert error(plan, weight()) < bound
+
+
+def test_rotation_is_orthonormal_and_its_own_inverse():
+    for size in int8.ROTATION_GROUPS:
+        matrix = int8.hadamard(size)
+        torch.testing.assert_close(matrix @ matrix, torch.eye(size), rtol=0, atol=1e-5)
+        assert math.isclose(float(matrix.abs().max()), size**-0.5, rel_tol=1e-6)
+
+
+def test_rotation_group_divides_the_width():
+    assert [int8.rotation_group(n) for n in (3072, 15360, 192, 48, 20)] == [256, 256, 64, 16, 0]
+
+
+def test_width_without_rotation_falls_to_plain_rows():
+    values = weight(columns=20)
+    layer = quantize_layer(values, QuantizationPlan("w8a8"), name="w")
+    assert int8.decode_config(layer["comfy_quant"]) == {"format": "int8_tensorwise"}
+
+
+def test_rows_of_zeros_stay_zero():
+    values = weight()
+    values[3] = 0
+    for plan in (QuantizationPlan(), QuantizationPlan("w8a8"), QuantizationPlan("int4")):
+        restored = dequantize(quantize_layer(values, plan, name="w"))
+        assert bool(torch.isfinite(restored).all())
+        assert float(restored[3].abs().max()) == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_nan_and_inf_are_refused_by_name(bad):
+    values = weight()
+    values[5, 7] = bad
+    with pytest.raises(ValueError, match=r"double_blocks\.0\.img_mod\.lin.*NaN or Inf"):
+        quantize_layer(values, QuantizationPlan(), name="double_blocks.0.img_mod.lin")
+
+
+def test_blocks_are_selected_and_the_rest_only_when_asked():
+    blocks = ("double_blocks.0.img_mod.lin", "single_blocks.12.linear1", "double_blocks.3.txt_attn_qkv")
+    others = ("txt_in.individual_token_refiner.blocks.0.mlp.0", "final_layer.linear", "vector_in.in_layer")
+    plan, everything = QuantizationPlan(), QuantizationPlan(all_linear=True)
+    assert all(plan.selects(f"{name}.weight", (64, 64)) for name in blocks)
+    assert all(plan.selects(f"model.{name}.weight", (64, 64)) for name in blocks)
+    assert not any(plan.selects(f"{name}.weight", (64, 64)) for name in others)
+    assert all(everything.selects(f"{name}.weight", (64, 64)) for name in others + blocks)
+    assert not everything.selects("img_in.proj.weight", (64, 33, 1, 2, 2))
+    assert not everything.selects("double_blocks.0.img_attn.norm.query_norm.weight", (128,))
+    assert not everything.selects("double_blocks.0.img_mod.lin.bias", (64,))
+
+
+def test_combinations_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match="per row"):
+        QuantizationPlan("w8a8", granularity="tensor")
+    with pytest.raises(ValueError, match="Engine"):
+        QuantizationPlan(engine="bnb")
+
+
+def test_missing_quanto_is_said(monkeypatch):
+    monkeypatch.setattr(int8_engine, "quanto_installed", lambda: False)
+    with pytest.raises(ImportError, match="pip install optimum-quanto"):
+        QuantizationPlan(engine="quanto")
+    assert QuantizationPlan(engine="torch").engine == "torch"

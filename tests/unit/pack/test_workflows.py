@@ -1,0 +1,125 @@
+"""Every workflow and blueprint is sound by itself: links, versions, notes, and nothing of one machine."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from magic141.tools.graph import link_as_dict
+
+ROOT = Path(__file__).resolve().parents[3]
+FILES = sorted((ROOT / "workflows").glob("*.json"))
+BLUEPRINTS = sorted((ROOT / "subgraphs").glob("*.json"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+every_workflow = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+every_blueprint = pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)
+every_graph = pytest.mark.parametrize("path", FILES + BLUEPRINTS, ids=lambda path: path.stem)
+
+
+def levels(workflow: dict) -> list[dict]:
+    """Return the workflow and its subgraphs: everything that holds nodes and links."""
+    return [workflow, *workflow.get("definitions", {}).get("subgraphs", [])]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_promised_workflows_are_there():
+    promised = {"magic141_image_to_video", "magic141_prompt_to_image_to_video", "magic141_after_any_t2i"}
+    assert promised <= {path.stem for path in FILES}
+
+
+@every_graph
+def test_links_and_slots_agree(path):
+    for level in levels(read(path)):
+        nodes = {node["id"]: node for node in level["nodes"]}
+        assert len(nodes) == len(level["nodes"])
+        links = {link["id"]: link for link in map(link_as_dict, level.get("links", []))}
+        from_inputs = {
+            (entry["link"], node["id"], slot)
+            for node in nodes.values()
+            for slot, entry in enumerate(node.get("inputs", []))
+            if entry.get("link") is not None
+        }
+        from_outputs = {
+            (link, node["id"], slot)
+            for node in nodes.values()
+            for slot, output in enumerate(node.get("outputs", []))
+            for link in output.get("links") or []
+        }
+        inner = [link for link in links.values() if link["target_id"] != -20]
+        assert from_inputs == {(link["id"], link["target_id"], link["target_slot"]) for link in inner}
+        inner = [link for link in links.values() if link["origin_id"] != -10]
+        assert from_outputs == {(link["id"], link["origin_id"], link["origin_slot"]) for link in inner}
+        assert level.get("last_link_id", 0) >= max(links, default=0) or "state" in level
+
+
+@every_graph
+def test_our_nodes_tell_comfyui_where_they_come_from(path):
+    ours = [
+        node for level in levels(read(path)) for node in level["nodes"] if node["type"].startswith("Magic141")
+    ]
+    assert ours
+    sources = {(node["properties"].get("cnr_id"), node["properties"].get("ver")) for node in ours}
+    assert sources == {(PROJECT["name"], PROJECT["version"])}
+
+
+@every_workflow
+def test_the_video_goes_through_the_hosts_save_node_and_a_note_explains(path):
+    kinds = {node["type"] for level in levels(read(path)) for node in level["nodes"]}
+    assert {"SaveVideo", "MarkdownNote"} <= kinds
+    assert all(group["title"] for group in read(path)["groups"])
+    assert len(read(path)["groups"]) > 1
+
+
+def test_the_readme_lists_every_workflow_and_links_the_weights_they_name():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.stem for path in FILES if f"| `{path.stem}` |" not in readme] == []
+    hints = [
+        model
+        for path in FILES
+        for level in levels(read(path))
+        for node in level["nodes"]
+        for model in node["properties"].get("models", [])
+    ]
+    named = {model["url"] for model in hints if model["directory"] != "checkpoints"}  # those are of any kind
+    assert named
+    assert {url for url in named if f"({url})" not in readme} == set()
+
+
+@every_graph
+def test_no_path_of_one_machine_is_inside(path):
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r'"(?:/|~|[A-Za-z]:\\\\|\\\\\\\\)[^"]*"', text) == []
+    assert not re.search(r"/home/|/root/|/Users/|C:\\\\", text)
+
+
+def test_the_promised_blueprints_are_there():
+    names = {path.stem for path in BLUEPRINTS}
+    assert {"Image to Video (Magic141)", "One-Minute Video (Magic141)"} <= names
+
+
+@every_blueprint
+def test_a_blueprint_is_one_subgraph_node_as_the_node_library_wants_it(path):
+    root = read(path)
+    (node,) = root["nodes"]
+    (definition,) = root["definitions"]["subgraphs"]
+    assert node["type"] == definition["id"]
+    assert node["title"] == definition["name"] == path.stem
+    for side in ("inputs", "outputs"):
+        told = [(entry["name"], entry["type"]) for entry in definition[side]]
+        assert [(entry["name"], entry["type"]) for entry in node[side]] == told
+        assert len(set(told)) == len(told)
+
+
+@every_blueprint
+def test_every_end_of_a_blueprint_is_connected_inside(path):
+    (definition,) = read(path)["definitions"]["subgraphs"]
+    links = {link["id"]: link for link in definition["links"]}
+    for slot, entry in enumerate(definition["inputs"]):
+        assert {(links[i]["origin_id"], links[i]["origin_slot"]) for i in entry["linkIds"]} == {(-10, slot)}
+    for slot, entry in enumerate(definition["outputs"]):
+        assert {(links[i]["target_id"], links[i]["target_slot"]) for i in entry["linkIds"]} == {(-20, slot)}

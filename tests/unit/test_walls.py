@@ -1,0 +1,89 @@
+"""Imports run one way: nodes, bridge, subjects, store. Every arrow that may exist is named here; no other may."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUND = {"store", "sizes", "sampler", "plots"}
+"""What every subject may stand on. ``sizes``, ``sampler`` and ``plots`` stand on nothing."""
+SUBJECTS = {
+    "dit": set(),
+    "encoders": {"dit"},
+    "window": set(),
+    "int8": {"dit"},
+    "retrieval": {"encoders"},  # a CLIP is a Hugging Face folder as well, and is checked as one
+    "training": {"dit", "encoders"},
+}
+BRIDGE_SUBJECTS = {"encoders": set(), "window": {"encoders"}, "int8": {"encoders"}, "retrieval": {"encoders"}}
+BRIDGE_SUBJECTS["training"] = {"encoders"}
+HOST = {
+    "app", "comfy", "comfy_api", "comfy_config", "comfy_execution", "comfy_extras", "comfy_kitchen", "execution",
+    "folder_paths", "latent_preview", "node_helpers", "protocol", "server",
+}  # fmt: skip
+NOT_PRODUCT = {"lab", "tests", "tools", "dev"}
+FILES = [path for top in ("nodes", "model_patches", "lab", "tools") for path in (ROOT / top).rglob("*.py")]
+
+
+def imports_of(path: Path) -> list[tuple[str, ...]]:
+    """Return what a file imports; of the pack as a path from its root, of others as (\"\", top name)."""
+    here = path.relative_to(ROOT).with_suffix("").parts
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [absolute(alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = (*here[: len(here) - node.level], *(node.module or "").split("."))
+            base = tuple(part for part in base if part)
+            found += [(*base, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found += [absolute(f"{node.module}.{alias.name}") for alias in node.names]
+    return found
+
+
+def absolute(name: str) -> tuple[str, ...]:
+    top, _, rest = name.partition(".")
+    return tuple(rest.split(".")) if top == "magic141" else ("", top)
+
+
+def room(parts: tuple[str, ...]) -> str:
+    """Name the room of a module: a subject, ``bridge``, ``bridge/subject``, or the top folder."""
+    if parts[0] != "model_patches" or len(parts) < 2:
+        return parts[0]
+    if parts[1] == "bridge" and len(parts) > 2 and parts[2] in BRIDGE_SUBJECTS:
+        return f"bridge/{parts[2]}"
+    return parts[1]
+
+
+def may_import(source: str) -> set[str]:
+    subjects = set(SUBJECTS)
+    if source == "nodes":
+        return {"nodes", "bridge", *(f"bridge/{name}" for name in BRIDGE_SUBJECTS)} | subjects | GROUND
+    if source == "bridge":
+        return {"bridge"} | subjects | GROUND
+    if source.startswith("bridge/"):
+        others = {f"bridge/{name}" for name in BRIDGE_SUBJECTS[source.removeprefix("bridge/")]}
+        return {source, "bridge"} | others | subjects | GROUND
+    if source in SUBJECTS:
+        return {source} | SUBJECTS[source] | GROUND
+    return {source, "sizes"} if source == "store" else set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_import_runs_up(path):
+    source = room(
+        path.relative_to(ROOT).parts
+        if path.parent != ROOT / "model_patches"
+        else ("model_patches", path.stem)
+    )
+    ours = {room(parts) for parts in imports_of(path) if parts[0]}
+    hosts = {name for top, name, *_ in (p for p in imports_of(path) if not p[0]) if name in HOST}
+    if source in ("lab", "tools"):
+        assert source == "lab" or "lab" not in ours, "tools must not need the lab"
+        assert source == "tools" or not hosts, "the lab must run without the host"
+        return
+    assert not ours - may_import(source), f"{source} must not import {sorted(ours - may_import(source))}"
+    assert not hosts or source == "nodes" or source.startswith("bridge"), (
+        f"{source} must not import the host: {hosts}"
+    )

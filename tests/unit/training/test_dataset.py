@@ -1,0 +1,222 @@
+"""A folder of captioned videos: what is found, what is refused in plain words, and the shards on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from magic141.model_patches.training.dataset import (
+    SetSettings,
+    SetVideo,
+    ShardStore,
+    TrainingSet,
+    VideoFacts,
+    locked_directory,
+)
+from magic141.model_patches.training.dataset_report import report_text
+from magic141.model_patches.training.source import TEXT_TO_VIDEO, VideoFolderSource
+from magic141.model_patches.training.videos import VideoUnusable, WindowPlan, find_videos, read_windows
+from magic141.tests.support.tiny_videos import write_captioned, write_sound, write_video
+
+PLAN = WindowPlan(num_frames=5, fps=24)
+
+
+def nothing() -> None:
+    pass
+
+
+def found(folder: Path):
+    skipped = []
+    videos = find_videos(folder, "input/videos", skipped)
+    return {video.file.path: video.captions for video in videos}, dict(skipped)
+
+
+def windows(path: Path, plan: WindowPlan = PLAN) -> list[torch.Tensor]:
+    return list(read_windows(path, plan, on_frame=nothing))
+
+
+def test_captions_beside_the_videos(tmp_path):
+    write_captioned(tmp_path / "a.mp4", "a red\n  ball ")
+    write_captioned(tmp_path / "more/b.mp4", "a blue ball")
+    write_video(tmp_path / "c.mp4")
+    videos, skipped = found(tmp_path)
+    assert videos == {"a.mp4": ("a red ball",), "more/b.mp4": ("a blue ball",)}
+    assert "has no caption: neither c.txt" in skipped["c.mp4"]
+
+
+def test_captions_in_one_jsonl(tmp_path):
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / f"{name}.mp4")
+    (tmp_path / "c.txt").write_text("from the text file")
+    lines = [
+        {"video": "a.mp4", "caption": "one"},
+        {"video": "a.mp4", "caption": "two"},
+        {"video": "gone.mp4", "caption": "x"},
+        {"video": "b.mp4", "caption": " "},
+        {"video": "b.mp4", "caption": "look <image>"},
+        {"file": "b.mp4"},
+    ]
+    text = "\n".join([*map(json.dumps, lines), "not json", '{"video": "b.mp4", "caption": "right"}'])
+    (tmp_path / "captions.jsonl").write_text(text)
+    videos, skipped = found(tmp_path)
+    assert videos == {"a.mp4": ("one", "two"), "b.mp4": ("right",), "c.mp4": ("from the text file",)}
+    assert "no video 'gone.mp4'" in skipped["captions.jsonl line 3"]
+    assert skipped["captions.jsonl line 4"] == "the caption is empty"
+    assert "control token" in skipped["captions.jsonl line 5"]
+    assert all("not of the form" in skipped[f"captions.jsonl line {n}"] for n in (6, 7))
+
+
+def test_a_folder_in_which_nothing_is_left_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no video in 'input/videos'"):
+        found(tmp_path)
+    write_video(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"None of the 1 videos in 'input/videos' has a caption"):
+        found(tmp_path)
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(ValueError, match=r"a\.txt: the caption is empty"):
+        found(tmp_path)
+    for name in ("x.jsonl", "y.jsonl"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=r"several caption lists: x\.jsonl, y\.jsonl"):
+        found(tmp_path)
+
+
+def test_windows_follow_each_other_and_the_rest_is_left(tmp_path):
+    whole = write_video(tmp_path / "a.mp4", num_frames=12)
+    parts = windows(tmp_path / "a.mp4")
+    assert [tuple(part.shape) for part in parts] == [(5, 32, 48, 3)] * 2
+    torch.testing.assert_close(torch.cat(parts), whole[:10], atol=0.05, rtol=0)
+    assert len(windows(tmp_path / "a.mp4", WindowPlan(5, 24, max_windows=1))) == 1
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"), [(12, [0, 0, 1, 1, 2]), (48, [0, 2, 4, 6, 8]), (24, [0, 1, 2, 3, 4])]
+)
+def test_another_frame_rate_keeps_the_speed_of_motion(tmp_path, rate, shown):
+    whole = write_video(tmp_path / "a.mp4", num_frames=10, fps=rate)
+    torch.testing.assert_close(windows(tmp_path / "a.mp4")[0], whole[shown], atol=0.05, rtol=0)
+
+
+def test_videos_nothing_can_be_learnt_from_say_why(tmp_path):
+    write_video(tmp_path / "still.mp4", num_frames=1)
+    write_video(tmp_path / "short.mp4", num_frames=7)
+    write_sound(tmp_path / "sound.mp4")
+    write_video(tmp_path / "cut.mp4", num_frames=40)
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "cut.mp4").read_bytes()[:600])
+    (tmp_path / "fake.mp4").write_bytes(b"not a video" * 50)
+    reasons = {}
+    for path in tmp_path.iterdir():
+        with pytest.raises(VideoUnusable) as error:
+            windows(path, WindowPlan(9, 24))
+        reasons[path.stem] = str(error.value)
+    assert "a still picture" in reasons["still"]
+    assert reasons["short"].startswith("it has 7 frames at 24 a second and a window needs 9.")
+    assert "set num_frames to 5" in reasons["short"]
+    assert "sound only" in reasons["sound"]
+    assert "cannot be read" in reasons["fake"]
+    assert "cannot be read" in reasons["cut"]
+    assert not any(str(tmp_path) in reason for reason in reasons.values())
+
+
+NULL, KA, KB, OLD, V1, V2 = (digit * 32 for digit in "0ab9cd")
+SETTINGS = SetSettings(32, 32, 13, 24.0, 0, True, "vae", "encoders")
+
+
+def make_set(directory: Path, *, complete: bool = True) -> TrainingSet:
+    """Write a set of two videos: two windows with two captions, one window with one."""
+    store = ShardStore(directory)
+    with locked_directory(directory):
+        for key, length in ((NULL, 1), (KA, 2), (KB, 3)):
+            store.save_caption(key, torch.full((length, 4), float(length)), torch.full((6,), float(length)))
+        videos = []
+        for key, count, captions in ((V1, 2, (KA, KB)), (V2, 1, (KB,))):
+            facts = VideoFacts(count, 64, 32)
+            tensors = {
+                "latents": torch.arange(count).view(-1, 1, 1, 1, 1).expand(-1, 16, 4, 4, 4).float(),
+                "image_states": torch.full((count, 5, 4), 9.0),
+            }
+            store.save_video(key, tensors, facts)
+            names = tuple(f"caption {k}" for k in captions)
+            videos.append(
+                SetVideo(f"{key}.mp4", 1, 1, "sha", key, *facts, captions=names, caption_keys=captions)
+            )
+        made = TrainingSet(directory, "input/videos", SETTINGS, NULL, tuple(videos), complete)
+        made.commit()
+    return made
+
+
+def test_a_set_is_read_back_and_keeps_no_other_shard(tmp_path):
+    directory = tmp_path / "set"
+    make_set(directory)
+    store = ShardStore(directory)
+    store.save_caption(OLD, torch.zeros(1, 4), torch.zeros(6))
+    made = make_set(directory)
+    assert TrainingSet.open(directory) == made
+    assert len(made) == 3
+    assert sorted(path.stem for path in (directory / "captions").iterdir()) == [NULL, KA, KB]
+
+
+def test_damaged_files_are_said_or_made_again(tmp_path):
+    made = make_set(tmp_path / "set")
+    path = made.directory / "videos" / f"{V1}.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=rf"lacks videos/{V1}.*only what is missing is encoded"):
+        made.load_video(made.videos[0])
+    assert ShardStore(made.directory).video_facts(V1) is None
+    assert not path.exists()
+    assert ShardStore(made.directory).video_facts(V2) == VideoFacts(1, 64, 32)
+    (made.directory / "set.json").write_text("{")
+    with pytest.raises(ValueError, match="The training set 'set' is damaged"):
+        TrainingSet.open(made.directory)
+    with pytest.raises(FileNotFoundError, match="no training set 'gone'"):
+        TrainingSet.open(tmp_path / "gone")
+
+
+def test_batches_hold_clip_image_states_and_caption(tmp_path):
+    source = VideoFolderSource(make_set(tmp_path / "set"), known_shares=(0, 1))
+    batch = source.batch(torch.tensor([0, 1, 2]), torch.Generator().manual_seed(3))
+    assert batch.latents.shape == (3, 16, 4, 4, 4)
+    assert batch.latents[:, 0, 0, 0, 0].tolist() == [0, 1, 0]
+    assert batch.num_known.tolist() == [1, 1, 1]
+    assert (batch.states[:, :5] == 9).all()
+    lengths = batch.mask.sum(1) - 5
+    assert set(lengths.tolist()) <= {2, 3}
+    assert torch.equal(batch.pooled[:, 0], lengths.float())
+    assert batch.null_states.shape == (3, 6, 4)
+    assert batch.null_mask.all()
+    assert (batch.null_pooled == 1).all()
+    again = source.batch(torch.tensor([0, 1, 2]), torch.Generator().manual_seed(3))
+    assert torch.equal(batch.states, again.states)
+
+
+def test_a_text_to_video_batch_knows_no_frame_and_no_image(tmp_path):
+    source = VideoFolderSource(
+        make_set(tmp_path / "set"), known_shares=TEXT_TO_VIDEO, with_image_states=False
+    )
+    batch = source.batch(torch.tensor([2]), torch.Generator())
+    assert batch.num_known.tolist() == [0]
+    assert batch.states.shape == (1, 3, 4)
+
+
+def test_an_interrupted_set_is_not_trained_on(tmp_path):
+    with pytest.raises(ValueError, match="not complete: building it was interrupted"):
+        VideoFolderSource(make_set(tmp_path / "set", complete=False))
+
+
+def test_the_report_says_what_was_cropped(tmp_path):
+    text = report_text(make_set(tmp_path / "set"), num_encoded=1)
+    assert "2 videos with 2 captions: 3 windows of 13 frames, 32 x 32 px" in text
+    assert "1 videos encoded now, 1 taken over, 0 files skipped" in text
+    assert "2 videos have another shape" in text
+    assert "50% of the picture is lost" in text
+
+
+def test_the_shapes_world_is_such_a_folder(tmp_path):
+    from magic141.lab.world.export_videos import export
+
+    export(tmp_path, count=3, num_frames=9, captions="mixed")
+    videos, skipped = found(tmp_path)
+    assert len(videos) == 3
+    assert not skipped
+    assert all("background" in caption for (caption,) in videos.values())
+    assert [part.shape for part in windows(tmp_path / "00000.mp4", WindowPlan(9, 24))] == [(9, 64, 64, 3)]

@@ -1,0 +1,67 @@
+"""The timeline on the node plans the same windows as the run; needs Node.js, else the browser tests cover it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from magic141.model_patches.sizes import num_latent_frames
+from magic141.model_patches.window.plan import (
+    new_latent_frames_for,
+    num_frames_of,
+    plan_windows,
+    window_sizes,
+)
+
+SCRIPT = Path(__file__).resolve().parents[3] / "web" / "window_plan.js"
+PROMPTS = ("one", "one\ntwo\n\nthree", "[0:00-0:10] a\n[10-end] b", "gaps\n[0:02 - 4.5s] x", "")
+CASES = [
+    {"length": length, "inWindows": in_windows, "windowLength": window, "overlap": overlap, "fps": fps}
+    | {"prompts": prompts, "continues": continues, "hasEndImage": has_end_image}
+    for length, in_windows in ((60.0, False), (13.7, False), (0.1, False), (4.0, True))
+    for window, overlap, fps in ((121, 1, 24.0), (13, 2, 24.0), (129, 5, 23.976))
+    for prompts in PROMPTS
+    for continues in (False, True)
+    for has_end_image in (False, True)
+]
+
+
+def in_python(case):
+    window, overlap = num_latent_frames(case["windowLength"]), case["overlap"]
+    if case["inWindows"]:
+        new = round(case["length"]) * (window - overlap) + (0 if case["continues"] else overlap)
+    else:
+        new = new_latent_frames_for(case["length"], fps=case["fps"], continues=case["continues"])
+    given = {"window_latent": window, "overlap_latent": overlap, "continues": case["continues"]}
+    sizes = window_sizes(new, **given, has_end_image=case["hasEndImage"])
+    try:
+        windows = plan_windows(sizes, prompts=case["prompts"], fps=case["fps"], seed=0, **given)
+    except ValueError:  # the run refuses these prompts; the timeline draws what it can
+        return None
+    return [
+        {
+            "start": window.start_frame / case["fps"],
+            "end": (window.start_frame + window.num_new_frames) / case["fps"],
+            "known": 0 if not (window.index or case["continues"]) else num_frames_of(overlap) / case["fps"],
+            "prompt": window.prompt,
+        }
+        for window in windows
+    ]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_the_timeline_plans_what_the_run_does():
+    program = f"import {{ planWindows }} from {json.dumps(SCRIPT.as_uri())};\n"
+    program += f"console.log(JSON.stringify({json.dumps(CASES)}.map(planWindows)));"
+    command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    for case, drawn in zip(CASES, json.loads(done.stdout), strict=True):
+        wanted = in_python(case)
+        if wanted is None:
+            continue
+        assert [window["prompt"] for window in drawn] == [window["prompt"] for window in wanted], case
+        for name in ("start", "end", "known"):
+            got = [window[name] for window in drawn]
+            assert got == pytest.approx([window[name] for window in wanted]), case

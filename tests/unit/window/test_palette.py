@@ -1,0 +1,76 @@
+"""Holding the colours of a clip to a palette: drift is taken back, what enters, leaves or is new is left alone."""
+
+import pytest
+import torch
+from magic141.model_patches.window.palette import hold_palette, read_palette
+
+SKY, GRASS, BALL = (torch.tensor(color) for color in ([0.5, 0.7, 0.9], [0.2, 0.5, 0.2], [0.9, 0.3, 0.1]))
+
+
+def scene(*, sky=SKY, ball=BALL, ball_px=8, horizon=24, frames=2) -> torch.Tensor:
+    """Return frames of 48 x 48 pixels: sky above grass, and a square ball."""
+    picture = sky.expand(48, 48, 3).clone()
+    picture[horizon:] = GRASS
+    picture[4 : 4 + ball_px, 4 : 4 + ball_px] = ball
+    return picture.repeat(frames, 1, 1, 1)
+
+
+def test_the_palette_is_where_pixels_crowd():
+    noise = 0.02 * torch.randn(2, 48, 48, 3, generator=torch.Generator().manual_seed(0))
+    palette = read_palette(scene() + noise)
+    assert len(palette.colors) == 3
+    for wanted, share in ((GRASS, 24 / 48), (SKY, 24 / 48 - 64 / 48**2), (BALL, 64 / 48**2)):
+        off = (palette.colors - wanted).norm(dim=-1)
+        assert off.min() < 0.02
+        assert palette.shares[off.argmin()] == pytest.approx(share, rel=0.2)
+
+
+@pytest.mark.parametrize(("ball_px", "horizon"), [(8, 24), (20, 24), (5, 30), (8, 12)])
+def test_a_drifted_color_comes_back_however_much_is_seen_of_each(ball_px, horizon):
+    drift = torch.tensor([-0.03, 0.02, 0.01])
+    drifted = scene(ball=BALL + drift, ball_px=ball_px, horizon=horizon)
+    held = hold_palette(drifted, read_palette(scene()), 1.0)
+    assert (held - scene(ball_px=ball_px, horizon=horizon)).abs().max() < 2 / 255
+    half = hold_palette(drifted, read_palette(scene()), 0.5)
+    assert (half[:, 5, 5] - (BALL + drift / 2)).abs().max() < 2 / 255
+
+
+def test_every_color_is_moved_by_its_own_drift():
+    drifted = scene(sky=SKY + 0.03, ball=BALL - torch.tensor([0.03, 0.0, 0.0]))
+    held = hold_palette(drifted, read_palette(scene()), 1.0)
+    assert (held - scene()).abs().max() < 2 / 255
+
+
+def test_nothing_that_did_not_drift_is_changed():
+    same = scene()
+    assert (hold_palette(same, read_palette(same), 1.0) - same).abs().max() < 1e-5
+    assert hold_palette(same, read_palette(scene(ball=BALL + 0.1)), 0.0) is same
+
+
+def test_a_flat_color_keeps_its_bytes_while_an_object_grows():
+    sky = torch.tensor([100.49, 150.49, 200.49]) / 255
+    frames = scene(sky=sky, ball_px=20)
+    held = hold_palette(frames, read_palette(scene(sky=sky)), 1.0)
+    assert torch.equal((held * 255).round(), (frames * 255).round())
+
+
+def test_a_color_that_is_gone_moves_nothing_and_a_new_one_stays():
+    new = torch.tensor([0.9, 0.9, 0.2])
+    held = hold_palette(scene(ball=new), read_palette(scene()), 1.0)
+    assert (held - scene(ball=new)).abs().max() < 2 / 255
+
+
+def test_a_gradient_stays_without_steps():
+    ramp = torch.linspace(0, 1, 256)[None, None, :, None].expand(1, 8, 256, 3)
+    held = hold_palette(ramp.contiguous(), read_palette(scene(sky=torch.tensor([0.55, 0.5, 0.45]))), 1.0)
+    assert held.diff(dim=2).min() > -1 / 255, "brighter stays brighter"
+    assert held.diff(dim=2).max() < 3 / 255
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 3), (3, 16, 16, 4)])
+def test_small_clips_and_more_channels(shape):
+    frames = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    held = hold_palette(frames, read_palette(frames), 1.0)
+    assert held.shape == frames.shape
+    assert torch.equal(held[..., 3:], frames[..., 3:])
+    assert held.isfinite().all()
