@@ -1,24 +1,32 @@
 """Sliding Window Extend: a minute of video, window after window."""
 
 import json
+import logging
 from pathlib import Path
 
 import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import InputImpl, io, ui
 
-from ..model_patches.bridge.window.make import Models, WindowSettings, check_fusion
-from ..model_patches.bridge.window.run import Request, run_name_fault, run_windows
+from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
+from ..model_patches.bridge.window.finished import finished_videos
+from ..model_patches.bridge.window.make import HandOver, Models
+from ..model_patches.bridge.window.run import Caller, run_name_fault, run_windows
+from ..model_patches.bridge.window.start import Sources
 from ..model_patches.sizes import num_latent_frames
-from ..model_patches.window.plan import check_window, parse_prompts
+from ..model_patches.window.plan import check_window
+from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.report import report_text, timeline
+from ..model_patches.window.settings import WindowSettings
 from .sliding_window_inputs import (
-    WINDOWS,
-    drift_inputs,
+    REMOVED,
+    REMOVED_HAND_OVER,
     file_inputs,
-    how_inputs,
-    sockets_inputs,
-    what_inputs,
+    sampling_inputs,
+    seam_inputs,
+    start_inputs,
+    story_inputs,
+    window_inputs,
 )
 
 ALIASES = [
@@ -30,6 +38,7 @@ ALIASES = [
     "sliding window",
     "infinite",
 ]
+MODELS = ("model", "encoders", "vae")
 
 
 class SlidingWindowExtend(io.ComfyNode):
@@ -42,19 +51,20 @@ class SlidingWindowExtend(io.ComfyNode):
             display_name="Sliding Window Extend",
             category="Magic141",
             description=(
-                "Makes a long video in windows, each conditioned on the end of the one before, from a picture or as "
-                "the continuation of a video or latent. Every finished window is on disk at once; queue the same "
-                "workflow again after a crash or a cancel and it goes on from there. Changed prompts redo their "
-                "window and the later ones only."
+                "Makes a long video in windows, each going on from the end of the one before. It starts from a "
+                "picture, or continues a video or latent. Each finished window is saved at once: after a crash or a "
+                "cancel, run the same workflow again and it goes on from there. A changed prompt makes only its "
+                "window and the later ones again."
             ),
             search_aliases=ALIASES,
             is_output_node=True,
-            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
             inputs=[
-                *sockets_inputs(),
-                *what_inputs(),
-                *how_inputs(),
-                *drift_inputs(),
+                *start_inputs(),
+                *story_inputs(),
+                *window_inputs(),
+                *sampling_inputs(),
+                *seam_inputs(),
                 *file_inputs(),
             ],
             outputs=[
@@ -69,104 +79,47 @@ class SlidingWindowExtend(io.ComfyNode):
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="What was made, resumed or redone and how far it drifted, as JSON. For Drift Report.",
+                    tooltip="What was made, resumed or made again and how far it drifted, as JSON. For Drift Report.",
                 ),
             ],
         )
 
     @classmethod
     def validate_inputs(
-        cls, window_length, overlap, fusion_length, fusion_overlap, prompts, run_name
+        cls,
+        window_length=None,
+        overlap=None,
+        prompts=None,
+        negative_prompt=None,
+        run_name=None,
+        hand_over=None,
     ) -> bool | str:
         try:
             if None not in (window_length, overlap):
                 check_window(num_latent_frames(window_length), overlap)
-            if fusion_length and fusion_overlap is not None:
-                check_fusion(num_latent_frames(fusion_length), fusion_overlap, num_known_latent=overlap or 1)
+            check_hand_over(hand_over)
+            check_text(negative_prompt or "", "negative_prompt")
             parse_prompts(prompts or "")
         except ValueError as error:
             return str(error)
         return (run_name is not None and run_name_fault(run_name)) or True
 
     @classmethod
+    def fingerprint_inputs(cls, run_name=None, **_) -> int:
+        """Run again when the finished video was moved or deleted."""
+        return finished_videos.times_lost(run_name)
+
+    @classmethod
     def execute(
-        cls,
-        model,
-        encoders,
-        vae,
-        prompts,
-        negative_prompt,
-        length,
-        length_in,
-        window_length,
-        overlap,
-        width,
-        height,
-        fps,
-        steps,
-        shift,
-        sampler,
-        cfg,
-        guidance,
-        seed,
-        hand_over,
-        latent_anchor,
-        color_anchor,
-        color_match,
-        first_frame_context,
-        reroll_threshold,
-        reroll_limit,
-        turn_limit,
-        fusion_length,
-        fusion_overlap,
-        run_name,
-        codec,
-        quality,
-        png_sequence,
-        image=None,
-        video=None,
-        latent=None,
-        end_image=None,
+        cls, model, encoders, vae, image=None, video=None, latent=None, end_image=None, **widgets
     ) -> io.NodeOutput:
-        settings = WindowSettings(
-            width=width,
-            height=height,
-            window_latent=num_latent_frames(window_length),
-            overlap_latent=overlap,
-            hand_over=hand_over,
-            negative_prompt=negative_prompt,
-            steps=steps,
-            shift=shift,
-            sampler=sampler,
-            cfg=cfg,
-            guidance=guidance,
-            latent_anchor=latent_anchor,
-            color_anchor=color_anchor,
-            color_match=color_match,
-            first_frame_context=first_frame_context,
-            reroll_threshold=reroll_threshold,
-            reroll_limit=reroll_limit,
-            turn_limit=turn_limit,
-            fusion_latent=num_latent_frames(fusion_length) if fusion_length else 0,
-            fusion_overlap_latent=fusion_overlap,
-        )
-        request = Request(
-            prompts=prompts,
-            length=length,
-            in_windows=length_in == WINDOWS,
-            fps=fps,
-            seed=seed,
-            run_name=run_name,
-            codec=codec,
-            quality=quality,
-            pngs=png_sequence,
-            image=image,
-            video=video,
-            latent=None if latent is None else latent["samples"],
-            end_image=end_image,
-            metadata=_metadata(cls.hidden),
-        )
-        outcome = run_windows(Models(model, encoders, vae), settings, request, node_id=cls.hidden.unique_id)
+        caller = _caller(cls.hidden)
+        if widgets["hand_over"] == REMOVED_HAND_OVER:
+            widgets["hand_over"] = HandOver.AUTO.value
+        settings = WindowSettings(**widgets)
+        sources = Sources(image, video, None if latent is None else latent["samples"], end_image)
+        outcome = run_windows(Models(model, encoders, vae), settings, sources, caller)
+        finished_videos.add(settings.run_name, outcome.video)
         return io.NodeOutput(
             InputImpl.VideoFromFile(str(outcome.video)),
             outcome.last_frame,
@@ -174,9 +127,40 @@ class SlidingWindowExtend(io.ComfyNode):
             report_text(outcome.report),
             ui={
                 **_preview(outcome.video).as_dict(),
-                "magic141_windows": timeline(outcome.report, fps=fps),
+                "magic141_windows": timeline(outcome.report, fps=settings.fps),
             },
         )
+
+
+def check_hand_over(hand_over: str | None) -> None:
+    """Refuse a hand-over that there never was; the host does not check inputs that ``validate_inputs`` names.
+
+    Raises:
+        ValueError: says which there are.
+    """
+    choices = [choice.value for choice in HandOver]
+    if hand_over is not None and hand_over not in (*choices, REMOVED_HAND_OVER):
+        raise ValueError(f"hand_over is {hand_over!r}; choose one of {', '.join(choices)}.")
+
+
+def _caller(hidden) -> Caller:
+    """Return what the run needs to know of the graph it stands in."""
+    inputs = hidden.dynprompt.get_node(hidden.unique_id)["inputs"]
+    identity = graph_identity(hidden.dynprompt, hidden.unique_id, MODELS)
+    notes = [*_removed_inputs(inputs), *describe_unknown(identity)]
+    for note in notes:
+        logging.warning("Magic141: %s", note)
+    return Caller(hidden.unique_id, identity.hash, _metadata(hidden), tuple(notes))
+
+
+def _removed_inputs(inputs: dict) -> list[str]:
+    """Say which inputs of older versions a prompt still gives."""
+    given = [name for name in REMOVED if name in inputs]
+    if inputs.get("hand_over") == REMOVED_HAND_OVER:
+        given.append(f"hand_over {REMOVED_HAND_OVER!r}, for which 'auto' was taken")
+    if not given:
+        return []
+    return [f"Sliding Window Extend no longer has these settings and left them out: {', '.join(given)}."]
 
 
 def _metadata(hidden) -> dict[str, str]:

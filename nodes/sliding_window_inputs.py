@@ -4,15 +4,20 @@ from comfy_api.latest import io
 
 from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.sampling import SAMPLERS
-from ..model_patches.bridge.window.color import ColorMatch
 from ..model_patches.bridge.window.make import HandOver
-from ..model_patches.sampler import DEFAULT_SHIFT, DEFAULT_STEPS
 from ..model_patches.store.video_sink import CODECS
+from ..model_patches.window.settings import SECONDS, WINDOWS, WindowSettings
 
-SECONDS, WINDOWS = "seconds", "windows"
+DEFAULTS = WindowSettings()
+REMOVED = (
+    "latent_anchor", "color_match", "first_frame_context", "reroll_limit", "fusion_length", "fusion_overlap", "quality",
+    "png_sequence",
+)  # fmt: skip
+"""Inputs of older versions. Prompts that still give them run; what they say is left out, and the report says so."""
+REMOVED_HAND_OVER = "mixed"
 
 
-def sockets_inputs() -> list:
+def start_inputs() -> list:
     """Return the sockets: models and what to start from."""
     return [
         io.Model.Input(
@@ -34,19 +39,21 @@ def sockets_inputs() -> list:
         io.Latent.Input(
             "latent",
             optional=True,
+            advanced=True,
             tooltip="Latents to continue, e.g. the tail of an earlier run. With its video connected too, the result "
             "holds both, and nothing is encoded twice.",
         ),
         io.Image.Input(
             "end_image",
             optional=True,
+            advanced=True,
             tooltip="The last frame of the video, for models trained with a known last frame.",
         ),
     ]
 
 
-def what_inputs() -> list:
-    """Return what to make: prompts, length, size."""
+def story_inputs() -> list:
+    """Return what to show and for how long."""
     return [
         io.String.Input(
             "prompts",
@@ -59,42 +66,52 @@ def what_inputs() -> list:
             "negative_prompt",
             multiline=True,
             dynamic_prompts=True,
-            default="",
-            tooltip="What to keep away from. Used only with cfg above 1.",
+            default=DEFAULTS.negative_prompt,
+            advanced=True,
+            tooltip="What the video should not show. Used only with cfg above 1.",
         ),
         io.Float.Input(
             "length",
-            default=60.0,
+            default=DEFAULTS.length,
             min=0.1,
             max=86400.0,
             step=0.1,
-            tooltip="How much to make, new frames only. Rounded to what the VAE can make (4 frames at a time).",
+            tooltip="Length of what is made, without a video that is continued. Rounded to 4 frames, the VAE's step.",
         ),
         io.Combo.Input(
             "length_in",
             options=[SECONDS, WINDOWS],
-            default=SECONDS,
+            default=DEFAULTS.length_in,
+            advanced=True,
             tooltip="Whether length counts seconds or windows.",
         ),
+    ]
+
+
+def window_inputs() -> list:
+    """Return the shape of a window."""
+    return [
         io.Int.Input(
             "window_length",
-            default=121,
+            default=DEFAULTS.window_length,
             min=5,
             max=2049,
             step=4,
-            tooltip="Frames the model makes at once, 4n + 1: what it was trained for. 121 is 5 s; embedded: 13.",
+            tooltip="Frames the model makes at once, 4n + 1. Use the length it was trained for: 121 (5 s), or 13 for "
+            "the embedded model.",
         ),
         io.Int.Input(
             "overlap",
-            default=1,
+            default=DEFAULTS.overlap,
             min=1,
             max=512,
-            tooltip="Latent frames of the last window that the next one is told (1 is one frame, each more is four). "
-            "More carries motion over better and adds less a window; models trained on a start image alone want 1.",
+            tooltip="How many latent frames of each window the next one starts from (1 is one frame, each more adds "
+            "four). More keeps the motion better but leaves fewer new frames in a window. Use 1 for models "
+            "trained on a start image alone.",
         ),
         io.Int.Input(
             "width",
-            default=960,
+            default=DEFAULTS.width,
             min=16,
             max=8192,
             step=16,
@@ -102,7 +119,7 @@ def what_inputs() -> list:
         ),
         io.Int.Input(
             "height",
-            default=544,
+            default=DEFAULTS.height,
             min=16,
             max=8192,
             step=16,
@@ -110,28 +127,29 @@ def what_inputs() -> list:
         ),
         io.Float.Input(
             "fps",
-            default=24.0,
+            default=DEFAULTS.fps,
             min=1.0,
             max=240.0,
             step=0.001,
+            advanced=True,
             tooltip="Frames a second; the model was trained at 24. A video to continue must run at this rate.",
         ),
     ]
 
 
-def how_inputs() -> list:
+def sampling_inputs() -> list:
     """Return how to sample a window."""
     return [
         io.Int.Input(
             "steps",
-            default=DEFAULT_STEPS,
+            default=DEFAULTS.steps,
             min=1,
             max=1000,
             tooltip="Model calls a window. Distilled models: 4. Plain models: 28 or more.",
         ),
         io.Float.Input(
             "shift",
-            default=DEFAULT_SHIFT,
+            default=DEFAULTS.shift,
             min=0.01,
             max=100.0,
             step=0.01,
@@ -141,13 +159,13 @@ def how_inputs() -> list:
         io.Combo.Input(
             "sampler",
             options=list(SAMPLERS),
-            default="euler",
+            default=DEFAULTS.sampler,
             advanced=True,
             tooltip="euler follows one path from noise to clip; renoise puts fresh noise on it at every step.",
         ),
         io.Float.Input(
             "cfg",
-            default=1.0,
+            default=DEFAULTS.cfg,
             min=0.0,
             max=100.0,
             step=0.1,
@@ -156,7 +174,7 @@ def how_inputs() -> list:
         ),
         io.Float.Input(
             "guidance",
-            default=6.0,
+            default=DEFAULTS.guidance,
             min=1.0,
             max=30.0,
             step=0.1,
@@ -165,104 +183,56 @@ def how_inputs() -> list:
         ),
         io.Int.Input(
             "seed",
-            default=0,
+            default=DEFAULTS.seed,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="The first window uses it as it is, every other one a seed derived from it. Fixed, so that a "
-            "run can be resumed.",
+            tooltip="Seed of the first window; each later one gets a seed derived from it. Keep it fixed to go on with "
+            "a run.",
         ),
     ]
 
 
-def drift_inputs() -> list:
-    """Return what keeps windows together."""
+def seam_inputs() -> list:
+    """Return what joins windows and holds them together."""
     return [
         io.Combo.Input(
             "hand_over",
             options=[choice.value for choice in HandOver],
-            default=HandOver.AUTO.value,
-            tooltip="How the next window learns the end of the last: latent (as it is, no VAE round trip), pixel (its "
-            "frames encoded again), mixed (latent behind one frame encoded alone). auto: latent for taehv and the "
-            "embedded VAE, pixel for HunyuanVideo's.",
-        ),
-        io.Float.Input(
-            "latent_anchor",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="Pull the mean and spread of every latent channel to the first window's, against drift of "
-            "colour and contrast. For one continuous scene; leave 0 where the scene changes.",
+            default=DEFAULTS.hand_over,
+            advanced=True,
+            tooltip="How the next window gets the end of the one before. latent: its latent frames as they are. pixel: "
+            "its frames, encoded again. auto: latent for taehv and the embedded VAE, pixel for HunyuanVideo's.",
         ),
         io.Float.Input(
             "color_anchor",
-            default=0.0,
+            default=DEFAULTS.color_anchor,
             min=0.0,
             max=1.0,
             step=0.05,
-            tooltip="Match the colours of every window to the first one's, as color_match says. For one continuous "
-            "scene; leave 0 where the light changes.",
-        ),
-        io.Combo.Input(
-            "color_match",
-            options=[choice.value for choice in ColorMatch],
-            default=ColorMatch.EACH.value,
             advanced=True,
-            tooltip="For color_anchor. color by color: each colour of the first window is found again and only its own "
-            "drift taken back, so that what enters or leaves the picture changes nothing. whole picture: mean and "
-            "spread of all pixels (ComfyUI's Transfer Color, reinhard).",
-        ),
-        io.Boolean.Input(
-            "first_frame_context",
-            default=False,
-            advanced=True,
-            tooltip="Let the VLM see the very first frame beside the one each window starts from.",
+            tooltip="Takes color drift back: each color of the first window is found again in every later one and moved"
+            " back to where it was, by this share. For one continuous scene; leave 0 where the light changes.",
         ),
         io.Float.Input(
             "reroll_threshold",
-            default=0.0,
+            default=DEFAULTS.reroll_threshold,
             min=0.0,
             max=20.0,
             step=0.1,
             advanced=True,
-            tooltip="Make a window again with another seed where its seam moves more than this many times too much or "
-            "too little (2 is where it starts to be seen). 0: never.",
-        ),
-        io.Int.Input(
-            "reroll_limit",
-            default=2,
-            min=0,
-            max=20,
-            advanced=True,
-            tooltip="How often a window may be made again.",
+            tooltip="Makes a window again with another seed, at most twice, if the motion at its seam is more than this"
+            " many times too large or too small. People start to see it at 2. 0: never.",
         ),
         io.Float.Input(
             "turn_limit",
-            default=0.0,
+            default=DEFAULTS.turn_limit,
             min=0.0,
             max=180.0,
             step=1.0,
             advanced=True,
-            tooltip="Make a window again with another seed where the picture's motion has turned by more degrees than "
-            "this since its prompt began, at most reroll_limit times. 20 to 30 keeps a course. 0: never.",
-        ),
-        io.Int.Input(
-            "fusion_length",
-            default=0,
-            min=0,
-            max=2049,
-            advanced=True,
-            tooltip="Denoise a long window as parallel sub-windows of this many frames, blended at every step "
-            "(ComfyUI's context windows). 0: off.",
-        ),
-        io.Int.Input(
-            "fusion_overlap",
-            default=1,
-            min=0,
-            max=512,
-            advanced=True,
-            tooltip="Latent frames by which the parallel sub-windows overlap.",
+            tooltip="Makes a window again with another seed, at most twice, if the motion has turned by more than this "
+            "many degrees since its prompt began. 20 to 30 keeps a course. 0: never.",
         ),
     ]
 
@@ -272,23 +242,15 @@ def file_inputs() -> list:
     return [
         io.String.Input(
             "run_name",
-            default="run",
-            tooltip="Name of the run's folder under output/magic141_runs. Same name and settings: the run is resumed.",
+            default=DEFAULTS.run_name,
+            tooltip="Name of the run's folder in output/magic141_runs. A run with the same name, settings and models "
+            "goes on where it stopped.",
         ),
         io.Combo.Input(
-            "codec", options=list(CODECS), default="h264", tooltip="Video codec. h264 plays everywhere."
-        ),
-        io.Int.Input(
-            "quality",
-            default=17,
-            min=0,
-            max=51,
-            tooltip="Constant rate factor: lower is better and larger. Ignored by lossless codecs.",
-        ),
-        io.Boolean.Input(
-            "png_sequence",
-            default=False,
+            "codec",
+            options=list(CODECS),
+            default=DEFAULTS.codec,
             advanced=True,
-            tooltip="Also write every new frame as PNG into the run's folder.",
+            tooltip="How the video is stored. h264 plays everywhere.",
         ),
     ]

@@ -9,7 +9,7 @@ from av.error import FFmpegError
 from torch import Tensor
 
 from ..store.files import DiskRefused, disk_errors, make_subfolder
-from ..store.video_sink import CODECS, VideoFormat, join_segments, write_pngs, write_segment
+from ..store.video_sink import CODECS, VideoFormat, join_segments, write_segment
 from ..store.video_source import Source
 from .journal import Entry, RunJournal
 from .report import check_facts
@@ -28,11 +28,10 @@ class WindowStore:
         folder: the run directory.
         settings: what all windows share, for the journal.
         video: format of the video.
-        pngs: also write every frame as PNG.
     """
 
-    def __init__(self, folder: Path, settings: dict, video: VideoFormat, *, pngs: bool = False) -> None:
-        self.folder, self.video, self.pngs = folder, video, pngs
+    def __init__(self, folder: Path, settings: dict, video: VideoFormat) -> None:
+        self.folder, self.video = folder, video
         self.journal = RunJournal(folder, settings, check=self._check_entry)
         self.entries: list[Entry] = []
         self.lead_in: Path | None = None
@@ -79,9 +78,7 @@ class WindowStore:
         if not self.entries:  # the first window's entry vouches for it
             write_segment(self.lead_in, frames, self.video)
 
-    def save(
-        self, index: int, key: str, frames: Tensor, *, first_number: int, tensors: dict, facts: dict
-    ) -> None:
+    def save(self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict) -> None:
         """Put a window on disk: a playable segment first, its entry last.
 
         Raises:
@@ -91,15 +88,13 @@ class WindowStore:
         segment = self.folder / "segments" / f"{index:04d}{self.video.suffix}"
         write_segment(segment, frames, self.video)
         files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
-        if self.pngs:
-            files += write_pngs(self.folder / "frames", frames, first_number)
         del self.entries[index:]
         self.entries.append(self.journal.commit(index, key, tensors=tensors, files=files, facts=facts))
 
     def _check_space(self, frames: Tensor) -> None:
         raw = frames.numel()  # a byte a value
         lossless = CODECS[self.video.codec].quality_option is None
-        needed = SPARE_BYTES + (raw if lossless else raw // 4) + (raw if self.pngs else 0)
+        needed = SPARE_BYTES + (raw if lossless else raw // 4)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise DiskRefused(

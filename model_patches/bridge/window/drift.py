@@ -10,7 +10,7 @@ from torch import Tensor
 from ...store.video_source import probe_video, read_frames
 from ...window.measure import cosine_similarity, mean_lab, measure_window, summarize
 from ...window.report import drift_lines, first_measured_frame, seam_frames
-from .run import video_source
+from .start import video_source
 
 Features = Callable[[Tensor], Tensor]
 """(N, H, W, 3) to (N, D)."""

@@ -10,22 +10,13 @@ import torch
 from magic141.lab import world
 from magic141.lab.models.taehv import Taehv
 from magic141.model_patches.bridge.encoders.conditioning import empty_latent
-from magic141.model_patches.bridge.window.color import anchor_colors
-from magic141.model_patches.bridge.window.loop import times_over_limit
-from magic141.model_patches.bridge.window.make import HandOver, Models, WindowSettings, sample_window
-from magic141.model_patches.bridge.window.stream import (
-    SEAM_FRAMES,
-    Reference,
-    from_uint8,
-    make_reference,
-    to_uint8,
-)
+from magic141.model_patches.bridge.window.make import HandOver, Models, sample_window
 from magic141.model_patches.dit.channels import known_frames_condition
 from magic141.model_patches.encoders.context import join_context
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN, USER_HEADER, vlm_text
 from magic141.model_patches.encoders.vlm import layout
-from magic141.model_patches.window.anchor import anchor_latent
 from magic141.model_patches.window.measure import mean_motion, measure_window
+from magic141.model_patches.window.palette import hold_palette
 from magic141.model_patches.window.plan import (
     Window,
     new_latent_frames_for,
@@ -34,6 +25,18 @@ from magic141.model_patches.window.plan import (
     window_seed,
     window_sizes,
 )
+from magic141.model_patches.window.prompts import parse_prompts
+from magic141.model_patches.window.run import (
+    MAX_REROLLS,
+    SEAM_FRAMES,
+    Limits,
+    Reference,
+    from_uint8,
+    make_reference,
+    times_over_limits,
+    to_uint8,
+)
+from magic141.model_patches.window.settings import WindowSettings
 from PIL import Image
 from torch import Tensor
 
@@ -76,11 +79,11 @@ class ClipBatch:
         self.seed = seed
         shape = {
             "window_latent": self.settings.window_latent,
-            "overlap_latent": self.settings.overlap_latent,
+            "overlap_latent": self.settings.overlap,
             "continues": False,
         }
         sizes = window_sizes(new_latent_frames_for(seconds, fps=world.FPS, continues=False), **shape)
-        for window in plan_windows(sizes, **shape, prompts="", fps=world.FPS, seed=seed):
+        for window in plan_windows(sizes, **shape, prompts=parse_prompts(""), fps=world.FPS, seed=seed):
             yield window, self._make(window)
 
     def _make(self, window: Window) -> Tensor:
@@ -89,9 +92,7 @@ class ClipBatch:
             sampled = self._sample(known, window.seed, self._everyone)
             new = torch.cat([known, sampled[:, :, 1 : window.num_new_latent_frames]], dim=2)
             frames = self._decode(new, None)
-            self.references = [
-                make_reference(clip[None], seen) for clip, seen in zip(new, frames, strict=True)
-            ]
+            self.references = [make_reference(seen) for seen in frames]
             self.held = [mean_motion(seen) for seen in frames]
         else:
             new, frames = self._go_on(window)
@@ -105,7 +106,7 @@ class ClipBatch:
         new = self._new(known, window, window.seed, self._everyone)
         frames = self._shown(new, known)
         over = self._times_over(frames)
-        for attempt in range(1, 1 + self.settings.reroll_limit):
+        for attempt in range(1, 1 + MAX_REROLLS):
             again = [clip for clip in self._everyone if over[clip] > 1]
             if not again:
                 break
@@ -128,10 +129,7 @@ class ClipBatch:
     def _new(self, known: Tensor, window: Window, seed: int, clips: list[int]) -> Tensor:
         """Return the new latent frames of these clips."""
         start, count = window.num_known_latent_frames, window.num_new_latent_frames
-        sampled = self._sample(known, seed, clips)[:, :, start : start + count]
-        return torch.stack(
-            [self._anchored(s, self.references[clip]) for s, clip in zip(sampled, clips, strict=True)]
-        )
+        return self._sample(known, seed, clips)[:, :, start : start + count]
 
     def _shown(self, new: Tensor, known: Tensor) -> Tensor:
         """Return the new frames as a viewer sees them."""
@@ -143,9 +141,9 @@ class ClipBatch:
         if not (self.settings.turn_limit or self.settings.reroll_threshold):
             return [0.0] * len(frames)
         return [
-            times_over_limit(
+            times_over_limits(
                 measure_window(seen, reference_lab=reference.lab, before=from_uint8(before), held=held),
-                self.settings,
+                Limits(0.0, self.settings.reroll_threshold, self.settings.turn_limit),
             )
             for seen, reference, before, held in zip(
                 frames, self.references, self.frames, self.held, strict=True
@@ -159,14 +157,11 @@ class ClipBatch:
     def _each(self, clips: Tensor, change: Callable[[Tensor, Reference], Tensor]) -> Tensor:
         return torch.stack([change(c, r) for c, r in zip(clips, self.references, strict=True)])
 
-    def _anchored(self, latent: Tensor, reference: Reference) -> Tensor:
-        return anchor_latent(latent[None], reference.statistics, self.settings.latent_anchor)[0]
-
     def _colored(self, frames: Tensor, reference: Reference) -> Tensor:
-        return anchor_colors(frames, reference, self.settings.color_anchor, self.settings.color_match)
+        return hold_palette(frames, reference.palette, self.settings.color_anchor)
 
     def _advance(self, new: Tensor, frames: Tensor) -> Tensor:
-        overlap = self.settings.overlap_latent
+        overlap = self.settings.overlap
         before = new[:, :, :0] if self.latents is None else self.latents
         self.latents = torch.cat([before, new], dim=2)[:, :, -overlap:]
         shown = frames if before.shape[2] == 0 else torch.cat([self.frames, frames], dim=1)
@@ -179,9 +174,7 @@ class ClipBatch:
         tail = from_uint8(self.frames[:, -num_frames_of(num_known) :])
         if self.settings.hand_over == HandOver.LATENT:
             return self.latents[:, :, -num_known:]
-        if self.settings.hand_over == HandOver.PIXEL:
-            return self.encode(tail)
-        return torch.cat([self.encode(tail[:, :1]), self.latents[:, :, 1:]], dim=2)
+        return self.encode(tail)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Encode (B, 4n + 1, H, W, 3) to the host's LATENT, (B, 16, n + 1, h, w)."""
@@ -216,15 +209,9 @@ class ClipBatch:
             pooled = torch.cat([prompts[i][1] for i in members])
             positive = [[torch.cat([contexts[i] for i in members]), frames | {"pooled_output": pooled}]]
             empty = {"samples": self._empty().repeat(len(members), 1, 1, 1, 1)}
+            conditions = positive, self._negative(images[members], frames), empty
             sampled[members] = sample_window(
-                self.models,
-                self.settings,
-                positive,
-                self._negative(images[members], frames),
-                empty,
-                known.shape[2],
-                seed + number,
-                None,
+                self.models.model, self.settings, conditions, seed + number, None
             )
         return sampled
 
@@ -239,11 +226,8 @@ class ClipBatch:
         return empty_latent(settings.width, settings.height, num_frames_of(settings.window_latent))
 
     def _pictures(self) -> Tensor:
-        """Return what the VLM sees, (B, n, H, W, 3) as bytes: the frame each window starts from, or the first too."""
-        last = self.frames[:, -1:]
-        if self.latents is None or not self.settings.first_frame_context:
-            return last
-        return torch.cat([to_uint8(self.starts[:, None]), last], dim=1)
+        """Return what the VLM sees, (B, 1, H, W, 3) as bytes: the frame each window starts from."""
+        return self.frames[:, -1:]
 
 
 def image_states(backend, pictures: Tensor) -> Tensor:

@@ -20,40 +20,39 @@ WARM_UP = 0.3
 
 OURS = {
     "hand_over": "latent",
-    "overlap_latent": 2,
+    "overlap": 2,
     "color_anchor": 1.0,
     "turn_limit": 20.0,
-    "reroll_limit": 2,
 }
 """What the embedded workflows ship with."""
 
 
 def shapes_settings(**options):
     """Return the settings of a run on the embedded model."""
-    from magic141.model_patches.bridge.window.make import WindowSettings
+    from magic141.model_patches.window.settings import WindowSettings
 
-    return WindowSettings(width=64, height=64, window_latent=4, guidance=None, **{"cfg": CFG, **options})
+    return WindowSettings(width=64, height=64, window_length=13, guidance=None, **{"cfg": CFG, **options})
 
 
 def shapes_run(models, folder: Path, *, seconds: float, name: str):
     """Make one clip of the shapes world through the node's own run, into ``folder``."""
     import folder_paths
     from magic141.lab import world
-    from magic141.model_patches.bridge.window.run import Request, run_windows
+    from magic141.model_patches.bridge.window.run import run_windows
+    from magic141.model_patches.bridge.window.start import Sources
 
     folder_paths.output_directory = str(folder)
     scenes = world.sample_scenes(1, generator=torch.Generator().manual_seed(5))
-    request = Request(
+    settings = shapes_settings(
         prompts=world.named_caption(scenes)[0],
         length=seconds,
-        in_windows=False,
         fps=world.FPS,
         seed=3,
         run_name=name,
         codec="ffv1 lossless",
-        image=world.render_clip(scenes, 1)[:, 0].movedim(1, -1),
+        **OURS,
     )
-    return run_windows(models, shapes_settings(**OURS), request)
+    return run_windows(models, settings, Sources(world.render_clip(scenes, 1)[:, 0].movedim(1, -1)))
 
 
 @contextlib.contextmanager
@@ -65,8 +64,8 @@ def timed_parts() -> Iterator[dict[str, float]]:
 
     spent: dict[str, float] = {}
     parts = {
-        "loop": (window_run, "extend"),
-        "conditioning": (window, "condition_window"),
+        "loop": (window_run, "make_windows"),
+        "conditioning": (window.WindowMaker, "condition"),
         "sampling": (window, "sample_window"),
         "decoding": (window, "decode_window"),
         "encoding": (window_store, "write_segment"),
@@ -133,15 +132,16 @@ def memory_child(num_windows: int, side_px: int) -> None:
     use_comfyui()
     import comfy.utils
     import folder_paths
-    from magic141.model_patches.bridge.window import loop as window_loop
-    from magic141.model_patches.bridge.window.make import WindowSettings
-    from magic141.model_patches.bridge.window.run import Request, run_windows
+    from magic141.model_patches.bridge.window.run import run_windows
+    from magic141.model_patches.bridge.window.start import Sources
+    from magic141.model_patches.window import run as window_run
+    from magic141.model_patches.window.settings import WindowSettings
     from magic141.tests.support.tiny_run import tiny_models
     from magic141.tests.support.tiny_vae import open_thin_taehv
 
     comfy.utils.PROGRESS_BAR_ENABLED = False
     resident: list[int] = []
-    original = window_loop.window_facts
+    original = window_run.window_facts
 
     def noting(*arguments):
         resident.append(resident_bytes())
@@ -149,13 +149,23 @@ def memory_child(num_windows: int, side_px: int) -> None:
             print(f"  window {len(resident)}, {resident[-1] / 2**20:.0f} MB", file=sys.stderr, flush=True)
         return original(*arguments)
 
-    settings = WindowSettings(side_px, side_px, 2, 1, steps=1, guidance=None)
-    request = Request("a", num_windows, True, 24.0, 1, "memory", image=torch.rand(1, side_px, side_px, 3))
+    settings = WindowSettings(
+        prompts="a",
+        length=num_windows,
+        length_in="windows",
+        window_length=5,
+        width=side_px,
+        height=side_px,
+        steps=1,
+        guidance=None,
+        seed=1,
+        run_name="memory",
+    )
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         models = tiny_models(vae=open_thin_taehv())
         folder_paths.output_directory = folder
-        with mock.patch.object(window_loop, "window_facts", noting):
-            run_windows(models, settings, request)
+        with mock.patch.object(window_run, "window_facts", noting):
+            run_windows(models, settings, Sources(torch.rand(1, side_px, side_px, 3)))
     window_bytes = 4 * side_px * side_px * 3 * 4
     figures = {
         "rss_slope_share_of_window": slope(resident) / window_bytes,

@@ -1,5 +1,7 @@
 """The long-video benchmark's batch against the node's own windows, one clip at a time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from magic141.tools.host import use_comfyui
@@ -7,13 +9,16 @@ from magic141.tools.host import use_comfyui
 use_comfyui()
 
 from magic141.lab import world
-from magic141.model_patches.bridge.window.loop import Start, best_of_attempts
-from magic141.model_patches.bridge.window.make import WindowSettings
-from magic141.model_patches.bridge.window.stream import advance, make_reference, to_uint8
+from magic141.model_patches.bridge.window.make import WindowMaker
+from magic141.model_patches.store.video_sink import VideoFormat
+from magic141.model_patches.window.plan import num_frames_of
+from magic141.model_patches.window.run import Begin, Limits, WindowRun, to_uint8, window_keys
+from magic141.model_patches.window.settings import WindowSettings
+from magic141.model_patches.window.store import WindowStore
 from magic141.tests.bench.support.window_batch import ClipBatch, image_states
 from magic141.tests.support.shapes_models import shapes_models
 
-SETTINGS = {"width": 64, "height": 64, "window_latent": 4, "steps": 1, "guidance": None}
+SETTINGS = {"width": 64, "height": 64, "window_length": 13, "steps": 1, "guidance": None, "seed": 7}
 
 
 @pytest.fixture(scope="module")
@@ -28,54 +33,40 @@ def scene():
     return world.render_clip(scenes, 1)[:, 0].movedim(1, -1), world.named_caption(scenes)
 
 
-def as_the_node(models, settings, plan, start, caption, *, seed):
-    """Make the windows as the loop does; return all frames as bytes, and how many windows were made."""
-    stream, reference, held, frames, count = None, None, None, [], 0
-    for window in plan:
-        window = type(window)(**{**vars(window), "prompt": caption})
-        made, measures, attempts = best_of_attempts(
-            models,
-            settings,
-            window,
-            Start(start),
-            stream,
-            reference,
-            None,
-            held=held,
-            seed=seed,
-            callback=None,
-        )
-        held = held or (measures["motion_right"], measures["motion_down"])
-        count += attempts
-        reference = reference or make_reference(made.latent, made.frames)
-        stream = advance(models.vae, stream, made, settings.overlap_latent)
-        frames.append(to_uint8(made.frames))
+def as_the_node(models, settings, plan, start, caption, folder):
+    """Make the windows as the node does; return all frames as bytes, and how many windows were made."""
+    maker = WindowMaker(models, settings, start)
+    windows = [replace(window, prompt=caption) for window in plan]
+    keys = window_keys(windows, {})
+    limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
+    frames, count = [], 0
+    with WindowStore(folder, {}, VideoFormat("ffv1 lossless", 24, 64, 64)) as store:
+        run = WindowRun(store, windows, keys, limits, Begin(num_frames_of(settings.overlap)))
+        while (window := run.next_window()) is not None:
+            tail = run.tail
+            best, attempts = run.best(window, lambda w, n, tail=tail: maker.make(w, tail, attempt=n))
+            run.finish(window, best, attempts=attempts)
+            count += attempts
+            frames.append(to_uint8(best.clip.frames))
     return torch.cat(frames), count
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"hand_over": "latent", "overlap_latent": 2, "latent_anchor": 0.5, "cfg": 1.5},
-        {"hand_over": "pixel", "overlap_latent": 1, "color_anchor": 0.5, "color_match": "whole picture"},
-        {"hand_over": "mixed", "overlap_latent": 2, "first_frame_context": True},
-        {
-            "hand_over": "latent",
-            "overlap_latent": 2,
-            "turn_limit": 0.1,
-            "reroll_limit": 2,
-            "color_anchor": 1.0,
-        },
+        {"hand_over": "latent", "overlap": 2, "cfg": 1.5},
+        {"hand_over": "pixel", "overlap": 1, "color_anchor": 0.5},
+        {"hand_over": "latent", "overlap": 2, "turn_limit": 0.1, "color_anchor": 1.0},
     ],
 )
-def test_a_batch_of_one_gives_the_nodes_frames(opened, scene, options):
+def test_a_batch_of_one_gives_the_nodes_frames(opened, scene, options, tmp_path):
     models, network = opened
     settings = WindowSettings(**SETTINGS, **options)
     with torch.inference_mode():
         batch = ClipBatch(models, network, settings, *scene)
         made = list(batch.windows(seconds=1.4, seed=7))
         plan = [window for window, _ in made]
-        wanted, count = as_the_node(models, settings, plan, scene[0], scene[1][0], seed=7)
+        wanted, count = as_the_node(models, settings, plan, scene[0], scene[1][0], tmp_path)
     frames = torch.cat([frames[0] for _, frames in made])
     assert len(made) >= 3
     assert frames.shape == wanted.shape

@@ -12,20 +12,15 @@ use_comfyui()
 import folder_paths
 from comfy_api.latest import InputImpl
 from magic141.model_patches.bridge.vae import decode_frames
-from magic141.model_patches.bridge.window.color import ColorMatch, match_colors
-from magic141.model_patches.bridge.window.make import (
-    HandOver,
-    check_fusion,
-)
-from magic141.model_patches.bridge.window.run import read_start, run_windows
-from magic141.model_patches.bridge.window.stream import to_uint8
+from magic141.model_patches.bridge.window.start import Sources, read_start
 from magic141.model_patches.store.video_sink import VideoFormat, write_segment
+from magic141.model_patches.window.run import to_uint8
 from magic141.tests.support.tiny_windows import (
     IMAGE,
-    REQUEST,
     SETTINGS,
     count_windows,
     frames_of,
+    run,
 )
 
 
@@ -37,7 +32,7 @@ def whole_run(models, tmp_path_factory):
     folder_paths.output_directory = str(folder)
     try:
         with torch.inference_mode():
-            outcome = run_windows(models, SETTINGS, REQUEST)
+            outcome = run(models)
             return outcome, frames_of(outcome.video)
     finally:
         folder_paths.output_directory = before
@@ -57,12 +52,12 @@ def test_a_stopped_run_goes_on_and_gives_the_same_frames(models, whole_run, monk
     with monkeypatch.context() as patch:
         assert count_windows(patch, stop_at=2) == []
         with pytest.raises(KeyboardInterrupt):
-            run_windows(models, SETTINGS, REQUEST)
+            run(models)
     part = list(output_folder.rglob("unfinished_*.mkv"))
     assert len(part) == 1
     assert frames_of(part[0]).shape[0] == 25, "what was finished is a video"
     made = count_windows(monkeypatch)
-    outcome = run_windows(models, SETTINGS, REQUEST)
+    outcome = run(models)
     assert made == [2]
     assert not part[0].exists(), "the whole video takes its place"
     assert torch.equal(frames_of(outcome.video), whole_run[1])
@@ -71,9 +66,9 @@ def test_a_stopped_run_goes_on_and_gives_the_same_frames(models, whole_run, monk
 
 
 def test_a_changed_prompt_redoes_its_window_and_later_ones(models, whole_run, monkeypatch):
-    run_windows(models, SETTINGS, REQUEST)
+    run(models)
     made = count_windows(monkeypatch)
-    outcome = run_windows(models, SETTINGS, replace(REQUEST, prompts="a\nB\nc"))
+    outcome = run(models, prompts="a\nB\nc")
     assert made == [1, 2]
     frames = frames_of(outcome.video)
     assert torch.equal(frames[:13], whole_run[1][:13])
@@ -82,88 +77,48 @@ def test_a_changed_prompt_redoes_its_window_and_later_ones(models, whole_run, mo
 
 
 def test_a_damaged_segment_is_said_and_made_again(models, whole_run, monkeypatch, output_folder):
-    outcome = run_windows(models, SETTINGS, REQUEST)
+    outcome = run(models)
     segment = outcome.video.parent / "segments" / "0001.mkv"
     segment.write_bytes(segment.read_bytes()[:-10])
     made = count_windows(monkeypatch)
-    again = run_windows(models, SETTINGS, REQUEST)
+    again = run(models)
     assert made == [1, 2]
     assert any("0001.mkv is damaged" in line for line in again.report["summary"])
     assert torch.equal(frames_of(again.video), whole_run[1])
 
 
 def test_a_longer_run_keeps_a_last_window_that_was_whole(models, whole_run, monkeypatch):
-    run_windows(models, SETTINGS, replace(REQUEST, prompts="a\nb", length=2))
+    run(models, prompts="a\nb", length=2)
     made = count_windows(monkeypatch)
-    outcome = run_windows(models, SETTINGS, REQUEST)
+    outcome = run(models)
     assert made == [2]
     assert torch.equal(frames_of(outcome.video), whole_run[1])
 
 
-def test_frames_of_windows_made_again_are_not_left_among_the_new_ones(models, output_folder):
-    run_windows(models, SETTINGS, replace(REQUEST, pngs=True))
-    run_windows(models, SETTINGS, replace(REQUEST, pngs=True, prompts="a\nB", length=0.9, in_windows=False))
-    numbers = sorted(int(path.stem) for path in output_folder.rglob("*.png"))
-    assert numbers == list(range(1, 22))
-
-
-@pytest.mark.parametrize("hand_over", [HandOver.PIXEL, HandOver.MIXED])
 @pytest.mark.parametrize("overlap", [1, 3])
-def test_every_hand_over_keeps_count_of_frames(models, hand_over, overlap):
-    settings = replace(SETTINGS, hand_over=hand_over, overlap_latent=overlap)
-    outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=2))
+def test_pixel_hand_over_keeps_count_of_frames(models, overlap):
+    outcome = run(models, hand_over="pixel", overlap=overlap, prompts="a", length=2)
     assert frames_of(outcome.video).shape[0] == 13 + 4 * (4 - overlap)
 
 
-ANCHORS = (
-    {"latent_anchor": 1.0},
-    {"color_anchor": 1.0},
-    {"color_anchor": 1.0, "color_match": ColorMatch.PICTURE},
-)
-
-
-@pytest.mark.parametrize("option", [*ANCHORS, {"first_frame_context": True}])
-def test_anti_drift_options_leave_the_first_window_alone(models, whole_run, option):
-    outcome = run_windows(models, replace(SETTINGS, **option), replace(REQUEST, prompts="a\nb", length=2))
-    frames = frames_of(outcome.video)
+def test_color_anchor_leaves_the_first_window_alone(models, whole_run):
+    frames = frames_of(run(models, color_anchor=1.0, prompts="a\nb", length=2).video)
     assert torch.equal(frames[:13], whole_run[1][:13])
     assert not torch.equal(frames[13:], whole_run[1][13:25])
 
 
-@pytest.mark.parametrize("option", ANCHORS)
-def test_a_resumed_run_is_anchored_to_the_same_first_window(models, option, monkeypatch):
-    settings = replace(SETTINGS, **option)
-    whole = run_windows(models, settings, replace(REQUEST, run_name="w"))
+def test_a_resumed_run_is_anchored_to_the_same_first_window(models, monkeypatch):
+    whole = run(models, color_anchor=1.0, run_name="w")
     with monkeypatch.context() as patch:
         count_windows(patch, stop_at=1)
         with pytest.raises(KeyboardInterrupt):
-            run_windows(models, settings, REQUEST)
-    assert torch.equal(frames_of(run_windows(models, settings, REQUEST).video), frames_of(whole.video))
-
-
-def test_color_anchor_takes_a_tint_away():
-    ramp = torch.linspace(0.2, 0.7, 16)[None, :, None].expand(16, 16, 3)
-    reference = (ramp * torch.tensor([1.0, 0.8, 0.6]))[None]
-    tinted = reference.repeat(4, 1, 1, 1) * torch.tensor([0.9, 1.0, 1.1])
-    assert (match_colors(tinted, reference, 1.0) - reference).abs().max() < 0.02
-    assert match_colors(tinted, reference, 0.0) is tinted
-
-
-def test_fusion_inside_a_window(models):
-    settings = replace(SETTINGS, window_latent=7, fusion_latent=4, fusion_overlap_latent=2)
-    outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=1))
-    assert frames_of(outcome.video).shape[0] == 25
+            run(models, color_anchor=1.0)
+    assert torch.equal(frames_of(run(models, color_anchor=1.0).video), frames_of(whole.video))
 
 
 def test_an_end_image_shortens_the_last_window_to_end_on_it(models):
-    request = replace(REQUEST, prompts="a", length=0.75, in_windows=False, end_image=IMAGE.flip(1))
-    outcome = run_windows(models, SETTINGS, request)
+    outcome = run(models, prompts="a", length=0.75, length_in="seconds", end_image=IMAGE.flip(1))
     assert frames_of(outcome.video).shape[0] == 17
-
-
-def test_sub_windows_that_known_frames_fill_are_refused():
-    with pytest.raises(ValueError, match="Set fusion_length to 17 or more"):
-        check_fusion(4, 1, num_known_latent=4)
 
 
 def video_file(path: Path, count: int, fps: float = 24) -> InputImpl.VideoFromFile:
@@ -174,7 +129,7 @@ def video_file(path: Path, count: int, fps: float = 24) -> InputImpl.VideoFromFi
 
 def test_a_continued_video_is_the_beginning_of_the_result(models, output_folder):
     source = video_file(output_folder / "source.mkv", 20)
-    outcome = run_windows(models, SETTINGS, replace(REQUEST, image=None, video=source, prompts="a", length=2))
+    outcome = run(models, image=None, video=source, prompts="a", length=2)
     frames = frames_of(outcome.video)
     assert torch.equal(frames[:20], frames_of(output_folder / "source.mkv"))
     assert frames.shape[0] == 20 + 24
@@ -183,70 +138,66 @@ def test_a_continued_video_is_the_beginning_of_the_result(models, output_folder)
 
 def test_a_damaged_copy_of_the_continued_video_is_made_again(models, output_folder):
     source = video_file(output_folder / "source.mkv", 20)
-    request = replace(REQUEST, image=None, video=source, prompts="a", length=1)
-    copy = run_windows(models, SETTINGS, request).video.parent / "segments" / "source.mkv"
+    changes = {"image": None, "video": source, "prompts": "a", "length": 1}
+    copy = run(models, **changes).video.parent / "segments" / "source.mkv"
     content = copy.read_bytes()
     copy.write_bytes(content[:-500] + bytes(500))
-    again = run_windows(models, SETTINGS, request)
+    again = run(models, **changes)
     assert any("source.mkv is damaged" in line for line in again.report["summary"])
     assert torch.equal(frames_of(again.video)[:20], frames_of(output_folder / "source.mkv"))
 
 
 def test_pixel_hand_over_goes_on_from_the_frames_of_the_video(models, output_folder):
     """Latents that were made window by window as clips of their own do not decode to them as one clip."""
-    settings = replace(SETTINGS, hand_over=HandOver.PIXEL)
-    two = run_windows(models, settings, replace(REQUEST, prompts="a", length=2))
-    video = InputImpl.VideoFromFile(str(two.video))
-    request = replace(REQUEST, image=None, video=video, latent=two.tail)
-    stream = read_start(models.vae, settings, request).start.stream
-    assert stream is not None
-    assert torch.equal(stream.frames[-1:], to_uint8(two.last_frame))
+    two = run(models, hand_over="pixel", prompts="a", length=2)
+    sources = Sources(video=InputImpl.VideoFromFile(str(two.video)), latent=two.tail)
+    tail = read_start(models.vae, replace(SETTINGS, hand_over="pixel"), sources).begin.tail
+    assert tail is not None
+    assert torch.equal(tail.frames[-1:], to_uint8(two.last_frame))
 
 
 def test_going_on_from_video_and_tail_equals_one_longer_run(models, whole_run):
-    two = run_windows(models, SETTINGS, replace(REQUEST, prompts="a", length=2))
+    two = run(models, prompts="a", length=2)
     video = InputImpl.VideoFromFile(str(two.video))
-    request = replace(
-        REQUEST, image=None, video=video, latent=two.tail, prompts="a", length=1, run_name="more"
-    )
-    more = run_windows(models, SETTINGS, request)
+    more = run(models, image=None, video=video, latent=two.tail, prompts="a", length=1, run_name="more")
     frames = frames_of(more.video)
     assert frames.shape[0] == 25 + 12
     assert torch.equal(frames[:25], frames_of(two.video))
 
 
 @pytest.mark.parametrize(
-    ("settings", "request_", "message"),
+    ("changes", "message"),
     [
-        ({"overlap_latent": 4}, {}, "overlap is 4 latent frames and the window 4"),
-        ({}, {"prompts": "a\nb\nc\nd"}, "4 prompt lines for 3 windows"),
-        ({}, {"image": None}, "Nothing to start from"),
-        ({}, {"latent": torch.zeros(1, 16, 2, 2, 2)}, "not both"),
-        ({"overlap_latent": 3}, {"image": None, "latent": torch.zeros(1, 16, 2, 2, 2)}, "Set overlap to 2"),
-        ({}, {"run_name": "../x"}, "plain name"),
-        ({}, {"image": IMAGE.repeat(2, 1, 1, 1)}, "holds 2 pictures; it takes one"),
-        ({}, {"end_image": IMAGE.repeat(2, 1, 1, 1)}, "end_image holds 2 pictures"),
-        ({}, {"image": None, "latent": torch.zeros(1, 128, 2, 2, 2)}, "one clip of a HunyuanVideo VAE"),
+        ({"overlap": 4}, "overlap is 4 latent frames and the window 4"),
+        ({"prompts": "a\nb\nc\nd"}, "4 prompt lines for 3 windows"),
+        ({"image": None}, "Nothing to start from"),
+        ({"latent": torch.zeros(1, 16, 2, 2, 2)}, "not both"),
+        ({"overlap": 3, "image": None, "latent": torch.zeros(1, 16, 2, 2, 2)}, "Set overlap to 2"),
+        ({"run_name": "../x"}, "plain name"),
+        ({"image": IMAGE.repeat(2, 1, 1, 1)}, "holds 2 pictures; it takes one"),
+        ({"end_image": IMAGE.repeat(2, 1, 1, 1)}, "end_image holds 2 pictures"),
+        ({"image": None, "latent": torch.zeros(1, 128, 2, 2, 2)}, "one clip of a HunyuanVideo VAE"),
+        ({"color_anchor": float("nan")}, "color_anchor is nan"),
     ],
 )
-def test_bad_input_is_said(models, settings, request_, message, monkeypatch):
+def test_bad_input_is_said(models, changes, message, monkeypatch):
     made = count_windows(monkeypatch)
     with pytest.raises(ValueError, match=message):
-        run_windows(models, replace(SETTINGS, **settings), replace(REQUEST, **request_))
+        run(models, **changes)
     assert made == [], "said before the first window, not after hours"
 
 
 def test_a_bad_video_is_said(models, output_folder):
-    request = replace(REQUEST, image=None, prompts="a")
+    changes = {"image": None, "prompts": "a"}
     (output_folder / "broken.mp4").write_bytes(b"nothing")
     broken = InputImpl.VideoFromFile(str(output_folder / "broken.mp4"))
     with pytest.raises(ValueError, match="cannot be read"):
-        run_windows(models, SETTINGS, replace(request, video=broken))
+        run(models, **changes, video=broken)
     fast, short = video_file(output_folder / "f.mkv", 20, fps=30), video_file(output_folder / "s.mkv", 5)
     with pytest.raises(ValueError, match="Set fps to 30"):
-        run_windows(models, SETTINGS, replace(request, video=fast))
+        run(models, **changes, video=fast)
     with pytest.raises(ValueError, match="Set overlap to 2 or give a longer video"):
-        run_windows(models, replace(SETTINGS, overlap_latent=3), replace(request, video=short))
+        run(models, **changes, overlap=3, video=short)
 
 
 def test_a_full_disk_keeps_finished_windows(models, monkeypatch, output_folder):
@@ -262,9 +213,9 @@ def test_a_full_disk_keeps_finished_windows(models, monkeypatch, output_folder):
 
     monkeypatch.setattr(window_store, "write_segment", full_at_two)
     with pytest.raises(DiskRefused):
-        run_windows(models, SETTINGS, REQUEST)
+        run(models)
     monkeypatch.undo()
     monkeypatch.setattr(folder_paths, "output_directory", str(output_folder))
     made = count_windows(monkeypatch)
-    run_windows(models, SETTINGS, REQUEST)
+    run(models)
     assert made == [2]

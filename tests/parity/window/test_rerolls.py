@@ -1,46 +1,40 @@
 """Windows that are made again: for their seam, and for a turn of the motion."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from magic141.tools.host import use_comfyui
 
 use_comfyui()
 
-from magic141.model_patches.bridge.window.loop import motion_to_hold, times_over_limit
-from magic141.model_patches.bridge.window.run import run_windows
-from magic141.tests.support.tiny_windows import REQUEST, SETTINGS, count_windows, frames_of
+from magic141.model_patches.window.run import Limits, motion_to_hold, times_over_limits
+from magic141.tests.support.tiny_windows import count_windows, frames_of, run
 
 
 def test_a_bad_seam_is_made_again_and_the_best_kept(models, monkeypatch):
     made = count_windows(monkeypatch)
-    settings = replace(SETTINGS, reroll_threshold=1.0, reroll_limit=2)
-    outcome = run_windows(models, settings, replace(REQUEST, prompts="a", length=2))
+    outcome = run(models, reroll_threshold=1.0, prompts="a", length=2)
     assert made == [0, 1, 1, 1]
     assert outcome.report["windows"][1]["attempts"] == 3
 
 
 def test_a_window_that_turned_is_made_again_but_not_one_that_begins_a_prompt(models, monkeypatch):
     made = count_windows(monkeypatch)
-    settings = replace(SETTINGS, turn_limit=0.01, reroll_limit=3)
-    outcome = run_windows(models, settings, replace(REQUEST, prompts="a\nb\nb", length=3))
-    assert made == [0, 1, 2, 2, 2, 2]
+    outcome = run(models, turn_limit=0.01, prompts="a\nb\nb", length=3)
+    assert made == [0, 1, 2, 2, 2]
     windows = outcome.report["windows"]
     assert ["turned_deg" in window["measures"] for window in windows] == [False, False, True]
-    plain = run_windows(models, SETTINGS, replace(REQUEST, prompts="a\nb\nb", length=3, run_name="p"))
+    plain = run(models, prompts="a\nb\nb", length=3, run_name="p")
     turned = plain.report["windows"][2]["measures"]["turned_deg"]
     assert windows[2]["measures"]["turned_deg"] <= turned
 
 
 def test_a_resumed_run_holds_the_same_motion(models, monkeypatch):
-    settings, request = replace(SETTINGS, turn_limit=0.01, reroll_limit=2), replace(REQUEST, prompts="a")
-    whole = run_windows(models, settings, request)
+    whole = run(models, turn_limit=0.01, prompts="a")
     with monkeypatch.context() as patch:
         count_windows(patch, stop_at=2)
         with pytest.raises(KeyboardInterrupt):
-            run_windows(models, settings, replace(request, run_name="r"))
-    resumed = run_windows(models, settings, replace(request, run_name="r"))
+            run(models, turn_limit=0.01, prompts="a", run_name="r")
+    resumed = run(models, turn_limit=0.01, prompts="a", run_name="r")
     assert resumed.report["windows"][2]["measures"] == whole.report["windows"][2]["measures"]
     assert torch.equal(frames_of(resumed.video), frames_of(whole.video))
 
@@ -68,5 +62,5 @@ def test_the_motion_held_is_the_one_a_prompt_began_with():
 )
 def test_a_window_is_as_bad_as_its_worst_limit(limits, times):
     measures = {"seam_motion": 1 / 3, "turned_deg": 40.0}
-    assert times_over_limit(measures, replace(SETTINGS, **limits)) == pytest.approx(times)
-    assert times_over_limit({}, replace(SETTINGS, **limits)) <= 1
+    assert times_over_limits(measures, Limits(**limits)) == pytest.approx(times)
+    assert times_over_limits({}, Limits(**limits)) <= 1

@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 use_comfyui()
 
-from magic141.model_patches.bridge.window.run import run_name_fault, run_windows
+from magic141.model_patches.bridge.window.run import run_name_fault
 from magic141.model_patches.store.files import file_sha256
 from magic141.model_patches.window.journal import digest
-from magic141.tests.support.tiny_windows import REQUEST, SETTINGS, count_windows
+from magic141.tests.support.tiny_windows import count_windows, run
 
 
 def test_names_that_are_no_folders_are_refused():
@@ -22,7 +22,7 @@ def test_names_that_are_no_folders_are_refused():
 
 
 def test_an_entry_that_names_a_file_outside_has_its_window_made_again(models, output_folder, monkeypatch):
-    outcome = run_windows(models, SETTINGS, REQUEST)
+    outcome = run(models)
     outside = output_folder.parent / "mine.png"
     outside.write_bytes(b"mine")
     path = outcome.video.parent / "windows/0001.json"
@@ -30,7 +30,7 @@ def test_an_entry_that_names_a_file_outside_has_its_window_made_again(models, ou
     entry["files"][str(outside)] = file_sha256(outside)
     path.write_text(json.dumps({"sha256": digest(entry), "entry": entry}))
     made = count_windows(monkeypatch)
-    again = run_windows(models, SETTINGS, REQUEST)
+    again = run(models)
     assert made[0] == 1
     assert outside.read_bytes() == b"mine"
     assert "Window 2 and later are made again: 0001.json is damaged." in again.report["summary"]
@@ -38,11 +38,11 @@ def test_an_entry_that_names_a_file_outside_has_its_window_made_again(models, ou
 
 
 def test_tensors_that_are_no_windows_are_said(models, output_folder):
-    folder = run_windows(models, SETTINGS, REQUEST).video.parent
+    folder = run(models).video.parent
     last = max((folder / "windows").glob("*.json"))
     save_file({"other": torch.zeros(1)}, last.with_suffix(".safetensors"))
     entry = json.loads(last.read_text())["entry"]
     entry["files"][f"windows/{last.stem}.safetensors"] = file_sha256(last.with_suffix(".safetensors"))
     last.write_text(json.dumps({"sha256": digest(entry), "entry": entry}))
     with pytest.raises(ValueError, match="are not those of a window"):
-        run_windows(models, SETTINGS, REQUEST)
+        run(models)

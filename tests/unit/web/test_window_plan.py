@@ -13,6 +13,7 @@ from magic141.model_patches.window.plan import (
     plan_windows,
     window_sizes,
 )
+from magic141.model_patches.window.prompts import parse_prompts
 
 SCRIPT = Path(__file__).resolve().parents[3] / "web" / "window_plan.js"
 PROMPTS = ("one", "one\ntwo\n\nthree", "[0:00-0:10] a\n[10-end] b", "gaps\n[0:02 - 4.5s] x", "")
@@ -36,7 +37,9 @@ def in_python(case):
     given = {"window_latent": window, "overlap_latent": overlap, "continues": case["continues"]}
     sizes = window_sizes(new, **given, has_end_image=case["hasEndImage"])
     try:
-        windows = plan_windows(sizes, prompts=case["prompts"], fps=case["fps"], seed=0, **given)
+        windows = plan_windows(
+            sizes, prompts=parse_prompts(case["prompts"]), fps=case["fps"], seed=0, **given
+        )
     except ValueError:  # the run refuses these prompts; the timeline draws what it can
         return None
     return [

@@ -5,7 +5,6 @@ from itertools import pairwise
 import pytest
 from magic141.model_patches.sizes import num_latent_frames
 from magic141.model_patches.window.plan import (
-    assign_prompts,
     check_window,
     new_latent_frames_for,
     num_frames_of,
@@ -13,6 +12,7 @@ from magic141.model_patches.window.plan import (
     window_seed,
     window_sizes,
 )
+from magic141.model_patches.window.prompts import parse_prompts
 
 
 def plan(num_new_latent=10, *, window=4, overlap=1, continues=False, prompts="a ball", seed=7):
@@ -22,7 +22,7 @@ def plan(num_new_latent=10, *, window=4, overlap=1, continues=False, prompts="a 
         window_latent=window,
         overlap_latent=overlap,
         continues=continues,
-        prompts=prompts,
+        prompts=parse_prompts(prompts),
         fps=24,
         seed=seed,
     )
@@ -90,40 +90,8 @@ def test_a_longer_run_keeps_its_earlier_windows():
     assert long[: len(short) - 1] == short[:-1]
 
 
-def spans(count, seconds=1.0):
-    return [(i * seconds, (i + 1) * seconds) for i in range(count)]
-
-
-def test_prompts_one_a_line_and_the_last_goes_on():
-    assert assign_prompts("a\n\n b \n", spans(4)) == ["a", "b", "b", "b"]
-    assert assign_prompts("", spans(2)) == ["", ""]
-
-
-def test_prompts_with_ranges():
-    text = "[0:00-0:02] a\n[3s to end] c"
-    assert assign_prompts(text, spans(5)) == ["a", "a", "a", "c", "c"]
-    assert assign_prompts("rest\n[2-3] x", spans(4)) == ["rest", "rest", "x", "rest"]
-
-
-@pytest.mark.parametrize(
-    ("prompts", "message"),
-    [
-        ("a\nb\nc", "3 prompt lines for 2 windows"),
-        ("[5-9] a", "starts at 5 s but the video ends at 2.00 s"),
-        ("[0-2] a\n[1-3] b", "overlap"),
-        ("[2-1] a", "ends at 1 but starts at 2"),
-        ("[0-x] a", "cannot be read"),
-        ("a\nb\n[0-1] c", "2 prompt lines have no time range"),
-        (
-            "[0-1] a\n[1-1.4] b\n[1.4-2] c",
-            "No window takes the prompt from 1 s to 1.4 s.* middle is at 1.50 s",
-        ),
-    ],
-)
-def test_bad_prompts_are_said(prompts, message):
-    with pytest.raises(ValueError, match=message):
-        assign_prompts(prompts, spans(2))
-
-
-def test_a_bracketed_word_is_prompt_text():
-    assert assign_prompts("[style: film] a", spans(1)) == ["[style: film] a"]
+def test_a_day_of_short_windows_is_planned_at_once():
+    num_latent = new_latent_frames_for(86_400, fps=24, continues=False)
+    windows = plan(num_latent)
+    assert sum(window.num_new_latent_frames for window in windows) == num_latent
+    assert len(windows) == 172_800

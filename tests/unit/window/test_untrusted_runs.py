@@ -237,7 +237,7 @@ def test_facts_of_which_no_report_can_be_made_are_damage(tmp_path, change):
     video = VideoFormat("ffv1 lossless", 24, 32, 32)
     keys = keys_for("a")
     with WindowStore(tmp_path, SETTINGS, video) as store:
-        store.save(0, keys[0], torch.zeros(5, 32, 32, 3), first_number=1, tensors={}, facts=FACTS | change)
+        store.save(0, keys[0], torch.zeros(5, 32, 32, 3), tensors={}, facts=FACTS | change)
     with WindowStore(tmp_path, SETTINGS, video) as store:
         notes = store.restore(keys)
         assert len(store.entries) == (0 if change else 1)
@@ -248,7 +248,7 @@ def test_an_entry_without_its_segment_is_damage(tmp_path):
     video = VideoFormat("ffv1 lossless", 24, 32, 32)
     keys = keys_for("a")
     with WindowStore(tmp_path, SETTINGS, video) as store:
-        store.save(0, keys[0], torch.zeros(5, 32, 32, 3), first_number=1, tensors={}, facts=FACTS)
+        store.save(0, keys[0], torch.zeros(5, 32, 32, 3), tensors={}, facts=FACTS)
     tensors = "windows/0000.safetensors"
     rewrite(tmp_path, 0, files={tensors: file_sha256(tmp_path / tensors)})
     with WindowStore(tmp_path, SETTINGS, video) as store:

@@ -1,0 +1,212 @@
+"""Tell by the graph that feeds a node whether what an artist set is still the same.
+
+The identity of a link is a hash of the node it comes from: its class, its widget values, the files those name, and the
+same of everything before it. Ids, titles and places are left out. What cannot be known is never the same twice.
+"""
+
+import contextlib
+import inspect
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import folder_paths
+from comfy_api.internal import _ComfyNodeInternal, first_real_override
+from comfy_execution.graph_utils import is_link
+
+import nodes
+
+from ..store.files import file_sha256
+from ..window.journal import digest
+
+HASHED_BYTES = 16 * 1024**2
+"""Files up to this size are told apart by their content, larger ones by size and time."""
+HASHED_BYTES_IN_FOLDERS = 2**16
+MAX_FILES = 10_000
+"""Of a folder that a widget names; one that holds more cannot be known."""
+LONGEST_NAME = 1024
+
+
+class Graph(Protocol):
+    """The host's ``DynamicPrompt``."""
+
+    def has_node(self, node_id: str, /) -> bool: ...
+    def get_node(self, node_id: str, /) -> dict: ...
+
+
+@dataclass(frozen=True)
+class GraphIdentity:
+    """The hash of what feeds a node, and the classes of nodes before it that may give something else every time."""
+
+    hash: str
+    unknown: tuple[str, ...] = ()
+
+
+class _Unknown(Exception):
+    """Something about a node that cannot be known."""
+
+
+def graph_identity(graph: Graph, node_id: str, inputs: Sequence[str]) -> GraphIdentity:
+    """Return the identity of what is connected to some inputs of a node.
+
+    Args:
+        graph: the prompt as it runs, with nodes that were expanded.
+        node_id: the node that is fed.
+        inputs: the names of its inputs that count.
+    """
+    reader = _GraphReader(graph)
+    values = graph.get_node(node_id)["inputs"]
+    told = {name: reader.value_of(values[name]) for name in sorted(inputs) if name in values}
+    return GraphIdentity(digest(told), tuple(sorted(reader.unknown)))
+
+
+class _GraphReader:
+    """Reads every node once, however many links leave it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.unknown: set[str] = set()
+        self._read: dict[str, str] = {}
+
+    def value_of(self, value: object) -> object:
+        """Return what an input holds, as a JSON value."""
+        if is_link(value):
+            node_id, slot = value
+            return ["from", self.hash_of(node_id), slot]
+        plain = plain_value(value)
+        files = [facts for text in _texts(plain) for facts in named_files(text)]
+        return ["is", plain, files] if files else ["is", plain]
+
+    def hash_of(self, node_id: str) -> str:
+        """Return the hash of a node and all before it; another one every time where that cannot be known."""
+        if node_id not in self._read:
+            node = self.graph.get_node(node_id) if self.graph.has_node(node_id) else {}
+            class_type = str(node.get("class_type"))
+            try:
+                self._read[node_id] = self._hash(class_type, node)
+            except (_Unknown, OSError, ValueError):
+                self.unknown.add(class_type)
+                self._read[node_id] = uuid.uuid4().hex
+        return self._read[node_id]
+
+    def _hash(self, class_type: str, node: dict) -> str:
+        kind = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+        if kind is None or getattr(kind, "NOT_IDEMPOTENT", False):
+            raise _Unknown
+        told = {name: self.value_of(value) for name, value in sorted(node["inputs"].items())}
+        return digest([class_type, told, plain_value(changed_value(kind, node))])
+
+
+def changed_value(kind: type, node: dict) -> object:
+    """Return what a node's class says of outside changes; the host has asked already, unless it keeps no cache.
+
+    Raises:
+        _Unknown: it says that it always changes, or cannot be asked.
+    """
+    if "is_changed" in node:
+        return node["is_changed"]
+    ask = first_real_override(kind, "fingerprint_inputs") if issubclass(kind, _ComfyNodeInternal) else None
+    if ask is None and hasattr(kind, "IS_CHANGED"):
+        ask = kind.IS_CHANGED if inspect.ismethod(kind.IS_CHANGED) else kind().IS_CHANGED
+    if ask is None:
+        return None
+    try:
+        changed = ask(**{name: None if is_link(value) else value for name, value in node["inputs"].items()})
+    except Exception as error:
+        raise _Unknown from error
+    if inspect.iscoroutine(changed):
+        changed.close()
+        raise _Unknown
+    return [changed]
+
+
+def plain_value(value: object) -> object:
+    """Return a value as JSON that is the same for 1 and 1.0.
+
+    Raises:
+        _Unknown: it is not JSON, or not a number.
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise _Unknown
+        return int(value) if value.is_integer() else value
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {str(name): plain_value(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_value(part) for part in value]
+    raise _Unknown
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
+
+
+def named_files(text: str) -> list:
+    """Return facts of every file and model folder that a widget's text may name; empty for other texts."""
+    parts = set(text.replace("\\", "/").split("/"))
+    if not text.strip() or len(text) > LONGEST_NAME or not text.isprintable() or parts & {".", ".."}:
+        return []
+    found = {os.path.realpath(path) for path in _places(text) if os.path.exists(path)}
+    return [facts for path in sorted(found) for facts in file_facts(Path(path))]
+
+
+def _places(text: str) -> Iterator[str]:
+    """Yield where the host and this pack look for a name."""
+    if os.path.isabs(text):
+        yield text
+        return
+    for paths, _ in folder_paths.folder_names_and_paths.values():
+        yield from (os.path.join(path, text) for path in paths)
+    yield os.path.join(folder_paths.models_dir, text)
+    yield os.path.join(folder_paths.models_dir, "LLM", text)  # no category of the host
+    with contextlib.suppress(ValueError):  # it leads out of the input folder
+        file = folder_paths.get_annotated_filepath(text)
+        if os.path.isfile(file):
+            yield file
+
+
+def file_facts(path: Path) -> list:
+    """Return what tells a file or the files of a folder from others; where they lie does not count."""
+    if not path.is_dir():
+        return [_facts(path, HASHED_BYTES)] if path.is_file() else []
+    files: list[Path] = []
+    for folder, _, names in os.walk(path):
+        files += [Path(folder) / name for name in names]
+        if len(files) > MAX_FILES:
+            raise _Unknown
+    return [
+        [file.relative_to(path).as_posix(), *_facts(file, HASHED_BYTES_IN_FOLDERS)]
+        for file in sorted(files)
+        if file.is_file()
+    ]
+
+
+def _facts(file: Path, hashed_bytes: int) -> list:
+    status = file.stat()
+    if status.st_size <= hashed_bytes:
+        return [status.st_size, file_sha256(file)]
+    return [status.st_size, status.st_mtime_ns]
+
+
+def describe_unknown(identity: GraphIdentity) -> list[str]:
+    """Say why a run cannot be found again, if so."""
+    if not identity.unknown:
+        return []
+    names = ", ".join(json.dumps(name) for name in identity.unknown)
+    return [
+        f"{names} may give something else each time, so this run starts anew and cannot be gone on from. Connect "
+        "nodes whose results depend on their inputs alone."
+    ]

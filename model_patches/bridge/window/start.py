@@ -1,0 +1,178 @@
+"""Read what a long video starts from: an image, or the end of a video or latent to continue."""
+
+import io as bytes_io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ...sizes import FRAMES_PER_LATENT, SIZE_MULTIPLE_PX, check_pictures, resize_cover_crop
+from ...store.video_source import (
+    Source,
+    check_frame_rate,
+    crop_to_multiple,
+    probe_video,
+    read_ends,
+    read_frames,
+    source_sha256,
+)
+from ...window.journal import digest
+from ...window.plan import num_frames_of
+from ...window.run import SEAM_FRAMES, Begin, Tail, from_uint8, make_reference, to_uint8
+from ...window.settings import WindowSettings
+from ..fingerprint import tensor_fingerprint
+from ..vae import LATENT_CHANNELS, SPATIAL_COMPRESSION, decode_frames, encode_frames, kept_latent_frames
+from .make import latent_state
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What to start from, as it is connected; a latent may come with its video, which is then put in front."""
+
+    image: Tensor | None = None
+    video: object | None = None
+    latent: Tensor | None = None
+    end_image: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run starts from, read.
+
+    image: (1, H, W, 3), the first frame of all. lead_in: the video to put in front, and how many frames it has.
+    fingerprint: of all of it.
+    """
+
+    image: Tensor
+    begin: Begin
+    fingerprint: str
+    lead_in: Source | None = None
+    lead_in_frames: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return width and height in pixels."""
+        return self.image.shape[2], self.image.shape[1]
+
+
+def read_start(vae, settings: WindowSettings, sources: Sources) -> Material:
+    """Read the image, video or latent that the run starts from.
+
+    Raises:
+        ValueError: none of them, two that exclude each other, or one that cannot be used.
+    """
+    image = sources.image
+    if image is not None and (sources.video is not None or sources.latent is not None):
+        raise ValueError("Connect an image to start from, or a video or latent to continue, not both.")
+    if sources.latent is not None:
+        return _from_latent(vae, settings, sources.latent, sources.video)
+    if sources.video is not None:
+        return _from_video(vae, settings, sources.video)
+    if image is None:
+        raise ValueError("Nothing to start from: connect image, or video or latent to continue one.")
+    check_pictures(image, "image")
+    if len(image) != 1:
+        raise ValueError(
+            f"image holds {len(image)} pictures; it takes one, the first frame. To continue a clip, make it a "
+            "video (Create Video) and connect that to video."
+        )
+    image = resize_cover_crop(image, settings.width, settings.height)
+    return Material(image, Begin(num_frames_of(settings.overlap)), tensor_fingerprint(image))
+
+
+def _from_video(vae, settings: WindowSettings, video: object) -> Material:
+    """Read the end of a video; its frames go in front of the new ones."""
+    source = video_source(video)
+    check_frame_rate(probe_video(source), settings.fps)
+    num_last = num_frames_of(max(settings.overlap, kept_latent_frames(vae)))
+    first, last, count = read_ends(crop_to_multiple(read_frames(source), SIZE_MULTIPLE_PX), num_last)
+    if 0 in first.shape:
+        raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
+    tail = tail_of_frames(vae, last, settings.overlap)
+    begin = Begin(num_frames_of(settings.overlap), tail, make_reference(last))
+    return Material(first, begin, source_sha256(source), source, count)
+
+
+def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | None) -> Material:
+    """Read the end of a latent; with its video, that goes in front."""
+    if latent.ndim != 5 or tuple(latent.shape[:2]) != (1, LATENT_CHANNELS):
+        raise ValueError(
+            f"The latent has shape {tuple(latent.shape)}; one clip of a HunyuanVideo VAE is needed, "
+            f"(1, {LATENT_CHANNELS}, frames, h, w)."
+        )
+    tail = tail_of_latent(vae, latent, settings.overlap)
+    source, count, first = None, 0, from_uint8(tail.frames[:1])
+    if video is not None:
+        source = video_source(video)
+        _check_same_clip(source, latent, settings.fps)
+        first, last, count = read_ends(read_frames(source), len(tail.frames))
+        if len(last) == len(tail.frames):  # what was seen, not what the tail alone decodes to
+            tail = replace(tail, frames=to_uint8(last))
+    begin = Begin(num_frames_of(settings.overlap), tail, make_reference(from_uint8(tail.frames)))
+    hashes = tensor_fingerprint(latent) + (source_sha256(source) if source else "")
+    return Material(first, begin, digest(hashes), source, count)
+
+
+def _check_same_clip(source: Source, latent: Tensor, fps: float) -> None:
+    facts = probe_video(source)
+    check_frame_rate(facts, fps)
+    height, width = (side * SPATIAL_COMPRESSION for side in latent.shape[-2:])
+    if (facts.width, facts.height) != (width, height):
+        raise ValueError(
+            f"The video is {facts.width}x{facts.height} and the latent {width}x{height} pixels. "
+            "Connect the video and the tail of the same run."
+        )
+
+
+def video_source(video) -> Source:
+    """Return the file of a VIDEO, or the bytes of one where it is trimmed or only in memory."""
+    try:
+        source = video.get_stream_source()
+        if video.get_active_trim_window() != (0.0, 0.0):
+            source = bytes_io.BytesIO()
+            video.save_to(source, format="mp4")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The video cannot be read ({error}).") from error
+    return source if isinstance(source, bytes_io.BytesIO) else Path(source)
+
+
+def tail_of_frames(vae, frames: Tensor, overlap: int) -> Tail:
+    """Return the tail of an existing video.
+
+    Args:
+        frames: (n, H, W, 3) in [0, 1], its last; the oldest are dropped to have 4m + 1.
+
+    Raises:
+        ValueError: fewer frames than the overlap.
+    """
+    needed = num_frames_of(overlap)
+    if len(frames) < needed:
+        raise ValueError(
+            f"The video has {len(frames)} frames; an overlap of {overlap} latent frames needs {needed}. "
+            f"Set overlap to {max(1, (len(frames) - 1) // FRAMES_PER_LATENT + 1)} or give a longer video."
+        )
+    usable = num_frames_of((len(frames) - 1) // FRAMES_PER_LATENT + 1)
+    return _tail(vae, encode_frames(vae, frames[-usable:]), frames[-usable:], overlap)
+
+
+def tail_of_latent(vae, latent: Tensor, overlap: int) -> Tail:
+    """Return the tail of an existing LATENT.
+
+    Raises:
+        ValueError: fewer latent frames than the overlap.
+    """
+    if latent.shape[2] < overlap:
+        raise ValueError(
+            f"The latent has {latent.shape[2]} frames and overlap is {overlap}. "
+            f"Set overlap to {latent.shape[2]} or give a longer latent."
+        )
+    latent = latent[:, :, -max(overlap, kept_latent_frames(vae)) :]
+    return _tail(vae, latent, decode_frames(vae, latent), overlap)
+
+
+def _tail(vae, latent: Tensor, frames: Tensor, overlap: int) -> Tail:
+    """Return a tail without the latent and pixel frames that no later window can need."""
+    keep = max(num_frames_of(overlap), SEAM_FRAMES)
+    return Tail(
+        to_uint8(frames)[-keep:].clone(), latent_state(vae, latent, overlap, num_before=latent.shape[2])
+    )

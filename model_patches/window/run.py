@@ -1,0 +1,255 @@
+"""A long video in the making: which window is next, what it goes on from, what is kept of it.
+
+Nothing here knows how a window is made. Whoever makes one asks ``next_window``, gives its frames to ``judge`` and what
+came of that to ``finish``. The frames are enough; what a maker needs beside them (latents, counts) travels in
+``state``, whatever it is.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+from .journal import RunDirectoryBroken, chain_keys
+from .measure import mean_lab, measure_window, seam_badness
+from .palette import Palette, hold_palette, read_palette
+from .plan import Window
+from .store import WindowStore
+
+SEAM_FRAMES = 5
+MAX_REROLLS = 2
+"""How often a window over the limits is made again."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What windows are held to: the first one's colors (0 to 1), seam and course of the motion (0: no limit)."""
+
+    color_anchor: float = 0.0
+    reroll_threshold: float = 0.0
+    turn_limit: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The end of what there is: its last frames (m, H, W, 3) uint8, and what else the next window is made of."""
+
+    frames: Tensor
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What later windows are held to: the mean Lab (3,) and the palette of the first."""
+
+    lab: Tensor
+    palette: Palette
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A window's new frames (n, H, W, 3) in [0, 1], the seed they were made with, and the state behind them."""
+
+    frames: Tensor
+    seed: int
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A clip with its colors held, its measures, and how far it exceeds the limits: up to 1 is good."""
+
+    clip: Clip
+    measures: dict[str, float]
+    over: float
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a run goes on from: the tail and the reference of the video before it; None for one from an image.
+
+    keep_frames: how many of the last frames the maker of the next window may ask for.
+    """
+
+    keep_frames: int
+    tail: Tail | None = None
+    reference: Reference | None = None
+
+
+class WindowRun:
+    """One run of windows on disk, driven a window at a time.
+
+    Args:
+        store: open; what it holds of this plan is taken over.
+        windows: the plan.
+        keys: of ``window_keys``, one a window.
+        limits: what windows are held to.
+        begin: what the first window goes on from.
+    """
+
+    def __init__(
+        self, store: WindowStore, windows: list[Window], keys: list[str], limits: Limits, begin: Begin
+    ) -> None:
+        self.store, self.windows, self.keys, self.limits = store, windows, keys, limits
+        self.notes = store.restore(keys)
+        self.tail, self.reference = self._restored(begin)
+        self._keep_frames = max(begin.keep_frames, SEAM_FRAMES)
+        self._began = time.monotonic()
+
+    @property
+    def num_done(self) -> int:
+        """Return how many windows are finished."""
+        return len(self.store.entries)
+
+    @property
+    def facts(self) -> list[dict]:
+        """Return what the report says of the finished windows."""
+        return [entry.facts for entry in self.store.entries]
+
+    def next_window(self) -> Window | None:
+        """Return the window to make now, or None when all are finished; its time begins to count."""
+        self._began = time.monotonic()
+        return self.windows[self.num_done] if self.num_done < len(self.windows) else None
+
+    def judge(self, window: Window, clip: Clip) -> Judged:
+        """Hold a clip's colors to the first window's and measure it against what comes before."""
+        if self.reference is not None:
+            frames = hold_palette(clip.frames, self.reference.palette, self.limits.color_anchor)
+            clip = Clip(frames, clip.seed, clip.state)
+        measures = measure_window(
+            clip.frames,
+            reference_lab=mean_lab(clip.frames) if self.reference is None else self.reference.lab,
+            before=None if self.tail is None else from_uint8(self.tail.frames),
+            held=motion_to_hold(window.prompt, self.facts),
+        )
+        return Judged(clip, measures, times_over_limits(measures, self.limits))
+
+    def best(self, window: Window, make: Callable[[Window, int], Clip]) -> tuple[Judged, int]:
+        """Make a window, again while it exceeds a limit; return the best, and how often it was made.
+
+        Args:
+            make: gives a clip for the window and the number of the attempt, from 0.
+        """
+        best = self.judge(window, make(window, 0))
+        attempts = 1
+        while best.over > 1 and attempts <= MAX_REROLLS:
+            best = min(best, self.judge(window, make(window, attempts)), key=lambda judged: judged.over)
+            attempts += 1
+        return best, attempts
+
+    def finish(self, window: Window, judged: Judged, *, attempts: int = 1) -> None:
+        """Put a window on disk; the next one goes on from it."""
+        clip, first = judged.clip, self.reference is None
+        if self.reference is None:
+            self.reference = make_reference(clip.frames)
+        tail = advance(self.tail, clip, keep=self._keep_frames)
+        tensors = tail_tensors(tail) | (reference_tensors(self.reference) if first else {})
+        facts = window_facts(window, judged, attempts, time.monotonic() - self._began)
+        self.store.save(window.index, self.keys[window.index], clip.frames, tensors=tensors, facts=facts)
+        self.tail = tail
+
+    def _restored(self, begin: Begin) -> tuple[Tail | None, Reference | None]:
+        """Return tail and reference after the windows taken over, or those the run begins with."""
+        if not self.store.entries:
+            return begin.tail, begin.reference
+        try:
+            tail = read_tail(self.store.last_tensors())
+            return tail, begin.reference or read_reference(self.store.first_tensors())
+        except (KeyError, RuntimeError) as error:
+            raise RunDirectoryBroken(
+                f"The tensors in {self.store.folder / 'windows'} are not those of a window ({error}). Delete the "
+                "folder or give this run another name."
+            ) from error
+
+
+def window_keys(windows: list[Window], shared: dict, *, end_image_hash: str = "") -> list[str]:
+    """Return the journal's key of every window; ``shared`` holds what would change every frame."""
+    specials = [asdict(window) for window in windows]
+    if end_image_hash:
+        specials[-1]["end_image"] = end_image_hash
+    return chain_keys(shared, specials)
+
+
+def times_over_limits(measures: Mapping[str, float], limits: Limits) -> float:
+    """Return how far a window exceeds the limits on seam and turn: up to 1 is good, without limits all are."""
+    over = [0.0]
+    if limit := limits.reroll_threshold:
+        over.append(seam_badness(measures.get("seam_motion", 1.0)) / max(limit, 1 / limit))
+    if limits.turn_limit:
+        over.append(measures.get("turned_deg", 0.0) / limits.turn_limit)
+    return max(over)
+
+
+def motion_to_hold(prompt: str, finished: Sequence[dict]) -> tuple[float, float] | None:
+    """Return the motion of the window with which this prompt began, None for a window that begins one itself.
+
+    Args:
+        finished: the facts of all windows before (see ``window_facts``), the same live and resumed.
+    """
+    same = list(itertools.takewhile(lambda facts: facts["prompt"] == prompt, reversed(finished)))
+    measures = same[-1]["measures"] if same else {}
+    return (measures["motion_right"], measures["motion_down"]) if "motion_right" in measures else None
+
+
+def window_facts(window: Window, judged: Judged, attempts: int, seconds: float) -> dict:
+    """Return what the report says of a window."""
+    return {
+        "index": window.index,
+        "prompt": window.prompt,
+        "seed": judged.clip.seed,
+        "attempts": attempts,
+        "start_frame": window.start_frame,
+        "num_new_frames": window.num_new_frames,
+        "seconds": round(seconds, 3),
+        "measures": {name: round(value, 5) for name, value in judged.measures.items()},
+    }
+
+
+def advance(tail: Tail | None, clip: Clip, *, keep: int) -> Tail:
+    """Return the tail after a clip: its last ``keep`` frames, with those before it where it is shorter."""
+    frames = to_uint8(clip.frames[-keep:])
+    if tail is not None:
+        frames = torch.cat([tail.frames, frames])
+    return Tail(frames[-keep:].clone(), clip.state)
+
+
+def make_reference(frames: Tensor) -> Reference:
+    """Return what later windows are held to; frames: (m, H, W, 3) in [0, 1]."""
+    return Reference(mean_lab(frames), read_palette(frames))
+
+
+def tail_tensors(tail: Tail) -> dict[str, Tensor]:
+    """Write a tail as the journal's tensors."""
+    return {"tail.frames": tail.frames, **{f"tail.state.{name}": value for name, value in tail.state.items()}}
+
+
+def read_tail(tensors: Mapping[str, Tensor]) -> Tail:
+    """Return the tail that ``tail_tensors`` wrote."""
+    prefix = "tail.state."
+    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return Tail(tensors["tail.frames"], state)
+
+
+def reference_tensors(reference: Reference) -> dict[str, Tensor]:
+    """Write a reference as the journal's tensors."""
+    palette = {f"reference.palette.{name}": value for name, value in vars(reference.palette).items()}
+    return {"reference.lab": reference.lab, **palette}
+
+
+def read_reference(tensors: Mapping[str, Tensor]) -> Reference:
+    """Return the reference that ``reference_tensors`` wrote."""
+    palette = Palette(*(tensors[f"reference.palette.{field.name}"] for field in fields(Palette)))
+    return Reference(tensors["reference.lab"], palette)
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """Round frames in [0, 1] to bytes; what is kept of a window is the same live and resumed."""
+    return frames.clamp(0, 1).mul(255).round().byte().cpu()
+
+
+def from_uint8(frames: Tensor) -> Tensor:
+    """Return frames in [0, 1]."""
+    return frames.float() / 255

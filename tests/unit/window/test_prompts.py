@@ -1,0 +1,125 @@
+"""The prompts box: a line a window, time ranges, and what is only text in brackets."""
+
+import pytest
+from magic141.model_patches.window.prompts import (
+    MAX_CHARACTERS,
+    TimedPrompt,
+    assign_prompts,
+    check_text,
+    parse_prompts,
+)
+
+
+def assigned(prompts, spans_s):
+    return assign_prompts(parse_prompts(prompts), spans_s)
+
+
+def spans(count, seconds=1.0):
+    return [(i * seconds, (i + 1) * seconds) for i in range(count)]
+
+
+def test_prompts_one_a_line_and_the_last_goes_on():
+    assert assigned("a\n\n b \n", spans(4)) == ["a", "b", "b", "b"]
+    assert assigned("", spans(2)) == ["", ""]
+
+
+def test_prompts_with_ranges():
+    text = "[0:00-0:02] a\n[3s to end] c"
+    assert assigned(text, spans(5)) == ["a", "a", "a", "c", "c"]
+    assert assigned("rest\n[2-3] x", spans(4)) == ["rest", "rest", "x", "rest"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ("a\nb\nc", "3 prompt lines for 2 windows"),
+        ("[5-9] a", "starts at 5 s but the video ends at 2.00 s"),
+        ("[0-2] a\n[1-3] b", "overlap"),
+        ("[2-1] a", "ends at 1 but starts at 2"),
+        ("[0-x] a", "cannot be read"),
+        ("a\nb\n[0-1] c", "2 prompt lines have no time range"),
+        (
+            "[0-1] a\n[1-1.4] b\n[1.4-2] c",
+            "No window takes the prompt from 1 s to 1.4 s.* middle is at 1.50 s",
+        ),
+    ],
+)
+def test_bad_prompts_are_said(prompts, message):
+    with pytest.raises(ValueError, match=message):
+        assigned(prompts, spans(2))
+
+
+def test_a_bracketed_word_is_prompt_text():
+    assert assigned("[style: film] a", spans(1)) == ["[style: film] a"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "2D animation",
+        "16:9",
+        "9:16",
+        "35mm film",
+        "3-point lighting",
+        "8-bit",
+        "1980s",
+        "2-3 people",
+        "10:30 am",
+        "4K",
+    ],
+)
+def test_words_that_begin_with_a_number_are_prompt_text(words):
+    line = f"[{words}] a cat"
+    assert parse_prompts(line) == [line]
+
+
+@pytest.mark.parametrize("words", ["0-x", "0:05", "5 - 1O", "0 to 5 sec", "5--9", "5 - 9 -", "1:00 — 2:00"])
+def test_a_mistyped_range_is_said(words):
+    with pytest.raises(ValueError, match="Prompt line 1 starts with a time range that cannot be read"):
+        parse_prompts(f"[{words}] a cat")
+
+
+@pytest.mark.parametrize(
+    ("words", "start_s", "end_s"),
+    [
+        ("0:05-0:10", 5, 10),
+        (" 5 - 10 ", 5, 10),
+        ("5s to 10s", 5, 10),
+        ("5 –", 5, float("inf")),
+        ("1:15.5-end", 75.5, float("inf")),
+    ],
+)
+def test_ranges_are_read(words, start_s, end_s):
+    assert parse_prompts(f"[{words}] a cat") == [TimedPrompt("a cat", start_s, end_s)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" + " " * 99_000,
+        "[1" + " " * 99_000,
+        "[1-" + " " * 49_000 + "2" + " " * 49_000 + "]",
+        "[" * 99_000,
+        "[" + "1" * 99_000 + "-",
+        "[1:" * 33_000,
+        "\n".join(f"[{i}-{i + 1}] a" for i in range(5000)),
+    ],
+)
+def test_a_full_box_takes_no_time(line):
+    """With a pattern that tries every way to share the blanks, none of these ends within a day."""
+    parse_prompts(line)
+
+
+def test_many_ranges_over_many_windows_are_assigned():
+    text = "\n".join(f"[{i}-{i + 1}] p{i}" for i in range(5000))
+    assert assigned(text, spans(5000))[-1] == "p4999"
+
+
+def test_a_box_that_is_too_full_is_refused():
+    with pytest.raises(ValueError, match="prompts holds 100001 characters; it takes 100000"):
+        parse_prompts("a" * (MAX_CHARACTERS + 1))
+
+
+def test_half_a_character_is_refused_with_its_place():
+    with pytest.raises(ValueError, match=r"Line 2 of negative_prompt holds half a character \(U\+D83D\)"):
+        check_text("a\nb \ud83d c", "negative_prompt")
