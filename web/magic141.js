@@ -2,6 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { showText } from "./node_text.js";
+import { readOldWidgets } from "./old_widgets.js";
 import { texts } from "./texts.js";
 import { addTimeline } from "./window_timeline.js";
 
@@ -9,6 +10,9 @@ const TIMELINE_NODE = "Magic141SlidingWindowExtend";
 
 app.registerExtension({
   name: "Magic141",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    readOldWidgets(nodeType, nodeData.name);
+  },
   nodeCreated(node) {
     const type = node.comfyClass ?? node.type ?? "";
     if (type === TIMELINE_NODE) {

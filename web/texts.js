@@ -3,10 +3,10 @@
 const TEXTS = {
   en: {
     window: "Window",
-    told: "told the last",
+    told: "starts from the last",
     seam: "motion at the seam",
     turned: "motion turned",
-    colour: "colour moved",
+    color: "color moved",
     nothing: "No window: overlap must be smaller than the window.",
     windows: (count, time) => `${count} window${count === 1 ? "" : "s"}, ${time}`,
   },
@@ -15,7 +15,7 @@ const TEXTS = {
     told: "已知前一段末尾",
     seam: "接缝处运动",
     turned: "运动转向",
-    colour: "颜色偏移",
+    color: "颜色偏移",
     nothing: "没有窗口：重叠必须小于窗口长度。",
     windows: (count, time) => `${count} 个窗口，共 ${time}`,
   },

@@ -2,7 +2,8 @@
 
 const FRAMES_PER_LATENT = 4;
 const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";
-const RANGE = new RegExp(`^\\[\\s*(${TIME})\\s*s?\\s*(?:-|–|to)\\s*(?:(${TIME})\\s*s?|end)?\\s*\\]\\s*(.*)$`);
+const RANGE = new RegExp(`^(${TIME}) ?s? ?(?:-|–|to) ?(?:(${TIME}) ?s?|end)? ?$`); // of a text without double blanks
+const LONGEST_RANGE = 100;
 
 /**
  * Plan the windows of a run.
@@ -65,23 +66,28 @@ function roundHalfEven(value) {
 }
 
 function assignPrompts(prompts, spans) {
-  const lines = prompts.split("\n").map((line) => line.trim()).filter(Boolean).map(parseLine);
+  const lines = prompts.split(/\r\n|\r|\n/).map((line) => line.trim()).filter(Boolean).map(parseLine);
   const timed = lines.filter((line) => line.range);
   const plain = lines.filter((line) => !line.range).map((line) => line.text);
   if (!timed.length) return spans.map((_, index) => plain[Math.min(index, plain.length - 1)] ?? "");
+  timed.sort((one, other) => one.range[0] - other.range[0]);
   let before = timed[0].text;
+  let next = 0;
   return spans.map(([start, end]) => {
     const middle = (start + end) / 2;
-    const inside = timed.find(({ range }) => range[0] <= middle && middle < range[1]);
+    while (next < timed.length && timed[next].range[0] <= middle) next += 1;
+    const inside = next && middle < timed[next - 1].range[1] ? timed[next - 1] : null;
     before = inside?.text ?? plain[0] ?? before;
     return before;
   });
 }
 
 function parseLine(line) {
-  const match = RANGE.exec(line);
-  if (!match) return { text: line };
-  return { text: match[3].trim(), range: [seconds(match[1]), match[2] ? seconds(match[2]) : Infinity] };
+  const end = line.startsWith("[") ? line.indexOf("]") : -1;
+  const inside = line.slice(1, Math.max(1, end)).trim().split(/\s+/).join(" ");
+  const match = inside.length <= LONGEST_RANGE ? RANGE.exec(inside) : null;
+  if (end < 0 || !match) return { text: line };
+  return { text: line.slice(end + 1).trim(), range: [seconds(match[1]), match[2] ? seconds(match[2]) : Infinity] };
 }
 
 function seconds(text) {

@@ -5,6 +5,7 @@ import { planWindows } from "./window_plan.js";
 
 const HEIGHT = 92;
 const MAX_LABELLED = 40;
+const MAX_DRAWN = 300; // more boxes are narrower than a pixel, and a day of short windows has 170,000
 const MAX_THUMBNAILS = 16;
 const SEAM_SEEN = 2; // a seam that moves this many times too much or too little starts to be seen
 const STYLE = {
@@ -58,9 +59,11 @@ function plan(node) {
 
 function render(root, windows, result, words) {
   const bar = element("div", STYLE.bar);
-  windows.forEach((window, index) => {
-    bar.append(block(window, index, windows.length, result, words));
-  });
+  const step = Math.ceil(windows.length / MAX_DRAWN) || 1;
+  for (let index = 0; index < windows.length; index += step) {
+    const last = windows[Math.min(index + step, windows.length) - 1];
+    bar.append(block({ ...windows[index], end: last.end }, index, windows.length, result, words));
+  }
   const caption = element("div", STYLE.caption);
   caption.textContent = windows.length ? words.windows(windows.length, clock(windows.at(-1).end)) : words.nothing;
   root.replaceChildren(bar, caption);
@@ -68,7 +71,7 @@ function render(root, windows, result, words) {
 
 function block(window, index, count, result, words) {
   const { start, end, known, prompt } = window;
-  const box = element("div", `${STYLE.window};flex:${end - start};background-color:${colourOf(prompt)}`);
+  const box = element("div", `${STYLE.window};flex:${end - start};background-color:${colorOf(prompt)}`);
   box.className = "magic141-window";
   const lines = [`${words.window} ${index + 1}: ${clock(start)} – ${clock(end)}`, prompt];
   if (known > 0) {
@@ -89,7 +92,7 @@ function block(window, index, count, result, words) {
   return box;
 }
 
-/** Colour the seam of a window by its motion, and return what to say of it. */
+/** Color the seam of a window by its motion, and return what to say of it. */
 function marked(box, measures, words) {
   const said = [];
   if (measures.seam_motion !== undefined) {
@@ -99,7 +102,7 @@ function marked(box, measures, words) {
     said.push(`${words.seam}: ${ratio.toFixed(2)}x`);
   }
   if (measures.turned_deg !== undefined) said.push(`${words.turned}: ${measures.turned_deg.toFixed(0)}°`);
-  if (measures.color_shift !== undefined) said.push(`${words.colour}: ${measures.color_shift.toFixed(1)} ΔE`);
+  if (measures.color_shift !== undefined) said.push(`${words.color}: ${measures.color_shift.toFixed(1)} ΔE`);
   return said;
 }
 
@@ -150,8 +153,8 @@ function chain(owner, name, more) {
   };
 }
 
-/** Give equal prompts equal colours. */
-function colourOf(prompt) {
+/** Give equal prompts equal colors. */
+function colorOf(prompt) {
   let hash = 7;
   for (const letter of prompt) hash = (hash * 31 + letter.codePointAt(0)) % 360;
   return `hsl(${hash} 35% 38%)`;

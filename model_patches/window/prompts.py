@@ -65,7 +65,8 @@ def parse_prompts(prompts: str) -> list[str | TimedPrompt]:
         ValueError: a text that ``check_text`` refuses, a range that cannot be read or ends before it starts.
     """
     check_text(prompts, "prompts")
-    lines = ((number, raw.strip()) for number, raw in enumerate(prompts.splitlines(), start=1))
+    raw_lines = prompts.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = ((number, raw.strip()) for number, raw in enumerate(raw_lines, start=1))
     return [_parse_line(number, line) for number, line in lines if line]
 
 
