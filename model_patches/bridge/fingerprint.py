@@ -1,4 +1,4 @@
-"""Tell models apart by a sample of their weights, cheaply enough to ask before every run."""
+"""Tell encoders and VAEs apart by a sample of their weights, cheaply enough to ask before every build of a set."""
 
 import hashlib
 import inspect
@@ -29,33 +29,6 @@ def _weights_fingerprint(weights: Mapping[str, object]) -> str:
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             digest.update(_sample(value))
     return digest.hexdigest()
-
-
-def model_fingerprint(model) -> str:
-    """Return a digest of a MODEL: weights, patches (LoRA ...) on or beside them, functions hung into its forward.
-
-    Of functions (another attention, a cache, a wrapper) the names count, and plain values beside them: what they hold
-    may change while they run, and a run must find its folder again.
-    """
-    weights = _patcher_fingerprint(model, model.model.diffusion_model, "diffusion_model.")
-    hung = [*_names("options", model.model_options), *_names("wrappers", model.wrappers)]
-    hung += _names("objects", model.object_patches)
-    return hashlib.sha256("\n".join([weights, *sorted(hung)]).encode()).hexdigest() if hung else weights
-
-
-def _names(path: str, value: object) -> Iterator[str]:
-    """Yield what hangs in a nest of dicts and lists, as ``path: name``; no text depends on where it lies in memory."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _names(f"{path}.{key}", part)
-    elif isinstance(value, list | tuple | set):
-        for part in value:
-            yield from _names(path, part)
-    elif value is None or isinstance(value, bool | int | float | str):
-        yield f"{path}: {value!r}"
-    else:
-        named = value if hasattr(value, "__qualname__") else type(value)
-        yield f"{path}: {named.__module__}.{named.__qualname__}"
 
 
 def _patcher_fingerprint(patcher, network: nn.Module, prefix: str) -> str:

@@ -10,6 +10,7 @@ from magic141.tools.server import PACK
 
 WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
+OLD_WORKFLOW = PACK / "tests" / "support" / "old_workflows" / "one_minute_0_1.json"
 CLIP = "tiny_browser_clip"
 ADD = """([type, values]) => {
     app.graph.clear();
@@ -59,6 +60,22 @@ def test_a_dropped_workflow_shows_every_node_and_widget(tab, path):
         wanted = {entry["name"] for entry in written[node["id"]].get("inputs", []) if "widget" in entry}
         assert wanted <= set(node["widgets"]), node["type"]
         assert node["known"], node["type"]
+
+
+def test_a_workflow_of_an_older_version_keeps_the_values_of_the_widgets_that_are_left(tab):
+    tab.drop(OLD_WORKFLOW)
+    tab.close_dialogs()
+    node = "app.graph.nodes.find((node) => node.type === 'Magic141SlidingWindowExtend')"
+    values = tab.evaluate(f"() => Object.fromEntries({node}.widgets.map((w) => [w.name, w.value]))")
+    wanted = {"hand_over": "auto", "color_anchor": 0.75, "reroll_threshold": 1.5, "turn_limit": 15.0}
+    wanted |= {"run_name": "old workflow", "codec": "h265", "seed": 1, "length": 1.0}
+    assert {name: values[name] for name in wanted} == wanted
+    assert "latent_anchor" not in tab.evaluate(f"() => {node}.inputs.map((input) => input.name)")
+    links = tab.evaluate("() => app.graph.serialize().links.map((link) => [link[3], link[4], link[5]])")
+    assert [link for link in links if link[2] == "FLOAT"] == []
+    prompt = tab.evaluate("async () => (await app.graphToPrompt()).output")
+    (inputs,) = [n["inputs"] for n in prompt.values() if n["class_type"] == "Magic141SlidingWindowExtend"]
+    assert inputs.keys().isdisjoint({"latent_anchor", "png_sequence", "quality", "reroll_limit"})
 
 
 @pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: path.stem)

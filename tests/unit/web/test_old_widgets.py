@@ -1,0 +1,45 @@
+"""Widgets that older versions saved are put where the widgets are now; without Node.js the browser tests cover it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "web" / "old_widgets.js"
+OLD = ROOT / "tests" / "support" / "old_workflows" / "one_minute_0_1.json"
+TYPE = "Magic141SlidingWindowExtend"
+
+
+def node_of(path: Path) -> dict:
+    return next(n for n in json.loads(path.read_text(encoding="utf-8"))["nodes"] if n["type"] == TYPE)
+
+
+def read_by_the_frontend(node: dict) -> dict:
+    program = f"import {{ savedWidgets, withoutRemoved }} from {json.dumps(SCRIPT.as_uri())};\n"
+    program += "console.info = () => {};\n"
+    program += (
+        f"console.log(JSON.stringify(withoutRemoved({json.dumps(node)}, savedWidgets({json.dumps(TYPE)}))));"
+    )
+    command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_an_old_node_has_the_values_of_the_widgets_that_are_left():
+    old, new = node_of(OLD), node_of(ROOT / "workflows" / "magic141_one_minute.json")
+    read = read_by_the_frontend(old)
+    assert [i["name"] for i in read["node"]["inputs"]] == [i["name"] for i in new["inputs"]]
+    assert read["node"]["widgets_values"][:2] == old["widgets_values"][:2]
+    assert read["node"]["widgets_values"][16:] == ["auto", 0.75, 1.5, 15.0, "old workflow", "h265"]
+    assert len(read["links"]) == 1
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_a_new_node_is_left_as_it_is():
+    node = node_of(ROOT / "workflows" / "magic141_one_minute.json")
+    assert read_by_the_frontend(node) == {"node": node, "links": []}
