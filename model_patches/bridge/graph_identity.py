@@ -5,6 +5,7 @@ same of everything before it. Ids, titles and places are left out. What cannot b
 """
 
 import contextlib
+import importlib
 import inspect
 import json
 import math
@@ -18,8 +19,6 @@ from typing import Protocol
 import folder_paths
 from comfy_api.internal import _ComfyNodeInternal, first_real_override
 from comfy_execution.graph_utils import is_link
-
-import nodes
 
 from ..store.files import file_sha256
 from ..window.journal import digest
@@ -75,7 +74,7 @@ class _GraphReader:
 
     def value_of(self, value: object) -> object:
         """Return what an input holds, as a JSON value."""
-        if is_link(value):
+        if isinstance(value, list) and is_link(value):
             node_id, slot = value
             return ["from", self.hash_of(node_id), slot]
         plain = plain_value(value)
@@ -95,11 +94,16 @@ class _GraphReader:
         return self._read[node_id]
 
     def _hash(self, class_type: str, node: dict) -> str:
-        kind = nodes.NODE_CLASS_MAPPINGS.get(class_type)
+        kind = node_class(class_type)
         if kind is None or getattr(kind, "NOT_IDEMPOTENT", False):
             raise _Unknown
         told = {name: self.value_of(value) for name, value in sorted(node["inputs"].items())}
         return digest([class_type, told, plain_value(changed_value(kind, node))])
+
+
+def node_class(class_type: str) -> type | None:
+    """Return a node's class, or None where it is not installed."""
+    return importlib.import_module("nodes").NODE_CLASS_MAPPINGS.get(class_type)
 
 
 def changed_value(kind: type, node: dict) -> object:
@@ -110,9 +114,11 @@ def changed_value(kind: type, node: dict) -> object:
     """
     if "is_changed" in node:
         return node["is_changed"]
-    ask = first_real_override(kind, "fingerprint_inputs") if issubclass(kind, _ComfyNodeInternal) else None
-    if ask is None and hasattr(kind, "IS_CHANGED"):
-        ask = kind.IS_CHANGED if inspect.ismethod(kind.IS_CHANGED) else kind().IS_CHANGED
+    if issubclass(kind, _ComfyNodeInternal):
+        ask = first_real_override(kind, "fingerprint_inputs")
+    else:
+        ask = getattr(kind, "IS_CHANGED", None)
+        ask = ask if ask is None or inspect.ismethod(ask) else kind().IS_CHANGED
     if ask is None:
         return None
     try:

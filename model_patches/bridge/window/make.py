@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import torch
 from comfy.taesd.taehv import TAEHV
@@ -15,8 +16,13 @@ from ...window.plan import Window, num_frames_of, window_seed
 from ...window.run import Clip, Tail, from_uint8
 from ...window.settings import WindowSettings
 from ..encoders.conditioning import ImageMode, image_to_video_conditioning
+from ..encoders.socket import Magic141Encoders
 from ..sampling import sample_clip
 from ..vae import decode_continuation, decode_frames, encode_frames, kept_latent_frames
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+    from comfy.sd import VAE
 
 Conditions = tuple[list, list, dict]
 """Positive and negative CONDITIONING, and the empty LATENT."""
@@ -38,11 +44,11 @@ class HandOver(StrEnum):
 
 @dataclass(frozen=True)
 class Models:
-    """The MODEL, MAGIC141_ENCODERS and VAE sockets."""
+    """What the sockets model, encoders and vae give."""
 
-    model: object
-    encoders: object
-    vae: object
+    model: "ModelPatcher"
+    encoders: Magic141Encoders
+    vae: "VAE"
 
 
 def resolve_hand_over(vae, hand_over: str) -> HandOver:
@@ -82,11 +88,8 @@ class WindowMaker:
             tail: what came before; None for the first window of a video made from an image.
             attempt: with more than 0 the seed is derived again from the run's.
         """
-        vae, num_known, num_new = (
-            self.models.vae,
-            window.num_known_latent_frames,
-            window.num_new_latent_frames,
-        )
+        vae = self.models.vae
+        num_known, num_new = window.num_known_latent_frames, window.num_new_latent_frames
         seed = window.seed if attempt == 0 else window_seed(self.settings.seed, window.index, attempt)
         end_image = self.end_image if is_last else None
         known = None if tail is None else hand_over_latent(vae, tail, num_known, self.settings.hand_over)

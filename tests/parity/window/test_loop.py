@@ -12,6 +12,7 @@ use_comfyui()
 import folder_paths
 from comfy_api.latest import InputImpl
 from magic141.model_patches.bridge.vae import decode_frames
+from magic141.model_patches.bridge.window.run import Caller
 from magic141.model_patches.bridge.window.start import Sources, read_start
 from magic141.model_patches.store.video_sink import VideoFormat, write_segment
 from magic141.model_patches.window.run import to_uint8
@@ -219,3 +220,36 @@ def test_a_full_disk_keeps_finished_windows(models, monkeypatch, output_folder):
     made = count_windows(monkeypatch)
     run(models)
     assert made == [2]
+
+
+def test_a_model_whose_weights_cannot_be_read_makes_its_windows(models):
+    """As GGUF loaders give them: quantized tensors that no plain operation takes."""
+
+    class Quantized(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if function.__name__ in ("float", "cpu", "numpy", "reshape", "flatten"):
+                raise NotImplementedError("Cannot copy out of meta tensor")
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    network = models.model.model.diffusion_model
+    network.register_buffer("quantized", torch.zeros(4).as_subclass(Quantized))
+    try:
+        outcome = run(models, prompts="a", length=1)
+    finally:
+        del network.quantized
+    assert frames_of(outcome.video).shape[0] == 13
+
+
+def test_other_models_are_another_run(models):
+    first = run(models, Caller(models="one"), length=1, prompts="a").video.parent
+    assert run(models, Caller(models="two"), length=1, prompts="a").video.parent != first
+    assert run(models, Caller(models="one"), length=1, prompts="a").video.parent == first
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 2}, {"color_anchor": 0.5}, {"seed": 6}, {"codec": "h264"}, {"fps": 12.0}]
+)
+def test_other_settings_are_another_run(models, changes):
+    first = run(models, length=1, prompts="a").video.parent
+    assert run(models, length=1, prompts="a", **changes).video.parent != first
