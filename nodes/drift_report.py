@@ -18,10 +18,10 @@ class DriftReport(io.ComfyNode):
             display_name="Drift Report",
             category="Magic141",
             description=(
-                "Measures a long video window by window: colour shift (CIE delta E), brightness, sharpness, motion at "
+                "Measures a long video window by window: color shift (CIE delta E), brightness, sharpness, motion at "
                 "the seams, and with a CLIP_VISION or encoders connected its likeness to the first frame."
             ),
-            search_aliases=["magic141", "drift", "colour shift", "seam", "quality report"],
+            search_aliases=["magic141", "drift", "color shift", "colour shift", "seam", "quality report"],
             inputs=[
                 io.Video.Input("video", tooltip="Any video; best one from Sliding Window Extend."),
                 io.Int.Input(

@@ -19,8 +19,8 @@ from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.report import report_text, timeline
 from ..model_patches.window.settings import WindowSettings
 from .sliding_window_inputs import (
+    OLD_CHOICES,
     REMOVED,
-    REMOVED_HAND_OVER,
     file_inputs,
     sampling_inputs,
     seam_inputs,
@@ -43,6 +43,8 @@ MODELS = ("model", "encoders", "vae")
 
 class SlidingWindowExtend(io.ComfyNode):
     """Wires models, start and settings to one run of windows."""
+
+    OLD_CHOICES = OLD_CHOICES
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -114,9 +116,7 @@ class SlidingWindowExtend(io.ComfyNode):
         cls, model, encoders, vae, image=None, video=None, latent=None, end_image=None, **widgets
     ) -> io.NodeOutput:
         caller = _caller(cls.hidden)
-        if widgets["hand_over"] == REMOVED_HAND_OVER:
-            widgets["hand_over"] = HandOver.AUTO.value
-        settings = WindowSettings(**widgets)
+        settings = WindowSettings(**{name: _choice_now(name, value) for name, value in widgets.items()})
         sources = Sources(image, video, None if latent is None else latent["samples"], end_image)
         outcome = run_windows(Models(model, encoders, vae), settings, sources, caller)
         finished_videos.add(settings.run_name, outcome.video)
@@ -132,6 +132,12 @@ class SlidingWindowExtend(io.ComfyNode):
         )
 
 
+def _choice_now(name: str, value: object) -> object:
+    """Return a widget's value; what stands for a choice of older versions."""
+    old = OLD_CHOICES.get(name, {})
+    return old[value] if isinstance(value, str) and value in old else value
+
+
 def check_hand_over(hand_over: str | None) -> None:
     """Refuse a hand-over that there never was; the host does not check inputs that ``validate_inputs`` names.
 
@@ -139,8 +145,8 @@ def check_hand_over(hand_over: str | None) -> None:
         ValueError: says which there are.
     """
     choices = [choice.value for choice in HandOver]
-    if hand_over is not None and hand_over not in (*choices, REMOVED_HAND_OVER):
-        raise ValueError(f"hand_over is {hand_over!r}; choose one of {', '.join(choices)}.")
+    if hand_over is not None and _choice_now("hand_over", hand_over) not in choices:
+        raise ValueError(f"hand_over is {hand_over!r}, which is no choice. Choose {', '.join(choices)}.")
 
 
 def _caller(hidden) -> Caller:
@@ -156,8 +162,9 @@ def _caller(hidden) -> Caller:
 def _removed_inputs(inputs: dict) -> list[str]:
     """Say which inputs of older versions a prompt still gives."""
     given = [name for name in REMOVED if name in inputs]
-    if inputs.get("hand_over") == REMOVED_HAND_OVER:
-        given.append(f"hand_over {REMOVED_HAND_OVER!r}, for which 'auto' was taken")
+    for name, old in OLD_CHOICES.items():
+        if inputs.get(name) in list(old):
+            given.append(f"{name} {inputs[name]!r} (now {old[inputs[name]]!r})")
     if not given:
         return []
     return [f"Sliding Window Extend no longer has these settings and left them out: {', '.join(given)}."]

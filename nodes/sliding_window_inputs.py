@@ -14,7 +14,8 @@ REMOVED = (
     "png_sequence",
 )  # fmt: skip
 """Inputs of older versions. Prompts that still give them run; what they say is left out, and the report says so."""
-REMOVED_HAND_OVER = "mixed"
+OLD_CHOICES = {"hand_over": {"mixed": HandOver.AUTO.value}}
+"""By input: choices of older versions, and what stands for them now."""
 
 
 def start_inputs() -> list:

@@ -1,4 +1,4 @@
-"""Measure frames: colour (CIE Lab, delta E), brightness, sharpness, motion and seams. Torch only.
+"""Measure frames: color (CIE Lab, delta E), brightness, sharpness, motion and seams. Torch only.
 
 Frames are (T, H, W, 3) in [0, 1], sRGB, as the host's IMAGE; leading batch dimensions are allowed where noted.
 """
@@ -20,12 +20,15 @@ _WHITE_D65 = (0.95047, 1.0, 1.08883)
 
 MEASURED_FRAMES = 8
 MEASURED_SIDE_PX = 256
-"""Colour, sharpness and motion are means: a few frames and a grid of pixels say the same and cost no time."""
+"""Color, sharpness and motion are means: a few frames and a grid of pixels say the same and cost no time."""
 
 FLOW_SIDE_PX = 64
 """Shorter side at which the picture's motion is read: steps of a few percent of it are a few pixels there."""
 SLOWEST = 0.001
 """Motion, in shorter sides a frame, below which a clip goes nowhere: it has no direction to keep."""
+
+OPPOSITE_DEG = 1e-9
+"""Half a turn is known no better than this: hues that are exactly opposite must not fall to the other side."""
 
 STILL_STEP = 1.0 / 255.0
 """Mean step between frames below which a clip counts as still: no seam can be told from noise."""
@@ -43,7 +46,7 @@ def srgb_to_lab(rgb: Tensor) -> Tensor:
 
 
 def delta_e(lab: Tensor, other: Tensor) -> Tensor:
-    """Return the colour difference CIEDE2000 of two Lab colours.
+    """Return the color difference CIEDE2000 of two Lab colors.
 
     Args:
         lab, other: (..., 3).
@@ -59,7 +62,7 @@ def delta_e(lab: Tensor, other: Tensor) -> Tensor:
     c1, c2 = torch.hypot((1 + g) * a1, b1), torch.hypot((1 + g) * a2, b2)
     h1, h2 = _hue(b1, (1 + g) * a1), _hue(b2, (1 + g) * a2)
     gray = c1 * c2 == 0
-    dh = torch.where(gray, torch.zeros_like(h1), (h2 - h1 + 180) % 360 - 180)
+    dh = torch.where(gray, torch.zeros_like(h1), _hue_difference(h1, h2))
     big_dh = 2 * (c1 * c2).sqrt() * torch.sin(torch.deg2rad(dh) / 2)
     h = torch.where(gray, h1 + h2, (h1 + dh / 2) % 360)
     return _weighted(l2 - l1, c2 - c1, big_dh, (l1 + l2) / 2, (c1 + c2) / 2, h).to(lab.dtype)
@@ -67,6 +70,12 @@ def delta_e(lab: Tensor, other: Tensor) -> Tensor:
 
 def _hue(b: Tensor, a: Tensor) -> Tensor:
     return torch.rad2deg(torch.atan2(b, a)) % 360
+
+
+def _hue_difference(h1: Tensor, h2: Tensor) -> Tensor:
+    """Return h2 - h1 the short way round, in degrees; half a turn keeps the sign it has, as the paper's table does."""
+    dh = h2 - h1
+    return dh - 360 * (dh > 180 + OPPOSITE_DEG) + 360 * (dh < -180 - OPPOSITE_DEG)
 
 
 def _weighted(dl: Tensor, dc: Tensor, dh: Tensor, lightness: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
@@ -85,7 +94,7 @@ def _weighted(dl: Tensor, dc: Tensor, dh: Tensor, lightness: Tensor, chroma: Ten
 
 
 def mean_lab(frames: Tensor) -> Tensor:
-    """Return the mean colour of a clip in Lab, (3,)."""
+    """Return the mean color of a clip in Lab, (3,)."""
     return srgb_to_lab(_grid(_some(frames))[..., :3]).flatten(0, -2).mean(0)
 
 
@@ -105,9 +114,9 @@ def _grid(frames: Tensor) -> Tensor:
 def sharpness(frames: Tensor) -> float:
     """Return the mean absolute Laplacian of the lightness: falls as a picture blurs."""
     luma = _luma(_some(frames))
-    centre = luma[:, 1:-1, 1:-1]
+    center = luma[:, 1:-1, 1:-1]
     around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
-    return float((4 * centre - around).abs().mean())
+    return float((4 * center - around).abs().mean())
 
 
 def motion_steps(frames: Tensor) -> Tensor:
@@ -185,7 +194,7 @@ def measure_window(
 
     Args:
         frames: (T, H, W, 3), the frames this window adds.
-        reference_lab: (3,), the mean colour of the first window.
+        reference_lab: (3,), the mean color of the first window.
         before: the last frames of the window before, or None for the first.
         held: the motion (of ``mean_motion``) that this window should go on with, or None.
 

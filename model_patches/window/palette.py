@@ -1,7 +1,7 @@
-"""Hold the colours of a clip to a palette, each colour by itself. Torch only.
+"""Hold the colors of a clip to a palette, each color by itself. Torch only.
 
-Statistics of a whole picture change when an object comes nearer or leaves it. The colours in which pixels crowd do
-not: a sky stays a crowd of blues however much of it is seen. So every colour of the palette is looked up again in the
+Statistics of a whole picture change when an object comes nearer or leaves it. The colors in which pixels crowd do
+not: a sky stays a crowd of blues however much of it is seen. So every color of the palette is looked up again in the
 clip, and only its own shift is taken back. Frames are (T, H, W, C >= 3), sRGB in [0, 1].
 """
 
@@ -12,23 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RADIUS = 0.12
-"""Spread of the pixels that count as one colour: about thirty levels of 255."""
+"""Spread of the pixels that count as one color: about thirty levels of 255."""
 UNSEEN = 0.5 / 255
-"""A drift that rounding to bytes would hide; to follow it would only move flat colours across a rounding edge."""
+"""A drift that rounding to bytes would hide; to follow it would only move flat colors across a rounding edge."""
 GONE, THERE = 0.1, 0.3
-"""Shares of its former size at which a colour no longer counts, and counts in full."""
+"""Shares of its former size at which a color no longer counts, and counts in full."""
 SMALLEST = 0.002
-"""Share of the pixels below which a cell of the histogram begins no colour of the palette."""
+"""Share of the pixels below which a cell of the histogram begins no color of the palette."""
 SEED_LEVELS = 16
 STEPS = 3
-"""Of the search for a colour. More find the crowd itself, and in a rich picture the neighbouring one."""
+"""Of the search for a color. More find the crowd itself, and in a rich picture the neighboring one."""
 READ_PIXELS = 65_536
 LUT_SIDE = 33
 
 
 @dataclass(frozen=True)
 class Palette:
-    """The colours in which the pixels of a clip crowd.
+    """The colors in which the pixels of a clip crowd.
 
     seeds: (K, 3), where each is looked for. colors: (K, 3), where it was found. shares: (K,), the pixels near it.
     """
@@ -39,7 +39,7 @@ class Palette:
 
 
 def read_palette(frames: Tensor) -> Palette:
-    """Find the palette of a clip: colours at least twice ``RADIUS`` apart, from the fullest cells of a histogram."""
+    """Find the palette of a clip: colors at least twice ``RADIUS`` apart, from the fullest cells of a histogram."""
     pixels = _some_pixels(frames)
     levels = (pixels * SEED_LEVELS).long().clamp(0, SEED_LEVELS - 1)
     cells = (levels * levels.new_tensor([SEED_LEVELS**2, SEED_LEVELS, 1])).sum(-1)
@@ -55,11 +55,11 @@ def read_palette(frames: Tensor) -> Palette:
 
 
 def hold_palette(frames: Tensor, palette: Palette, strength: float) -> Tensor:
-    """Move the colours of a clip back to a palette, all frames by one transform.
+    """Move the colors of a clip back to a palette, all frames by one transform.
 
     Args:
         frames: channels behind the third are passed on.
-        palette: where the colours were; one that is gone, lies ``RADIUS`` off or less than half a level of 255,
+        palette: where the colors were; one that is gone, lies ``RADIUS`` off or less than half a level of 255,
             moves nothing.
         strength: 0 leaves the frames as they are, 1 takes the whole drift back.
     """
@@ -97,14 +97,14 @@ def _look_up(pixels: Tensor, seeds: Tensor) -> Palette:
 
 
 def _nearness(colors: Tensor, others: Tensor) -> Tensor:
-    """Return how near two sets of colours are, 1 where they are the same and less than 0.14 from 2 RADIUS on."""
+    """Return how near two sets of colors are, 1 where they are the same and less than 0.14 from 2 RADIUS on."""
     return torch.exp(-torch.cdist(colors, others).square() / (2 * RADIUS**2))
 
 
 def _offset_lut(colors: Tensor, offsets: Tensor) -> Tensor:
-    """Return a 3D LUT (side, side, side, 3) by red, green and blue of what is added to a colour.
+    """Return a 3D LUT (side, side, side, 3) by red, green and blue of what is added to a color.
 
-    Between two colours of the palette their offsets are blended; far from all of them nothing is added.
+    Between two colors of the palette their offsets are blended; far from all of them nothing is added.
     """
     axis = torch.linspace(0, 1, LUT_SIDE)
     entries = torch.cartesian_prod(axis, axis, axis)
@@ -114,7 +114,7 @@ def _offset_lut(colors: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _add_offsets(frames: Tensor, lut: Tensor) -> Tensor:
-    """Add to every pixel what the table says of its colour, linear between entries; a frame at a time."""
+    """Add to every pixel what the table says of its color, linear between entries; a frame at a time."""
     table = lut.permute(3, 0, 1, 2)[None].to(frames)
     held = frames.clone()
     for frame in held:

@@ -70,7 +70,7 @@ def drift_lines(summary: dict[str, float]) -> list[str]:
     if not summary:
         return []
     lines = [
-        f"Colour at the end is {summary['color_shift_last']:.1f} delta E from the first window; brightness changed "
+        f"Color at the end is {summary['color_shift_last']:.1f} delta E from the first window; brightness changed "
         f"by {100 * summary['brightness_change']:+.1f} %, sharpness is {100 * summary['sharpness_kept']:.0f} % of it."
     ]
     if "turned_max_deg" in summary:

@@ -145,5 +145,5 @@ def test_a_run_of_an_older_version_is_said_and_left_alone(client, server, object
 
 
 def test_a_hand_over_that_never_was_is_refused(client, object_info):
-    with pytest.raises(PromptRejected, match="choose one of auto, latent, pixel"):
+    with pytest.raises(PromptRejected, match="Choose auto, latent, pixel"):
         client.run(graph_of(object_info, "never", hand_over="telepathy"))

@@ -1,4 +1,4 @@
-"""Holding the colours of a clip to a palette: drift is taken back, what enters, leaves or is new is left alone."""
+"""Holding the colors of a clip to a palette: drift is taken back, what enters, leaves or is new is left alone."""
 
 import pytest
 import torch
