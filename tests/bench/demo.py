@@ -73,7 +73,11 @@ def from_text(pack: Pack, captions: list[str], *, frames: int = FRAMES) -> Tenso
 
 
 def measure_model(pack: Pack, count: int) -> dict[str, float]:
-    """Measure motion, fidelity, the shuffled-caption control, the autoencoder, text to image and text to video."""
+    """Measure motion, fidelity, the shuffled-caption control, the autoencoder, text to image and text to video.
+
+    ``clean`` asks for the right motion, size, straight way and color, and does not look at the shape;
+    ``clean_and_right_shape`` also asks for the right shape in the last frame.
+    """
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(11), split="test")
     truth, captions = world.render_clip(scenes, FRAMES), world.named_caption(scenes)
     clips = animate(pack, truth, captions)
@@ -82,7 +86,7 @@ def measure_model(pack: Pack, count: int) -> dict[str, float]:
     reading = world.read_clip(from_text(pack, captions, frames=1))
     drawn = (reading.colour[:, 0] == scenes.colour) & (reading.shape[:, 0] == scenes.shape)
     drawn &= reading.place == scenes.place
-    told = world.score_clips(from_text(pack, captions), scenes)
+    text_scores = world.score_clips(from_text(pack, captions), scenes)
     decoded = torch.stack([pack.round_trip(clip) for clip in truth])
     last = scores["last_shape_right"] & scores["last_colour_right"]
     figures = {
@@ -91,10 +95,12 @@ def measure_model(pack: Pack, count: int) -> dict[str, float]:
         "first_frame_psnr_db": psnr_db(clips[:, 0], truth[:, 0]).mean(),
         "last_frame_shape_colour_accuracy": last,
         "clean_rate": scores["clean"],
+        "clean_and_right_shape_rate": scores["clean"] & scores["last_shape_right"],
         "vae_psnr_db": psnr_db(decoded.flatten(0, 1), truth.flatten(0, 1)).mean(),
         "t2i_caption_accuracy": drawn,
-        "t2v_motion_accuracy": told["motion_right"],
-        "t2v_clean_rate": told["clean"],
+        "t2v_motion_accuracy": text_scores["motion_right"],
+        "t2v_clean_rate": text_scores["clean"],
+        "t2v_clean_and_right_shape_rate": text_scores["clean"] & text_scores["last_shape_right"],
     }
     return {name: value.float().mean().item() for name, value in figures.items()} | {"captions": count}
 

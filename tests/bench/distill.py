@@ -33,7 +33,6 @@ from magic141.lab.experiment.judge import (
 from magic141.lab.experiment.plan import GUIDANCE, SHIPPED_STUDENTS
 from magic141.lab.models.data import decode_clips
 from magic141.lab.models.shipped import (
-    DITS,
     GUIDED,
     MODELS,
     TI2V,
@@ -47,19 +46,10 @@ from magic141.lab.models.shipped import (
 from magic141.lab.models.source import NAMED, OPEN, HeldOutSource
 from magic141.lab.models.taehv import narrow_network
 from magic141.lab.world.clip_metrics import frechet_distance
-from magic141.tests.bench.support.finished_rows import FinishedRows
+from magic141.tests.bench.support.finished_rows import FinishedRows, sources_of
 from magic141.tools.host import use_comfyui
 from torch import Tensor
 
-PACK = Path(__file__).resolve().parents[2]
-MEASURED_BY = (
-    "lab/experiment/features.py",
-    "lab/experiment/judge.py",
-    "lab/models/source.py",
-    "lab/world/clip_metrics.py",
-    "model_patches/sampler.py",
-    "model_patches/sampler.py",
-)
 FEW_STEPS, MANY_STEPS = (4, 2, 1), 56
 CLIPS, QUICK_CLIPS = 512, 32
 PROMPTS, QUICK_PROMPTS = 48, 4
@@ -138,17 +128,6 @@ def guided(steps: int) -> Sampling:
     return Sampling(steps, cfg_strength=GUIDANCE)
 
 
-def sources() -> list[Path]:
-    """Return the files that the teacher's rows follow from; a student's name says which file it was."""
-    code = (
-        Path(__file__),
-        *(PACK / name for name in MEASURED_BY),
-        *(PACK / "embedded" / "world").glob("*.py"),
-    )
-    weights = (MODELS / "vae", MODELS / "text_encoders", DITS)
-    return sorted({*code, *(file for folder in weights for file in folder.rglob("*.safetensors"))})
-
-
 def measure(bench: Bench, rows: FinishedRows) -> dict[str, float]:
     """Return all figures that the shipped weights allow."""
     teacher, students = models()
@@ -215,7 +194,10 @@ def main() -> None:
     start = time.monotonic()
     clips, prompts = (QUICK_CLIPS, QUICK_PROMPTS) if args.quick else (CLIPS, PROMPTS)
     bench = Bench(clips, prompts, args.noises)
-    rows = FinishedRows(args.json.with_suffix(".rows.json"), sources())
+    rows = FinishedRows(
+        args.json.with_suffix(".rows.json"),
+        sources_of(Path(__file__), without="loras"),  # a student's rows name its file's hash
+    )
     figures = measure(bench, rows) | {"seconds": time.monotonic() - start}
     args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     rows.path.unlink()

@@ -2,9 +2,9 @@
 
 The naive way encodes the last frame again (pixel hand-over, k = 1) and anchors nothing. Clips are made in batches by
 the pack's own functions and read by the shapes world's own measures; speed, memory and resume are measured on the
-node's own run. What is measured is kept beside the output (``.rows.json``): a run that was cut goes on, and one whose
-code or weights changed starts again. ``--table`` measures every hand-over and anchor option, too, and writes the
-table into docs/sliding_window.md.
+node's own run. Rows of clips are kept beside the output (``.rows.json``): a run that was cut goes on, and one whose
+code or weights changed starts again. Speed and memory are measured in every run. ``--table`` measures every hand-over
+and anchor option, too.
 """
 
 import argparse
@@ -17,50 +17,14 @@ from pathlib import Path
 import torch
 from magic141.lab import world
 from magic141.model_patches.window.plan import num_frames_of
-from magic141.tests.bench.support.finished_rows import FinishedRows
+from magic141.tests.bench.support.finished_rows import FinishedRows, sources_of
 from magic141.tests.bench.support.window_costs import OURS, measure_memory, measure_speed, shapes_settings
 from magic141.tests.bench.support.window_kills import measure_resume
-from magic141.tests.support.shapes_models import WEIGHTS, shapes_models
+from magic141.tests.support.shapes_models import shapes_models
 from magic141.tools.host import use_comfyui
 
-PACK = Path(__file__).resolve().parents[2]
-DOCS = PACK / "docs" / "sliding_window.md"
-BEGIN, END = "<!-- window table -->", "<!-- end of window table -->"
-SOURCES = (
-    "model_patches/window/plan.py",
-    "model_patches/sizes.py",
-    "model_patches/dit/channels.py",
-    "model_patches/sampler.py",
-    "model_patches/sampler.py",
-    "model_patches/window/measure.py",
-    "model_patches/window/palette.py",
-    "model_patches/bridge/window/make.py",
-    "model_patches/window/run.py",
-    "model_patches/window/settings.py",
-    "model_patches/bridge/window/run.py",
-    "model_patches/bridge/window/start.py",
-    "model_patches/bridge/encoders/conditioning.py",
-    "model_patches/bridge/sampling.py",
-    "model_patches/bridge/vae.py",
-    "model_patches/bridge/vae.py",
-    "model_patches/encoders/context.py",
-    "model_patches/encoders/vlm.py",
-    "model_patches/window/journal.py",
-    "model_patches/store/video_sink.py",
-    "model_patches/window/store.py",
-    "lab/models/taehv.py",
-    "lab/world/captions.py",
-    "lab/world/measure.py",
-    "lab/world/render.py",
-    "lab/world/scenes.py",
-    "tests/bench/support/window_batch.py",
-    "tests/bench/support/window_reading.py",
-    "tests/bench/support/window_costs.py",
-    "tests/bench/support/window_kills.py",
-    "tests/support/narrow_vae.py",
-)
 SCENES_SEED = 1143
-"""Of scenes first read when the 4-step LoRA that ships was done; those of 141 were looked at while it was trained."""
+"""Scenes that were first looked at after the 4-step LoRA that ships was trained."""
 NAIVE = {"hand_over": "pixel", "overlap": 1}
 LATENT_K2 = {"hand_over": "latent", "overlap": 2}
 TABLE = {
@@ -91,19 +55,19 @@ def measure_clips(opened, options: dict, *, count: int, seconds: float) -> dict[
     captions += world.open_caption(scenes, generator=generator)[0][count:]
     starts = world.render_clip(scenes, 1)[:, 0].movedim(1, -1)
     reader, again, began = ClipReader(scenes, is_open), 0.0, time.monotonic()
-    told = began
+    last_said = began
     with torch.inference_mode():
         batch = ClipBatch(*opened(), shapes_settings(**options), starts, captions)
         for number, (window, frames) in enumerate(batch.windows(seconds=seconds), start=1):
             reader.add(window, frames)
             again = batch.attempts / (number * len(starts)) - 1
-            if time.monotonic() - told > 10:
-                told = time.monotonic()
+            if time.monotonic() - last_said > 10:
+                last_said = time.monotonic()
                 made = (window.start_frame + window.num_new_frames) / world.FPS
-                print(f"  {made:.1f} of {seconds:g} s of video, {told - began:.0f} s", flush=True)
+                print(f"  {made:.1f} of {seconds:g} s of video, {last_said - began:.0f} s", flush=True)
         figures = reader.figures()
     figures |= {"windows_made_again_share": again}
-    return figures | {"clips": 2.0 * count, "clip_seconds": seconds, "took_s": time.monotonic() - began}
+    return figures | {"clips": 2.0 * count, "clip_seconds": seconds}
 
 
 def drawn_scenes(count: int) -> tuple[world.Scenes, torch.Generator]:
@@ -113,7 +77,7 @@ def drawn_scenes(count: int) -> tuple[world.Scenes, torch.Generator]:
 
 
 def measure_truth(opened, *, count: int, seconds: float) -> dict[str, float]:
-    """Return how far the colours of the true videos drift through the VAE alone."""
+    """Return how far the colors of the true videos drift through the VAE alone."""
     from magic141.tests.bench.support.window_reading import true_drift
 
     scenes, first_frames = drawn_scenes(count)[0], num_frames_of(shapes_settings(**OURS).window_latent)
@@ -141,15 +105,18 @@ def measure_all(
         f"naive_{name}": value for name, value in naive.items() if name in COLUMNS or "alive" in name
     }
     figures |= rows.get(row_name("truth", count), lambda: measure_truth(opened, count=count, seconds=seconds))
-    figures |= rows.get("speed", lambda: in_inference(lambda: measure_speed(opened()[0], seconds=5.0)))
-    side = 256 if quick else 512
-    figures |= rows.get(f"memory, {side} px", lambda: measure_memory(num_windows=100, side_px=side))
-    figures |= rows.get("resume", lambda: measure_resume(seconds=5.0 if quick else 8.0))
+    resume_seconds = 5.0 if quick else 8.0
+    figures |= rows.get(f"resume, {resume_seconds:g} s", lambda: measure_resume(seconds=resume_seconds))
     if table:
         measured = {name: clips(name, options, table) for name, options in TABLE.items()}
-        write_table(measured, count=table, seconds=seconds, quick=quick)
         figures |= {f"{row}.{name}": value[name] for row, value in measured.items() for name in COLUMNS}
-    return figures
+    return figures | measure_costs(opened, quick=quick)
+
+
+def measure_costs(opened, *, quick: bool) -> dict[str, float]:
+    """Return speed and memory: measured in every run, since an earlier run's would say nothing of this one."""
+    figures = in_inference(lambda: measure_speed(opened()[0], seconds=5.0))
+    return figures | measure_memory(num_windows=100, side_px=256 if quick else 512)
 
 
 def once(make: Callable[[], object]) -> Callable[[], object]:
@@ -169,30 +136,13 @@ def in_inference(function: Callable):
         return function()
 
 
-def write_table(rows: dict[str, dict[str, float]], *, count: int, seconds: float, quick: bool) -> None:
-    """Put the figures of every option into the docs, between two markers."""
-    lines = ["| option | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
-    for name, figures in rows.items():
-        values = [f"{figures[column]:.2f}" for column in COLUMNS]
-        lines.append(f"| `{name}` | " + " | ".join(values) + " |")
-    command = f"dev.py bench window {'--quick ' if quick else ''}--table --json FILE"
-    said = f"{count} named and {count} open clips of {seconds:g} s a row; `{command}`."
-    text = DOCS.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    table = "\n".join(lines)
-    DOCS.write_text(f"{before}{BEGIN}\n\n{table}\n\n{said}\n\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="where the figures go; finished rows are kept beside it")
     parser.add_argument(
         "--quick", action="store_true", help="6 + 6 clips of 20 s, memory at 256 px; a few minutes"
     )
-    parser.add_argument(
-        "--table", action="store_true", help="also every hand-over and anchor option, into the docs"
-    )
+    parser.add_argument("--table", action="store_true", help="also every hand-over and anchor option")
     parser.add_argument("--clips", type=int, help="named clips, and as many open ones (20; with --quick 6)")
     parser.add_argument("--table-clips", type=int, default=4, help="the same for a row of the table (4)")
     parser.add_argument("--seconds", type=float, help="length of a clip (60; with --quick 20)")
@@ -201,7 +151,7 @@ def main() -> None:
     count = options.clips or (6 if options.quick else 20)
     output = options.json or Path(tempfile.gettempdir()) / "magic141_window.json"
     output.parent.mkdir(parents=True, exist_ok=True)
-    rows = FinishedRows(output.with_suffix(".rows.json"), [*(PACK / name for name in SOURCES), *WEIGHTS])
+    rows = FinishedRows(output.with_suffix(".rows.json"), sources_of(Path(__file__)))
     figures = measure_all(
         rows,
         count=count,

@@ -6,7 +6,6 @@ MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
 VAE_FILE = MODELS / "vae" / "magic141_shapes_vae.safetensors"
 DIT_FILE = MODELS / "diffusion_models" / "magic141_shapes_ti2v.safetensors"
 LORA_FILE = MODELS / "loras" / "magic141_shapes_ti2v_4step.safetensors"
-WEIGHTS = [VAE_FILE, DIT_FILE, LORA_FILE, *sorted((MODELS / "text_encoders").glob("*/*.safetensors"))]
 CFG = 1.0
 """What the embedded workflows guide with: their few-step LoRA has folded guidance in."""
 

@@ -1,9 +1,9 @@
 """Imports run one way: nodes, bridge, subjects, store. Every arrow that may exist is named here; no other may."""
 
-import ast
 from pathlib import Path
 
 import pytest
+from magic141.tools.imports import imports_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUND = {"store", "sizes", "sampler", "plots"}
@@ -24,27 +24,6 @@ HOST = {
 }  # fmt: skip
 NOT_PRODUCT = {"lab", "tests", "tools", "dev"}
 FILES = [path for top in ("nodes", "model_patches", "lab", "tools") for path in (ROOT / top).rglob("*.py")]
-
-
-def imports_of(path: Path) -> list[tuple[str, ...]]:
-    """Return what a file imports; of the pack as a path from its root, of others as (\"\", top name)."""
-    here = path.relative_to(ROOT).with_suffix("").parts
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [absolute(alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            base = (*here[: len(here) - node.level], *(node.module or "").split("."))
-            base = tuple(part for part in base if part)
-            found += [(*base, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found += [absolute(f"{node.module}.{alias.name}") for alias in node.names]
-    return found
-
-
-def absolute(name: str) -> tuple[str, ...]:
-    top, _, rest = name.partition(".")
-    return tuple(rest.split(".")) if top == "magic141" else ("", top)
 
 
 def room(parts: tuple[str, ...]) -> str:

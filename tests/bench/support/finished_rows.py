@@ -1,12 +1,38 @@
-"""Keep what a long benchmark has measured so far, so that a run that was cut goes on."""
+"""Keep what a long benchmark has measured so far, so that a run that was cut goes on.
+
+A row is taken over only while everything that it follows from is the same: every source file of ours behind the
+benchmark, the weights, and the versions of the libraries that compute. Speed and memory follow from the machine and
+the moment, so they must never be rows.
+"""
 
 import hashlib
+import importlib.metadata
 import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from magic141.tools.host import comfyui_path
+from magic141.tools.imports import ROOT, files_behind
+
 Figures = dict[str, float]
+MODELS = ROOT / "embedded" / "models"
+LIBRARIES = ("torch", "transformers", "numpy")
+
+
+def sources_of(bench: Path, *, without: str = "") -> list[Path]:
+    """Return every file that a benchmark's figures follow from: our code, the embedded models, ComfyUI's version.
+
+    Args:
+        bench: the benchmark's own file.
+        without: a folder of the models that rows name by themselves.
+    """
+    models = [
+        path
+        for path in sorted(MODELS.rglob("*"))
+        if path.is_file() and path.suffix != ".md" and path.relative_to(MODELS).parts[0] != without
+    ]
+    return [*files_behind(bench), *models, comfyui_path() / "comfyui_version.py"]
 
 
 class FinishedRows:
@@ -38,7 +64,8 @@ class FinishedRows:
 
 
 def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES]
+    digest = hashlib.sha256("\n".join(versions).encode())
     for file in files:
-        digest.update(file.read_bytes())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()

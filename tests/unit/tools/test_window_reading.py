@@ -4,7 +4,6 @@ import pytest
 import torch
 from magic141.lab import world
 from magic141.model_patches.window.plan import Window
-from magic141.tests.bench.support.finished_rows import FinishedRows
 from magic141.tests.bench.support.window_reading import ClipReader, true_drift
 
 SEAMS = (0, 13, 21, 29, 37, 45)
@@ -76,23 +75,6 @@ def test_a_turn_is_no_kept_direction():
     scenes, frames = truth()
     frames = torch.cat([frames[:, :27], frames[:, :26].flip(1)], dim=1)
     assert read(scenes, frames)["direction_persistence"] == 0.0
-
-
-def test_a_cut_measurement_goes_on_and_other_code_begins_again(tmp_path):
-    code, kept = tmp_path / "code.py", tmp_path / "rows.json"
-    code.write_text("1")
-    measured = []
-
-    def measure() -> dict[str, float]:
-        measured.append(1)
-        return {"x": 2.0}
-
-    for _ in range(2):
-        assert FinishedRows(kept, [code]).get("row", measure) == {"x": 2.0}
-    assert len(measured) == 1
-    code.write_text("2")
-    FinishedRows(kept, [code]).get("row", measure)
-    assert len(measured) == 2
 
 
 class Autoencoder:
