@@ -30,6 +30,8 @@ REMAKES = {
     "locales": "locales",
     "thumbnails": "thumbnails",
     "pictures": "node_pictures",
+    "moving_picture": "moving_picture",
+    "figures": "figures",
 }
 REQUIREMENTS = ROOT / "tests" / "requirements-dev.txt"
 BENCHES = ROOT / "tests" / "bench"
@@ -41,7 +43,7 @@ COMFYUI_INSIDE = "vendor/ComfyUI/"
 
 
 class SetupError(Exception):
-    """Something a person has to mend; the text says what and how."""
+    """Something that a person has to fix; the text says what and how."""
 
 
 def say(text: str) -> None:
@@ -72,7 +74,7 @@ def check_python() -> None:
 
 
 def ensure_environment() -> Path:
-    """Return the Python of a complete environment, building it anew when it is missing or was interrupted."""
+    """Return the Python of a complete environment, building it when it is missing or was interrupted."""
     check_python()
     folder = environment_dir()
     marker = folder / "complete"
@@ -148,8 +150,10 @@ def unpack_folder(archive: Path, inside: str, destination: Path) -> Path:
         members = [member for member in tar if f"/{inside}" in member.name]
         if not members:
             raise SetupError(f"{archive.name} holds no {inside}.")
-        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
-        tar.extractall(destination, members=members, **safely)
+        if hasattr(tarfile, "data_filter"):  # since Python 3.11.4
+            tar.extractall(destination, members=members, filter="data")
+        else:
+            tar.extractall(destination, members=members)
     return destination / members[0].name.split("/")[0] / inside
 
 
@@ -171,12 +175,12 @@ def run(python: Path, *arguments: str, folder: Path | None = None) -> int:
     """
     paths = [str(ROOT / "tests" / "shim"), os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))  # kept until there is a child
+    pending: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: pending.append(number))  # kept until there is a child
     # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
     process = subprocess.Popen([str(python), "-P", *arguments], cwd=folder, env=variables)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # so that the child can clean up, too
-    if told:
+    if pending:
         process.terminate()
     while True:
         try:
@@ -229,11 +233,11 @@ def command_test(arguments: list[str]) -> int:
 
 
 def command_remake(arguments: list[str]) -> int:
-    """Make files anew that are made from something else; without a name, list them."""
+    """Rebuild files that are made from other files; without a name, list them."""
     if not arguments:
         print(
             "\n".join(
-                f"{name:12}{first_line_of_docstring(REMAKERS / f'{file}.py')}"
+                f"{name:16}{first_line_of_docstring(REMAKERS / f'{file}.py')}"
                 for name, file in REMAKES.items()
             )
         )
@@ -263,12 +267,12 @@ def first_line_of_docstring(path: Path) -> str:
 
 COMMANDS = {
     "setup": (command_setup, "make the environment and fetch ComfyUI, if they are missing"),
-    "serve": (command_serve, "a ComfyUI with this pack in it, until Ctrl-C [--port N]"),
-    "demo": (command_demo, "a video out of a real ComfyUI [--out DIR]"),
-    "test": (command_test, "lint, types and all tests; or pytest with the arguments given"),
+    "serve": (command_serve, "run a ComfyUI with this pack until Ctrl-C [--port N]"),
+    "demo": (command_demo, "make a video with a real ComfyUI [--out DIR]"),
+    "test": (command_test, "run lint, types and all tests; with arguments, only pytest"),
     "bench": (command_bench, "list the benchmarks, or run one: NAME --json FILE [--quick]"),
-    "remake": (command_remake, "list the files that are made from others, or make some anew: NAME"),
-    "train": (command_train, "train the embedded models [--help says how]"),
+    "remake": (command_remake, "list what is made from other files, or rebuild one: NAME"),
+    "train": (command_train, "train the embedded models (see --help)"),
 }
 
 
@@ -288,7 +292,7 @@ def main(arguments: list[str]) -> int:
         print(f"[dev] {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("[dev] Stopped. Run the same command again to go on.", file=sys.stderr)
+        print("[dev] Stopped. Run the same command again to continue.", file=sys.stderr)
         return 130
 
 

@@ -46,8 +46,8 @@ class Tab:
         errors: what went wrong on the console and was ours: from our scripts, or naming the pack.
     """
 
-    def __init__(self, page, artefacts: Path) -> None:
-        self.page, self.artefacts = page, artefacts
+    def __init__(self, page, artifacts: Path) -> None:
+        self.page, self.artifacts = page, artifacts
         self.errors: list[str] = []
         self.all_errors: list[str] = []
         page.set_default_timeout(SLOW_MS)
@@ -102,21 +102,21 @@ class Tab:
 
     def screenshot(self, name: str) -> Path:
         """Keep a picture of the page under a file name made from a test's."""
-        self.artefacts.mkdir(parents=True, exist_ok=True)
-        path = self.artefacts / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
+        self.artifacts.mkdir(parents=True, exist_ok=True)
+        path = self.artifacts / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
         self.page.screenshot(path=path, timeout=SLOW_MS)
         return path
 
 
 @contextmanager
-def open_tab(url: str, chromium: str, artefacts: Path) -> Iterator[Tab]:
+def open_tab(url: str, chromium: str, artifacts: Path) -> Iterator[Tab]:
     """Start Chromium, open the frontend and close everything afterwards."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         try:
-            tab = Tab(browser.new_page(viewport={"width": 1600, "height": 1000}), artefacts)
+            tab = Tab(browser.new_page(viewport={"width": 1600, "height": 1000}), artifacts)
             tab.open(url)
             yield tab
         finally:

@@ -42,7 +42,7 @@ class ExecutionFailed(Exception):
 
 
 class Interrupted(Exception):
-    """The run was cancelled."""
+    """The run was canceled."""
 
 
 @dataclass

@@ -10,19 +10,28 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import av
-from magic141.tools.client import ComfyClient, ExecutionFailed, PromptRejected, Result
-from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import PACK, temporary_server
 from PIL import Image
+
+from .client import ComfyClient, ExecutionFailed, PromptRejected, Result
+from .graph import workflow_to_prompt
+from .server import PACK, temporary_server
 
 WORKFLOWS = PACK / "workflows"
 DEFAULT = "magic141_image_to_video"
 SHEET_COLUMNS, THUMBNAIL_PX, GAP_PX = 5, 192, 6
 
 
-def run_demo(workflow_path: Path, out: Path) -> dict[str, object]:
+class Done(TypedDict):
+    """What a demo took, in seconds, and the files that it wrote."""
+
+    generation_s: float
+    files: list[Path]
+
+
+def run_demo(workflow_path: Path, out: Path) -> Done:
     """Run one workflow on a server of its own and save what it makes.
 
     Args:
@@ -44,7 +53,7 @@ def run_demo(workflow_path: Path, out: Path) -> dict[str, object]:
     if not videos:
         raise RuntimeError(f"{workflow_path.name} saved no video.")
     files = [written for path, content in videos for written in save_video(content, path)]
-    return {"generation_s": result.seconds, "files": files}
+    return Done(generation_s=result.seconds, files=files)
 
 
 def cut_long_videos(prompt: dict[str, dict], longest_s: float) -> None:
@@ -68,7 +77,7 @@ def save_video(content: bytes, path: Path) -> list[Path]:
 
 
 def read_frames(content: bytes) -> list[Image.Image]:
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         return [frame.to_image() for frame in container.decode(video=0)]
 
 

@@ -126,7 +126,9 @@ def default_of(spec: list, name: str) -> object:
     """Return what the frontend gives a widget that is younger than the file."""
     options = spec[1] if len(spec) > 1 else {}
     choices = spec[0] if isinstance(spec[0], list) else options.get("options") or [EMPTY.get(spec[0])]
-    first = choices[0]["key"] if isinstance(choices[0], dict) else choices[0]
+    first = choices[0]
+    if isinstance(first, dict):
+        first = first["key"]
     value = options.get("default", first)
     if value is None:
         raise WorkflowError(f"The file has no value for the widget {name}, and the widget has no default.")

@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from magic141.tools import locales, node_pictures
-from magic141.tools.help_words import ENGLISH, TRANSLATIONS, Words
-from magic141.tools.node_info import inputs_of, node_info, options_of
+from . import locales, node_pictures
+from .help_words import ENGLISH, TRANSLATIONS, Words
+from .node_info import inputs_of, node_info, options_of
 
 DOCS = Path(__file__).resolve().parents[1] / "web" / "docs"
 
@@ -50,13 +50,13 @@ def reference(info: dict, words: Words = ENGLISH, texts: dict | None = None) -> 
     texts = texts or locales.definition(info)
     lines = [words.inputs, ""]
     for name, spec, required in inputs_of(info):
-        told = texts["inputs"][locales.key(name)]
+        shown = texts["inputs"][locales.key(name)]
         facts = [kind(spec, words), default(spec, words), "" if required else words.optional]
-        lines.append(entry(told["name"], facts, told["tooltip"]))
+        lines.append(entry(shown["name"], facts, shown["tooltip"]))
     lines += ["", words.outputs, ""]
     for slot, type_ in enumerate(info["output"]):
-        told = texts["outputs"][str(slot)]
-        lines.append(entry(told["name"], [f"`{type_}`"], told["tooltip"]))
+        shown = texts["outputs"][str(slot)]
+        lines.append(entry(shown["name"], [f"`{type_}`"], shown["tooltip"]))
     if info.get("search_aliases"):
         lines += ["", words.also.format(", ".join(info["search_aliases"]))]
     return "\n".join(lines) + "\n"
@@ -74,7 +74,7 @@ def kind(spec: list, words: Words) -> str:
     if choices is not None:
         names = [choice["key"] if isinstance(choice, dict) else str(choice) for choice in choices]
         return " · ".join(f"`{one_line(name)}`" for name in names) or words.models
-    name = words.types.get(type_, f"`{type_}`")
+    name = words.types.get(str(type_), f"`{type_}`")
     if "min" in options and "max" in options:
         name += words.range.format(number(options["min"]), number(options["max"]))
     if options.get("step") not in (None, 1):
@@ -157,7 +157,9 @@ def pictures_of(prose: str) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="dev.py remake help", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="dev.py remake help", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is stale")
     if not parser.parse_args().check:
         DOCS.mkdir(parents=True, exist_ok=True)

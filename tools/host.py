@@ -35,7 +35,12 @@ def comfyui_path() -> Path:
 
 
 def use_comfyui(*extra_args: str, cpu: bool = True) -> Path:
-    """Make ``import comfy`` work in this process, with PyTorch attention, on the CPU unless told. Idempotent."""
+    """Make ``import comfy`` work in this process, with PyTorch attention; may be called again.
+
+    Args:
+        extra_args: further command-line flags of ComfyUI.
+        cpu: stay off the GPU.
+    """
     path = comfyui_path()
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))
@@ -46,10 +51,10 @@ def use_comfyui(*extra_args: str, cpu: bool = True) -> Path:
             [str(path / "main.py"), *device, "--use-pytorch-cross-attention", *extra_args],
         )
         try:
-            import comfy.options
+            import comfy.options  # pyright: ignore[reportMissingImports]
 
             comfy.options.enable_args_parsing()
-            import comfy.cli_args
+            import comfy.cli_args  # pyright: ignore[reportMissingImports]
         finally:
             sys.argv = arguments
     return path

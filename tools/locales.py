@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from magic141.tools.node_info import inputs_of, node_info, options_of
+from .node_info import inputs_of, node_info, options_of
 
 LOCALES = Path(__file__).resolve().parents[1] / "locales"
 SOURCE = "en"
@@ -83,7 +83,7 @@ def english_is_current() -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "--check", action="store_true", help="change nothing; exit 1 if something is stale or missing"
     )

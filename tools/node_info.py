@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from magic141.tools.host import use_comfyui
+from .host import use_comfyui
 
 
 def node_info() -> dict[str, dict]:
     """Return /object_info of our nodes by node id, as it is with empty model folders."""
     use_comfyui()
-    import magic141.nodes as pack
+    from .. import nodes as pack
 
     with no_models():
         nodes = [node for module in pack.MODULES for node in module.NODES]
@@ -20,7 +20,7 @@ def node_info() -> dict[str, dict]:
 @contextmanager
 def no_models() -> Iterator[None]:
     """Let every model dropdown be empty, so that nothing of one machine gets into a page."""
-    import folder_paths
+    import folder_paths  # pyright: ignore[reportMissingImports]
 
     registered, models = dict(folder_paths.folder_names_and_paths), folder_paths.models_dir
     cached = dict(folder_paths.filename_list_cache)

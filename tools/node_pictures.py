@@ -11,14 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from magic141.tools.browser import find_chromium, open_tab
-from magic141.tools.node_info import inputs_of, node_info
-from magic141.tools.server import PACK, temporary_server
 from PIL import Image, PngImagePlugin
+
+from .browser import find_chromium, open_tab
+from .node_info import inputs_of, node_info
+from .server import PACK, temporary_server
 
 IMAGES = PACK / "web" / "docs" / "images"
 KEY = "shows"
-COLOURS = 128
+COLORS = 128
 LEFT, TOP, MARGIN, WIDTH = 500, 120, 12, 360
 VIEWPORT = {"width": 1600, "height": 1800}
 """Tall enough for the largest node."""
@@ -88,18 +89,20 @@ def take(names: list[str]) -> list[Path]:
 
 
 def save(shot: bytes, path: Path, shows: str) -> Path:
-    """Write a screenshot in few colours, with the digest of what it shows."""
+    """Write a screenshot in few colors, with the digest of what it shows."""
     notes = PngImagePlugin.PngInfo()
     notes.add_text(KEY, shows)
     with Image.open(io.BytesIO(shot)) as picture:
-        few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        few = picture.convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
     path.parent.mkdir(parents=True, exist_ok=True)
     few.save(path, optimize=True, pnginfo=notes)
     return path
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="dev.py remake pictures", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="dev.py remake pictures", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument(
         "names", nargs="*", metavar="NODE", help="node ids (default: all whose picture is stale)"
     )

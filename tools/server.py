@@ -1,4 +1,4 @@
-"""Boot the real ComfyUI headless with this pack in it, and always take it down.
+"""Start the real ComfyUI without a browser and with this pack in it, and always end it.
 
 As a program: ``python -m magic141.tools.server [--port N] [--base DIR]`` serves until Ctrl-C.
 """
@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from magic141.tools.host import comfyui_path
+from .host import comfyui_path
 
 PACK = Path(__file__).resolve().parents[1]
 FLAGS = (
@@ -28,7 +28,8 @@ FLAGS = (
     "--preview-method",
     "latent2rgb",
 )
-BOOT_SECONDS = 900  # it takes 15 on a quiet machine, but a busy one is no reason to fail
+NEW_PROCESS_GROUP = 0x200  # of Windows
+BOOT_SECONDS = 900  # a quiet machine takes 15, but a busy one must not fail
 
 
 class ComfyServer:
@@ -81,10 +82,16 @@ class ComfyServer:
         ]
         command += ["--database-url", database, *FLAGS, *self.flags]
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        group = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=host, env=variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **group
+                command,
+                cwd=host,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                creationflags=NEW_PROCESS_GROUP if os.name == "nt" else 0,
+                start_new_session=os.name != "nt",
             )
 
     def _wait_until_it_answers(self) -> None:
@@ -184,7 +191,7 @@ def terminate_as_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_server(**options) -> Iterator[ComfyServer]:
-    """A server whose base folder is deleted afterwards."""
+    """Run a server whose base folder is deleted in the end."""
     with (
         tempfile.TemporaryDirectory(prefix="magic141-", ignore_cleanup_errors=True) as base,
         terminate_as_interrupt(),
@@ -208,7 +215,7 @@ def main() -> None:
         terminate_as_interrupt(),
         ComfyServer(base, port=options.port) as server,
     ):
-        print(f"ComfyUI with Magic141: {server.url}\nits files: {base}\nCtrl-C ends it.", flush=True)
+        print(f"ComfyUI with Magic141: {server.url}\nFiles: {base}\nPress Ctrl-C to stop.", flush=True)
         assert server.process is not None
         server.process.wait()
 

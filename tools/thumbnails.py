@@ -9,11 +9,12 @@ import json
 import sys
 from pathlib import Path
 
-from magic141.tools.client import ComfyClient
-from magic141.tools.demo import cut_long_videos, read_frames, say, videos_of
-from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import PACK, temporary_server
 from PIL import Image, ImageDraw, ImageFont
+
+from .client import ComfyClient
+from .demo import cut_long_videos, read_frames, say, videos_of
+from .graph import workflow_to_prompt
+from .server import PACK, temporary_server
 
 WORKFLOWS = PACK / "workflows"
 SIDE_PX, GAP_PX, BAND_PX = 480, 6, 34
@@ -90,7 +91,9 @@ def make(names: list[str], longest_s: float | None = None) -> list[Path]:
 
 def main() -> int:
     every = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
-    parser = argparse.ArgumentParser(prog="dev.py remake thumbnails", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="dev.py remake thumbnails", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="workflows (default: all)")
     parser.add_argument("--seconds", type=float, help="cut the long videos to this length, to save time")
     options = parser.parse_args()

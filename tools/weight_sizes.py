@@ -3,13 +3,12 @@
 Run as ``python -m magic141.tools.weight_sizes``; a test compares what it prints with the README.
 """
 
-from magic141.model_patches.dit.keys import expected_shapes
-from magic141.model_patches.dit.stream import num_elements
-from magic141.model_patches.int8.quantize import QuantizationPlan
-from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b
+from ..model_patches.dit.keys import expected_shapes
+from ..model_patches.dit.stream import num_elements
+from ..model_patches.int8.quantize import QuantizationPlan
+from ..tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b
 
-DIT = {"hidden_size": 3072, "depth": 20, "depth_single": 40}
-#: Bits a weight of GGUF's kinds (block scales included) and of fp8, where int8 takes 8.
+#: Bits per weight of GGUF's kinds (block scales included) and of fp8, where int8 takes 8.
 BITS = {
     "fp8": 8,
     "GGUF Q8_0": 8.5,
@@ -32,7 +31,8 @@ CHOICES = (
 
 def dit_gigabytes() -> dict[str, float]:
     """Return the size of the 13B DiT's weights by kind; biases, norms and embedders stay in 16 bits."""
-    shapes, plan = expected_shapes(**DIT), QuantizationPlan()
+    shapes = expected_shapes(hidden_size=3072, depth=20, depth_single=40)
+    plan = QuantizationPlan()
     whole, int8 = dit_bytes(shapes, plan)
     matrices = sum(num_elements(shape) for key, shape in shapes.items() if plan.selects(key, shape))
     sizes = {"bf16": whole, "int8": int8}

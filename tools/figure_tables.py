@@ -1,0 +1,174 @@
+"""The words of the tables of figures; a value is ``{bench[name]:format}``. ``figures.py`` puts the numbers in."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table between two markers of a page."""
+
+    page: str
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def begin(self) -> str:
+        return f"<!-- {self.name}: made by dev.py remake figures -->"
+
+    @property
+    def end(self) -> str:
+        return f"<!-- end of {self.name} -->"
+
+
+def block_text(block: Block, figures: dict[str, dict[str, float]]) -> str:
+    """Return the table of a block with its numbers.
+
+    Raises:
+        ValueError: a figure of the table has not been measured.
+    """
+    lines = [block.columns, ("---",) * len(block.columns), *block.rows]
+    try:
+        return "\n".join(f"| {' | '.join(cells)} |".format(**figures) for cells in lines)
+    except KeyError as error:
+        raise ValueError(
+            f"{block.page} shows {error}, which no run of tests/bench/figures has. Measure it, or take the row out."
+        ) from None
+
+
+README = Block(
+    "README.md",
+    "figures",
+    ("What was measured", "Result", "To compare", "`dev.py bench`"),
+    (
+        (
+            "The object moves as the prompt says (200 prompts kept out of training, 4 steps)",
+            "{demo[motion_accuracy]:.2f}",
+            "prompts shuffled: {demo[motion_accuracy_shuffled]:.2f}; guessing: 0.06",
+            "`demo`",
+        ),
+        (
+            "Clips clean throughout: right way, right color, straight path, right size, right shape at the end",
+            "{demo[clean_and_right_shape_rate]:.3f}",
+            "without looking at the shape: {demo[clean_rate]:.3f}",
+            "`demo`",
+        ),
+        (
+            "Color and shape are right in the last frame",
+            "{demo[last_frame_shape_colour_accuracy]:.3f}",
+            "",
+            "`demo`",
+        ),
+        (
+            "First frame against the picture that was given, PSNR in dB",
+            "{demo[first_frame_psnr_db]:.1f}",
+            "the VAE alone, over whole clips: {demo[vae_psnr_db]:.1f}",
+            "`demo`",
+        ),
+        (
+            "From text alone: a still picture has the shape, color and place of the prompt",
+            "{demo[t2i_caption_accuracy]:.2f}",
+            "",
+            "`demo`",
+        ),
+        (
+            "From text alone: a clip moves as the prompt says (4 steps, cfg 1.5, no LoRA)",
+            "{demo[t2v_motion_accuracy]:.2f}",
+            "clean and right shape at the end: {demo[t2v_clean_and_right_shape_rate]:.2f}",
+            "`demo`",
+        ),
+        (
+            "A minute of video: the object is still there, with its color and shape (40 clips)",
+            "{window[object_alive_60s]:.2f}",
+            "naive continuation: {window[naive_object_alive_60s]:.2f}",
+            "`window`",
+        ),
+        (
+            "A minute: the object keeps the direction that it chose (20 clips)",
+            "{window[direction_persistence]:.2f}",
+            "naive: {window[naive_direction_persistence]:.2f}",
+            "`window`",
+        ),
+        (
+            "A minute: the motion runs smoothly across the seams between windows",
+            "{window[seams_ok_share]:.3f}",
+            "naive: {window[naive_seams_ok_share]:.2f}",
+            "`window`",
+        ),
+        (
+            "A minute: color drift in delta E **with** color anchor and turn limit, as in the workflows",
+            "{window[drift_delta_e_60s]:.2f}",
+            "**without** either: {window[plain_drift_delta_e_60s]:.2f}; naive, without either:"
+            " {window[naive_drift_delta_e_60s]:.2f};"
+            " true videos through the VAE: {window[truth_drift_delta_e_60s]:.2f}",
+            "`window`",
+        ),
+        (
+            "A run that was killed three times ends with the same frames (1 = every byte)",
+            "{window[resume_identical_frames]:.0f}",
+            "",
+            "`window`",
+        ),
+        (
+            "Few-step LoRA, 4 steps of one pass: clean clips (512 prompts that leave the direction open)",
+            "{distill[student4_clean_rate]:.2f}",
+            "its teacher, two passes a step: {distill[teacher4_clean_rate]:.2f} in 4 steps,"
+            " {distill[teacher56_clean_rate]:.2f} in 56",
+            "`distill`",
+        ),
+        (
+            "Few-step LoRA, 2 steps of one pass: clean clips",
+            "{distill[student2_clean_rate]:.2f}",
+            "its teacher in 2 steps of two passes: {distill[teacher2_clean_rate]:.2f}",
+            "`distill`",
+        ),
+        (
+            "Quantizing a file of 1.9 GB: extra memory in MB",
+            "{int8[stream_peak_extra_mb]:.0f}",
+            "",
+            "`int8`",
+        ),
+        (
+            "Bytes of the DiT and its encoders in int8, as a share of bf16 (arithmetic at 13B and 8B)",
+            "{int8[weight_bytes_ratio]:.3f}",
+            "bf16: 1",
+            "`int8`",
+        ),
+        (
+            "Picture search: a description finds its own picture first among 1,000",
+            "{retrieval[recall_at_1]:.2f}",
+            "descriptions shuffled: {retrieval[recall_at_1_shuffled_captions]:.3f}",
+            "`retrieval`",
+        ),
+        (
+            "Time of a clip on the same weights, as a share of diffusers'",
+            "{dit[ratio_vs_diffusers]:.2f}",
+            "diffusers: 1",
+            "`dit`",
+        ),
+    ),
+)
+HAND_OVERS = {
+    "latent_k1": "`latent`, 1 known latent frame",
+    "latent_k2": "`latent`, 2 (the embedded workflows)",
+    "latent_k3": "`latent`, 3",
+    "pixel_k1": "`pixel`, 1: the naive way",
+    "pixel_k2": "`pixel`, 2",
+    "latent_k2_color_anchor_half": "`latent`, 2, *color_anchor* 0.5",
+    "latent_k2_color_anchor_full": "`latent`, 2, *color_anchor* 1",
+}
+WINDOW = Block(
+    "docs/long_video.md",
+    "hand-overs",
+    ("Hand-over and *overlap*", "Direction kept", "Seams smooth", "Color drift, delta E"),
+    tuple(
+        (
+            words,
+            f"{{window[{row}.direction_persistence]:.2f}}",
+            f"{{window[{row}.seams_ok_share]:.2f}}",
+            f"{{window[{row}.drift_delta_e_60s]:.2f}}",
+        )
+        for row, words in HAND_OVERS.items()
+    ),
+)
+BLOCKS = (README, WINDOW)
