@@ -18,14 +18,11 @@ from .student_files import LORA, read_made_of
 
 SEED = 0
 FEW_STEPS = (
-    "LoRA of `{teacher}`: each of its {steps} steps leads where several of the guided teacher lead."
+    "LoRA of `{teacher}`: each of its {steps} steps goes as far as several steps of the guided teacher."
     " Euler, shift 5, cfg 1 (guidance is folded in)."
 )
-BY_DMD2 = " It has learnt by DMD2 then: docs/distillation_experiment.md."
-LONG_VIDEOS = (
-    " It has learnt to go on with its own long videos, too: in which parts says"
-    " docs/distillation_experiment.md."
-)
+BY_DMD2 = " It was then trained by DMD2; lab/README.md says how."
+LONG_VIDEOS = " It also learned to continue its own long videos; lab/README.md says how."
 #: What ships: the file, what it is made of in the experiment's folder, and what it is.
 SHIPPED = {
     **{

@@ -20,11 +20,11 @@ CARD = """# {name}
 
 {what}
 
-- Data: the shapes world of `lab/world`, training split (a tenth of all combinations is held out).
-- Seeds: 0 for weights, the step and process number for every batch.
+- Data: the shapes world of `lab/world`, training split (a tenth of all combinations is kept for tests).
+- Seeds: 0 for the weights; step and process number for each batch.
 - Command: `python3 dev.py train {stage}`; resumable, checkpoints in the user cache.
-- Licence: Apache-2.0, like the pack.
-- Figures: `python3 dev.py bench {bench} --json FILE` measures them from these weights; the README keeps a table.
+- License: Apache-2.0, like the pack.
+- Figures: `python3 dev.py bench {bench} --json FILE` measures them on these weights; the README has a table.
 """
 
 
@@ -73,7 +73,7 @@ def export() -> dict[str, float]:
         "clip", CLIP, "Small CLIP on captions and first frames: the DiT's pooled text, and retrieval."
     )
     export_dit(
-        "t2v_clips", T2V, "Text-to-video DiT, 16 channels; with one latent frame a text-to-image model."
+        "t2v_clips", T2V, "Text-to-video DiT, 16 channels; with one latent frame it is a text-to-image model."
     )
-    export_dit("ti2v", TI2V, "Image-to-video DiT, 33 channels, from the T2V model by the paper's surgery.")
+    export_dit("ti2v", TI2V, "Image-to-video DiT, 33 channels, made from the T2V model as the paper does it.")
     return {"megabytes": sum(p.stat().st_size for p in MODELS.rglob("*") if p.is_file()) / 1e6}

@@ -1,7 +1,8 @@
 """Long video: alive after 60 s, direction, seams, drift, resume after kills, memory, overhead; beside the naive way.
 
-The naive way encodes the last frame again (pixel hand-over, k = 1) and anchors nothing. Clips are made in batches by
-the pack's own functions and read by the shapes world's own measures; speed, memory and resume are measured on the
+The naive way encodes the last frame again (pixel hand-over, k = 1) and anchors nothing. ``plain`` figures are of our
+hand-over without color anchor and turn limit, to compare with the naive way like with like. Clips are made in batches
+by the pack's own functions and read by the shapes world's own measures; speed, memory and resume are measured on the
 node's own run. Rows of clips are kept beside the output (``.rows.json``): a run that was cut goes on, and one whose
 code or weights changed starts again. Speed and memory are measured in every run. ``--table`` measures every hand-over
 and anchor option, too.
@@ -101,9 +102,11 @@ def measure_all(
         return rows.get(row_name(name, count), measure)
 
     ours, naive = clips("latent_k2_turn_limit_color_anchor", OURS, count), clips("pixel_k1", NAIVE, count)
+    plain = clips("latent_k2", LATENT_K2, count)
     figures = ours | {
         f"naive_{name}": value for name, value in naive.items() if name in COLUMNS or "alive" in name
     }
+    figures |= {f"plain_{name}": value for name, value in plain.items() if name in COLUMNS or "alive" in name}
     figures |= rows.get(row_name("truth", count), lambda: measure_truth(opened, count=count, seconds=seconds))
     resume_seconds = 5.0 if quick else 8.0
     figures |= rows.get(f"resume, {resume_seconds:g} s", lambda: measure_resume(seconds=resume_seconds))
