@@ -8,7 +8,7 @@ came of that to ``finish``. The frames are enough; what a maker needs beside the
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -167,7 +167,7 @@ class WindowRun:
 
 def window_keys(windows: list[Window], shared: dict, *, end_image_hash: str = "") -> list[str]:
     """Return the journal's key of every window; ``shared`` holds what would change every frame."""
-    specials = [asdict(window) for window in windows]
+    specials = [dict(vars(window)) for window in windows]
     if end_image_hash:
         specials[-1]["end_image"] = end_image_hash
     return chain_keys(shared, specials)
