@@ -13,6 +13,7 @@ from torch import Tensor
 
 DEFAULT_SHIFT = 5.0
 DEFAULT_STEPS = 4
+SAMPLERS = ("euler", "renoise")
 
 
 def few_step_sigmas(num_steps: int, shift: float = DEFAULT_SHIFT) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sizes the model was trained at, and how a picture is fitted to one: resize to cover, then centre crop."""
+"""Sizes the model was trained at, and how a picture is fitted to one: resize to cover, then center crop."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 SIZE_MULTIPLE_PX = 16
 FRAMES_PER_LATENT = 4
+LATENT_CHANNELS = 16
+SPATIAL_COMPRESSION = 8
 MIN_PICTURE_PX = 8
 MAX_OVERHANG = 4
 
@@ -38,7 +40,7 @@ class CoverCrop:
 
 
 def plan_cover_crop(width: int, height: int, target: tuple[int, int]) -> CoverCrop:
-    """Plan the smallest resize that covers a target size without distortion, and the centre crop after it.
+    """Plan the smallest resize that covers a target size without distortion, and the center crop after it.
 
     Args:
         width, height: the picture's, in pixels.
@@ -51,7 +53,7 @@ def plan_cover_crop(width: int, height: int, target: tuple[int, int]) -> CoverCr
 
 
 def resize_cover_crop(frames: Tensor, width: int, height: int) -> Tensor:
-    """Resize frames to cover a size and crop their centre.
+    """Resize frames to cover a size and crop their center.
 
     Args:
         frames: (N, H, W, 3) in [0, 1].
@@ -69,12 +71,12 @@ def resize_cover_crop(frames: Tensor, width: int, height: int) -> Tensor:
 
 
 def _trim_overhang(frames: Tensor, width: int, height: int) -> Tensor:
-    """Cut off most of what the centre crop would: resized whole, a strip of 1 x 1,000,000 px would fill terabytes.
+    """Cut off most of what the center crop would: resized whole, a strip of 1 x 1,000,000 px would fill terabytes.
 
     Args:
         frames: (N, H, W, 3).
     Returns:
-        The centre of each frame; resized to cover, it is at most four times the target on its long side.
+        The center of each frame; resized to cover, it is at most four times the target on its long side.
     """
     rows, columns = frames.shape[1:3]
     kept_rows = min(rows, math.ceil(MAX_OVERHANG * columns * height / width))
@@ -86,6 +88,22 @@ def _trim_overhang(frames: Tensor, width: int, height: int) -> Tensor:
 def num_latent_frames(length: int) -> int:
     """Return the latent frames T of a clip of 4 * (T - 1) + 1 frames."""
     return (length - 1) // FRAMES_PER_LATENT + 1
+
+
+def num_frames_of(num_latent_frames: int) -> int:
+    """Return the pixel frames that a clip of so many latent frames decodes to; 0 for none."""
+    return FRAMES_PER_LATENT * (num_latent_frames - 1) + 1 if num_latent_frames > 0 else 0
+
+
+def latent_shape(width: int, height: int, length: int) -> tuple[int, int, int, int, int]:
+    """Return the shape (1, 16, T, height / 8, width / 8) of a clip's latent.
+
+    Args:
+        width, height: in pixels.
+        length: in frames, 4n + 1.
+    """
+    ratio = SPATIAL_COMPRESSION
+    return 1, LATENT_CHANNELS, num_latent_frames(length), height // ratio, width // ratio
 
 
 def check_clip_size(width: int, height: int, length: int) -> None:

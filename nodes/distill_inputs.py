@@ -2,8 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.sampling import SAMPLERS
-from ..model_patches.sampler import DEFAULT_SHIFT, DEFAULT_STEPS
+from ..model_patches.sampler import DEFAULT_SHIFT, DEFAULT_STEPS, SAMPLERS
 
 METHODS = {
     "few steps (DMD2)": "dmd2",

@@ -2,7 +2,12 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.encoders.conditioning import ImageMode, check_request, image_to_video_conditioning
+from ..model_patches.bridge.encoders.conditioning import (
+    ClipRequest,
+    ImageMode,
+    check_request,
+    image_to_video_conditioning,
+)
 from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.progress import stages
 from ..model_patches.encoders.context import check_prompt
@@ -113,7 +118,7 @@ class VLMImageEncode(io.ComfyNode):
             io.Image.Input(
                 "image",
                 optional=True,
-                tooltip="Picture or batch; see image_mode. Resized to cover the clip and cropped at the centre.",
+                tooltip="Picture or batch; see image_mode. Resized to cover the clip and cropped at the center.",
             ),
             io.Image.Input(
                 "end_image", optional=True, tooltip="The clip's last frame, for models trained with one."
@@ -167,15 +172,8 @@ class VLMImageEncode(io.ComfyNode):
     ) -> list[str]:
         """Refuse pictures and sizes that do not fit before the encoders are loaded, then ask for them."""
         width, height = clip_size(image, width, height, size)
-        check_request(
-            image,
-            image_mode,
-            width=width,
-            height=height,
-            length=length,
-            end_image=end_image,
-            tail_latent=samples_of(known_latent),
-        )
+        known = {"images": image, "end_image": end_image, "known_latent": samples_of(known_latent)}
+        check_request(ClipRequest(width, height, length, image_mode=image_mode, **known))
         return ["encoders"] if encoders is None else []
 
     @classmethod
@@ -196,23 +194,20 @@ class VLMImageEncode(io.ComfyNode):
         guidance=6.0,
     ) -> io.NodeOutput:
         width, height = clip_size(image, width, height, size)
+        request = ClipRequest(
+            width,
+            height,
+            length,
+            prompt,
+            negative_prompt,
+            images=image,
+            image_mode=image_mode,
+            end_image=end_image,
+            known_latent=samples_of(known_latent),
+            guidance=guidance,
+        )
         with stages() as tell:
-            conditioning = image_to_video_conditioning(
-                encoders,
-                vae,
-                image,
-                prompt,
-                negative_prompt,
-                width=width,
-                height=height,
-                length=length,
-                image_mode=image_mode,
-                end_image=end_image,
-                tail_latent=samples_of(known_latent),
-                guidance=guidance,
-                tell=tell,
-            )
-        return io.NodeOutput(*conditioning)
+            return io.NodeOutput(*image_to_video_conditioning(encoders, vae, request, tell=tell))
 
 
 def clip_size(image, width: int, height: int, size: str) -> tuple[int, int]:

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..sampler import sample_euler, sample_renoise
+from ..sampler import SAMPLERS, sample_euler, sample_renoise
 from .checks import check_clip
 from .loading import fit_input_patches, nan_weights
-
-SAMPLERS = ("euler", "renoise")
 
 
 def sample_clip(

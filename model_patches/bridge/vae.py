@@ -12,18 +12,33 @@ much is enough depends on the VAE:
 """
 
 import math
+from typing import Any, Protocol
 
 import torch
 from comfy.taesd.taehv import TAEHV, MemBlock, TGrow
 from torch import Tensor
 
-from ..sizes import FRAMES_PER_LATENT, check_frame_count
+from ..sizes import FRAMES_PER_LATENT, LATENT_CHANNELS, SPATIAL_COMPRESSION, check_frame_count
 
-LATENT_CHANNELS = 16
-SPATIAL_COMPRESSION = 8
+HUNYUAN_CONTEXT = 8
+HUNYUAN_PAIR = 2
 
 
-def check_vae(vae) -> None:
+class Vae(Protocol):
+    """What this pack uses of the host's VAE."""
+
+    first_stage_model: Any
+    latent_channels: int
+    latent_dim: int
+
+    def spacial_compression_encode(self) -> int: ...
+
+    def encode(self, pixel_samples: Tensor) -> Tensor: ...
+
+    def decode(self, samples_in: Tensor) -> Tensor: ...
+
+
+def check_vae(vae: Vae) -> None:
     """Refuse a VAE that is not of the HunyuanVideo kind.
 
     Raises:
@@ -38,12 +53,16 @@ def check_vae(vae) -> None:
         )
 
 
-def groups_from_frame_zero(vae) -> bool:
-    """Say whether the VAE's encoder puts frames 0-3 into latent 0 (TAEHV), where its decoder puts frame 0 alone."""
+def is_taehv(vae: Vae) -> bool:
+    """Return whether the VAE is a TAEHV, the one kind besides HunyuanVideo's own that this pack knows.
+
+    Its encoder puts frames 0-3 into latent 0, where its decoder puts frame 0 alone; its decoder continues a stream
+    bit for bit.
+    """
     return isinstance(vae.first_stage_model, TAEHV)
 
 
-def encode_frames(vae, frames: Tensor) -> Tensor:
+def encode_frames(vae: Vae, frames: Tensor) -> Tensor:
     """Encode frames so that latent 0 is frame 0 alone and every further latent the next four frames.
 
     The real HunyuanVideo VAE groups them so by itself. TAEHV's encoder takes 0-3, 4-7... : frame 0 is put three
@@ -59,12 +78,12 @@ def encode_frames(vae, frames: Tensor) -> Tensor:
         ValueError: N is not 4n + 1.
     """
     check_frame_count(len(frames), "the number of frames to encode")
-    if groups_from_frame_zero(vae):
+    if is_taehv(vae):
         frames = torch.cat([frames[:1].expand(FRAMES_PER_LATENT - 1, -1, -1, -1), frames])
     return vae.encode(frames)
 
 
-def decode_frames(vae, latent: Tensor) -> Tensor:
+def decode_frames(vae: Vae, latent: Tensor) -> Tensor:
     """Decode a latent clip; out of memory the host repeats it in tiles.
 
     Args:
@@ -75,17 +94,12 @@ def decode_frames(vae, latent: Tensor) -> Tensor:
     return vae.decode(latent).flatten(0, -4).clamp(0.0, 1.0)
 
 
-HUNYUAN_CONTEXT = 8
-HUNYUAN_PAIR = 2
-
-
-def context_latent_frames(vae) -> int:
+def context_latent_frames(vae: Vae) -> int:
     """Return how many earlier latent frames the decoder needs before the first new one."""
-    network = vae.first_stage_model
-    if not isinstance(network, TAEHV):
+    if not is_taehv(vae):
         return HUNYUAN_CONTEXT
     rate, reach = 1, 0.0
-    for layer in network.decoder:
+    for layer in vae.first_stage_model.decoder:
         if isinstance(layer, TGrow):
             rate *= layer.stride
         elif isinstance(layer, MemBlock):
@@ -93,12 +107,12 @@ def context_latent_frames(vae) -> int:
     return math.ceil(reach)
 
 
-def kept_latent_frames(vae) -> int:
+def kept_latent_frames(vae: Vae) -> int:
     """Return how many latent frames to keep of what is finished, so that the next ones can be decoded."""
-    return context_latent_frames(vae) + (0 if isinstance(vae.first_stage_model, TAEHV) else HUNYUAN_PAIR - 1)
+    return context_latent_frames(vae) + (0 if is_taehv(vae) else HUNYUAN_PAIR - 1)
 
 
-def context_start(vae, *, first_kept: int, num_before: int) -> int:
+def context_start(vae: Vae, *, first_kept: int, num_before: int) -> int:
     """Return the latent frame of the stream at which decoding starts.
 
     Args:
@@ -106,13 +120,13 @@ def context_start(vae, *, first_kept: int, num_before: int) -> int:
         num_before: latent frames of the stream before the first new one.
     """
     start = max(first_kept, num_before - context_latent_frames(vae))
-    if isinstance(vae.first_stage_model, TAEHV):
+    if is_taehv(vae):
         return start
     down = start - start % HUNYUAN_PAIR
     return down if down >= first_kept else start
 
 
-def decode_continuation(vae, before: Tensor, new: Tensor, *, num_before: int) -> Tensor:
+def decode_continuation(vae: Vae, before: Tensor, new: Tensor, *, num_before: int) -> Tensor:
     """Decode new latent frames that follow others.
 
     Args:

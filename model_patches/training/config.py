@@ -5,8 +5,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..sampler import SAMPLERS
+
 STAGES = ("flow", "cfg", "dmd2")
-ROLLOUTS = ("euler", "renoise")
 PARTS = ("lora", "full")
 PRECISIONS = ("float32", "bfloat16", "auto")
 
@@ -97,7 +98,7 @@ class DistillConfig:
     def __post_init__(self) -> None:
         for name, choices in (
             ("stage", STAGES),
-            ("rollout", ROLLOUTS),
+            ("rollout", SAMPLERS),
             ("train", PARTS),
             ("precision", PRECISIONS),
         ):

@@ -8,7 +8,7 @@ before it adds T - k latent frames, 4 * (T - k) pixel frames.
 import hashlib
 from dataclasses import dataclass
 
-from ..sizes import FRAMES_PER_LATENT
+from ..sizes import FRAMES_PER_LATENT, num_frames_of
 from .prompts import Prompts, assign_prompts, parse_prompts
 from .settings import WindowSettings
 
@@ -25,11 +25,6 @@ class Window:
     num_new_frames: int
     prompt: str
     seed: int
-
-
-def num_frames_of(num_latent_frames: int) -> int:
-    """Return the pixel frames that a clip of ``num_latent_frames`` decodes to."""
-    return FRAMES_PER_LATENT * (num_latent_frames - 1) + 1 if num_latent_frames > 0 else 0
 
 
 def check_window(window_latent: int, overlap_latent: int) -> None:

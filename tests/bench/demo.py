@@ -37,14 +37,16 @@ class Pack:
 
     def clip(self, image: Tensor | None, prompt: str, seed: int, *, frames: int = FRAMES) -> Tensor:
         """Return one clip (frames, 3, SIDE, SIDE); with no image, from the text-to-video model."""
-        from magic141.model_patches.bridge.encoders.conditioning import image_to_video_conditioning
+        from magic141.model_patches.bridge.encoders.conditioning import (
+            ClipRequest,
+            image_to_video_conditioning,
+        )
         from magic141.model_patches.bridge.sampling import sample_clip
         from magic141.model_patches.bridge.vae import decode_frames
         from magic141.model_patches.sampler import few_step_sigmas
 
-        positive, negative, latent = image_to_video_conditioning(
-            self.encoders, self.vae, image, prompt, width=SIDE, height=SIDE, length=frames
-        )
+        request = ClipRequest(SIDE, SIDE, frames, prompt, images=image)
+        positive, negative, latent = image_to_video_conditioning(self.encoders, self.vae, request)
         sigmas = few_step_sigmas(STEPS)
         model, cfg = (self.t2v, T2V_CFG) if image is None else (self.ti2v, CFG)
         samples = sample_clip(model, positive, negative, latent, sigmas=sigmas, seed=seed, cfg=cfg)

@@ -1,6 +1,7 @@
 """Prompt, pictures and size to (positive, negative, latent): what VLM Image Encode and the sliding window call."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 import comfy.model_management
@@ -9,10 +10,17 @@ import torch
 from torch import Tensor
 
 from ...dit.channels import known_frames_condition
-from ...sizes import check_clip_size, check_frame_count, check_pictures, num_latent_frames, resize_cover_crop
+from ...sizes import (
+    SPATIAL_COMPRESSION,
+    check_clip_size,
+    check_frame_count,
+    check_pictures,
+    latent_shape,
+    resize_cover_crop,
+)
 from ..progress import quiet
-from ..vae import LATENT_CHANNELS, SPATIAL_COMPRESSION, check_vae, encode_frames
-from .socket import Magic141Encoders
+from ..vae import Vae, check_vae, encode_frames
+from .socket import Conditioning, Latent, Magic141Encoders
 
 
 class ImageMode(StrEnum):
@@ -22,6 +30,38 @@ class ImageMode(StrEnum):
     KNOWN_FRAMES = "known frames"
     REFERENCES = "reference pictures"
     START_AND_REFERENCES = "start frame + references"
+
+
+@dataclass(frozen=True)
+class ClipRequest:
+    """A clip to be made: its size, its words, and what of it is known.
+
+    Args:
+        width, height: in pixels, multiples of 16.
+        length: in frames, 4n + 1.
+        prompt, negative_prompt: the negative one counts only with cfg above 1.
+        images: (N, H, W, 3) in [0, 1], meaning what ``image_mode`` says; None for text to video.
+        end_image: (1, H, W, 3), the clip's last frame; the VLM does not see it.
+        known_latent: (1, 16, k, h, w), known first latent frames instead of pictures.
+        guidance: embedded guidance g = 1 + w for models with a guidance embedder; None leaves the host's default.
+        vlm_images: what the VLM sees instead of ``images`` (e.g. a clip's first picture in every later window).
+    """
+
+    width: int
+    height: int
+    length: int
+    prompt: str = ""
+    negative_prompt: str = ""
+    images: Tensor | None = None
+    image_mode: str = ImageMode.START_FRAME
+    end_image: Tensor | None = None
+    known_latent: Tensor | None = None
+    guidance: float | None = None
+    vlm_images: Tensor | list[Tensor] | None = None
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int, int]:
+        return latent_shape(self.width, self.height, self.length)
 
 
 def check_batch(images: Tensor | None, mode: ImageMode, length: int) -> None:
@@ -62,36 +102,40 @@ def pictures_for_vlm(images: Tensor, mode: ImageMode) -> Tensor:
     return images[:1] if mode == ImageMode.KNOWN_FRAMES else images
 
 
-def known_latent(vae, images: Tensor | None, mode: ImageMode, tail: Tensor | None, size: tuple[int, int]):
-    """Return the known first latent frames, or None: the tail of a clip as it is, or the cropped frames encoded."""
-    if tail is not None:
-        return tail
-    frames = None if images is None else frames_for_vae(images, mode)
-    if frames is None or len(frames) == 0:
+def encode_known_frames(vae: Vae, request: ClipRequest) -> Tensor | None:
+    """Return the known first latent frames: as they were given, or the cropped frames encoded; None of none."""
+    if request.known_latent is not None or request.images is None:
+        return request.known_latent
+    frames = frames_for_vae(request.images, ImageMode(request.image_mode))
+    if len(frames) == 0:
         return None
-    return encode_frames(vae, resize_cover_crop(frames, *size))
+    return encode_frames(vae, resize_cover_crop(frames, request.width, request.height))
 
 
-def check_tail(tail: Tensor, latent_shape: tuple[int, ...], images: Tensor | None, mode: ImageMode) -> None:
+def check_known_latent(known_latent: Tensor, request: ClipRequest) -> None:
     """Refuse known latent frames of another size than the clip's, or beside frames that claim the same place.
 
     Raises:
         ValueError: saying what was given and what fits.
     """
-    _, channels, num_frames, height, width = latent_shape
-    if tail.ndim != 5 or (tail.shape[1], *tail.shape[3:]) != (channels, height, width):
+    _, channels, num_frames, height, width = request.latent_shape
+    if known_latent.ndim != 5 or (known_latent.shape[1], *known_latent.shape[3:]) != (
+        channels,
+        height,
+        width,
+    ):
         raise ValueError(
-            f"known_latent has shape {tuple(tail.shape)}; for this width and height it must be "
+            f"known_latent has shape {tuple(known_latent.shape)}; for this width and height it must be "
             f"(1, {channels}, k, {height}, {width}). Encode it at the same size."
         )
-    if tail.shape[2] >= num_frames:
+    if known_latent.shape[2] >= num_frames:
         raise ValueError(
-            f"known_latent has {tail.shape[2]} latent frames and the clip only {num_frames}. Cut its end off "
+            f"known_latent has {known_latent.shape[2]} latent frames and the clip only {num_frames}. Cut its end off "
             "(Latent Cut, dim t), or raise length."
         )
-    if images is not None and mode != ImageMode.REFERENCES:
+    if request.images is not None and request.image_mode != ImageMode.REFERENCES:
         raise ValueError(
-            f"known_latent and image_mode {mode.value!r} both give the clip's first frames. Choose "
+            f"known_latent and image_mode {str(request.image_mode)!r} both give the clip's first frames. Choose "
             f"{ImageMode.REFERENCES.value!r} (the picture is then only seen by the VLM), or disconnect one."
         )
 
@@ -109,28 +153,18 @@ def check_end_image(end_image: Tensor, length: int) -> None:
         raise ValueError("end_image with length 1 leaves nothing to make. Raise length to 5 or more.")
 
 
-def check_request(
-    images: Tensor | None,
-    image_mode: str,
-    *,
-    width: int,
-    height: int,
-    length: int,
-    end_image: Tensor | None = None,
-    tail_latent: Tensor | None = None,
-) -> None:
-    """Refuse what no encoder and no model has to be loaded for; arguments as ``image_to_video_conditioning`` takes.
+def check_request(request: ClipRequest) -> None:
+    """Refuse what no encoder and no model has to be loaded for.
 
     Raises:
         ValueError: sizes, pictures or known latent frames do not fit.
     """
-    mode = ImageMode(image_mode)
-    check_clip_size(width, height, length)
-    check_batch(images, mode, length)
-    if tail_latent is not None:
-        check_tail(tail_latent, latent_shape(width, height, length), images, mode)
-    if end_image is not None:
-        check_end_image(end_image, length)
+    check_clip_size(request.width, request.height, request.length)
+    check_batch(request.images, ImageMode(request.image_mode), request.length)
+    if request.known_latent is not None:
+        check_known_latent(request.known_latent, request)
+    if request.end_image is not None:
+        check_end_image(request.end_image, request.length)
 
 
 def place_known_frames(first: Tensor | None, last: Tensor | None, empty: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,32 +183,11 @@ def place_known_frames(first: Tensor | None, last: Tensor | None, empty: Tensor)
 
 
 def image_to_video_conditioning(
-    encoders: Magic141Encoders,
-    vae,
-    images: Tensor | None,
-    prompt: str,
-    negative_prompt: str = "",
-    *,
-    width: int,
-    height: int,
-    length: int,
-    image_mode: str = ImageMode.START_FRAME,
-    end_image: Tensor | None = None,
-    tail_latent: Tensor | None = None,
-    guidance: float | None = None,
-    vlm_images: Tensor | None = None,
-    tell: Callable[[str], None] = quiet,
-) -> tuple[list, list, dict]:
+    encoders: Magic141Encoders, vae: Vae, request: ClipRequest, *, tell: Callable[[str], None] = quiet
+) -> tuple[Conditioning, Conditioning, Latent]:
     """Encode everything an image-to-video DiT is conditioned on.
 
     Args:
-        images: (N, H, W, 3) in [0, 1], meaning what ``image_mode`` says; None for text to video.
-        width, height: of the clip, in pixels, multiples of 16.
-        length: frames of the clip, 4n + 1.
-        end_image: (1, H, W, 3), the clip's last frame; the VLM does not see it.
-        tail_latent: (1, 16, k, h, w), known first latent frames instead of pictures.
-        guidance: embedded guidance g = 1 + w for models with a guidance embedder; None leaves the host's default.
-        vlm_images: what the VLM sees instead of ``images`` (e.g. a clip's first picture in every later window).
         tell: called with each stage as text.
 
     Returns:
@@ -184,31 +197,28 @@ def image_to_video_conditioning(
     Raises:
         ValueError: sizes, batch, VAE or prompt do not fit.
     """
-    mode = ImageMode(image_mode)
-    size = {"width": width, "height": height, "length": length}
-    check_request(images, mode, **size, end_image=end_image, tail_latent=tail_latent)
+    check_request(request)
     check_vae(vae)
-    empty = empty_latent(**size)
-    if vlm_images is None and images is not None:
-        vlm_images = pictures_for_vlm(images, mode)
-    tell("reading the prompt" if vlm_images is None else "looking at the picture, reading the prompt")
-    encoded = encoders.encode(prompt, negative_prompt, vlm_images)
+    pictures = request.vlm_images
+    if pictures is None and request.images is not None:
+        pictures = pictures_for_vlm(request.images, ImageMode(request.image_mode))
+    tell("reading the prompt" if pictures is None else "looking at the picture, reading the prompt")
+    encoded = encoders.encode(request.prompt, request.negative_prompt, pictures)
     tell("encoding the known frames")
-    first = known_latent(vae, images, mode, tail_latent, (width, height))
-    last = None if end_image is None else encode_frames(vae, resize_cover_crop(end_image[:1], width, height))
-    concat_latent, concat_mask = place_known_frames(first, last, empty)
-    values = {"concat_latent_image": concat_latent, "concat_mask": concat_mask}
-    if guidance is not None:
-        values["guidance"] = guidance
+    empty = empty_latent(request.width, request.height, request.length)
+    values = _known_frames_values(vae, request, empty)
     positive = node_helpers.conditioning_set_values(encoded.positive, values)
     negative = node_helpers.conditioning_set_values(encoded.negative, values)
     return positive, negative, {"samples": empty, "downscale_ratio_spacial": SPATIAL_COMPRESSION}
 
 
-def latent_shape(width: int, height: int, length: int) -> tuple[int, int, int, int, int]:
-    """Return a clip's latent shape, (1, 16, T, height / 8, width / 8)."""
-    ratio = SPATIAL_COMPRESSION
-    return 1, LATENT_CHANNELS, num_latent_frames(length), height // ratio, width // ratio
+def _known_frames_values(vae: Vae, request: ClipRequest, empty: Tensor) -> dict[str, Tensor | float]:
+    first, last = encode_known_frames(vae, request), None
+    if request.end_image is not None:
+        last = encode_frames(vae, resize_cover_crop(request.end_image, request.width, request.height))
+    concat_latent, concat_mask = place_known_frames(first, last, empty)
+    guidance = {} if request.guidance is None else {"guidance": request.guidance}
+    return {"concat_latent_image": concat_latent, "concat_mask": concat_mask, **guidance}
 
 
 def empty_latent(width: int, height: int, length: int) -> Tensor:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import comfy.model_management
 import torch
@@ -24,6 +24,12 @@ from .managed import host_managed, load_managed
 EncodersSocket = io.Custom("MAGIC141_ENCODERS")
 """The io type nodes declare for an input or output of encoders."""
 
+Conditioning = list[tuple[Tensor, dict[str, Any]] | list[Any]]
+"""The host's CONDITIONING: [[context (1, L, D), {"pooled_output": ..., ...}], ...]."""
+
+Latent = dict[str, Any]
+"""The host's LATENT: {"samples": (B, C, T, H, W), ...}."""
+
 # Activations of one pass of about 800 tokens, in units of the model's width.
 ACTIVATION_ROWS = 64 * 800
 CACHED_RESULTS = 32
@@ -33,10 +39,10 @@ SMALL_MODEL_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """Positive and negative conditioning in the host's format: ``[[context (1, L, D), {"pooled_output": ...}]]``."""
+    """Positive and negative conditioning in the host's format."""
 
-    positive: list
-    negative: list
+    positive: Conditioning
+    negative: Conditioning
 
 
 class EncoderBackend(Protocol):

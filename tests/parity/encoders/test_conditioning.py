@@ -10,7 +10,7 @@ use_comfyui()
 import comfy.sd
 from comfy.ldm.models.autoencoder import AutoencoderKL
 from comfy.taesd.taehv import TAEHV
-from magic141.model_patches.bridge.encoders.conditioning import image_to_video_conditioning
+from magic141.model_patches.bridge.encoders.conditioning import ClipRequest, image_to_video_conditioning
 from magic141.model_patches.bridge.encoders.socket import EncodedPrompt
 from magic141.model_patches.bridge.vae import decode_frames, encode_frames
 
@@ -124,9 +124,8 @@ def test_out_of_memory_falls_back_to_tiles(taehv, monkeypatch):
 
 def conditioning(vae, images, mode, **options):
     encoders = StillEncoders()
-    positive, negative, latent = image_to_video_conditioning(
-        encoders, vae, images, "a star", **SIZE, image_mode=mode, **options
-    )
+    request = ClipRequest(**SIZE, prompt="a star", images=images, image_mode=mode, **options)
+    positive, negative, latent = image_to_video_conditioning(encoders, vae, request)
     for key in ("concat_latent_image", "concat_mask"):
         assert torch.equal(positive[0][1][key], negative[0][1][key])
     assert latent["samples"].shape == positive[0][1]["concat_latent_image"].shape == (1, 16, 4, 4, 4)
@@ -172,7 +171,7 @@ def test_first_and_last_frame(taehv):
 
 def test_known_latent_frames_are_taken_as_they_are(taehv):
     tail = torch.randn(1, 16, 2, 4, 4)
-    values, _ = conditioning(taehv, None, "start frame", tail_latent=tail)
+    values, _ = conditioning(taehv, None, "start frame", known_latent=tail)
     assert torch.equal(values["concat_latent_image"][:, :, :2], tail)
 
 
@@ -190,11 +189,11 @@ def test_guidance_is_set_only_when_asked(taehv):
         (
             frames(1),
             "start frame",
-            {"tail_latent": torch.zeros(1, 16, 1, 4, 4)},
+            {"known_latent": torch.zeros(1, 16, 1, 4, 4)},
             "both give the clip's first frames",
         ),
-        (None, "start frame", {"tail_latent": torch.zeros(1, 16, 1, 8, 8)}, "known_latent has shape"),
-        (None, "start frame", {"tail_latent": torch.zeros(1, 16, 4, 4, 4)}, "the clip only 4"),
+        (None, "start frame", {"known_latent": torch.zeros(1, 16, 1, 8, 8)}, "known_latent has shape"),
+        (None, "start frame", {"known_latent": torch.zeros(1, 16, 4, 4, 4)}, "the clip only 4"),
         (None, "start frame", {"end_image": frames(2)}, "end_image holds 2 pictures"),
     ],
 )
