@@ -3,10 +3,21 @@
 from comfy_api.latest import io
 
 from ..model_patches.bridge.progress import stages
-from ..model_patches.bridge.sampling import SAMPLERS, ksampler, sample_clip
-from ..model_patches.sampler import DEFAULT_SHIFT, DEFAULT_STEPS, few_step_sigmas
+from ..model_patches.bridge.sampling import LowNoiseModel, Sampling, ksampler, sample_clip
+from ..model_patches.sampler import DEFAULT_SHIFT, DEFAULT_STEPS, SAMPLERS, few_step_sigmas
 
-ALIASES = ["magic 1-for-1", "ksampler", "few steps", "image to video", "dmd2", "flow matching"]
+ALIASES = [
+    "magic 1-for-1",
+    "ksampler",
+    "few steps",
+    "image to video",
+    "dmd2",
+    "flow matching",
+    "wan 2.2",
+    "lightx2v",
+    "hunyuan video",
+    "two experts",
+]
 
 
 def _steps() -> io.Input:
@@ -15,7 +26,8 @@ def _steps() -> io.Input:
         default=DEFAULT_STEPS,
         min=1,
         max=1000,
-        tooltip="Model calls for a clip. Distilled models: 4 (1, 2 and 8 also work). Plain models: 28 or more.",
+        tooltip="Model calls for a clip. Distilled models: 4 (1, 2 and 8 also work), HunyuanVideo 1.5 distilled: 8."
+        " Plain models: 28 or more.",
     )
 
 
@@ -26,7 +38,7 @@ def _shift() -> io.Input:
         min=0.01,
         max=100.0,
         step=0.01,
-        tooltip="How much of the steps is spent at high noise. Magic141 was trained for 5.",
+        tooltip="How much of the steps is spent at high noise. Magic141 and Wan in four steps: 5. HunyuanVideo 1.5: 7.",
     )
 
 
@@ -47,19 +59,28 @@ class FewStepTI2VSampler(io.ComfyNode):
             node_id="Magic141FewStepSampler",
             display_name="Few-Step TI2V Sampler",
             category="Magic141",
-            description="Turn noise into a clip in a few steps, with live preview.",
+            description="Turn noise into a clip in a few steps, with live preview. For every flow-matching video model:"
+            " HunyuanVideo, Wan, LTX and others; Wan 2.2 with both of its models at once.",
             search_aliases=ALIASES,
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="A HunyuanVideo-layout model from Load Magic141 Model or any loader."
+                    "model",
+                    tooltip="A flow-matching video model from Load Magic141 Model or any loader. Of Wan 2.2: the"
+                    " high-noise one.",
                 ),
-                io.Conditioning.Input("positive", tooltip="What to show: positive of VLM Image Encode."),
+                io.Conditioning.Input(
+                    "positive",
+                    tooltip="What to show: positive of VLM Image Encode, or of the node that"
+                    " belongs to the model.",
+                ),
                 io.Conditioning.Input(
                     "negative",
                     tooltip="What to avoid: negative of VLM Image Encode. Used only when cfg is not 1.",
                 ),
                 io.Latent.Input(
-                    "latent", tooltip="An empty clip of the wanted size: latent of VLM Image Encode."
+                    "latent",
+                    tooltip="An empty clip of the wanted size: latent of VLM Image Encode, or of the node that belongs"
+                    " to the model.",
                 ),
                 _steps(),
                 _shift(),
@@ -82,6 +103,31 @@ class FewStepTI2VSampler(io.ComfyNode):
                     tooltip="The noise. The same seed gives the same clip, and the same noise as stock samplers.",
                 ),
                 _sampler(),
+                # optional, and last: workflows of older versions do not have them
+                io.Int.Input(
+                    "cfg_steps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    optional=True,
+                    tooltip="The first steps that use cfg; the others run at 1. Against slow motion in four steps: cfg"
+                    " 2 to 3.5 and cfg_steps 1. 0: cfg in all steps.",
+                ),
+                io.Model.Input(
+                    "model_low_noise",
+                    optional=True,
+                    tooltip="A second model for the later steps: the low-noise one of Wan 2.2.",
+                ),
+                io.Float.Input(
+                    "switch_sigma",
+                    default=0.9,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    optional=True,
+                    tooltip="With model_low_noise: steps that begin below this noise level are its own. Wan 2.2 image"
+                    " to video 0.9, text to video 0.875: two of four steps each at shift 5.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -93,20 +139,32 @@ class FewStepTI2VSampler(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model, positive, negative, latent, steps, shift, cfg, seed, sampler) -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        positive,
+        negative,
+        latent,
+        steps,
+        shift,
+        cfg,
+        seed,
+        sampler,
+        cfg_steps=0,
+        model_low_noise=None,
+        switch_sigma=0.9,
+    ) -> io.NodeOutput:
+        low_noise = None if model_low_noise is None else LowNoiseModel(model_low_noise, switch_sigma)
+        sampling = Sampling(few_step_sigmas(steps, shift), seed, sampler, cfg, cfg_steps, low_noise)
         with stages() as tell:
             tell(f"loading the model for {steps} steps")
-            samples = sample_clip(
-                model,
-                positive,
-                negative,
-                latent,
-                sigmas=few_step_sigmas(steps, shift),
-                sampler=sampler,
-                seed=seed,
-                cfg=cfg,
-            )
-        return io.NodeOutput({**latent, "samples": samples})
+            samples = sample_clip(model, positive, negative, latent, sampling)
+        return io.NodeOutput({**_without_empty_ratios(latent), "samples": samples})
+
+
+def _without_empty_ratios(latent: dict) -> dict:
+    """Return a LATENT without the notes that only an empty one carries."""
+    return {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
 
 
 class FewStepSchedule(io.ComfyNode):
@@ -116,7 +174,7 @@ class FewStepSchedule(io.ComfyNode):
             node_id="Magic141FewStepSchedule",
             display_name="Few-Step Schedule",
             category="Magic141",
-            description="The sampler's sigmas and method, for stock SamplerCustomAdvanced.",
+            description="The sampler's sigmas and method, for stock SamplerCustomAdvanced and any flow-matching model.",
             search_aliases=[*ALIASES, "scheduler", "sigmas", "samplercustomadvanced"],
             inputs=[_steps(), _shift(), _sampler()],
             outputs=[

@@ -3,8 +3,8 @@
 from comfy_api.latest import io
 
 from ..model_patches.bridge.encoders.socket import EncodersSocket
-from ..model_patches.bridge.sampling import SAMPLERS
 from ..model_patches.bridge.window.make import HandOver
+from ..model_patches.sampler import SAMPLERS
 from ..model_patches.store.video_sink import CODECS
 from ..model_patches.window.settings import SECONDS, WINDOWS, WindowSettings
 

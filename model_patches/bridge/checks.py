@@ -2,17 +2,18 @@
 
 import comfy.model_base
 import comfy.model_patcher
+import comfy.model_sampling
 from torch import Tensor
 
 from ..dit.checkpoint import SKYREELS_CHANNELS, T2V_CHANNELS
+from ..sizes import LATENT_CHANNELS, SIZE_MULTIPLE_PX, SPATIAL_COMPRESSION, num_frames_of
 from .loading import ATTACHMENT
 
-MODELS = {
+HUNYUAN_LAYOUTS = {
     comfy.model_base.HunyuanVideo,
     comfy.model_base.HunyuanVideoI2V,
     comfy.model_base.HunyuanVideoSkyreelsI2V,
 }
-LATENT_CHANNELS = 16
 
 
 def check_clip(
@@ -20,18 +21,44 @@ def check_clip(
 ) -> None:
     """Check that model, conditioning and latent belong together.
 
+    Of a MODEL with another layout than HunyuanVideo's only the latent is checked; what it needs in the conditioning
+    the host knows.
+
     Raises:
         ValueError: they do not; the message says what to change.
     """
-    check_model(model)
-    check_latent(samples)
+    check_flow_matching(model)
     if not positive:
         raise ValueError("positive holds no conditioning. Connect VLM Image Encode's positive output.")
+    if not has_hunyuan_layout(model):
+        check_latent_format(model, samples)
+        return
+    check_latent(samples)
     used = [("positive", positive)] + ([("negative", negative)] if cfg != 1.0 else [])
     for name, conditioning in used:
         for states, options in conditioning:
             _check_states(model, states, options, name)
             _check_image(model, options, samples, name)
+
+
+def check_flow_matching(model: comfy.model_patcher.ModelPatcher) -> comfy.model_sampling.CONST:
+    """Return the model's sampling, if the model was trained by flow matching.
+
+    Raises:
+        ValueError: it was not, so its noise levels mean something else.
+    """
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.CONST):
+        raise ValueError(
+            f"This MODEL ({type(model.model).__name__}) is not a flow-matching one, and these noise levels are not"
+            " its own. Use a KSampler for it, or load a model like HunyuanVideo, Wan or LTX."
+        )
+    return sampling
+
+
+def has_hunyuan_layout(model: comfy.model_patcher.ModelPatcher) -> bool:
+    """Return whether a MODEL has the layout of HunyuanVideo 1.0, whose conditioning this pack knows."""
+    return type(model.model) in HUNYUAN_LAYOUTS
 
 
 def check_model(model: comfy.model_patcher.ModelPatcher) -> None:
@@ -40,10 +67,29 @@ def check_model(model: comfy.model_patcher.ModelPatcher) -> None:
     Raises:
         ValueError: it has another.
     """
-    if type(model.model) not in MODELS:
+    if not has_hunyuan_layout(model):
         raise ValueError(
             f"This MODEL is a {type(model.model).__name__}; a HunyuanVideo model with 16, 32 or 33 input channels is"
             f" expected. Load one with Load Magic141 Model."
+        )
+
+
+def check_latent_format(model: comfy.model_patcher.ModelPatcher, samples: Tensor) -> None:
+    """Check that a latent has the channels and dimensions that a MODEL denoises.
+
+    Raises:
+        ValueError: it has others.
+    """
+    if samples.is_nested:  # picture and sound together: the host takes them apart
+        return
+    latent_format = model.get_model_object("latent_format")
+    channels, dims = latent_format.latent_channels, latent_format.latent_dimensions
+    if samples.shape[1] != channels or samples.ndim != dims + 2 or min(samples.shape) == 0:
+        names = ("batch", str(channels), "frames", "height", "width")
+        wanted = ", ".join(names if dims == 3 else (*names[:2], *names[-dims:]))
+        raise ValueError(
+            f"The latent has shape {tuple(samples.shape)}; this MODEL ({type(model.model).__name__}) denoises"
+            f" ({wanted}). Use the empty latent, or the VAE, that belongs to the model."
         )
 
 
@@ -60,7 +106,8 @@ def check_latent(samples: Tensor) -> None:
             f" Encode's latent or EmptyHunyuanLatentVideo."
         )
     height, width = samples.shape[-2:]
-    if height % 2 or width % 2 or min(samples.shape) == 0:
+    even = SIZE_MULTIPLE_PX // SPATIAL_COMPRESSION
+    if height % even or width % even or min(samples.shape) == 0:
         raise ValueError(
             f"The latent is {width}x{height}, which is {width * 8}x{height * 8} pixels; width and height must be"
             f" multiples of 16 pixels."
@@ -126,13 +173,9 @@ def _check_image_size(image: Tensor, mask: Tensor | None, samples: Tensor, name:
     made_for = image.shape[-3] if mask is None else mask.shape[-3]
     if made_for != samples.shape[-3] and (mask is not None or made_for > samples.shape[-3]):
         raise ValueError(
-            f"The {name} conditioning is made for {_frames(made_for)} frames, the latent has"
-            f" {_frames(samples.shape[-3])}. Use the same length for both."
+            f"The {name} conditioning is made for {num_frames_of(made_for)} frames, the latent has"
+            f" {num_frames_of(samples.shape[-3])}. Use the same length for both."
         )
-
-
-def _frames(num_latent_frames: int) -> int:
-    return 4 * (num_latent_frames - 1) + 1
 
 
 def _is_expanded(model: comfy.model_patcher.ModelPatcher) -> bool:

@@ -41,15 +41,15 @@ class Pack:
             ClipRequest,
             image_to_video_conditioning,
         )
-        from magic141.model_patches.bridge.sampling import sample_clip
+        from magic141.model_patches.bridge.sampling import Sampling, sample_clip
         from magic141.model_patches.bridge.vae import decode_frames
         from magic141.model_patches.sampler import few_step_sigmas
 
         request = ClipRequest(SIDE, SIDE, frames, prompt, images=image)
         positive, negative, latent = image_to_video_conditioning(self.encoders, self.vae, request)
-        sigmas = few_step_sigmas(STEPS)
         model, cfg = (self.t2v, T2V_CFG) if image is None else (self.ti2v, CFG)
-        samples = sample_clip(model, positive, negative, latent, sigmas=sigmas, seed=seed, cfg=cfg)
+        sampling = Sampling(few_step_sigmas(STEPS), seed, cfg=cfg)
+        samples = sample_clip(model, positive, negative, latent, sampling)
         return decode_frames(self.vae, samples).movedim(-1, 1)
 
     def round_trip(self, clip: Tensor) -> Tensor:

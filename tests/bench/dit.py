@@ -97,15 +97,14 @@ class Contest:
         self.sigmas = few_step_sigmas(STEPS)
 
     def ours(self) -> Tensor:
-        from magic141.model_patches.bridge.sampling import sample_clip
+        from magic141.model_patches.bridge.sampling import Sampling, sample_clip
 
         return sample_clip(
             self.model,
             self.conditioning,
             self.conditioning,
             {"samples": torch.zeros(self.size.latent_shape)},
-            sigmas=self.sigmas,
-            seed=SEED,
+            Sampling(self.sigmas, SEED),
             callback=lambda *step: None,
         )
 

@@ -17,7 +17,7 @@ import comfy.samplers
 import comfy.sd
 from comfy_extras.nodes_custom_sampler import Noise_RandomNoise, SamplerCustomAdvanced
 from magic141.model_patches.bridge.loading import load_magic141_model
-from magic141.model_patches.bridge.sampling import sample_clip
+from magic141.model_patches.bridge.sampling import LowNoiseModel, Sampling, renoise_seed, sample_clip
 from magic141.nodes.few_step_sampler import FewStepSchedule, FewStepTI2VSampler
 
 SCALING_FACTOR = 0.476986
@@ -39,10 +39,12 @@ def model():
     return stock_model()
 
 
-def sample(model, positive=None, latent=None, steps=4, **options):
+def sample(model, positive=None, latent=None, *, negative=None, steps=4, callback=None, **options):
     positive = positive or tiny_conditioning()
-    options = {"negative": positive, "sigmas": few_step_sigmas(steps), "seed": SEED} | options
-    return sample_clip(model, positive, latent=latent or empty_latent(), **options)
+    sampling = Sampling(**{"sigmas": few_step_sigmas(steps), "seed": SEED} | options)
+    return sample_clip(
+        model, positive, negative or positive, latent or empty_latent(), sampling, callback=callback
+    )
 
 
 def relative_error(ours, theirs):
@@ -75,6 +77,11 @@ def test_whole_clip_against_diffusers(model, steps):
     assert relative_error(sample(model, steps=steps), x / SCALING_FACTOR) < 1e-4
 
 
+def our_fresh_noise(seed=SEED):
+    generator = torch.Generator().manual_seed(renoise_seed(seed, 1.0))
+    return lambda sigma, sigma_next: torch.randn(LATENT_SHAPE, generator=generator)
+
+
 @pytest.mark.parametrize(("ours", "stock"), [("euler", "euler"), ("renoise", "lcm")])
 @pytest.mark.parametrize("cfg", [1.0, 3.0])
 def test_against_the_hosts_sampler(model, ours, stock, cfg):
@@ -83,7 +90,7 @@ def test_against_the_hosts_sampler(model, ours, stock, cfg):
         model,
         comfy.sample.prepare_noise(torch.zeros(LATENT_SHAPE), SEED),
         cfg,
-        comfy.samplers.ksampler(stock),
+        comfy.samplers.ksampler(stock, {"noise_sampler": our_fresh_noise()} if ours == "renoise" else {}),
         few_step_sigmas(4),
         positive,
         negative,
@@ -107,32 +114,27 @@ def test_stock_ksampler_on_our_loaded_model(tmp_path):
     assert relative_error(sample(model, positive), theirs) < 1e-5
 
 
+def sample_with_schedule_node(model, sampler="euler"):
+    sigmas, sampler_object = FewStepSchedule.execute(4, 5.0, sampler).result
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(tiny_conditioning(), tiny_conditioning())
+    output = SamplerCustomAdvanced.execute(
+        Noise_RandomNoise(SEED), guider, sampler_object, sigmas, empty_latent()
+    )
+    return output.result[0]["samples"]
+
+
 @pytest.mark.parametrize("sampler", ["euler", "renoise"])
 def test_schedule_node_in_sampler_custom_advanced_equals_the_sampler_node(model, sampler):
     positive = tiny_conditioning()
     node = FewStepTI2VSampler.execute(model, positive, positive, empty_latent(), 4, 5.0, 1.0, SEED, sampler)
-    sigmas, sampler_object = FewStepSchedule.execute(4, 5.0, sampler).result
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(positive, positive)
-    advanced = SamplerCustomAdvanced.execute(
-        Noise_RandomNoise(SEED), guider, sampler_object, sigmas, empty_latent()
-    )
-    assert torch.equal(node.result[0]["samples"], advanced.result[0]["samples"])
+    assert torch.equal(node.result[0]["samples"], sample_with_schedule_node(model, sampler))
 
 
 def test_seed_decides(model):
     assert torch.equal(sample(model, seed=1), sample(model, seed=1))
     assert not torch.equal(sample(model, seed=1), sample(model, seed=2))
     assert torch.equal(sample(model, seed=1, sampler="renoise"), sample(model, seed=1, sampler="renoise"))
-
-
-def test_without_noise_starts_from_the_latent(model):
-    latent = {"samples": torch.randn(LATENT_SHAPE)}
-    tail = few_step_sigmas(4)[2:]
-    assert torch.equal(
-        sample(model, latent=latent, sigmas=tail, disable_noise=True, seed=1),
-        sample(model, latent=latent, sigmas=tail, disable_noise=True, seed=2),
-    )
 
 
 @pytest.mark.parametrize("sampler", ["euler", "renoise"])
@@ -210,14 +212,15 @@ def test_faults_are_said_before_any_step(case):
         )
 
 
-def test_another_model_is_named():
-    class Other:
+def test_a_model_with_other_noise_levels_is_named(model):
+    class Epsilon(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
         pass
 
-    other = stock_model()
-    other.model.__class__ = type("Flux", (type(other.model),), {})
-    with pytest.raises(ValueError, match="This MODEL is a Flux"):
-        sample(other)
+    model.add_object_patch("model_sampling", Epsilon(model.model.model_config))
+    with pytest.raises(ValueError, match=r"HunyuanVideoI2V\) is not a flow-matching one"):
+        sample(model)
+    with pytest.raises(ValueError, match="is not a flow-matching one"):
+        sample_with_schedule_node(model)
 
 
 def test_known_frames_alone_are_padded_by_the_host(model):
@@ -231,3 +234,85 @@ def test_nan_weights_are_named_at_the_first_step(model):
     model.model.diffusion_model.double_blocks[0].img_mlp[0].weight.data[3, 3] = float("nan")
     with pytest.raises(ValueError, match=r"double_blocks\.0\.img_mlp\.0\.weight holds NaN"):
         sample(model)
+
+
+def first_noise_of_renoise(model, seed):
+    """Return the fresh noise in the second step, worked out from the states that the callback sees."""
+    seen = []
+    sample(model, sampler="renoise", seed=seed, callback=lambda step, x0, x, total: seen.append((x0, x)))
+    (x0, _), (_, state), *_ = seen
+    sigma = few_step_sigmas(4)[1]
+    return (state - (1 - sigma) * x0) / sigma
+
+
+def test_fresh_noise_is_no_other_seeds_starting_noise(model):
+    fresh = first_noise_of_renoise(model, SEED)
+    for other in (SEED - 1, SEED, SEED + 1):
+        starting = comfy.sample.prepare_noise(torch.zeros(LATENT_SHAPE), other)
+        assert abs(torch.corrcoef(torch.stack([fresh.flatten(), starting.flatten()]))[0, 1]) < 0.2
+
+
+def test_the_largest_seed_has_fresh_noise(model):
+    assert sample(model, sampler="renoise", seed=2**64 - 1).isfinite().all()
+
+
+def count_model_calls(model) -> list[int]:
+    """Note the batch rows of every model call: 1 without guidance, 2 with it."""
+    rows = []
+
+    def wrapper(apply_model, options):
+        rows.append(len(options["cond_or_uncond"]))
+        return apply_model(options["input"], options["timestep"], **options["c"])
+
+    model.set_model_unet_function_wrapper(wrapper)
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("cfg_steps", "expected"), [(0, [2, 2, 2, 2]), (1, [2, 1, 1, 1]), (3, [2, 2, 2, 1]), (9, [2, 2, 2, 2])]
+)
+def test_guidance_in_the_first_steps_only(model, cfg_steps, expected):
+    rows = count_model_calls(model)
+    negative = tiny_conditioning(seed=8)
+    sample(model, negative=negative, cfg=3.0, cfg_steps=cfg_steps)
+    assert rows == expected
+
+
+def test_guidance_in_the_first_step_equals_two_stock_samplers(model):
+    positive, negative, latent = tiny_conditioning(), tiny_conditioning(seed=8), torch.zeros(LATENT_SHAPE)
+    noise, sigmas = comfy.sample.prepare_noise(latent, SEED), few_step_sigmas(4)
+    for cfg, part in ((3.0, sigmas[:2]), (1.0, sigmas[1:])):
+        latent = comfy.sample.sample_custom(
+            model, noise, cfg, comfy.samplers.ksampler("euler"), part, positive, negative, latent, seed=SEED
+        )
+        noise = torch.zeros_like(latent)
+    assert relative_error(sample(model, negative=negative, cfg=3.0, cfg_steps=1), latent) < 1e-5
+
+
+@pytest.mark.parametrize("sampler", ["euler", "renoise"])
+def test_one_model_as_both_experts_is_that_model(model, sampler):
+    seen, low_noise = [], LowNoiseModel(model, 0.9)
+    both = sample(
+        model,
+        sampler="euler",
+        low_noise=low_noise,
+        callback=lambda step, x0, x, total: seen.append((step, total)),
+    )
+    assert seen == [(i, 4) for i in range(4)]
+    assert relative_error(both, sample(model, sampler="euler")) < 1e-5
+    assert sample(model, sampler=sampler, low_noise=low_noise).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("switch_sigma", "said"),
+    [(0.5, "model_low_noise has nothing to do"), (1.01, "1.01 model has nothing to do")],
+)
+def test_an_expert_without_a_step_is_named(model, switch_sigma, said):
+    with pytest.raises(ValueError, match=said):
+        sample(model, low_noise=LowNoiseModel(model, switch_sigma))
+
+
+def test_two_experts_refuse_a_noise_mask(model):
+    latent = empty_latent() | {"noise_mask": torch.ones(1, 1, 3, 6, 8)}
+    with pytest.raises(ValueError, match="has a noise mask"):
+        sample(model, latent=latent, low_noise=LowNoiseModel(model, 0.9))

@@ -15,7 +15,7 @@ from ...sampler import few_step_sigmas
 from ...store.files import make_subfolder
 from ...store.video_sink import VideoFormat, write_segment
 from ..progress import duration_text, send_text
-from ..sampling import sample_clip
+from ..sampling import Sampling, sample_clip
 from ..vae import decode_frames
 
 PREVIEW_SECONDS = 3.0
@@ -144,16 +144,8 @@ def _sampled_row(model, vae, batch, config) -> Tensor:
     clips = []
     for row in range(len(batch)):
         conditioning, latent = _conditioning(batch, row, config)
-        sampled = sample_clip(
-            model,
-            conditioning,
-            conditioning,
-            latent,
-            sigmas=few_step_sigmas(config.student_steps, config.shift),
-            sampler=config.rollout,
-            seed=SEED + row,
-            callback=lambda *_: None,
-        )
+        sampling = Sampling(few_step_sigmas(config.student_steps, config.shift), SEED + row, config.rollout)
+        sampled = sample_clip(model, conditioning, conditioning, latent, sampling, callback=lambda *_: None)
         clips.append(decode_frames(vae, sampled).float().cpu())
     return side_by_side(torch.stack(clips))
 

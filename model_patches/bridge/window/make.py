@@ -6,19 +6,18 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import torch
-from comfy.taesd.taehv import TAEHV
 from torch import Tensor
 
 from ...sampler import few_step_sigmas
-from ...sizes import FRAMES_PER_LATENT
+from ...sizes import FRAMES_PER_LATENT, num_frames_of
 from ...window.journal import RunDirectoryBroken
-from ...window.plan import Window, num_frames_of, window_seed
+from ...window.plan import Window, window_seed
 from ...window.run import Clip, Tail, from_uint8
 from ...window.settings import WindowSettings
-from ..encoders.conditioning import ImageMode, image_to_video_conditioning
+from ..encoders.conditioning import ClipRequest, image_to_video_conditioning
 from ..encoders.socket import Magic141Encoders
-from ..sampling import sample_clip
-from ..vae import decode_continuation, decode_frames, encode_frames, kept_latent_frames
+from ..sampling import Sampling, sample_clip
+from ..vae import decode_continuation, decode_frames, encode_frames, is_taehv, kept_latent_frames
 
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
@@ -55,7 +54,7 @@ def resolve_hand_over(vae, hand_over: str) -> HandOver:
     """Choose the hand-over for a VAE where the user left it open."""
     if HandOver(hand_over) != HandOver.AUTO:
         return HandOver(hand_over)
-    return HandOver.LATENT if isinstance(vae.first_stage_model, TAEHV) else HandOver.PIXEL
+    return HandOver.LATENT if is_taehv(vae) else HandOver.PIXEL
 
 
 class WindowMaker:
@@ -112,21 +111,19 @@ class WindowMaker:
             num_latent = window.num_new_latent_frames + (
                 0 if tail is None else window.num_known_latent_frames
             )
-        return image_to_video_conditioning(
-            self.models.encoders,
-            self.models.vae,
-            self.start_image if tail is None else None,
+        request = ClipRequest(
+            self.settings.width,
+            self.settings.height,
+            num_frames_of(num_latent),
             window.prompt,
             self.settings.negative_prompt,
-            width=self.settings.width,
-            height=self.settings.height,
-            length=num_frames_of(num_latent),
-            image_mode=ImageMode.START_FRAME,
+            images=self.start_image if tail is None else None,
             end_image=end_image,
-            tail_latent=known,
+            known_latent=known,
             guidance=self.settings.guidance,
             vlm_images=None if tail is None else from_uint8(tail.frames[-1:]),
         )
+        return image_to_video_conditioning(self.models.encoders, self.models.vae, request)
 
 
 def hand_over_latent(vae, tail: Tail, num_known: int, hand_over: str) -> Tensor:
@@ -141,17 +138,9 @@ def sample_window(
 ) -> Tensor:
     """Sample a window with the run's schedule."""
     positive, negative, latent = conditions
-    return sample_clip(
-        model,
-        positive,
-        negative,
-        latent,
-        sigmas=few_step_sigmas(settings.steps, settings.shift),
-        sampler=settings.sampler,
-        seed=seed,
-        cfg=settings.cfg,
-        callback=callback,
-    )
+    sigmas = few_step_sigmas(settings.steps, settings.shift)
+    sampling = Sampling(sigmas, seed, settings.sampler, settings.cfg)
+    return sample_clip(model, positive, negative, latent, sampling, callback=callback)
 
 
 def decode_window(vae, new: Tensor, tail: Tail | None, known: Tensor | None, hand_over: str) -> Tensor:

@@ -17,6 +17,7 @@ from ...window.report import build_report
 from ...window.run import Limits, WindowRun, from_uint8, window_keys
 from ...window.settings import WindowSettings
 from ...window.store import WindowStore
+from ..checks import check_model
 from ..encoders.conditioning import check_end_image
 from ..fingerprint import tensor_fingerprint
 from ..folders import MAX_NAME_LENGTH
@@ -63,6 +64,7 @@ def run_windows(
         ValueError: inputs that do not fit, a directory in use or broken, a full disk; finished windows are kept.
     """
     caller = caller or Caller()
+    check_model(models.model)
     check_vae(models.vae)
     windows = plan_run(settings, continues=sources.image is None, has_end_image=sources.end_image is not None)
     if sources.end_image is not None:  # used by the last window only, which may be hours away

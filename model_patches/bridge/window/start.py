@@ -6,7 +6,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...sizes import FRAMES_PER_LATENT, SIZE_MULTIPLE_PX, check_pictures, resize_cover_crop
+from ...sizes import (
+    FRAMES_PER_LATENT,
+    LATENT_CHANNELS,
+    SIZE_MULTIPLE_PX,
+    SPATIAL_COMPRESSION,
+    check_pictures,
+    num_frames_of,
+    resize_cover_crop,
+)
 from ...store.video_source import (
     Source,
     check_frame_rate,
@@ -17,11 +25,10 @@ from ...store.video_source import (
     source_sha256,
 )
 from ...window.journal import digest
-from ...window.plan import num_frames_of
 from ...window.run import SEAM_FRAMES, Begin, Tail, from_uint8, make_reference, to_uint8
 from ...window.settings import WindowSettings
 from ..fingerprint import tensor_fingerprint
-from ..vae import LATENT_CHANNELS, SPATIAL_COMPRESSION, decode_frames, encode_frames, kept_latent_frames
+from ..vae import decode_frames, encode_frames, kept_latent_frames
 from .make import latent_state
 
 

@@ -14,7 +14,7 @@ import comfy.sample
 import comfy.samplers
 import comfy.sd
 from magic141.model_patches.bridge.loading import load_magic141_model
-from magic141.model_patches.bridge.sampling import sample_clip
+from magic141.model_patches.bridge.sampling import Sampling, sample_clip
 
 RANK = 4
 
@@ -49,7 +49,7 @@ def with_lora(model, weights):
 
 
 def sample(model, conditioning):
-    return sample_clip(model, conditioning, conditioning, empty_latent(), sigmas=few_step_sigmas(2), seed=1)
+    return sample_clip(model, conditioning, conditioning, empty_latent(), Sampling(few_step_sigmas(2), 1))
 
 
 def stock_sample(model, conditioning):
