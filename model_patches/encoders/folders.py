@@ -201,6 +201,27 @@ def load_tokenizer(folder: Path):
         raise ValueError(f"The tokenizer in {folder.name} could not be loaded: {error}") from error
 
 
+def load_image_processor(folder: Path):
+    """Load a folder's image processor, always the one that works with Pillow.
+
+    Left alone, transformers chooses one by its version and by what is installed, and they resize differently.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    import transformers
+
+    with_pillow = (
+        {"backend": "pil"} if hasattr(transformers, "CLIPImageProcessorPil") else {"use_fast": False}
+    )
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **with_pillow
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"The image processor in {folder.name} could not be loaded: {error}") from error
+
+
 def load_vlm(folder: Path, dtype: torch.dtype):
     """Load a LLaVA folder.
 
@@ -210,19 +231,14 @@ def load_vlm(folder: Path, dtype: torch.dtype):
     Raises:
         ValueError: the folder is incomplete, its tokenizer unfit, or its weights do not match its configuration.
     """
-    from transformers import AutoImageProcessor, LlavaForConditionalGeneration
+    from transformers import LlavaForConditionalGeneration
 
     check_vlm_folder(folder)
     config = read_config(folder)
     tokenizer = load_tokenizer(folder)
     image_token_id = config.get("image_token_index", config.get("image_token_id"))
     check_vlm_tokenizer(tokenizer, folder.name, image_token_id)
-    try:
-        image_processor = AutoImageProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"The image processor in {folder.name} could not be loaded: {error}") from error
+    image_processor = load_image_processor(folder)
     return (
         VisionLanguageModel(_load(LlavaForConditionalGeneration, folder, dtype)),
         tokenizer,

@@ -1,11 +1,9 @@
 """The same encoders made from stock CLIP (DualCLIPLoader, type hunyuan_video) and CLIP_VISION.
 
-Same templates, tokens, token selection, hidden states and order as the Hugging Face path. Differences that remain:
-
-* the host resizes a picture with torch's bicubic filter on floats, transformers on 8-bit pixels: up to one grey
-  level (none when the picture already has the tower's size);
-* for CLIP-L's pooled text the host reads ``\\(`` and ``\\)`` as plain parentheses and ``embedding:name`` as a
-  textual inversion. Attention weights ``(word:1.2)`` are switched off.
+Same templates, tokens, token selection, pictures, hidden states and order as the Hugging Face path. A picture is fitted
+to the tower here: the host resizes in floats and rounds the long side up or down, transformers on 8-bit pixels and
+down. One difference remains: for CLIP-L's pooled text the host reads ``\\(`` and ``\\)`` as plain parentheses and
+``embedding:name`` as a textual inversion. Attention weights ``(word:1.2)`` are switched off.
 
 The LLaMA tokens are made here from the host's own tokenizer file: the host opens it as ``LlamaTokenizerFast``,
 which transformers 5 turns into a SentencePiece-like tokenizer that loses spaces and line breaks ("large red" ->
@@ -21,12 +19,15 @@ import comfy.model_management
 import comfy.text_encoders.hunyuan_video
 import torch
 from comfy.text_encoders.hunyuan_video import HunyuanVideoClipModel
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ...encoders.llm import HIDDEN_STATE_INDEX, tokenize_prompt
+from ...encoders.pictures import clip_square
 from ...encoders.templates import CROP_START, IMAGE_TOKEN, USER_HEADER, vlm_text
 from ...encoders.vlm import layout
+from ...store.pictures import to_tensor
 from .socket import Magic141Encoders, to_intermediate
 
 
@@ -105,10 +106,9 @@ class HostClipBackend:
                 "Load CLIP Vision (llava_llama3_vision) to Magic141 Encoders from CLIP, or choose an image_mode "
                 "without pictures."
             )
-        features = [
-            self.clip_vision.encode_image(image[None].float() / 255.0, crop=True)["mm_projected"]
-            for image in images
-        ]
+        side = self.clip_vision.image_size
+        squares = [to_tensor(clip_square(Image.fromarray(image.numpy()), side)) for image in images]
+        features = [self.clip_vision.encode_image(square)["mm_projected"] for square in squares]
         width = self.clip.cond_stage_model.llama.transformer.get_input_embeddings().weight.shape[1]
         if features[0] is None or features[0].shape[-1] != width:
             found = "no projector" if features[0] is None else f"a projector {features[0].shape[-1]} wide"

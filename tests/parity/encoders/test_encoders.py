@@ -60,6 +60,12 @@ def pictures(count: int) -> Tensor:
     return levels / 255.0
 
 
+try:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as PillowProcessor
+except ImportError:  # transformers 4 names the one that works with Pillow so
+    from transformers import CLIPImageProcessor as PillowProcessor
+
+
 @torch.no_grad()
 def theirs_llm(folder: Path, prompt: str) -> tuple[Tensor, Tensor]:
     """Template, pad to 256 + 95, hidden state [-3], crop 95: states and mask."""
@@ -75,6 +81,7 @@ def theirs_llm(folder: Path, prompt: str) -> tuple[Tensor, Tensor]:
 def theirs_vlm(folder: Path, images: Tensor) -> Tensor:
     """A pass of its own: from just after the user header, every text token and every 4th image token."""
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
+    processor.image_processor = PillowProcessor.from_pretrained(folder)
     model = LlavaForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
     if processor.patch_size is None:
         processor.patch_size = model.config.vision_config.patch_size
