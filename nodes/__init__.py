@@ -21,6 +21,7 @@ from . import (
     training_set,
     vlm_image_encode,
 )
+from .limits import keep_limits
 
 # One line a module; each holds a list ``NODES``.
 MODULES: tuple[ModuleType, ...] = (
@@ -49,7 +50,7 @@ class Magic141Extension(ComfyExtension):
         offer_example_image()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for module in MODULES for node in module.NODES]
+        return [keep_limits(node) for module in MODULES for node in module.NODES]
 
 
 async def comfy_entrypoint() -> Magic141Extension:
