@@ -57,7 +57,7 @@ class LoadMagic141Encoders(io.ComfyNode):
                     default="auto",
                     tooltip=(
                         "Number format of the weights. auto: fp16 on a GPU; on the CPU fp32 for small models and "
-                        "bf16 for large ones."
+                        "bf16 for large ones, computed in fp32 where the processor is slow at bf16."
                     ),
                 ),
             ],
