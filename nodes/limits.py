@@ -14,7 +14,10 @@ MAX_CHOICES_SHOWN = 20
 
 
 def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """Return a node that checks the limits of what its ``validate_inputs`` names, and of every decimal number."""
+    """Return a node that checks the limits of what its ``validate_inputs`` names, and of every decimal number.
+
+    Choices of older versions that a node lists in ``OLD_CHOICES`` (by input) pass.
+    """
     own = vars(node).get("validate_inputs")
     named = _parameters(own.__func__) if own is not None else []
     names = {parameter.name for parameter in named}
@@ -25,7 +28,11 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
     def validate_inputs(cls: type[io.ComfyNode], **values: Any) -> bool | str:
         inputs = {each.id: each for each in cls.define_schema().inputs}
-        if (fault := _first_fault(inputs, values, limit_fault)) is not None:
+        old_choices = getattr(cls, "OLD_CHOICES", {})
+        current = {
+            name: value for name, value in values.items() if value not in list(old_choices.get(name, ()))
+        }
+        if (fault := _first_fault(inputs, current, limit_fault)) is not None:
             return fault
         if own is not None:
             own_values = {name: value for name, value in values.items() if name in names}

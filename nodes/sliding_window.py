@@ -10,7 +10,7 @@ from comfy_api.latest import InputImpl, io, ui
 
 from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
 from ..model_patches.bridge.window.finished import finished_videos
-from ..model_patches.bridge.window.make import HandOver, Models
+from ..model_patches.bridge.window.make import Models
 from ..model_patches.bridge.window.run import Caller, run_name_fault, run_windows
 from ..model_patches.bridge.window.start import Sources
 from ..model_patches.sizes import num_latent_frames
@@ -94,12 +94,11 @@ class SlidingWindowExtend(io.ComfyNode):
         prompts=None,
         negative_prompt=None,
         run_name=None,
-        hand_over=None,
+        hand_over=None,  # named so that the host lets OLD_CHOICES pass
     ) -> bool | str:
         try:
             if None not in (window_length, overlap):
                 check_window(num_latent_frames(window_length), overlap)
-            check_hand_over(hand_over)
             check_text(negative_prompt or "", "negative_prompt")
             parse_prompts(prompts or "")
         except ValueError as error:
@@ -136,17 +135,6 @@ def _choice_now(name: str, value: object) -> object:
     """Return a widget's value; what stands for a choice of older versions."""
     old = OLD_CHOICES.get(name, {})
     return old[value] if isinstance(value, str) and value in old else value
-
-
-def check_hand_over(hand_over: str | None) -> None:
-    """Refuse a hand-over that there never was; the host does not check inputs that ``validate_inputs`` names.
-
-    Raises:
-        ValueError: says which there are.
-    """
-    choices = [choice.value for choice in HandOver]
-    if hand_over is not None and _choice_now("hand_over", hand_over) not in choices:
-        raise ValueError(f"hand_over is {hand_over!r}, which is no choice. Choose {', '.join(choices)}.")
 
 
 def _caller(hidden) -> Caller:

@@ -10,6 +10,7 @@ use_comfyui()
 from comfy_api.latest import io
 from magic141.model_patches.bridge.window.finished import FinishedVideos
 from magic141.model_patches.window.settings import OF_ONE_WINDOW, WindowSettings
+from magic141.nodes.limits import keep_limits
 from magic141.nodes.sliding_window import SlidingWindowExtend
 from magic141.nodes.sliding_window_inputs import OLD_CHOICES, REMOVED
 
@@ -54,11 +55,12 @@ def test_what_is_gone_is_no_input():
     ],
 )
 def test_faults_are_said_before_the_run(inputs, message):
-    assert message in SlidingWindowExtend.validate_inputs(**inputs)
+    assert message in keep_limits(SlidingWindowExtend).validate_inputs(**inputs)
 
 
 def test_what_is_linked_or_old_passes():
-    assert SlidingWindowExtend.validate_inputs(prompts=None, run_name=None, hand_over="mixed") is True
+    node = keep_limits(SlidingWindowExtend)
+    assert node.validate_inputs(prompts=None, run_name=None, hand_over="mixed") is True
 
 
 def test_a_video_that_is_gone_makes_its_run_count_as_changed(tmp_path):
