@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ...model_patches.training.config import DistillConfig
+from ..models.lessons import Lessons
 from ..models.source import NAMED, OPEN
 
 CURVE = ".curve.jsonl"
@@ -42,6 +43,9 @@ BASE = DistillConfig(
 )
 
 
+PLAIN = Lessons()
+
+
 @dataclass(frozen=True)
 class Arm:
     """Image-to-video or text-to-video: its teacher, and the shares that it is distilled on.
@@ -73,6 +77,7 @@ class Student:
     family_shares, known_shares: what is drawn how often; the arm's families where those are empty.
     long_videos: how many the student that this one starts as plays first, from whose hand-overs it learns; see
         ``answers``.
+    lessons: what of its training is the lab's own.
     """
 
     name: str
@@ -84,6 +89,7 @@ class Student:
     family_shares: tuple[float, ...] = ()
     known_shares: tuple[float, ...] = KNOWN_SHARES
     long_videos: int = 0
+    lessons: Lessons = PLAIN
 
     def config(self, seed: int, updates: int, batch_size: int) -> DistillConfig:
         settings = {
@@ -94,7 +100,9 @@ class Student:
             "seed": seed,
         }
         steps = settings["ode_updates"] + settings["critic_warmup"] + updates
-        return replace(BASE, **{"total_steps": steps, **settings})
+        config = replace(BASE, **{"total_steps": steps, **settings})
+        self.lessons.check(config)
+        return config
 
 
 def ode_settings(updates: int) -> dict[str, object]:
@@ -137,8 +145,8 @@ CHOOSING = replace(
         batch_size=16,
         beta1=0.9,
         ode_substeps=4,
-        ode_call_shares=(0.1, 0.15, 0.5, 0.25),
     ),
+    lessons=Lessons(ode_call_shares=(0.1, 0.15, 0.5, 0.25)),
     family_shares=(0.3, 0.7, 0.0),
     known_shares=(0.8, 0.2, 0.0),
 )
@@ -149,9 +157,8 @@ LONG = replace(
         "ti2v_4step_long",
         600,
         batch_size=32,
-        ode_call_shares=(0.2, 0.22, 0.36, 0.22),
-        ode_choice_weight=30.0,
     ),
+    lessons=Lessons(ode_call_shares=(0.2, 0.22, 0.36, 0.22), ode_choice_weight=30.0),
     family_shares=(0.15, 0.85, 0.0),
     known_shares=(0.3, 0.7, 0.0),
     long_videos=720,
@@ -161,7 +168,7 @@ LONG_DMD2 = replace(
     few_step("ti2v", 4),
     name="ti2v_4step_long_dmd2",
     start=LONG.name,
-    settings={**few_step("ti2v", 4).settings, "dmd_call_shares": (0.0, 0.0, 0.5, 0.5)},
+    lessons=Lessons(dmd_call_shares=(0.0, 0.0, 0.5, 0.5)),
     family_shares=(0.3, 0.7, 0.0),
     known_shares=(1.0, 0.0, 0.0),
 )

@@ -22,7 +22,7 @@ from ...model_patches.store.files import write_text
 from ...model_patches.training.batch import ClipSource
 from ...model_patches.training.checkpoint import fingerprint
 from ...model_patches.training.config import DistillConfig
-from ...model_patches.training.distill import distill
+from ...model_patches.training.distill import Task, distill
 from ..models.answers import AnsweredSource
 from ..models.data import Encoders, decode_clips, load
 from ..models.drift import DriftingSource, load_drift
@@ -108,23 +108,24 @@ class Experiment:
             check_same_student(read_made_of(out), made_of, out)
             return
         self.go_on_after(student)
-        start = self.weights(student.start, student.arm) if student.start else None
+        start = self.weights(student.start, student.arm) if student.start else {}
         arm = ARMS[student.arm]
         held_out = self.held_out(arm, arm.curve_family, student.image_states)
         curve = Curve(self.folder / f"{student.name}{CURVE}", self.scenes, held_out, self.decode)
-        if config.sample_every and start is None:
+        if config.sample_every and not start:
             curve.begin(Player(self.teachers[student.arm]), config)
         elif config.sample_every:
             curve.begin(Player(start), replace(config, guidance=0.0))
-        model = distill(
+        task = Task(
             config,
             self.source(student, config),
             self.teachers[student.arm],
-            self.folder / student.name,
-            start=start,
-            on_step=curve,
+            start,
             sample_source=held_out,
+            phases=student.lessons.phases,
+            identity=student.lessons.written(),
         )
+        model = distill(task, self.folder / student.name, on_step=curve)
         if config.train == "lora":
             save_model(model.lora(), self.folder / f"{student.name}{LORA}", made_of)
         save_model(model.full(), out, made_of)
@@ -135,7 +136,8 @@ class Experiment:
         if student.start and (self.folder / f"{student.start}.safetensors").exists():
             start[START] = fingerprint(self.weights(student.start, student.arm))
         teacher, clips = fingerprint(self.teachers[student.arm]), len(self.train_set.latents)
-        return {**self.config(student).written(), "weights": teacher, "clips": clips, **start}
+        settings = {**self.config(student).written(), **student.lessons.written()}
+        return {**settings, "weights": teacher, "clips": clips, **start}
 
     def source(self, student: Student, config: DistillConfig) -> ClipSource:
         """Return what a student learns from; an image-to-video one knows what long videos hand over."""
@@ -162,7 +164,7 @@ class Experiment:
             windows=PLAYED_WINDOWS,
             open_share=PLAYED_OPEN_SHARE,
         )
-        weighted = config.ode_choice_weight > 0
+        weighted = student.lessons.ode_choice_weight > 0
         futures = load_futures(self.train_set, self.train_scenes) if weighted else None
         return AnsweredSource(source, self.drift, handed, futures=futures)
 

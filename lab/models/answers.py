@@ -5,15 +5,13 @@ takes a small turn for the way and turns on. So there the world's answer is what
 windows it does as its teacher does, which knows how many futures an open caption leaves.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from ...model_patches.training.batch import TrainingBatch
 from .drift import Drift
 from .futures import Futures
 from .handovers import HandOvers, unworn
+from .lessons import AnsweredBatch
 from .source import Windows, WorldSource
 
 
@@ -42,7 +40,7 @@ class AnsweredSource:
     def __len__(self) -> int:
         return len(self.source)
 
-    def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
+    def batch(self, rows: Tensor, generator: torch.Generator) -> AnsweredBatch:
         """Return a random window of every row, or a hand-over in its place."""
         windows = self.source.windows(rows, generator)
         windows, places, index = self.handed.draw(windows, generator, turned_share=self.turned_share)
@@ -50,10 +48,12 @@ class AnsweredSource:
         told = self.drift.put_on(self.source, unworn(windows, places), shown, generator)
         told = self.handed.told(told, places, index, image_states=self.source.image_states)
         answer = self.handed.truth(shown, places, index).latents
-        told = replace(told, answer=answer, answered=windows.start > 0)
-        return told if self.futures is None else replace(told, choices=self._choices(windows, self.futures))
+        choices = self._choices(windows)
+        return AnsweredBatch(**vars(told), answer=answer, answered=windows.start > 0, choices=choices)
 
-    def _choices(self, windows: Windows, futures: Futures) -> Tensor:
-        choices = futures.choices(windows.rows)
+    def _choices(self, windows: Windows) -> Tensor | None:
+        if self.futures is None:
+            return None
+        choices = self.futures.choices(windows.rows)
         choices[~windows.is_open] = 0
         return choices

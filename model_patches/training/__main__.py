@@ -19,7 +19,7 @@ from ..dit.weights_file import load_torch_zip, read_header
 from .adapters import changed_by_lora
 from .batch import ClipSource
 from .config import STAGES, DistillConfig
-from .distill import StepReport, TrainedModel, distill
+from .distill import StepReport, Task, TrainedModel, distill
 
 FLAGS = {"true": True, "false": False}
 
@@ -38,11 +38,6 @@ def parse_setting(text: str) -> tuple[str, object]:
         if value not in FLAGS:
             raise ValueError(f"{name} is {value!r}; wanted true or false.")
         return name, FLAGS[value]
-    if kinds[name] is tuple:
-        try:
-            return name, tuple(float(part) for part in value.split(","))
-        except ValueError:
-            raise ValueError(f"{name} is {value!r}; wanted numbers like 0.1,0.5,0.4.") from None
     try:
         return name, kinds[name](value)
     except ValueError:
@@ -130,8 +125,8 @@ def main() -> None:
     settings = dict(parse_setting(text) for text in args.set)
     config = DistillConfig(**{**settings, "stage": args.stage})
     weights = read_host_weights(args.weights)
-    start = read_start(args.start, weights) if args.start else None
-    model = distill(config, open_source(args.data), weights, args.run, start=start, on_step=print_step)
+    start = read_start(args.start, weights) if args.start else {}
+    model = distill(Task(config, open_source(args.data), weights, start), args.run, on_step=print_step)
     write(model, args.out)
 
 

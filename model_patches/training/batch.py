@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -16,9 +16,7 @@ class TrainingBatch:
     0 for text to video. states (B, L, D), mask (B, L) bool and pooled (B, P) are the prompt's; the null fields
     are the empty prompt's, with lengths of their own.
 
-    Where the data knows what a few-step student should come to: answer, like latents, and answered, (B,) bool, the
-    clips that have one. Where several clips can follow: choices, (B, K, C, T, H, W), the ways in which those differ,
-    orthonormal in each clip, zeros in the others.
+    A source may give a subclass with more tensors or None in it, for a loss of its own.
     """
 
     latents: Tensor
@@ -29,24 +27,21 @@ class TrainingBatch:
     null_states: Tensor
     null_mask: Tensor
     null_pooled: Tensor
-    answer: Tensor | None = None
-    answered: Tensor | None = None
-    choices: Tensor | None = None
 
     def __len__(self) -> int:
         return self.latents.shape[0]
 
-    def to(self, device: torch.device | str) -> "TrainingBatch":
+    def to(self, device: torch.device | str) -> Self:
         """Return the batch on a device, with floating tensors as float32."""
         return self._each(lambda tensor: _moved(tensor, device))
 
-    def __getitem__(self, index: Tensor) -> "TrainingBatch":
+    def __getitem__(self, index: Tensor) -> Self:
         """Return the clips that a mask or an index tensor selects."""
         return self._each(lambda tensor: tensor[index])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "TrainingBatch":
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return TrainingBatch(**{k: None if v is None else change(v) for k, v in values.items()})
+        return type(self)(**{k: None if v is None else change(v) for k, v in values.items()})
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:

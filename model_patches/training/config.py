@@ -14,6 +14,9 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 MAY_CHANGE = frozenset({"device", "save_every", "sample_every", "sample_clips", "sharded"})
 """Settings that do not change what is learnt, so that a run may be resumed with other values."""
 
+GONE: dict[str, object] = {"ode_call_shares": [], "dmd_call_shares": [], "ode_choice_weight": 0.0}
+"""Settings of older versions, as run folders hold them where they were left at their defaults."""
+
 
 @dataclass(frozen=True)
 class DistillConfig:
@@ -32,11 +35,6 @@ class DistillConfig:
     rollout: the sampler the student is trained with, which must be the one it is sampled with.
     ode_updates: dmd2 only; first updates, in which the student learns to cover with one of its steps what the
         guided teacher covers with ode_substeps, at ode_learning_rate, which falls to learning_rate.
-    ode_call_shares: how often it is each of the student's calls that learns so, first call first; all alike if empty.
-    dmd_call_shares: the same for dmd2's other updates: whose clip is judged and moved. A student that has followed the
-        ODE draws the mean of what may come in its first calls, and a clip in its last one.
-    ode_choice_weight: how much more an error counts that leads to another of the clips that could follow, where the
-        data knows these (``TrainingBatch.choices``).
     critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: steps before eq. 4 in which
         it alone learns, since eq. 4 with a fake model that has learnt nothing yet is noise.
     real_shift: weight of the fake model's low-rank branch in the real model; the fake model's is 1.
@@ -72,9 +70,6 @@ class DistillConfig:
     ode_updates: int = 0
     ode_substeps: int = 2
     ode_learning_rate: float = 1e-3
-    ode_call_shares: tuple[float, ...] = ()
-    dmd_call_shares: tuple[float, ...] = ()
-    ode_choice_weight: float = 0.0
     critic_updates: int = 5
     critic_warmup: int = 0
     critic_learning_rate: float = 2e-4
@@ -123,7 +118,6 @@ class DistillConfig:
             "guidance",
             "guidance_min",
             "ode_updates",
-            "ode_choice_weight",
             "critic_updates",
             "critic_warmup",
             "save_every",
@@ -143,28 +137,6 @@ class DistillConfig:
         if self.stage != "dmd2" and (self.ode_updates or self.critic_warmup):
             raise ValueError(
                 f'ode_updates is {self.ode_updates} and critic_warmup {self.critic_warmup}; both need stage "dmd2".'
-            )
-        for name in ("ode_call_shares", "dmd_call_shares"):
-            shares = getattr(self, name)
-            if shares and (len(shares) != self.student_steps or min(shares) < 0 or sum(shares) == 0):
-                raise ValueError(
-                    f"{name} is {list(shares)}; wanted {self.student_steps} numbers, one a step of the student, none"
-                    " negative and not all 0."
-                )
-        if self.ode_call_shares and not self.ode_updates:
-            raise ValueError(
-                f"ode_call_shares is {list(self.ode_call_shares)} and ode_updates 0; shares are of the ode_updates."
-                " Give some, or no shares."
-            )
-        if self.dmd_call_shares and (self.stage != "dmd2" or self.ode_updates == self.total_steps):
-            raise ValueError(
-                f"dmd_call_shares is {list(self.dmd_call_shares)}, but none of the updates is one of DMD2 (stage"
-                f' "{self.stage}", {self.ode_updates} of {self.total_steps} follow the ODE). Give some, or no shares.'
-            )
-        if self.ode_choice_weight and not self.ode_updates:
-            raise ValueError(
-                f"ode_choice_weight is {self.ode_choice_weight:g} and ode_updates 0; it weighs errors of the"
-                " ode_updates. Give some, or weight 0."
             )
         if self.ode_updates + self.critic_warmup > self.total_steps - bool(self.critic_warmup):
             raise ValueError(
@@ -193,18 +165,20 @@ class DistillConfig:
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"No such setting: {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        return cls(**values)
 
 
 def check_same_run(saved: Mapping[str, object], wanted: Mapping[str, object], run_dir: object) -> None:
     """Refuse to resume a run that was started with other settings or other weights.
 
-    A setting that came later than the run had its default then.
+    A setting that came later than the run had its default then; one that is gone is passed over at its default.
 
     Raises:
         ValueError: names every setting that differs, with both values.
     """
-    saved = {name: value for name, value in DistillConfig().written().items() if name in wanted} | {**saved}
+    kept = {name: value for name, value in saved.items() if name in wanted or value != GONE.get(name, ...)}
+    defaults = {**DistillConfig().written(), **GONE}
+    saved = {name: value for name, value in defaults.items() if name in wanted} | kept
     differing = [
         f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"
         for name in sorted({*saved, *wanted} - MAY_CHANGE)

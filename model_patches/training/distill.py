@@ -15,10 +15,10 @@ from .checkpoint import RunFolder, fingerprint
 from .config import DistillConfig
 from .networks import Networks, build_networks, starting_weights
 from .parallel import quick_precision, shard, whole, world
-from .trainer import StepReport, Trainer, TrainingDiverged
+from .trainer import StepReport, Task, Trainer, TrainingDiverged
 from .twin import require_training_packages
 
-__all__ = ["StepReport", "TrainedModel", "TrainingDiverged", "distill"]
+__all__ = ["StepReport", "Task", "TrainedModel", "TrainingDiverged", "distill"]
 
 
 @dataclass(frozen=True)
@@ -55,28 +55,19 @@ class TrainedModel:
 
 
 def distill(
-    config: DistillConfig,
-    source: ClipSource,
-    student_weights: Mapping[str, Tensor],
+    task: Task,
     run_dir: Path,
     *,
-    start: Mapping[str, Tensor] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    sample_source: ClipSource | None = None,
     lock: bool = True,
 ) -> TrainedModel:
     """Train, or go on training, a student; every process of a ``torchrun`` calls this alike.
 
     Args:
-        source: the clips.
-        student_weights: the weights to start from, in the host's names; teacher, real and fake model are these.
-        run_dir: where checkpoints and the log lie. A run of the same configuration is resumed.
-        start: weights in which the student starts elsewhere, such as those that a few-step LoRA changes. A LoRA that is
-            trained holds that difference, too.
+        run_dir: where checkpoints and the log lie. A run of the same task is resumed.
         on_step: told after every update of the student, in every process.
         should_stop: asked before every update; a checkpoint is saved first.
-        sample_source: whose first clips' conditions the samples in reports are made for; ``source`` if None.
         lock: let no other run use ``run_dir`` meanwhile; False where the caller has seen to it.
     Raises:
         ImportError: diffusers or peft is missing; says how to install them.
@@ -85,30 +76,34 @@ def distill(
         TrainingDiverged: a loss is not finite; the last good checkpoint stays.
     """
     require_training_packages()
-    base = starting_weights(config, student_weights)
+    base = starting_weights(task.config, task.weights)
     folder = RunFolder(run_dir)
-    identity: dict[str, object] = {"weights": fingerprint(student_weights), "clips": len(source)}
-    if start:
-        identity["start"] = fingerprint(start)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        world(config) as place,
+        world(task.config) as place,
         folder.hold(place) if lock else nullcontext(),
     ):
-        folder.open(config, place, **identity)
-        if config.precision == "auto":
-            config = replace(config, precision=quick_precision(place.device))
-        sharded = place.size > 1 and config.sharded
+        folder.open(task.config, place, **identity(task))
+        if task.config.precision == "auto":
+            quick = replace(task.config, precision=quick_precision(place.device))
+            task = replace(task, config=quick)
+        sharded = place.size > 1 and task.config.sharded
         # FSDP takes a block at a time to the device and keeps its share: whole networks never lie there
-        networks = build_networks(config, student_weights, "cpu" if sharded else place.device, start)
-        check_fit(networks, source)
+        networks = build_networks(task.config, task.weights, "cpu" if sharded else place.device, task.start)
+        check_fit(networks, task.source)
         if sharded:
             shard(networks.modules, place)
-        trainer = Trainer(config, source, networks, place, folder, sample_source)
+        trainer = Trainer(task, networks, place, folder)
         trainer.run(on_step, should_stop)
         weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
-        return TrainedModel(config, base, weights, trainer.step, tuple(folder.unreadable))
+        return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.unreadable))
+
+
+def identity(task: Task) -> dict[str, object]:
+    """Return what must be the same beside the settings for a run to be resumed."""
+    start = {"start": fingerprint(task.start)} if task.start else {}
+    return {"weights": fingerprint(task.weights), "clips": len(task.source), **start, **task.identity}
 
 
 def check_fit(networks: Networks, source: ClipSource) -> None:

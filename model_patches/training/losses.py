@@ -4,7 +4,6 @@ A velocity is u = z1 - z0 (noise minus clean latent), z_t = sigma * z1 + (1 - si
 clean latent is z_t - sigma * u. Latents are (B, C, T, H, W), sigmas (B,).
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -69,25 +68,6 @@ def ode_step_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor) ->
     Source: Salimans and Ho 2022, progressive distillation, for velocities.
     """
     return F.mse_loss(velocity, ((start - end) / span).detach())
-
-
-def choice_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor, choices: Tensor) -> Tensor:
-    """Return the part of ``ode_step_loss`` that lies along ``choices``: which of several futures is made.
-
-    Args:
-        choices: (B, K, C, T, H, W), orthonormal in each clip, or zeros.
-    """
-    error = velocity - ((start - end) / span).detach()
-    along = torch.einsum("bk...,b...->bk", choices, error)
-    return along.square().sum() / error.numel()
-
-
-def straight_way(start: Tensor, clean: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
-    """Return the state at the sigma ``following`` on the straight way from z_sigma to a clean latent.
-
-    It is where the ODE of a model leads that has no doubt. Source: the line below eq. 4, solved for the noise.
-    """
-    return start + (following - sigma) * (start - clean) / sigma
 
 
 def dmd_gradient(generated: Tensor, real: Tensor, fake: Tensor, *, normalise: bool) -> Tensor:

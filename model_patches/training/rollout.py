@@ -4,7 +4,7 @@ Source: DMD2 section 4.5; Self-Forcing ``pipeline/self_forcing_training.py``: on
 every process, is the last, and only it is differentiated.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,10 +15,8 @@ from .losses import guided_by_strength
 CRITIC_SIGMA_MIN, CRITIC_SIGMA_MAX = 0.02, 0.98
 
 
-def draw_last_call(num_steps: int, generator: torch.Generator, shares: Sequence[float] = ()) -> int:
-    """Return which call of the schedule is the last, from 0 on, as often as its share; uniformly if there are none."""
-    if shares:
-        return int(torch.multinomial(torch.tensor(shares), 1, generator=generator))
+def draw_last_call(num_steps: int, generator: torch.Generator) -> int:
+    """Draw which call of a schedule of ``num_steps`` is the last, from 0 on, each as often as the others."""
     return int(torch.randint(num_steps, (), generator=generator))
 
 

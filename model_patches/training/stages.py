@@ -1,7 +1,7 @@
 """One micro-batch of every stage: from clips to a loss that backward can start from."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -126,35 +126,34 @@ def students_clip(micro: Micro) -> Tensor:
     return denoise(state, sigmas[micro.last_call])
 
 
+@dataclass(frozen=True)
+class StudentsStep:
+    """One step of the student's sampling: the state (B, C, T, H, W) before it, and sigma (0-dim) before and after."""
+
+    start: Tensor
+    sigma: Tensor
+    following: Tensor
+    conditions: Conditions
+
+
+def students_step(micro: Micro) -> StudentsStep:
+    """Return the step that the last call of the student's sampling makes, from where the student comes."""
+    conditions = students_conditions(micro)
+    start, sigmas = before_last_call(micro, micro.networks.student.denoiser(conditions))
+    return StudentsStep(start, sigmas[micro.last_call], sigmas[micro.last_call + 1], conditions)
+
+
+def students_velocity(micro: Micro, step: StudentsStep) -> Tensor:
+    """Return the velocity that the student predicts at the start of a step; differentiable."""
+    sigma = step.sigma.to(step.start).expand(len(step.start))
+    return micro.networks.student.velocity(step.start, sigma, step.conditions)
+
+
 def ode_losses(micro: Micro) -> Losses:
-    """Cover with one step of the student what the guided teacher covers with some, from where the student comes.
-
-    Clips whose answer is known are led to that instead. Along the choices of a batch an error counts more.
-
-    Raises:
-        ValueError: ode_choice_weight is set and the batch has no choices.
-    """
-    student, conditions = micro.networks.student, students_conditions(micro)
-    start, sigmas = before_last_call(micro, student.denoiser(conditions))
-    sigma, following = sigmas[micro.last_call : micro.last_call + 2]
-    if micro.batch.answer is None:
-        end = teachers_way(micro, start)
-    else:
-        end = losses.straight_way(start, micro.batch.answer, sigma, following)
-        if (others := ~micro.batch.answered).any():
-            end[others] = teachers_way(replace(micro, batch=micro.batch[others]), start[others])
-    velocity = student.velocity(start, sigma.to(start).expand(len(start)), conditions)
-    step = velocity, start, end, sigma - following
-    loss = losses.ode_step_loss(*step)
-    if micro.batch.choices is None:
-        if weight := micro.config.ode_choice_weight:
-            raise ValueError(
-                f"ode_choice_weight is {weight:g}, but this data does not know which clips could follow"
-                " (TrainingBatch.choices). Set it to 0."
-            )
-        return {"ode": loss}
-    choice = losses.choice_loss(*step, micro.batch.choices)
-    return {"ode": loss + micro.config.ode_choice_weight * choice, "choice": choice}
+    """Cover with one step of the student what the guided teacher covers with some, from where the student comes."""
+    step = students_step(micro)
+    end, velocity = teachers_way(micro, step.start), students_velocity(micro, step)
+    return {"ode": losses.ode_step_loss(velocity, step.start, end, step.sigma - step.following)}
 
 
 @torch.no_grad()
@@ -226,18 +225,18 @@ def relative_motion(latents: Tensor, clean: Tensor) -> Tensor:
 class Phase:
     """One optimizer update: who learns (``STUDENT`` or ``FAKE``), in which role, from which losses (first is the one).
 
-    name: unique in a step; seeds the phase's randomness. call_shares: how often each call of the rollout is the last.
+    name: unique in a step; seeds the phase's randomness. draw_last_call: of a number of steps and a generator, draws
+    the call of the student's sampling that is its last, which every process must draw alike.
     """
 
     name: str
     learner: str
     role: Role
     losses: Callable[[Micro], Losses]
-    call_shares: Sequence[float] = ()
+    draw_last_call: Callable[[int, torch.Generator], int] = draw_last_call
 
-    def draw_last_call(self, config: DistillConfig, generator: torch.Generator) -> int:
-        """Return the rollout's last call, which every process must draw alike."""
-        return draw_last_call(config.student_steps, generator, self.call_shares)
+
+Phases = Callable[[DistillConfig, Networks, int], list[Phase]]
 
 
 def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
@@ -245,22 +244,16 @@ def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
 
     Source of dmd2's order: Self-Forcing and CausVid start from the teacher's ODE; then eq. 5 alone, then both.
     """
-
-    def student(of: Callable[[Micro], Losses], call_shares: Sequence[float] = ()) -> Phase:
-        return Phase("student", STUDENT, networks.student, of, call_shares)
-
     if config.stage != "dmd2":
-        return [student({"flow": flow_losses, "cfg": cfg_losses}[config.stage])]
+        losses = {"flow": flow_losses, "cfg": cfg_losses}[config.stage]
+        return [Phase("student", STUDENT, networks.student, losses)]
     if step < config.ode_updates:
-        return [student(ode_losses, config.ode_call_shares)]
+        return [Phase("student", STUDENT, networks.student, ode_losses)]
     assert networks.fake is not None
-    shares = config.dmd_call_shares
-    critics = [
-        Phase(f"critic{i}", FAKE, networks.fake, critic_losses, shares) for i in range(config.critic_updates)
-    ]
+    critics = [Phase(f"critic{i}", FAKE, networks.fake, critic_losses) for i in range(config.critic_updates)]
     if step < config.ode_updates + config.critic_warmup:
         return critics
-    return [*critics, student(generator_losses, shares)]
+    return [*critics, Phase("student", STUDENT, networks.student, generator_losses)]
 
 
 def students_updates(step: int, config: DistillConfig) -> int:

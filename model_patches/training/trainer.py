@@ -5,9 +5,9 @@ Everything random follows from (seed, step, phase, micro-batch), so a resumed ru
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,30 @@ from .config import DistillConfig
 from .networks import Networks
 from .parallel import World, average_gradients, my_micro_batches
 from .rollout import sample
-from .stages import Micro, Phase, phases, relative_motion, students_conditions, students_updates
+from .stages import Micro, Phase, Phases, phases, relative_motion, students_conditions, students_updates
 
 
 class TrainingDiverged(FloatingPointError):
     """A loss or a gradient is not finite; the message says where the last good checkpoint is."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, on what, and how.
+
+    weights: those to start from, in the host's names; teacher, real and fake model stay these. start: those of them in
+    which the student starts elsewhere, such as the ones that a few-step LoRA changes; a LoRA that is trained holds that
+    difference, too. sample_source: whose first clips' conditions the samples in reports are made for; ``source`` if
+    None. phases: the updates of every step. identity: what of ``phases`` must be the same for a run to be resumed.
+    """
+
+    config: DistillConfig
+    source: ClipSource
+    weights: Mapping[str, Tensor]
+    start: Mapping[str, Tensor] = field(default_factory=dict)
+    sample_source: ClipSource | None = None
+    phases: Phases = phases
+    identity: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,18 +97,12 @@ def sample_generator(config: DistillConfig) -> torch.Generator:
 class Trainer:
     """One run in one process (of possibly many)."""
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        source: ClipSource,
-        networks: Networks,
-        place: World,
-        folder: RunFolder,
-        sample_source: ClipSource | None = None,
-    ) -> None:
-        self.config, self.source, self.networks = config, source, networks
-        self.sample_source = source if sample_source is None else sample_source
+    def __init__(self, task: Task, networks: Networks, place: World, folder: RunFolder) -> None:
+        self.config, self.source, self.networks = task.config, task.source, networks
+        self.phases = task.phases
+        self.sample_source = task.source if task.sample_source is None else task.sample_source
         self.place, self.folder = place, folder
+        config = self.config
         self.micro_indices, self.micro_size = my_micro_batches(config, place)
         self.parameters = networks.parameters(config)
         rates = {STUDENT: config.learning_rate}
@@ -128,7 +141,7 @@ class Trainer:
         for group in self.optimizers[STUDENT].param_groups:
             group["lr"] = rate
         values: dict[str, float] = {}
-        todo = phases(self.config, self.networks, self.step)
+        todo = self.phases(self.config, self.networks, self.step)
         for phase in todo:
             values |= self._update(phase)
         learnt = any(phase.learner == STUDENT for phase in todo)
@@ -148,7 +161,8 @@ class Trainer:
         parameters, optimizer = self.parameters[phase.learner], self.optimizers[phase.learner]
         for each in self.optimizers.values():
             each.zero_grad(set_to_none=True)  # adapters of other roles get zeros as gradients, too
-        last_call = phase.draw_last_call(self.config, seeded(self.config.seed, self.step, phase.name))
+        generator = seeded(self.config.seed, self.step, phase.name)
+        last_call = phase.draw_last_call(self.config.student_steps, generator)
         sums: dict[str, Tensor] = {}
         for index in self.micro_indices:
             losses = phase.losses(self._micro(phase, index, last_call))

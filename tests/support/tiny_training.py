@@ -1,7 +1,7 @@
 """A training of a few steps on a tiny model."""
 
 from magic141.model_patches.training.config import DistillConfig
-from magic141.model_patches.training.distill import distill
+from magic141.model_patches.training.distill import Task, distill
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 
@@ -18,15 +18,13 @@ TINY = DistillConfig(
 )
 
 
-def train(config, folder, *, source=None, weights=None, **options):
+def tiny_task(config, *, source=None, weights=None, **options):
+    """Return the training of a tiny model on a tiny source, where no others are given."""
+    return Task(config, TinySource() if source is None else source, weights or tiny_dit(), **options)
+
+
+def train(config, folder, *, should_stop=lambda: False, **options):
     """Return the model that a training ends with, and every step's report."""
     reports = []
-    model = distill(
-        config,
-        TinySource() if source is None else source,
-        weights or tiny_dit(),
-        folder,
-        on_step=reports.append,
-        **options,
-    )
+    model = distill(tiny_task(config, **options), folder, on_step=reports.append, should_stop=should_stop)
     return model, reports

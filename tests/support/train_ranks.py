@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from magic141.model_patches.training.config import DistillConfig
-from magic141.model_patches.training.distill import distill
+from magic141.model_patches.training.distill import Task, distill
 
 from .tiny_dit import tiny_dit
 from .tiny_source import TinySource
@@ -21,9 +21,7 @@ def main(run_dir: str, config: str) -> None:
     torch.set_num_threads(1)
     losses = []
     model = distill(
-        DistillConfig.from_json(config),
-        TinySource(),
-        tiny_dit(),
+        Task(DistillConfig.from_json(config), TinySource(), tiny_dit()),
         Path(run_dir),
         on_step=lambda report: losses.append(report.losses),
     )

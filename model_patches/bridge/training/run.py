@@ -102,7 +102,7 @@ def distill_model(
     if (problem := missing_packages()) is not None:
         raise ImportError(problem)
     from ...training.checkpoint import RunFolder
-    from ...training.distill import distill
+    from ...training.distill import Task, distill
     from ...training.parallel import this_process
 
     tell("reading the weights")
@@ -113,11 +113,8 @@ def distill_model(
         watch = TrainingWatch(job.run_dir, vae, fps=fps, read_log=log.read_log, node_id=node_id)
         tell("preparing the networks")
         trained = distill(
-            config,
-            job.source,
-            job.weights,
+            Task(config, job.source, job.weights, job.start),
             job.run_dir,
-            start=job.start,
             on_step=watch.on_step,
             should_stop=watch.should_stop,
             lock=False,

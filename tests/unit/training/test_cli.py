@@ -77,9 +77,6 @@ def test_settings_have_types():
     assert cli.parse_setting("batch_size=8") == ("batch_size", 8)
     assert cli.parse_setting("learning_rate=2e-6") == ("learning_rate", 2e-6)
     assert cli.parse_setting("normalise=false") == ("normalise", False)
-    assert cli.parse_setting("ode_call_shares=0.1,0.5") == ("ode_call_shares", (0.1, 0.5))
-    with pytest.raises(ValueError, match="ode_call_shares is 'all'; wanted numbers like"):
-        cli.parse_setting("ode_call_shares=all")
     with pytest.raises(ValueError, match="No such setting: lr"):
         cli.parse_setting("lr=1")
     with pytest.raises(ValueError, match="normalise is '0'; wanted true or false"):

@@ -50,25 +50,6 @@ def test_ode_step_loss_wants_the_mean_velocity_of_the_way():
     assert loss.item() == pytest.approx((1 + 4) / 2)
 
 
-def test_choice_loss_is_the_part_of_the_error_along_the_choices():
-    velocity, start, end = latents([5.0, 0.0]), latents([3.0, 0.0]), latents([1.0, 1.0])  # errors 1 and 2
-    span, ways = torch.tensor(0.5), torch.tensor([[0.6, 0.8], [0.0, 0.0]])
-    choices = ways.view(1, 2, *velocity.shape[1:])
-    loss = losses.choice_loss(velocity, start, end, span, choices)
-    assert loss.item() == pytest.approx((0.6 * 1 + 0.8 * 2) ** 2 / 2)
-    every_way = torch.eye(2).view(1, 2, *velocity.shape[1:])
-    everything = losses.choice_loss(velocity, start, end, span, every_way)
-    assert everything.item() == pytest.approx(losses.ode_step_loss(velocity, start, end, span).item())
-
-
-def test_the_straight_way_keeps_the_noise():
-    # z at 0.5 of clean 2 and noise 4 is 3; at 0.25 it is 2.5
-    state = losses.straight_way(
-        latents([3.0, 1.0]), latents([2.0, 1.0]), torch.tensor(0.5), torch.tensor(0.25)
-    )
-    assert state.flatten().tolist() == [2.5, 1.0]
-
-
 def test_cfg_distillation_and_its_sum():
     student = latents([1.0, 1.0]).requires_grad_()
     guided = latents([3.0, 0.0]).requires_grad_()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from magic141.model_patches.training.config import DistillConfig
-from magic141.model_patches.training.distill import distill
+from magic141.model_patches.training.distill import Task, distill
 from magic141.model_patches.training.parallel import World, my_micro_batches
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
@@ -67,7 +67,9 @@ def two_processes(config: DistillConfig, run_dir: Path) -> list[dict]:
 def one_process(config: DistillConfig, run_dir: Path) -> dict:
     losses = []
     model = distill(
-        config, TinySource(), tiny_dit(), run_dir, on_step=lambda report: losses.append(report.losses)
+        Task(config, TinySource(), tiny_dit()),
+        run_dir,
+        on_step=lambda report: losses.append(report.losses),
     )
     return {"losses": losses, "weights": dict(model.weights)}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from magic141.model_patches.training.checkpoint import RunFolder
 from magic141.model_patches.training.config import DistillConfig
-from magic141.model_patches.training.distill import TrainingDiverged, distill
+from magic141.model_patches.training.distill import Task, TrainingDiverged, distill
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 from magic141.tests.support.tiny_training import TINY, train
@@ -58,10 +58,24 @@ def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
     train(TINY, tmp_path, should_stop=lambda: next(stop))
     file = RunFolder(tmp_path).config_file
     saved = json.loads(file.read_text())
-    del saved["dmd_call_shares"]
+    del saved["real_shift"]
     file.write_text(json.dumps(saved))
-    with pytest.raises(ValueError, match=r"dmd_call_shares was \[\] and is now \[0\.0, 1\.0\]"):
-        train(replace(TINY, dmd_call_shares=(0.0, 1.0)), tmp_path)
+    with pytest.raises(ValueError, match=r"real_shift was 0\.25 and is now 0\.5"):
+        train(replace(TINY, real_shift=0.5), tmp_path)
+    _, reports = train(TINY, tmp_path)
+    assert [report.step for report in reports] == [2, 3]
+
+
+def test_a_run_with_settings_that_are_gone_goes_on_where_they_were_at_their_defaults(tmp_path):
+    stop = iter([False, True])
+    train(TINY, tmp_path, should_stop=lambda: next(stop))
+    file = RunFolder(tmp_path).config_file
+    saved = json.loads(file.read_text())
+    gone = {"ode_call_shares": [], "dmd_call_shares": [], "ode_choice_weight": 0.0}
+    file.write_text(json.dumps(saved | gone | {"dmd_call_shares": [0.0, 1.0]}))
+    with pytest.raises(ValueError, match=r"dmd_call_shares was \[0\.0, 1\.0\] and is now None"):
+        train(TINY, tmp_path)
+    file.write_text(json.dumps(saved | gone))
     _, reports = train(TINY, tmp_path)
     assert [report.step for report in reports] == [2, 3]
 
@@ -147,7 +161,7 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path):
 
     config = replace(TINY, save_every=1)
     with pytest.raises(TrainingDiverged, match=r"step 3 .*is nan.*step-000002"):
-        distill(config, source, tiny_dit(), tmp_path, on_step=poison)
+        distill(Task(config, source, tiny_dit()), tmp_path, on_step=poison)
     assert RunFolder(tmp_path).saved_steps() == [1, 2]
     source.latents[:] = 1.0
     model, reports = train(config, tmp_path, source=source)
@@ -181,7 +195,7 @@ def test_settings_are_checked():
         DistillConfig(batch_size=5, micro_batch_size=2)
     with pytest.raises(ValueError, match="No such setting: lr"):
         DistillConfig.from_json(json.dumps({"lr": 1}))
-    for config in (TINY, replace(TINY, ode_updates=1, ode_call_shares=(1.0, 2.0))):
+    for config in (TINY, replace(TINY, ode_updates=1)):
         assert DistillConfig.from_json(config.to_json()) == config
 
 

@@ -11,7 +11,7 @@ from magic141.model_patches.training.adapters import (
     lora_for_host,
     merge_lora,
 )
-from magic141.model_patches.training.distill import distill
+from magic141.model_patches.training.distill import Task, distill
 from magic141.model_patches.training.networks import build_networks
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
@@ -65,11 +65,11 @@ def test_all_weights_start_there_too(lora):
 def test_training_goes_on_from_there(lora, tmp_path):
     start = changes(lora)
     slow = replace(CONFIG, learning_rate=1e-9, final_learning_rate=1e-9)
-    made = distill(slow, TinySource(), tiny_dit(), tmp_path, start=start).full()
+    made = distill(Task(slow, TinySource(), tiny_dit(), start), tmp_path).full()
     assert max((made[key] - start[key]).abs().max() for key in start) < 1e-4
     again = replace(slow, total_steps=1)
     with pytest.raises(ValueError, match=r"start was '[0-9a-f]{16}' and is now None"):
-        distill(again, TinySource(), tiny_dit(), tmp_path)
+        distill(Task(again, TinySource(), tiny_dit()), tmp_path)
 
 
 def test_a_lower_rank_is_refused(lora):
