@@ -102,7 +102,7 @@ def write(model: TrainedModel, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         tensors = model.lora() if model.config.train == "lora" else model.full()
         save_file(tensors, out, metadata={"magic141": json.dumps({"steps": model.step})})
-        print(f"wrote {out}", flush=True)
+        print("\n".join([*model.notes, f"wrote {out}"]), flush=True)
 
 
 def main() -> None:

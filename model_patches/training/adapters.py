@@ -18,6 +18,7 @@ STUDENT, FAKE = "student", "fake"
 ADAPTED_STACKS = ("transformer_blocks.", "single_transformer_blocks.")
 ADAPTED_ENDS = ("norm_out.linear", "proj_out")
 LORA_PREFIX = "diffusion_model."
+DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 
 
 def adapted_modules(model: nn.Module) -> list[str]:
@@ -127,11 +128,26 @@ def _by_host_module(weights: Mapping[str, Tensor], adapter: str) -> dict[str, li
 
 
 def _changes(lora: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield the host weights that a LoRA of ``lora_for_host`` changes, each with factors A and B."""
+    """Yield the host weights that a LoRA changes, each with factors A and B; its alpha is in B.
+
+    Raises:
+        ValueError: it holds what is not read here.
+    """
+    left = set(lora)
     for name, down in lora.items():
-        if name.endswith(".lora_A.weight"):
-            module = name.removeprefix(LORA_PREFIX).removesuffix(".lora_A.weight")
-            yield f"{module}.weight", down, lora[name.replace(".lora_A.", ".lora_B.")]
+        module = name.removesuffix(DOWN)
+        if module == name or module + UP not in lora:
+            continue
+        up = lora[module + UP]
+        if (alpha := lora.get(module + ALPHA)) is not None:
+            up = up.float() * (float(alpha) / down.shape[0])
+        yield f"{module.removeprefix(LORA_PREFIX)}.weight", down, up
+        left -= {name, module + UP, module + ALPHA}
+    if left:
+        raise ValueError(
+            f"The LoRA holds {min(left)}, which is not read here: {LORA_PREFIX}double_blocks.0.img_mlp.0{DOWN} and "
+            f"names like it are, with {UP} and perhaps {ALPHA} of the same layer."
+        )
 
 
 def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,11 +158,7 @@ def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> d
     """
     keys = [key for key, _, _ in _changes(lora)]
     if not keys:
-        found = next(iter(lora), "nothing")
-        raise ValueError(
-            f"The LoRA fits no weight of this model: it holds {found}, names like {LORA_PREFIX}double_blocks.0."
-            "img_mlp.0.lora_A.weight are read here."
-        )
+        raise ValueError("The LoRA is empty: it changes no weight of this model.")
     if missing := [key for key in keys if key not in host]:
         raise ValueError(
             f"The LoRA was made for another model: it changes {missing[0]}, which this one does not have. Start from"
@@ -156,7 +168,7 @@ def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> d
 
 
 def merge_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return host weights with a LoRA of ``lora_for_host`` added, in the weights' own precision."""
+    """Return host weights with a LoRA added, at the strength that its alpha gives it, in the weights' own precision."""
     merged = dict(host)
     for key, down, up in _changes(lora):
         weight = merged[key]

@@ -59,13 +59,37 @@ def test_a_student_starts_as_a_lora_or_as_a_model(monkeypatch, tmp_path):
     started = cli.read_start(whole, tiny_dit())
     assert torch.equal(started["img_in.proj.weight"], tiny_dit()["img_in.proj.weight"])
     save_file({"lora_unet_x.lora_down.weight": torch.ones(1, 1)}, tmp_path / "other.safetensors")
-    with pytest.raises(
-        ValueError, match=r"fits no weight of this model: it holds lora_unet_x\.lora_down\.weight"
-    ):
+    with pytest.raises(ValueError, match=r"holds lora_unet_x\.lora_down\.weight, which is not read here"):
         cli.read_start(tmp_path / "other.safetensors", tiny_dit())
     smaller = {name: weight for name, weight in tiny_dit().items() if not name.startswith("single_blocks")}
     with pytest.raises(ValueError, match=r"made for another model: it changes single_blocks\.0\."):
         cli.read_start(tmp_path / "start.safetensors", smaller)
+
+
+@pytest.mark.parametrize("alpha", [None, 1.0, 8.0])
+def test_a_start_has_the_strength_that_its_alpha_gives_it(tmp_path, alpha):
+    """As the host's loader has it: alpha over rank; without alpha 1."""
+    layer = "diffusion_model.double_blocks.0.img_mlp.0"
+    generator = torch.Generator().manual_seed(0)
+    down, up = torch.randn(4, 128, generator=generator), torch.randn(512, 4, generator=generator)
+    lora = {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}
+    if alpha is not None:
+        lora[f"{layer}.alpha"] = torch.tensor(alpha)
+    save_file(lora, tmp_path / "lora.safetensors")
+    weight = tiny_dit()["double_blocks.0.img_mlp.0.weight"]
+    (started,) = cli.read_start(tmp_path / "lora.safetensors", tiny_dit()).values()
+    strength = 1.0 if alpha is None else alpha / 4
+    torch.testing.assert_close(started, weight + strength * (up @ down), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lora_A.weight", "alpha", "dora_scale", "diff_b"])
+def test_what_is_not_read_of_a_start_is_said(tmp_path, name):
+    layer = "diffusion_model.double_blocks.0.img_mlp.0"
+    lora = {f"{layer}.lora_A.weight": torch.zeros(4, 128), f"{layer}.lora_B.weight": torch.zeros(512, 4)}
+    lora[f"diffusion_model.double_blocks.0.img_mlp.2.{name}"] = torch.ones(4, 4)
+    save_file(lora, tmp_path / "lora.safetensors")
+    with pytest.raises(ValueError, match=rf"img_mlp\.2\.{name}, which is not read here"):
+        cli.read_start(tmp_path / "lora.safetensors", tiny_dit())
 
 
 def pairs(lora) -> list[tuple[str, str]]:
