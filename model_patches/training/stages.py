@@ -15,6 +15,9 @@ from .networks import Networks
 from .rollout import draw_critic_sigma, draw_last_call, draw_sigma, guided, sample
 from .twin import Conditions
 
+UNGUIDED = 1.0
+"""The host's scale g that a guidance embedder is told where a clip or a target is not guided."""
+
 
 @dataclass(frozen=True)
 class Micro:
@@ -55,7 +58,8 @@ def flow_losses(micro: Micro) -> Losses:
     """Flow matching on the data (eq. 9), a share of the captions dropped."""
     clean, noise = micro.batch.latents, micro.noise()
     sigma = micro.sigma(draw_sigma)
-    scale = micro.usual_scale(micro.networks.guidance)
+    # the data are not guided, so an embedder is told so: what it makes of the usual scale stays guided
+    scale = UNGUIDED if micro.networks.guidance else None
     velocity = _with_dropped_captions(micro, losses.add_noise(clean, noise, sigma), sigma, scale)
     return {"loss": losses.flow_matching_loss(velocity, clean, noise)}
 
@@ -70,13 +74,13 @@ def cfg_losses(micro: Micro) -> Losses:
     strength = config.guidance_min + span * torch.rand(len(clean), generator=micro.generator)
     strength = strength.to(clean.device)
     with torch.no_grad():
-        plain = 1.0 if micro.networks.teacher_guidance else None
+        plain = UNGUIDED if micro.networks.teacher_guidance else None
         conditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain))
         unconditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain, empty=True))
         guided = losses.guided_by_strength(conditional, unconditional, strength)
     matched = student.velocity(noisy, sigma, micro.conditions(scale=1 + strength))
     cfg = losses.cfg_distillation_loss(matched, guided)
-    base = losses.flow_matching_loss(_with_dropped_captions(micro, noisy, sigma, 1.0), clean, noise)
+    base = losses.flow_matching_loss(_with_dropped_captions(micro, noisy, sigma, UNGUIDED), clean, noise)
     return {"loss": losses.distillation_loss(cfg, base, config.cfg_weight), "cfg": cfg, "base": base}
 
 
