@@ -10,6 +10,7 @@ METHODS = {
     "fine-tune (flow matching)": "flow",
 }
 TRAIN = {"LoRA": "lora", "full": "full"}
+MOST_CFG = 30.0
 
 
 def what_inputs() -> list:
@@ -136,7 +137,7 @@ def how_inputs() -> list:
             "cfg",
             default=1.0,
             min=1.0,
-            max=30.0,
+            max=MOST_CFG,
             step=0.1,
             tooltip="Guidance to learn, so that the student needs none. DMD2: the teacher's, 1 for none. CFG "
             "distillation: the strongest of the range that is learnt.",

@@ -8,6 +8,7 @@ from ..model_patches.bridge.training.dataset import SetRequest, build_training_s
 from ..model_patches.sizes import BUCKETS, check_clip_size
 
 FREE_SIZE = "width x height"
+MOST_PX, MOST_FRAMES = 8192, 2049
 BUCKET_CHOICES = {f"{family} bucket nearest to most videos": family for family in BUCKETS}
 
 
@@ -73,13 +74,18 @@ class BuildTrainingSet(io.ComfyNode):
                 "shape most of the videos have. Other shapes are scaled to cover it and cut at the centre.",
             ),
             io.Int.Input(
-                "width", default=960, min=16, max=8192, step=16, tooltip="Width in pixels, a multiple of 16."
+                "width",
+                default=960,
+                min=16,
+                max=MOST_PX,
+                step=16,
+                tooltip="Width in pixels, a multiple of 16.",
             ),
             io.Int.Input(
                 "height",
                 default=544,
                 min=16,
-                max=8192,
+                max=MOST_PX,
                 step=16,
                 tooltip="Height in pixels, a multiple of 16.",
             ),
@@ -87,7 +93,7 @@ class BuildTrainingSet(io.ComfyNode):
                 "num_frames",
                 default=81,
                 min=5,
-                max=2049,
+                max=MOST_FRAMES,
                 step=4,
                 tooltip="Frames of a window, 4n + 1: what the model will make at once. Shorter videos are skipped, "
                 "longer ones give several windows. Embedded model: 13.",
@@ -134,6 +140,11 @@ class BuildTrainingSet(io.ComfyNode):
                 resolve_folder(folder)
             if None not in (width, height, num_frames):
                 check_clip_size(width, height, num_frames)
+                if max(width, height) > MOST_PX or not 5 <= num_frames <= MOST_FRAMES:
+                    return (
+                        f"{width} x {height} px and {num_frames} frames; wanted at most {MOST_PX} px a side and 5 to "
+                        f"{MOST_FRAMES} frames."
+                    )
         except (ValueError, FileNotFoundError) as error:
             return str(error)
         return (check_name(set_name, "a training set") if set_name is not None else None) or True

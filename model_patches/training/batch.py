@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -56,4 +56,13 @@ class ClipSource(Protocol):
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return the clips ``rows`` (B,); whatever is drawn at random comes from ``generator`` alone."""
+        ...
+
+
+@runtime_checkable
+class KnownContent(Protocol):
+    """A data set that knows when it is another one, so that a run on the old one is not taken for a run on it."""
+
+    def content(self) -> str:
+        """Return a digest of all that can be learnt from it."""
         ...

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..store.directory_lock import DirectoryLock
 from ..store.files import disk_errors, read_json_object, remove_parts, write_text
-from .config import DistillConfig, check_same_run
+from .config import SET_CONTENT, DistillConfig, check_same_run
 from .parallel import World
 from .state_file import StateUnreadable, check_state, read_state, write_state
 
@@ -41,13 +41,13 @@ class RunFolder:
     """The folder of one run.
 
     Attributes:
-        unreadable: what ``load`` passed over, a sentence each.
+        notes: what a person should know of the run that was opened, a sentence each.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
-        self.unreadable: list[str] = []
+        self.notes: list[str] = []
 
     @property
     def config_file(self) -> Path:
@@ -117,6 +117,11 @@ class RunFolder:
         wanted = {**config.written(), **identity}
         if (saved := self.read_config()) is not None:
             check_same_run(saved, wanted, self.path)
+            if SET_CONTENT in wanted and SET_CONTENT not in saved:
+                self._note(
+                    "The run was begun by an older version, which did not note what its training set held. It goes on "
+                    "as if the set were the same; if you have changed it since, choose another run name to train anew."
+                )
         place.wait()  # nobody writes before everybody has read
         if place.is_first:
             with disk_errors(self.path):
@@ -155,7 +160,7 @@ class RunFolder:
         step = place.first_says(self._newest_readable(tensors) if place.is_first else 0)
         if step < 0:
             raise ValueError(
-                f"No checkpoint in {self.checkpoints} can be read: {' '.join(self.unreadable)} Nothing was changed. "
+                f"No checkpoint in {self.checkpoints} can be read: {' '.join(self.notes)} Nothing was changed. "
                 "Choose another run name to start anew, or delete that folder."
             )
         if step:
@@ -169,11 +174,14 @@ class RunFolder:
             try:
                 check_state(self.checkpoint(step), step, tensors)
             except StateUnreadable as error:
-                self.unreadable.append(f"Checkpoint {self.checkpoint(step).name} was not opened: {error}.")
-                logging.warning("Magic141: %s", self.unreadable[-1])
+                self._note(f"Checkpoint {self.checkpoint(step).name} was not opened: {error}.")
             else:
                 return step
         return -1 if steps else 0
+
+    def _note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+        logging.warning("Magic141: %s", sentence)
 
     def start_log(self, step: int) -> None:
         """Drop what the log says about steps after ``step``, which will be done again."""

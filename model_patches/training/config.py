@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ PRECISIONS = ("float32", "bfloat16", "auto")
 
 MAY_CHANGE = frozenset({"device", "save_every", "sample_every", "sample_clips", "sharded"})
 """Settings that do not change what is learnt, so that a run may be resumed with other values."""
+
+SET_CONTENT = "set_content"
+"""Names, in a run's folder, the digest of what its data set holds; runs of older versions have none."""
 
 GONE: dict[str, object] = {"ode_call_shares": [], "dmd_call_shares": [], "ode_choice_weight": 0.0}
 """Settings of older versions, as run folders hold them where they were left at their defaults."""
@@ -41,7 +45,7 @@ class DistillConfig:
     normalise: divide the DMD gradient by mean |x0 - x0_real| (not in the paper).
     guidance: w of eq. 7, what dmd2's real model is guided with; 0 is none.
     guidance_min, guidance_max: range of w in cfg. cfg_weight: lambda_cfg of eq. 8.
-    embedded_guidance: the host's scale g, fed to models that have a guidance embedder, outside of cfg.
+    embedded_guidance: the host's scale g, fed in dmd2 to models that have a guidance embedder.
     drop_caption: share of clips trained on the empty prompt in flow and cfg's base loss.
     sample_every, save_every: updates between sample clips and between checkpoints; 0 for none (but the last).
     precision: what is computed in; trained weights are float32 anyway. "auto": bfloat16 where that is quick.
@@ -99,6 +103,12 @@ class DistillConfig:
         ):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(choices)}.")
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}; it must be a finite number.")
+        for name in ("beta1", "beta2", "ema_decay"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}; it must be 0 or more and less than 1.")
         for name in (
             "total_steps",
             "batch_size",
@@ -171,13 +181,16 @@ class DistillConfig:
 def check_same_run(saved: Mapping[str, object], wanted: Mapping[str, object], run_dir: object) -> None:
     """Refuse to resume a run that was started with other settings or other weights.
 
-    A setting that came later than the run had its default then; one that is gone is passed over at its default.
+    A setting that came later than the run had its default then; one that is gone is passed over at its default. A run
+    that does not know what its data set held is taken to have been on this one.
 
     Raises:
         ValueError: names every setting that differs, with both values.
     """
     kept = {name: value for name, value in saved.items() if name in wanted or value != GONE.get(name, ...)}
     defaults = {**DistillConfig().written(), **GONE}
+    if SET_CONTENT in wanted:
+        defaults[SET_CONTENT] = wanted[SET_CONTENT]
     saved = {name: value for name, value in defaults.items() if name in wanted} | kept
     differing = [
         f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"

@@ -1,44 +1,34 @@
 """Keep an encoded training set on disk, so that training never runs a VAE or a text encoder.
 
 Layout of a set's folder:
-    set.json                  what the set is made of; replaced whole, so it is the commit
+    set.json                  what the set is made of, and every shard's SHA-256; replaced whole, so it is the commit
     videos/<key>.safetensors  "latents" (W, 16, T, h, w) and perhaps "image_states" (W, S, D) of one video's windows
     captions/<key>.safetensors  "states" (L, D) and "pooled" (P,) of one caption
 A key hashes all that the tensors are made from (file content, size, models ...), so a shard is right or absent: a
-build that was killed goes on with what lies there, an unchanged video costs nothing, and a new caption encodes text
-alone. Shards that the finished ``set.json`` does not name are removed.
+build that was killed goes on with what lies there, an unchanged video is not encoded again, and a new caption encodes
+text alone. A shard whose bytes have changed is made again by a build, and refused by a training. Shards that the
+finished ``set.json`` does not name are removed.
 """
 
 import contextlib
+import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ..store.directory_lock import DirectoryLock
 from ..store.fields import checked
-from ..store.files import (
-    atomic_file,
-    disk_errors,
-    make_subfolder,
-    path_inside,
-    read_json,
-    remove_parts,
-    write_text,
-)
+from ..store.files import disk_errors, file_sha256, path_inside, read_json, write_text
 from .dataset_checks import checked_set, is_key
+from .shards import ROOMS, shard_name
 
-FORMAT, VERSION = "magic141-training-set", 1
+FORMAT, VERSION = "magic141-training-set", 2
 MANIFEST = "set.json"
-ROOMS = ("videos", "captions")
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,8 @@ class TrainingSet:
     """A training set as its ``set.json`` says.
 
     folder: the videos' folder, as the caller names it. null_key: the empty prompt's caption shard. complete: False
-    while a build is under way or was interrupted.
+    while a build is under way or was interrupted. checksums: SHA-256 of shards, by ``shard_name``. version: of the
+    format; sets of version 1 have no checksums.
     """
 
     directory: Path
@@ -91,6 +82,8 @@ class TrainingSet:
     videos: tuple[SetVideo, ...] = ()
     complete: bool = False
     skipped: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
+    version: int = field(default=VERSION, compare=False)
 
     @classmethod
     def open(cls, directory: Path) -> "TrainingSet":
@@ -102,7 +95,7 @@ class TrainingSet:
         """
         try:
             found = read_json(directory / MANIFEST)
-            if (found["format"], found["version"]) != (FORMAT, VERSION):
+            if found["format"] != FORMAT or found["version"] not in range(1, VERSION + 1):
                 raise ValueError(
                     f"{found['format']} version {found['version']}, expected {FORMAT} version {VERSION}"
                 )
@@ -115,6 +108,8 @@ class TrainingSet:
                     videos=tuple(checked(SetVideo, video) for video in found["videos"]),
                     complete=found["complete"],
                     skipped=tuple((path, reason) for path, reason in found["skipped"]),
+                    checksums=found["checksums"] if found["version"] > 1 else {},
+                    version=found["version"],
                 )
             )
         except FileNotFoundError:
@@ -135,6 +130,18 @@ class TrainingSet:
         """Every window: its video and its number there."""
         return [(video, number) for video in self.videos for number in range(video.num_windows)]
 
+    def shard_names(self) -> set[str]:
+        """Return the names of all shards that the set is made of."""
+        captions = {self.null_key, *(key for video in self.videos for key in video.caption_keys)}
+        videos = {shard_name("videos", video.key) for video in self.videos}
+        return videos | {shard_name("captions", key) for key in captions}
+
+    def content(self) -> str:
+        """Return a digest of what can be learnt from the set: videos, captions, how they were cut and encoded."""
+        videos = [(video.key, video.num_windows, video.caption_keys) for video in self.videos]
+        text = json.dumps([asdict(self.settings), self.null_key, videos])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
     def commit(self) -> None:
         """Make this the set in one step; a complete one leaves no other shard behind."""
         manifest = {
@@ -145,6 +152,9 @@ class TrainingSet:
             "null_key": self.null_key,
             "complete": self.complete,
             "skipped": self.skipped,
+            "checksums": {
+                name: self.checksums[name] for name in sorted(self.shard_names() & {*self.checksums})
+            },
             "videos": [asdict(video) for video in self.videos],
         }
         with disk_errors(self.directory):
@@ -161,109 +171,31 @@ class TrainingSet:
         return self._load("captions", key)
 
     def _load(self, room: str, key: str) -> dict[str, Tensor]:
+        name = shard_name(room, key)
         try:
-            path = path_inside(self.directory, f"{room}/{key}.safetensors")
+            path = path_inside(self.directory, name)
             if not path.is_file():
                 raise FileNotFoundError("there is no such file")
+            if self.version > 1 and name not in self._verified:
+                if file_sha256(path) != self.checksums.get(name):
+                    raise ValueError("its content is not what was written")
+                self._verified.add(name)
             return load_file(path)
         except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(
-                f"The training set '{self.directory.name}' lacks {room}/{key}.safetensors, or it is damaged ({error}). "
+                f"The training set '{self.directory.name}' lacks {name}, or it is damaged ({error}). "
                 "Run Build Training Set again; only what is missing is encoded."
             ) from None
 
+    @cached_property
+    def _verified(self) -> set[str]:
+        """Names of the shards whose checksum was right when they were read first."""
+        return set()
+
     def _remove_unnamed(self) -> None:
-        named = {
-            "videos": {video.key for video in self.videos},
-            "captions": {self.null_key, *(key for video in self.videos for key in video.caption_keys)},
-        }
-        for room, keys in named.items():
+        named = self.shard_names()
+        for room in ROOMS:
             for path in (self.directory / room).glob("*.safetensors"):
-                if is_key(path.stem) and path.stem not in keys:
+                if is_key(path.stem) and shard_name(room, path.stem) not in named:
                     with contextlib.suppress(OSError):  # still mapped by a reader (Windows): the next build
                         path.unlink()
-
-
-class VideoFacts(NamedTuple):
-    """What a video's shard says: its windows and the size of its source in pixels."""
-
-    num_windows: int
-    width: int
-    height: int
-
-
-class ShardStore:
-    """The shards of a set, for the build: ask for one, and it is made if it is not there yet."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    def holds_caption(self, key: str) -> bool:
-        """Say whether a caption's shard is there and whole."""
-        return self._header("captions", key) is not None
-
-    def video_facts(self, key: str) -> VideoFacts | None:
-        """Return what a video's shard says of it, or None where there is no whole shard."""
-        header = self._header("videos", key)
-        if header is None:
-            return None
-        num_windows, facts = header
-        sizes = [facts.get(name, "") for name in ("width", "height")]
-        if num_windows < 1 or not all(re.fullmatch("[1-9][0-9]{0,5}", size) for size in sizes):
-            self._path("videos", key).unlink()
-            return None
-        return VideoFacts(num_windows, int(sizes[0]), int(sizes[1]))
-
-    def _header(self, room: str, key: str) -> tuple[int, dict[str, str]] | None:
-        """Return the rows and the notes of a shard; a damaged one is removed."""
-        path = self._path(room, key)
-        if not path.is_file():
-            return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                first = "latents" if room == "videos" else "states"
-                return file.get_slice(first).get_shape()[0], file.metadata() or {}
-        except (SafetensorError, IndexError):  # IndexError: a single number
-            path.unlink()
-            return None
-
-    def save_caption(self, key: str, states: Tensor, pooled: Tensor) -> None:
-        """Write a caption's shard: states (L, D), pooled (P,)."""
-        self._save("captions", key, {"states": states, "pooled": pooled}, {})
-
-    def save_video(self, key: str, tensors: Mapping[str, Tensor], facts: VideoFacts) -> None:
-        """Write a video's shard: "latents" (W, 16, T, h, w) and perhaps "image_states" (W, S, D)."""
-        self._save("videos", key, tensors, {"width": str(facts.width), "height": str(facts.height)})
-
-    def _save(self, room: str, key: str, tensors: Mapping[str, Tensor], notes: dict[str, str]) -> None:
-        with atomic_file(self._path(room, key)) as temporary:
-            save_file({name: compact(tensor) for name, tensor in tensors.items()}, temporary, notes)
-
-    def _path(self, room: str, key: str) -> Path:
-        return self.directory / room / f"{key}.safetensors"
-
-
-@contextlib.contextmanager
-def locked_directory(directory: Path) -> Iterator[None]:
-    """Hold a set's folder for one build; left-overs of a killed one are removed.
-
-    Raises:
-        DirectoryLocked: another build holds it.
-    """
-    with disk_errors(directory):
-        for room in ROOMS:
-            make_subfolder(directory, room)
-    lock = DirectoryLock(directory)
-    lock.acquire()
-    try:
-        remove_parts(directory)
-        yield
-    finally:
-        lock.release()
-
-
-def compact(tensor: Tensor) -> Tensor:
-    """Return a tensor in half the bytes: float16, or bfloat16 where a value would not fit."""
-    tensor = tensor.detach().cpu().float()
-    fits = not tensor.numel() or float(tensor.abs().max()) <= torch.finfo(torch.float16).max
-    return tensor.to(torch.float16 if fits else torch.bfloat16).contiguous()

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 MOST_WINDOWS = 2_000_000
 _KEY = re.compile("[0-9a-f]{32}")
+_CHECKSUM = re.compile("[0-9a-f]{64}")
 
 
 def is_key(key: object) -> bool:
@@ -30,6 +31,7 @@ def checked_set(found: "TrainingSet") -> "TrainingSet":
     if min(s.width, s.height, s.num_frames) < 1 or s.fps <= 0:
         raise ValueError(f"its windows are {s.width} x {s.height} px, {s.num_frames} frames at {s.fps}")
     _check_key(found.null_key)
+    _check_checksums(found.checksums)
     for video in found.videos:
         _check_video(video)
     if sum(video.num_windows for video in found.videos) > MOST_WINDOWS:
@@ -49,6 +51,14 @@ def _check_video(video: "SetVideo") -> None:
         raise ValueError(
             f"{video.path} has {len(video.captions)} captions, {len(video.caption_keys)} encoded"
         )
+
+
+def _check_checksums(checksums: object) -> None:
+    if not isinstance(checksums, dict):
+        raise ValueError("its checksums are none")
+    for name, checksum in checksums.items():
+        if not isinstance(checksum, str) or _CHECKSUM.fullmatch(checksum) is None:
+            raise ValueError(f"the checksum of {name} is {checksum!r}")
 
 
 def _check_key(key: object) -> None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..dit.keys import diffusers_to_host
 from .adapters import STUDENT, lora_for_host, merge_lora
-from .batch import ClipSource
+from .batch import ClipSource, KnownContent
 from .checkpoint import RunFolder, fingerprint
-from .config import DistillConfig
+from .config import SET_CONTENT, DistillConfig
 from .networks import Networks, build_networks, starting_weights
 from .parallel import quick_precision, shard, whole, world
 from .trainer import StepReport, Task, Trainer, TrainingDiverged
@@ -26,15 +26,15 @@ class TrainedModel:
     """What training made, averaged over steps (EMA).
 
     base: the weights it started from, in the host's names. weights: what was learnt, in the twin's names.
-    step: updates that were done; fewer than ``config.total_steps`` where it was stopped. unreadable: sentences on the
-    checkpoints that were passed over, since they are damaged.
+    step: updates that were done; fewer than ``config.total_steps`` where it was stopped. notes: sentences on what a
+    person should know, such as checkpoints that were passed over, since they are damaged.
     """
 
     config: DistillConfig
     base: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
     step: int
-    unreadable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def lora(self) -> dict[str, Tensor]:
         """Return the LoRA that stock LoraLoaderModelOnly opens on the starting weights.
@@ -97,13 +97,15 @@ def distill(
         trainer = Trainer(task, networks, place, folder)
         trainer.run(on_step, should_stop)
         weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
-        return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.unreadable))
+        return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.notes))
 
 
 def identity(task: Task) -> dict[str, object]:
     """Return what must be the same beside the settings for a run to be resumed."""
     start = {"start": fingerprint(task.start)} if task.start else {}
-    return {"weights": fingerprint(task.weights), "clips": len(task.source), **start, **task.identity}
+    content = {SET_CONTENT: task.source.content()} if isinstance(task.source, KnownContent) else {}
+    data = {"clips": len(task.source), **content}
+    return {"weights": fingerprint(task.weights), **data, **start, **task.identity}
 
 
 def check_fit(networks: Networks, source: ClipSource) -> None:

@@ -57,6 +57,19 @@ class VideoFolderSource:
     def __len__(self) -> int:
         return len(self.set)
 
+    def content(self) -> str:
+        """Return a digest of all that can be learnt here; see ``KnownContent``."""
+        return "/".join([self.set.content(), str(self.known_shares.tolist()), str(self.with_image_states)])
+
+    def notes(self) -> list[str]:
+        """Return what a person should know of the set: a sentence each."""
+        if self.set.version > 1:
+            return []
+        return [
+            f"The training set '{self.set.directory.name}' was built by an older version and has no checksums, so that "
+            "damage to it goes unnoticed. Run Build Training Set again to add them; nothing is encoded twice."
+        ]
+
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return the windows ``rows`` (B,), each with one of its captions and some known frames; see ``ClipSource``."""
         windows = [self.set.windows[row] for row in rows.tolist()]

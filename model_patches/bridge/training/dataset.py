@@ -1,5 +1,6 @@
 """Build a training set: a folder of captioned videos through VAE, LLM, CLIP and VLM, once."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from ...sizes import check_clip_size, nearest_bucket
 from ...store.files import file_sha256
 from ...store.video_source import probe_video
 from ...store.walk import listing_digest
-from ...training.dataset import SetSettings, SetVideo, TrainingSet, locked_directory
+from ...training.dataset import SetSettings, SetVideo, TrainingSet
 from ...training.dataset_report import report_text
+from ...training.shards import ShardStore, locked_directory
 from ...training.videos import (
     CaptionedVideo,
     Skipped,
@@ -88,6 +90,8 @@ def build_training_set(
     """
     check_vae(vae)
     check_clip_size(request.width, request.height, request.num_frames)
+    if not 0 < request.fps < math.inf:
+        raise ValueError(f"fps is {request.fps}; it must be a number greater than 0.")
     folder, directory = resolve_folder(folder_name), set_directory(name)
     label = folder_label(folder)
     skipped: Skipped = []
@@ -174,7 +178,8 @@ class _Build:
         vae,
     ) -> None:
         self.folder, self.directory, self.skipped = folder, directory, skipped
-        self.encoder = SetEncoder(directory, settings, encoders, vae)
+        self.known_checksums = old.checksums if old else {}
+        self.encoder = SetEncoder(ShardStore(directory, self.known_checksums), settings, encoders, vae)
         self.known = {video.path: video for video in old.videos} if old else {}
         self.set = TrainingSet(directory, label, settings, null_key="")
         self.done: list[SetVideo] = []
@@ -211,6 +216,7 @@ class _Build:
             videos=tuple(self.done + later),
             complete=complete,
             skipped=tuple(self.skipped),
+            checksums={**self.known_checksums, **self.encoder.shards.checksums},
         )
         self.set.commit()
         return self.set

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...encoders.context import check_finite
 from ...sizes import resize_cover_crop
-from ...training.dataset import SetSettings, ShardStore, VideoFacts
+from ...training.dataset import SetSettings
+from ...training.shards import ShardFacts, ShardStore
 from ...training.videos import VideoUnusable, WindowPlan, read_windows
 from ...window.journal import digest
 from ..encoders.socket import Magic141Encoders, as_uint8
@@ -23,12 +24,12 @@ METHOD_VERSION = 1
 class SetEncoder:
     """Makes shards where they are missing, and counts what it made."""
 
-    def __init__(self, directory: Path, settings: SetSettings, encoders: Magic141Encoders, vae) -> None:
-        self.shards = ShardStore(directory)
+    def __init__(self, shards: ShardStore, settings: SetSettings, encoders: Magic141Encoders, vae) -> None:
+        self.shards = shards
         self.settings, self.encoders, self.vae = settings, encoders, vae
         self.num_videos = self.num_captions = 0
 
-    def video(self, path: Path, sha256: str, *, on_frame: Callable[[], None]) -> tuple[str, VideoFacts]:
+    def video(self, path: Path, sha256: str, *, on_frame: Callable[[], None]) -> tuple[str, ShardFacts]:
         """Return a video's key and facts, encoding it if its shard is not there.
 
         Args:
@@ -61,7 +62,7 @@ class SetEncoder:
         made_of = [METHOD_VERSION, sha256, s.width, s.height, s.num_frames, s.fps, s.max_windows, s.vae]
         return digest([*made_of, s.encoders if s.with_image_states else ""])[:32]
 
-    def _encode_video(self, path: Path, key: str, on_frame: Callable[[], None]) -> VideoFacts:
+    def _encode_video(self, path: Path, key: str, on_frame: Callable[[], None]) -> ShardFacts:
         plan = WindowPlan(self.settings.num_frames, self.settings.fps, self.settings.max_windows)
         latents: list[Tensor] = []
         seen: list[Tensor] = []
@@ -73,7 +74,7 @@ class SetEncoder:
                 states = self.encoders.backend.image_states(as_uint8(window[:1]))
                 seen.append(check_finite(states, "VLM")[0].cpu())
         tensors = {"latents": torch.stack(latents)} | ({"image_states": torch.stack(seen)} if seen else {})
-        facts = VideoFacts(len(latents), *size)
+        facts = ShardFacts(len(latents), *size)
         self.shards.save_video(key, tensors, facts)
         return facts
 

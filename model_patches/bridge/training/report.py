@@ -35,7 +35,7 @@ def report_text(
     data: str,
     file: str,
     history: Sequence[Mapping[str, float | None]],
-    unreadable: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the report of a run.
 
@@ -43,7 +43,7 @@ def report_text(
         step: updates done; first_step: those done by earlier sessions.
         data, file: what the set and the written file are called.
         history: the run's log, a row a step.
-        unreadable: sentences on checkpoints that were passed over.
+        notes: sentences on what a person should know of the run and its data.
     """
     resumed = f", resumed at step {first_step}" if first_step else ""
     size = f"LoRA, rank {config.rank}" if config.train == "lora" else "all weights"
@@ -56,7 +56,7 @@ def report_text(
         lines.append(
             f"Use it with {config.student_steps} steps, shift {config.shift:g}, sampler {config.rollout}, cfg 1."
         )
-    return "\n".join([*lines, *unreadable, *motion_lines(history)])
+    return "\n".join([*lines, *notes, *motion_lines(history)])
 
 
 def motion_lines(history: Sequence[Mapping[str, float | None]]) -> list[str]:

@@ -9,25 +9,32 @@ from pathlib import Path
 
 import comfy.model_management
 import comfy.model_patcher
-import folder_paths
 import torch
 from torch import Tensor
 
 from ...plots import plot_training, to_tensor
-from ...store.files import atomic_file, disk_errors, refuse_links_out, write_text
+from ...store.files import atomic_file, disk_errors
+from ...training.config import DistillConfig
 from ...training.dataset import TrainingSet
-from ...window.journal import digest
-from ..folders import check_name
+from ...training.source import KNOWN_SHARES, TEXT_TO_VIDEO, VideoFolderSource
 from ..loading import ATTACHMENT, load_magic141_model
 from .dataset import open_training_set
+from .folder import (
+    RUN_KEY,
+    check_run,
+    check_target,
+    identity,
+    is_of_other_data,
+    move_aside,
+    note_run,
+    older_identity,
+    read_run_id,
+    run_directory,
+    target_path,
+)
 from .report import report_text
 from .watch import TrainingWatch, compare_clips
 from .weights import free_devices, started_weights, student_weights, with_lora
-
-RUNS_FOLDER = "magic141_distill"
-SET_NOTE = "training_set.txt"
-RUN_FILES = (SET_NOTE, "config.json", "log.jsonl", "checkpoints", "samples", "lock")
-RUN_KEY = "magic141_run"
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,6 @@ def missing_packages() -> str | None:
     return f"{INSTALL} (missing: {', '.join(missing)})."
 
 
-def check_run_name(name: str) -> str | None:
-    """Return what is wrong with the name of a run, or None."""
-    return check_name(name, "a run")
-
-
 def make_config(*, precision: str = "auto", **settings):
     """Return the trainer's configuration with these settings and the host's device.
 
@@ -65,8 +67,6 @@ def make_config(*, precision: str = "auto", **settings):
     Raises:
         ValueError: one of them is impossible; says which.
     """
-    from ...training.config import DistillConfig
-
     device = comfy.model_management.get_torch_device()
     if precision == "auto":
         fast = device.type != "cpu" and comfy.model_management.should_use_bf16(device)
@@ -109,7 +109,7 @@ def distill_model(
     free_devices()
     with trainable(), (log := RunFolder(run_directory(run_name))).hold(this_process()):
         job = prepare(model, set_name, config, run_name, student)
-        fps = job.training_set.settings.fps
+        fps = job.source.set.settings.fps
         watch = TrainingWatch(job.run_dir, vae, fps=fps, read_log=log.read_log, node_id=node_id)
         tell("preparing the networks")
         trained = distill(
@@ -144,110 +144,48 @@ def trainable() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Job:
-    """What a run works with: the set, its clips, the weights to start from, its folder, its file and its identity.
+    """What a run works with: the set, its clips, weights, its folder, its file, its identity, and what to say of it.
 
-    start: weights in which the student starts elsewhere.
+    weights: of the model. start: those of them in which the student starts elsewhere.
     """
 
     set_name: str
-    training_set: TrainingSet
-    source: object
+    source: VideoFolderSource
     weights: dict[str, Tensor]
     start: dict[str, Tensor]
     run_dir: Path
     target: Path
     run_id: str
+    notes: tuple[str, ...]
 
 
 def prepare(
     model: comfy.model_patcher.ModelPatcher,
     set_name: str,
-    config,
+    config: DistillConfig,
     run_name: str,
     student: comfy.model_patcher.ModelPatcher | None = None,
 ) -> Job:
     """Collect what a run needs, so that every fault of the inputs is said before anything is trained.
 
+    A run of this name on other data is moved aside, and a new one begins.
+
     Raises:
         ValueError, FileNotFoundError: one of them cannot be used.
     """
     training_set, run_dir = open_training_set(set_name), run_directory(run_name)
-    check_run(run_dir, config, set_name)
+    saved = check_run(run_dir, config, set_name)
     weights = student_weights(model)
     start = {} if student is None else started_weights(student, model)
     source = open_source(training_set, model, weights, config)
-    run_id = identity(config, training_set, weights, start)
-    target = target_path(run_name, config.train, run_id)
-    return Job(set_name, training_set, source, weights, start, run_dir, target, run_id)
-
-
-def check_run(run_dir: Path, config, set_name: str) -> None:
-    """Refuse to go on with a run of other settings or of another set, and note down the set of a new one.
-
-    Raises:
-        ValueError: names what differs, what is damaged, or what in its folder leads elsewhere.
-    """
-    from ...training.checkpoint import RunFolder
-    from ...training.config import check_same_run
-
-    refuse_links_out(run_dir, RUN_FILES)
-    folder, note = RunFolder(run_dir), run_dir / SET_NOTE
-    if (saved := folder.read_config()) is not None:
-        wanted = config.written() | {"training_set": set_name}
-        saved["training_set"] = note.read_text("utf-8", "replace") if note.is_file() else set_name
-        check_same_run(
-            {name: saved[name] for name in wanted if name in saved}, wanted, f"{RUNS_FOLDER}/{run_dir.name}"
-        )
-    with disk_errors(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        write_text(note, set_name)
-
-
-def identity(config, training_set: TrainingSet, weights: dict[str, Tensor], start: dict[str, Tensor]) -> str:
-    """Return a digest of what decides what a run learns; its file carries it."""
-    from ...training.checkpoint import fingerprint
-    from ...training.config import MAY_CHANGE
-
-    settings = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE}
-    started = [fingerprint(start)] if start else []
-    return digest([settings, training_set.directory.name, fingerprint(weights), *started])
-
-
-def run_directory(run_name: str) -> Path:
-    """Return the folder of a run.
-
-    Raises:
-        ValueError: the name is not usable.
-    """
-    if (problem := check_run_name(run_name)) is not None:
-        raise ValueError(problem)
-    return Path(folder_paths.get_output_directory()) / RUNS_FOLDER / run_name.strip()
-
-
-def target_path(run_name: str, train: str, run_id: str) -> Path:
-    """Return the file the run writes: a LoRA in models/loras, all weights in models/diffusion_models.
-
-    Raises:
-        ValueError: a file of this name is there that this run has not written.
-    """
-    category = "loras" if train == "lora" else "diffusion_models"
-    path = Path(folder_paths.models_dir) / category / f"{run_name.strip()}.safetensors"
-    if path.exists() and _written_by(path) != run_id:
-        raise ValueError(
-            f"models/{category}/{path.name} is there already and comes from elsewhere. Choose another run_name, or "
-            "move that file away."
-        )
-    return path
-
-
-def _written_by(path: Path) -> str | None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            return (file.metadata() or {}).get(RUN_KEY)
-    except SafetensorError:
-        return None
+    run_id = identity(config, source.content(), weights, start)
+    old_id = older_identity(config, set_name, weights, start)
+    target, notes = target_path(run_name, config.train), source.notes()
+    if saved is not None and is_of_other_data(saved, source):
+        notes.append(move_aside(run_dir, target, {read_run_id(run_dir), old_id}))
+    check_target(target, {run_id, old_id})
+    note_run(run_dir, set_name, run_id)
+    return Job(set_name, source, weights, start, run_dir, target, run_id, tuple(notes))
 
 
 def open_source(training_set: TrainingSet, model, weights: dict[str, Tensor], config):
@@ -255,7 +193,6 @@ def open_source(training_set: TrainingSet, model, weights: dict[str, Tensor], co
 
     A text-to-video model whose image channels were just added learns from text, unless those channels are trained.
     """
-    from ...training.source import KNOWN_SHARES, TEXT_TO_VIDEO, VideoFolderSource
     from ...training.twin import takes_image
 
     loaded = model.get_attachment(ATTACHMENT)
@@ -292,8 +229,8 @@ def _report(job: Job, watch: TrainingWatch, trained, history: list[dict]) -> str
         step=trained.step,
         first_step=watch.first_step,
         seconds=watch.seconds,
-        data=f"'{job.set_name}' ({len(job.training_set)} windows)",
+        data=f"'{job.set_name}' ({len(job.source)} windows)",
         file=f"models/{job.target.parent.name}/{job.target.name}",
         history=history,
-        unreadable=trained.unreadable,
+        notes=[*job.notes, *trained.notes],
     )

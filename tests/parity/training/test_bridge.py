@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 use_comfyui()
 import folder_paths
+from magic141.model_patches.bridge.training import folder
 from magic141.model_patches.bridge.training import run as training
 
 CONFIG = DistillConfig(total_steps=3)
@@ -28,38 +29,39 @@ def test_missing_packages_are_named_with_the_way_to_get_them(monkeypatch):
 
 def test_a_file_that_another_run_wrote_is_not_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
-    path = training.target_path("mine", "lora", "me")
+    path = folder.target_path("mine", "lora")
     assert path == tmp_path / "loras" / "mine.safetensors"
     path.parent.mkdir()
-    save_file({"a": torch.zeros(1)}, path, {training.RUN_KEY: "me"})
-    assert training.target_path("mine", "lora", "me") == path
+    save_file({"a": torch.zeros(1)}, path, {folder.RUN_KEY: "me"})
+    folder.check_target(path, {"me"})
     with pytest.raises(ValueError, match=r"models/loras/mine\.safetensors is there already"):
-        training.target_path("mine", "lora", "another")
+        folder.check_target(path, {"another"})
     path.write_bytes(b"damaged")
     with pytest.raises(ValueError, match="is there already"):
-        training.target_path("mine", "lora", "me")
+        folder.check_target(path, {"me"})
 
 
 def test_a_run_goes_on_only_with_its_own_settings_and_set(tmp_path):
     run_dir = tmp_path / "run"
-    training.check_run(run_dir, CONFIG, "cats")
+    assert folder.check_run(run_dir, CONFIG, "cats") is None
+    folder.note_run(run_dir, "cats", "id")
     (run_dir / "checkpoints" / "step-000002").mkdir(parents=True)
     (run_dir / "config.json").write_text(json.dumps({**asdict(CONFIG), "weights": "x", "clips": 4}))
-    training.check_run(run_dir, replace(CONFIG, sample_every=7), "cats")
+    folder.check_run(run_dir, replace(CONFIG, sample_every=7), "cats")
     with pytest.raises(ValueError, match=r"magic141_distill/run.*student_steps was 4 and is now 2"):
-        training.check_run(run_dir, replace(CONFIG, student_steps=2), "cats")
+        folder.check_run(run_dir, replace(CONFIG, student_steps=2), "cats")
     with pytest.raises(ValueError, match="training_set was 'cats' and is now 'dogs'"):
-        training.check_run(run_dir, CONFIG, "dogs")
+        folder.check_run(run_dir, CONFIG, "dogs")
 
 
-@pytest.mark.parametrize("name", training.RUN_FILES)
+@pytest.mark.parametrize("name", folder.RUN_FILES)
 def test_a_run_folder_whose_files_lead_elsewhere_is_refused(tmp_path, name):
     run_dir, outside = tmp_path / "run", tmp_path / "outside"
     run_dir.mkdir()
     outside.write_text("someone's")
     (run_dir / name).symlink_to(outside)
     with pytest.raises(ValueError, match=rf"{name} is a link that leads out of its folder"):
-        training.check_run(run_dir, CONFIG, "cats")
+        folder.check_run(run_dir, CONFIG, "cats")
     assert outside.read_text() == "someone's"
 
 
@@ -75,10 +77,58 @@ def test_a_run_folder_whose_files_lead_elsewhere_is_refused(tmp_path, name):
 def test_clips_are_learnt_as_the_model_takes_them(
     monkeypatch, channels, expanded, stage, train, knows_frames
 ):
-    from magic141.model_patches.training import source as video_folder
-
-    monkeypatch.setattr(video_folder, "VideoFolderSource", lambda _set, **options: options)
+    monkeypatch.setattr(training, "VideoFolderSource", lambda _set, **options: options)
     model = SimpleNamespace(get_attachment=lambda _key: SimpleNamespace(is_expanded=expanded))
     config = replace(CONFIG, stage=stage, train=train)
     options = training.open_source(None, model, tiny_dit(channels), config)
     assert (options["known_shares"][0] < 1) == knows_frames
+
+
+class Set:
+    """A data set of four clips."""
+
+    def __init__(self, content: str) -> None:
+        self.content = lambda: content
+
+    def __len__(self) -> int:
+        return 4
+
+
+def test_a_run_on_other_data_is_told_apart():
+    saved = {"clips": 4, "set_content": "a"}
+    assert not folder.is_of_other_data(saved, Set("a"))
+    assert folder.is_of_other_data(saved, Set("b"))
+    assert not folder.is_of_other_data({"clips": 4}, Set("b"))  # an older version's, which does not know
+    assert folder.is_of_other_data({"clips": 5}, Set("b"))
+
+
+def test_a_run_on_data_that_have_changed_is_moved_aside_and_nothing_is_lost(tmp_path):
+    run_dir, target = tmp_path / "run", tmp_path / "loras" / "run.safetensors"
+    (run_dir / "checkpoints" / "step-000002").mkdir(parents=True)
+    folder.note_run(run_dir, "cats", "id")
+    target.parent.mkdir()
+    for number in (1, 2):
+        save_file({"a": torch.zeros(number)}, target, {folder.RUN_KEY: "id"})
+        (run_dir / "log.jsonl").write_text(str(number))
+        said = folder.move_aside(run_dir, target, {"id"})
+        assert f"magic141_distill/run/earlier {number} and run earlier {number}.safetensors" in said
+        assert (run_dir / f"earlier {number}" / "log.jsonl").read_text() == str(number)
+        assert not target.exists()
+    assert (run_dir / "earlier 1" / "checkpoints" / "step-000002").is_dir()
+    assert sorted(path.name for path in run_dir.iterdir()) == ["earlier 1", "earlier 2"]
+    save_file({"a": torch.zeros(1)}, target, {folder.RUN_KEY: "of others"})
+    folder.move_aside(run_dir, target, {"id", None})
+    assert target.exists()
+
+
+def test_an_identity_follows_from_settings_data_weights_and_start():
+    weights = tiny_dit()
+    ids = [
+        folder.identity(CONFIG, "data", weights, {}),
+        folder.identity(replace(CONFIG, shift=3.0), "data", weights, {}),
+        folder.identity(CONFIG, "other data", weights, {}),
+        folder.identity(CONFIG, "data", tiny_dit(seed=1), {}),
+        folder.identity(CONFIG, "data", weights, weights),
+    ]
+    assert len(set(ids)) == 5
+    assert folder.identity(replace(CONFIG, save_every=3), "data", weights, {}) == ids[0]

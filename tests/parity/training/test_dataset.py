@@ -1,5 +1,6 @@
 """Building a training set: what is encoded, what is taken over, and what a kill in the middle leaves."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,42 @@ def test_a_vae_that_gives_nan_is_said_of_every_video(videos):
     with pytest.raises(ValueError, match=r"(?s)None of the 3 videos.*is it the right VAE") as error:
         build(vae)
     assert "skipped 2.mp4" in str(error.value)
+
+
+@pytest.mark.parametrize("fps", [float("nan"), float("inf"), 0.0])
+def test_a_rate_that_is_none_is_refused(videos, fps):
+    with pytest.raises(ValueError, match=f"fps is {fps}; it must be a number greater than 0"):
+        build(request=SetRequest(width=32, height=32, num_frames=5, fps=fps))
+
+
+def test_a_damaged_shard_is_encoded_again(videos):
+    first, _ = build()
+    shard = first.directory / "videos" / f"{first.videos[1].key}.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    vae = CountingVae()
+    made, report = build(vae)
+    assert (vae.num_encoded, len(made.checksums)) == (2, 7)
+    assert "1 videos encoded now, 2 taken over" in report
+    assert made.content() == first.content()
+
+
+def test_rewritten_captions_are_other_content(videos):
+    first, _ = build()
+    (videos / "1.txt").write_text("said otherwise")
+    made, _ = build()
+    assert made.content() != first.content()
+    assert len(made) == len(first)
+
+
+def test_a_set_of_an_older_version_gets_checksums_and_is_not_encoded_again(videos):
+    made, _ = build()
+    manifest = made.directory / "set.json"
+    old = json.loads(manifest.read_text()) | {"version": 1}
+    del old["checksums"]
+    manifest.write_text(json.dumps(old))
+    vae = CountingVae()
+    again, _ = build(vae)
+    assert vae.num_encoded == 0
+    assert TrainingSet.open(made.directory).checksums == again.checksums == made.checksums

@@ -1,19 +1,14 @@
 """A folder of captioned videos: what is found, what is refused in plain words, and the shards on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from magic141.model_patches.training.dataset import (
-    SetSettings,
-    SetVideo,
-    ShardStore,
-    TrainingSet,
-    VideoFacts,
-    locked_directory,
-)
+from magic141.model_patches.training.dataset import SetSettings, SetVideo, TrainingSet
 from magic141.model_patches.training.dataset_report import report_text
+from magic141.model_patches.training.shards import ShardFacts, ShardStore, locked_directory
 from magic141.model_patches.training.source import TEXT_TO_VIDEO, VideoFolderSource
 from magic141.model_patches.training.videos import VideoUnusable, WindowPlan, find_videos, read_windows
 from magic141.tests.support.tiny_videos import write_captioned, write_sound, write_video
@@ -130,7 +125,7 @@ def make_set(directory: Path, *, complete: bool = True) -> TrainingSet:
             store.save_caption(key, torch.full((length, 4), float(length)), torch.full((6,), float(length)))
         videos = []
         for key, count, captions in ((V1, 2, (KA, KB)), (V2, 1, (KB,))):
-            facts = VideoFacts(count, 64, 32)
+            facts = ShardFacts(count, 64, 32)
             tensors = {
                 "latents": torch.arange(count).view(-1, 1, 1, 1, 1).expand(-1, 16, 4, 4, 4).float(),
                 "image_states": torch.full((count, 5, 4), 9.0),
@@ -140,7 +135,9 @@ def make_set(directory: Path, *, complete: bool = True) -> TrainingSet:
             videos.append(
                 SetVideo(f"{key}.mp4", 1, 1, "sha", key, *facts, captions=names, caption_keys=captions)
             )
-        made = TrainingSet(directory, "input/videos", SETTINGS, NULL, tuple(videos), complete)
+        made = TrainingSet(
+            directory, "input/videos", SETTINGS, NULL, tuple(videos), complete, checksums=store.checksums
+        )
         made.commit()
     return made
 
@@ -164,12 +161,63 @@ def test_damaged_files_are_said_or_made_again(tmp_path):
         made.load_video(made.videos[0])
     assert ShardStore(made.directory).video_facts(V1) is None
     assert not path.exists()
-    assert ShardStore(made.directory).video_facts(V2) == VideoFacts(1, 64, 32)
+    assert ShardStore(made.directory).video_facts(V2) == ShardFacts(1, 64, 32)
     (made.directory / "set.json").write_text("{")
     with pytest.raises(ValueError, match="The training set 'set' is damaged"):
         TrainingSet.open(made.directory)
     with pytest.raises(FileNotFoundError, match="no training set 'gone'"):
         TrainingSet.open(tmp_path / "gone")
+
+
+def flip_a_bit(path: Path) -> None:
+    """Change the last byte, which is a value's: the file stays readable."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("room", ["videos", "captions"])
+def test_a_shard_with_a_flipped_bit_is_said_and_made_again(tmp_path, room):
+    made = TrainingSet.open(make_set(tmp_path / "set").directory)
+    key = V1 if room == "videos" else KA
+    flip_a_bit(made.directory / room / f"{key}.safetensors")
+    read = made.load_caption if room == "captions" else lambda _: made.load_video(made.videos[0])
+    with pytest.raises(ValueError, match=rf"{room}/{key}.*its content is not what was written.*Set again"):
+        read(key)
+    store = ShardStore(made.directory, made.checksums)
+    assert (store.holds_caption(key) if room == "captions" else store.video_facts(key)) in (None, False)
+    assert store.holds_caption(KB)
+
+
+def test_a_set_of_an_older_version_opens_without_checksums_and_says_so(tmp_path):
+    made = make_set(tmp_path / "set")
+    manifest = made.directory / "set.json"
+    old = json.loads(manifest.read_text()) | {"version": 1}
+    del old["checksums"]
+    manifest.write_text(json.dumps(old))
+    opened = TrainingSet.open(made.directory)
+    flip_a_bit(made.directory / "captions" / f"{KA}.safetensors")
+    assert opened.load_caption(KA)
+    (note,) = VideoFolderSource(opened).notes()
+    assert "'set' was built by an older version and has no checksums" in note
+    assert VideoFolderSource(made).notes() == []
+
+
+def test_the_content_of_a_set_is_what_can_be_learnt_from_it(tmp_path):
+    made = make_set(tmp_path / "set")
+    source = VideoFolderSource(made)
+    assert VideoFolderSource(TrainingSet.open(made.directory)).content() == source.content()
+    touched = replace(made.videos[0], mtime_ns=2, path="moved.mp4")
+    recaptioned = replace(made.videos[0], caption_keys=(KB, KA))
+    assert replace(made, videos=(touched, made.videos[1])).content() == made.content()
+    others = [
+        replace(made, videos=(recaptioned, made.videos[1])),
+        replace(made, videos=made.videos[:1]),
+        replace(made, settings=replace(SETTINGS, encoders="others")),
+        replace(made, null_key=KA),
+    ]
+    assert len({other.content() for other in (made, *others)}) == 5
+    assert VideoFolderSource(made, with_image_states=False).content() != source.content()
 
 
 def test_batches_hold_clip_image_states_and_caption(tmp_path):

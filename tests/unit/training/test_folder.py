@@ -84,7 +84,7 @@ def test_a_run_of_an_older_version_goes_on(run):
         write_old_checkpoint(run.checkpoint(step), weights)
     model, reports = train(EACH, run.path)
     assert [report.step for report in reports] == [3]
-    assert model.unreadable == ()
+    assert model.notes == ()
     assert all(torch.equal(model.weights[name], weight) for name, weight in whole.weights.items())
     assert sorted(file.name for file in run.checkpoint(2).iterdir()) == [NOTE, STATE]
 
@@ -97,7 +97,7 @@ def test_an_older_versions_checkpoint_that_is_damaged_is_passed_over(run):
     pieces.write_bytes(pieces.read_bytes()[:2000])
     model, reports = train(EACH, run.path)
     assert reports[0].step == 2
-    assert "step-000002 was not opened: it was saved by an older version, and " in model.unreadable[0]
+    assert "step-000002 was not opened: it was saved by an older version, and " in model.notes[0]
 
 
 def test_a_call_in_the_index_of_an_older_version_is_not_made(run, tmp_path):
@@ -111,7 +111,7 @@ def test_a_call_in_the_index_of_an_older_version_is_not_made(run, tmp_path):
         call[:-1] + b"0" + content[2:]
     )  # the call, its result dropped, then the index as it was
     model, _ = train(EACH, run.path)
-    assert "step-000002 was not opened: it was saved by an older version, " in model.unreadable[0]
+    assert "step-000002 was not opened: it was saved by an older version, " in model.notes[0]
     assert not proof.exists()
 
 
@@ -122,7 +122,7 @@ def test_an_object_in_a_checkpoint_of_an_older_version_is_not_opened(run, tmp_pa
     shutil.rmtree(run.checkpoint(2))
     write_old_checkpoint(run.checkpoint(2), {**weights, "average/x": Payload(proof)})
     model, _ = train(EACH, run.path)
-    assert "BytesStorageMetadata has no place in it" in model.unreadable[0]
+    assert "BytesStorageMetadata has no place in it" in model.notes[0]
     assert not proof.exists()
 
 
@@ -174,10 +174,10 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(run, kind, caplo
     damage(kind, run.checkpoint(2))
     model, reports = train(EACH, run.path)
     assert [report.step for report in reports] == [2, 3]
-    assert "Checkpoint step-000002 was not opened: " in model.unreadable[0]
-    assert model.unreadable[0] in caplog.text
+    assert "Checkpoint step-000002 was not opened: " in model.notes[0]
+    assert model.notes[0] in caplog.text
     assert all(torch.equal(model.weights[name], weight) for name, weight in whole.weights.items())
-    assert train(EACH, run.path)[0].unreadable == (), "what was done again took the damaged one's place"
+    assert train(EACH, run.path)[0].notes == (), "what was done again took the damaged one's place"
 
 
 def test_where_every_checkpoint_is_damaged_nothing_starts_over_in_silence(run):

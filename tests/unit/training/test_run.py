@@ -80,6 +80,29 @@ def test_a_run_with_settings_that_are_gone_goes_on_where_they_were_at_their_defa
     assert [report.step for report in reports] == [2, 3]
 
 
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ema_decay", NAN),
+        ("ema_decay", 1.0),
+        ("ema_decay", -0.1),
+        ("beta1", 1.0),
+        ("learning_rate", INFINITE),
+        ("critic_learning_rate", NAN),
+        ("real_shift", NAN),
+        ("weight_decay", NAN),
+        ("guidance_max", NAN),
+        ("shift", NAN),
+    ],
+)
+def test_numbers_that_are_none_are_refused_by_name(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} is {value}; it must be "):
+        replace(TINY, **{name: value})
+
+
 @pytest.mark.parametrize(
     "settings", [{"critic_warmup": TINY.total_steps}, {"ode_updates": 2, "critic_warmup": 1}]
 )

@@ -9,7 +9,8 @@ import pytest
 from magic141.model_patches.encoders.folders import check_clip_folder
 from magic141.model_patches.retrieval.index import ImageIndex, Row
 from magic141.model_patches.store.fields import checked
-from magic141.model_patches.training.dataset import ShardStore, TrainingSet, locked_directory
+from magic141.model_patches.training.dataset import TrainingSet
+from magic141.model_patches.training.shards import ShardStore, locked_directory
 from magic141.tests.support.tiny_encoders import write_clip_folder
 from magic141.tests.support.tiny_index import build, empty, write_pictures
 from magic141.tests.unit.training.test_dataset import KA, NULL, V1, make_set
@@ -159,6 +160,9 @@ def test_a_set_with_a_strange_video_is_damaged(training_set, change):
         {"skipped": [[1, 2]]},
         {"skipped": 1},
         {"videos": {"a": 1}},
+        {"checksums": []},
+        {"checksums": {"videos/x.safetensors": "short"}},
+        {"version": "2"},
     ],
 )
 def test_a_set_with_strange_values_is_damaged(training_set, change):

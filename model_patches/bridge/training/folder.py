@@ -1,0 +1,164 @@
+"""The folder and the file of a run of Distill to Few Steps: what they hold, and whose they are."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import folder_paths
+from torch import Tensor
+
+from ...store.files import disk_errors, make_subfolder, refuse_links_out, write_text
+from ...training.config import GONE, MAY_CHANGE, SET_CONTENT, DistillConfig, check_same_run
+from ...training.source import VideoFolderSource
+from ...window.journal import digest
+from ..folders import check_name
+
+RUNS_FOLDER = "magic141_distill"
+SET_NOTE, ID_NOTE = "training_set.txt", "run_id.txt"
+MOVED = (SET_NOTE, ID_NOTE, "config.json", "log.jsonl", "checkpoints", "samples")
+RUN_FILES = (*MOVED, "lock")
+RUN_KEY = "magic141_run"
+
+
+def check_run_name(name: str) -> str | None:
+    """Return what is wrong with the name of a run, or None."""
+    return check_name(name, "a run")
+
+
+def run_directory(run_name: str) -> Path:
+    """Return the folder of a run.
+
+    Raises:
+        ValueError: the name is not usable.
+    """
+    if (problem := check_run_name(run_name)) is not None:
+        raise ValueError(problem)
+    return Path(folder_paths.get_output_directory()) / RUNS_FOLDER / run_name.strip()
+
+
+def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | None:
+    """Refuse to go on with a run of other settings or of another set.
+
+    Returns:
+        What the run was started with; None where it is a new one.
+    Raises:
+        ValueError: names what differs, what is damaged, or what in its folder leads elsewhere.
+    """
+    from ...training.checkpoint import RunFolder
+
+    refuse_links_out(run_dir, RUN_FILES)
+    if (saved := RunFolder(run_dir).read_config()) is None:
+        return None
+    wanted = config.written() | {"training_set": set_name}
+    known = saved | {"training_set": _read(run_dir / SET_NOTE) or set_name}
+    compared = {name: known[name] for name in {*wanted, *GONE} if name in known}
+    check_same_run(compared, wanted, f"{RUNS_FOLDER}/{run_dir.name}")
+    return saved
+
+
+def is_of_other_data(saved: Mapping[str, object], source: VideoFolderSource) -> bool:
+    """Tell whether a run was started on other data; one of an older version only knows how many clips it had."""
+    now = {SET_CONTENT: source.content(), "clips": len(source)}
+    return any(saved.get(name, value) != value for name, value in now.items())
+
+
+def note_run(run_dir: Path, set_name: str, run_id: str) -> None:
+    """Note down a run's set and identity in its folder."""
+    with disk_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_text(run_dir / SET_NOTE, set_name)
+        write_text(run_dir / ID_NOTE, run_id)
+
+
+def read_run_id(run_dir: Path) -> str | None:
+    """Return the identity of the run in a folder, or None where it has none."""
+    return _read(run_dir / ID_NOTE)
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text("utf-8", "replace") if path.is_file() else None
+
+
+def move_aside(run_dir: Path, target: Path, run_ids: set[str | None]) -> str:
+    """Make room for a run on data that have changed: nothing of the earlier one is lost.
+
+    Args:
+        target: the file of the run; it is moved if it was written by one of ``run_ids``.
+    Returns:
+        A sentence that says where the earlier run is.
+    """
+    number = 1
+    while (run_dir / f"earlier {number}").exists() or _beside(target, number).exists():
+        number += 1
+    moved = f"output/{RUNS_FOLDER}/{run_dir.name}/earlier {number}"
+    with disk_errors(run_dir):
+        folder = make_subfolder(run_dir, f"earlier {number}")
+        if target.exists() and _written_by(target) in run_ids:
+            target.rename(_beside(target, number))
+            moved += f" and {_beside(target, number).name}"
+        for name in MOVED:
+            if (run_dir / name).exists():
+                (run_dir / name).rename(folder / name)
+    return f"The training set has changed since this run began, so it was trained anew. The earlier run is in {moved}."
+
+
+def _beside(target: Path, number: int) -> Path:
+    return target.with_stem(f"{target.stem} earlier {number}")
+
+
+def identity(
+    config: DistillConfig, data: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
+) -> str:
+    """Return a digest of what decides what a run learns; its file carries it.
+
+    Args:
+        data: what the training set holds, as a digest.
+        start: weights in which the student starts elsewhere.
+    """
+    return _identity(asdict(config), data, weights, start)
+
+
+def older_identity(
+    config: DistillConfig, set_name: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
+) -> str:
+    """Return the identity that an older version gave a run, of whose data it knew the set's name alone."""
+    return _identity({**asdict(config), **GONE}, set_name, weights, start)
+
+
+def _identity(
+    settings: Mapping[str, object], data: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
+) -> str:
+    from ...training.checkpoint import fingerprint
+
+    settings = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
+    started = [fingerprint(start)] if start else []
+    return digest([settings, data, fingerprint(weights), *started])
+
+
+def target_path(run_name: str, train: str) -> Path:
+    """Return the file a run writes: a LoRA in models/loras, all weights in models/diffusion_models."""
+    category = "loras" if train == "lora" else "diffusion_models"
+    return Path(folder_paths.models_dir) / category / f"{run_name.strip()}.safetensors"
+
+
+def check_target(path: Path, run_ids: set[str]) -> None:
+    """Refuse to write over a file of others.
+
+    Raises:
+        ValueError: a file of this name is there that none of these runs has written.
+    """
+    if path.exists() and _written_by(path) not in run_ids:
+        raise ValueError(
+            f"models/{path.parent.name}/{path.name} is there already and comes from elsewhere. Choose another "
+            "run_name, or move that file away."
+        )
+
+
+def _written_by(path: Path) -> str | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get(RUN_KEY)
+    except SafetensorError:
+        return None
