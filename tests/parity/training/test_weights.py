@@ -59,3 +59,18 @@ def test_a_quantized_model_is_refused(model):
         module.weight = torch.nn.Parameter(module.weight.to(torch.int8), requires_grad=False)
     with pytest.raises(ValueError, match=r"quantized \(double_blocks\.0\.img_mlp\.0\.weight"):
         taken(model)
+
+
+def test_a_runs_identity_follows_the_strength_of_a_lora(model):
+    from magic141.model_patches.bridge.training.folder import identity
+    from magic141.model_patches.bridge.training.weights import started_weights
+    from magic141.model_patches.training.config import DistillConfig
+
+    def changed(strength: float):
+        with torch.inference_mode():
+            return comfy.sd.load_lora_for_models(model, None, low_rank(0), strength, 0.0)[0]
+
+    ids = {identity(DistillConfig(), "data", taken(changed(s)), {}) for s in (0.5, 1.0)}
+    plain = taken(model)
+    ids |= {identity(DistillConfig(), "data", plain, started_weights(changed(s), model)) for s in (0.5, 1.0)}
+    assert len(ids) == 4
