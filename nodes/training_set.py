@@ -120,8 +120,9 @@ class BuildTrainingSet(io.ComfyNode):
                 "image_states",
                 default=True,
                 advanced=True,
-                tooltip="Let the VLM look at the first frame of every window, as VLM Image Encode does in use. Off "
-                "for text-to-video models and for encoders without a vision side.",
+                tooltip="Let the VLM look at the last frame that the model will know of a window, as VLM Image Encode "
+                "and Sliding Window Extend do in use. Off for text-to-video models and for encoders without a vision "
+                "side.",
             ),
             io.Boolean.Input(
                 "replace",

@@ -2,7 +2,7 @@
 
 Layout of a set's folder:
     set.json                  what the set is made of, and every shard's SHA-256; replaced whole, so it is the commit
-    videos/<key>.safetensors  "latents" (W, 16, T, h, w) and perhaps "image_states" (W, S, D) of one video's windows
+    videos/<key>.safetensors  "latents" (W, 16, T, h, w) and perhaps "image_states" (W, V, S, D) of a video's windows
     captions/<key>.safetensors  "states" (L, D) and "pooled" (P,) of one caption
 A key hashes all that the tensors are made from (file content, size, models ...), so a shard is right or absent: a
 build that was killed goes on with what lies there, an unchanged video is not encoded again, and a new caption encodes
@@ -36,7 +36,7 @@ class SetSettings:
     """What all videos of a set share; another value means other tensors.
 
     width, height: in pixels. num_frames: of a window, 4n + 1. fps: the rate windows are cut at. max_windows: of one
-    video, 0 for all. with_image_states: whether the VLM has looked at the first frame of every window. vae,
+    video, 0 for all. with_image_states: whether the VLM has looked at every window, see ``frames_seen``. vae,
     encoders: fingerprints of the models.
     """
 
@@ -72,7 +72,7 @@ class TrainingSet:
 
     folder: the videos' folder, as the caller names it. null_key: the empty prompt's caption shard. complete: False
     while a build is under way or was interrupted. checksums: SHA-256 of shards, by ``shard_name``. version: of the
-    format; sets of version 1 have no checksums.
+    format; sets of version 1 have no checksums, and the VLM saw first frames alone.
     """
 
     directory: Path

@@ -11,15 +11,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..sizes import FRAMES_PER_LATENT, num_latent_frames
 from ..store.directory_lock import DirectoryLock
 from ..store.files import atomic_file, disk_errors, file_sha256, make_subfolder, remove_parts
 
 ROOMS = ("videos", "captions")
+MOST_KNOWN = 3
+"""Most leading latent frames of a window that a training knows: the VLM sees the last frame of each number of them."""
 
 
 def shard_name(room: str, key: str) -> str:
     """Return a shard's file name inside its set."""
     return f"{room}/{key}.safetensors"
+
+
+def frames_seen(num_frames: int) -> list[int]:
+    """Return which frames of a window the VLM sees: the last known one where 1, 2 ... latent frames are known.
+
+    A window of n latent frames has at most n - 1 known ones, for something must be left to learn.
+    """
+    num_latents = num_latent_frames(num_frames)
+    return [FRAMES_PER_LATENT * known for known in range(max(1, min(MOST_KNOWN, num_latents - 1)))]
 
 
 class ShardFacts(NamedTuple):
@@ -91,7 +103,7 @@ class ShardStore:
         self._save("captions", key, {"states": states, "pooled": pooled}, {})
 
     def save_video(self, key: str, tensors: Mapping[str, Tensor], facts: ShardFacts) -> None:
-        """Write a video's shard: "latents" (W, 16, T, h, w) and perhaps "image_states" (W, S, D)."""
+        """Write a video's shard: "latents" (W, 16, T, h, w), perhaps "image_states" (W, V, S, D) of ``frames_seen``."""
         self._save("videos", key, tensors, {"width": str(facts.width), "height": str(facts.height)})
 
     def _save(self, room: str, key: str, tensors: Mapping[str, Tensor], notes: dict[str, str]) -> None:

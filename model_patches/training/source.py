@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from .batch import TrainingBatch
 from .dataset import SetVideo, TrainingSet
+from .shards import MOST_KNOWN
 
 KNOWN_SHARES = (0.0, 0.6, 0.2, 0.2)
 """How often 0, 1, 2 ... leading latent frames are known: mostly one; more, so that clips can be continued."""
@@ -51,6 +52,11 @@ class VideoFolderSource:
                 "with num_frames 5 or more."
             )
         self.known_shares = self.known_shares[:num_latents]
+        if self.with_image_states and self.known_shares[MOST_KNOWN + 1 :].sum() > 0:
+            raise ValueError(
+                f"known_shares is {list(known_shares)}; the VLM has seen windows of up to {MOST_KNOWN} known latent "
+                "frames. Give no more shares than for these, or with_image_states False."
+            )
         null = training_set.load_caption(training_set.null_key)
         self._null_states, self._null_pooled = null["states"].float(), null["pooled"].float()
 
@@ -65,24 +71,29 @@ class VideoFolderSource:
         """Return what a person should know of the set: a sentence each."""
         if self.set.version > 1:
             return []
-        return [
-            f"The training set '{self.set.directory.name}' was built by an older version and has no checksums, so that "
-            "damage to it goes unnoticed. Run Build Training Set again to add them; nothing is encoded twice."
-        ]
+        name = f"The training set '{self.set.directory.name}' was built by an older version"
+        notes = [f"{name} and has no checksums, so that damage to it goes unnoticed."]
+        if self.with_image_states:
+            notes.append(
+                f"{name}: of windows that go on with a video the VLM saw the first frame, and in use it is shown the "
+                "last known one."
+            )
+        return [*notes, "Run Build Training Set again to renew it; a changed set is trained on anew."]
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return the windows ``rows`` (B,), each with one of its captions and some known frames; see ``ClipSource``."""
         windows = [self.set.windows[row] for row in rows.tolist()]
-        clips = [self._clip(video, number) for video, number in windows]
         captions = [self._caption(video, generator) for video, _ in windows]
+        num_known = torch.multinomial(self.known_shares, len(windows), replacement=True, generator=generator)
+        clips = [
+            self._clip(*window, known) for window, known in zip(windows, num_known.tolist(), strict=True)
+        ]
         seen = [image_states for _, image_states in clips]
         states, mask = _padded([_join(s, c["states"].float()) for s, c in zip(seen, captions, strict=True)])
         null_states, null_mask = _padded([_join(s, self._null_states) for s in seen])
         return TrainingBatch(
             latents=torch.stack([latents for latents, _ in clips]),
-            num_known=torch.multinomial(
-                self.known_shares, len(windows), replacement=True, generator=generator
-            ),
+            num_known=num_known,
             states=states,
             mask=mask,
             pooled=torch.stack([caption["pooled"].float() for caption in captions]),
@@ -91,10 +102,16 @@ class VideoFolderSource:
             null_pooled=self._null_pooled.expand(len(windows), -1),
         )
 
-    def _clip(self, video: SetVideo, number: int) -> tuple[Tensor, Tensor | None]:
+    def _clip(self, video: SetVideo, number: int, num_known: int) -> tuple[Tensor, Tensor | None]:
+        """Return a window's latent, and what the VLM sees: its last known frame, or its first where none is known."""
         tensors = self.set.load_video(video)
-        image_states = tensors["image_states"][number].float() if self.with_image_states else None
-        return tensors["latents"][number].float(), image_states
+        latents = tensors["latents"][number].float()
+        if not self.with_image_states:
+            return latents, None
+        views = tensors["image_states"][number].float()
+        if views.ndim == 2:  # a set of version 1: of the first frame alone
+            return latents, views
+        return latents, views[max(num_known, 1) - 1]
 
     def _caption(self, video: SetVideo, generator: torch.Generator) -> dict[str, Tensor]:
         choice = int(torch.randint(len(video.caption_keys), (1,), generator=generator))

@@ -68,7 +68,7 @@ def test_the_set_holds_what_can_be_used_and_says_the_rest(server, built):
     video = load_file(next((server.base / "models/magic141_training_sets/tiny/videos").iterdir()))
     assert video["latents"].shape == (1, 16, 2, 8, 8)
     assert 0.2 < float(video["latents"].float().std()) < 3
-    assert video["image_states"].shape[:2] == (1, 18)
+    assert video["image_states"].shape[:3] == (1, 1, 18)
 
 
 def test_building_again_encodes_only_what_is_new(server, client, folder, built):

@@ -11,14 +11,14 @@ from torch import Tensor
 from ...encoders.context import check_finite
 from ...sizes import resize_cover_crop
 from ...training.dataset import SetSettings
-from ...training.shards import ShardFacts, ShardStore
+from ...training.shards import ShardFacts, ShardStore, frames_seen
 from ...training.videos import VideoUnusable, WindowPlan, read_windows
 from ...window.journal import digest
 from ..encoders.socket import Magic141Encoders, as_uint8
 from ..vae import encode_frames
 
-METHOD_VERSION = 1
-"""Raise it when the same video gives other tensors, so that no old shard is taken over."""
+METHOD_VERSION, VIEWS_VERSION = 1, 2
+"""Raise them when the same video gives other tensors, or the VLM sees others, so that no old shard is taken over."""
 
 
 class SetEncoder:
@@ -60,7 +60,7 @@ class SetEncoder:
     def _video_key(self, sha256: str) -> str:
         s = self.settings
         made_of = [METHOD_VERSION, sha256, s.width, s.height, s.num_frames, s.fps, s.max_windows, s.vae]
-        return digest([*made_of, s.encoders if s.with_image_states else ""])[:32]
+        return digest([*made_of, f"{VIEWS_VERSION} {s.encoders}" if s.with_image_states else ""])[:32]
 
     def _encode_video(self, path: Path, key: str, on_frame: Callable[[], None]) -> ShardFacts:
         plan = WindowPlan(self.settings.num_frames, self.settings.fps, self.settings.max_windows)
@@ -70,13 +70,18 @@ class SetEncoder:
         for window in read_windows(path, plan, on_frame=on_frame):
             size = (window.shape[2], window.shape[1])
             latents.append(self._latent(window))
-            if self.settings.with_image_states:  # the VLM sees the first frame whole, the VAE cropped frames
-                states = self.encoders.backend.image_states(as_uint8(window[:1]))
-                seen.append(check_finite(states, "VLM")[0].cpu())
+            if self.settings.with_image_states:  # the VLM sees frames whole, the VAE cropped ones
+                seen.append(self._views(window))
         tensors = {"latents": torch.stack(latents)} | ({"image_states": torch.stack(seen)} if seen else {})
         facts = ShardFacts(len(latents), *size)
         self.shards.save_video(key, tensors, facts)
         return facts
+
+    def _views(self, window: Tensor) -> Tensor:
+        """Return what the VLM sees of a window (V, S, D): a frame at a time, as in use."""
+        frames = [window[number : number + 1] for number in frames_seen(len(window))]
+        states = [self.encoders.backend.image_states(as_uint8(frame)) for frame in frames]
+        return torch.cat([check_finite(state, "VLM").cpu() for state in states])
 
     def _latent(self, window: Tensor) -> Tensor:
         """Return a window's latent (16, T, h, w), scaled as the model wants it."""

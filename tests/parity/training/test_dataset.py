@@ -85,6 +85,23 @@ def test_windows_are_encoded_and_the_vlm_sees_them_whole(videos):
     assert "3 videos have another shape" in report
 
 
+def test_the_vlm_sees_the_frames_that_sliding_window_extend_shows_it(videos):
+    """The last known frame of 1, 2 and 3 known latent frames, as a window that goes on with a video has it."""
+    write_captioned(videos / "long.mp4", "long", num_frames=13)
+    backend, brightness = CountingBackend(), []
+
+    def image_states(images):
+        brightness.append(float(images[0].float().mean()))
+        return torch.full((1, 6, 8), float(len(brightness)))
+
+    backend.image_states = image_states
+    made, _ = build(backend=backend, request=SetRequest(width=32, height=32, num_frames=13))
+    (video,) = made.videos
+    assert made.load_video(video)["image_states"][0, :, 0, 0].tolist() == [1, 2, 3]
+    assert brightness == sorted(brightness)
+    assert brightness[2] - brightness[0] > 20
+
+
 def test_a_second_build_encodes_nothing(videos):
     build()
     vae, backend = CountingVae(), CountingBackend()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from magic141.model_patches.training.dataset import SetSettings, SetVideo, TrainingSet
 from magic141.model_patches.training.dataset_report import report_text
-from magic141.model_patches.training.shards import ShardFacts, ShardStore, locked_directory
+from magic141.model_patches.training.shards import ShardFacts, ShardStore, frames_seen, locked_directory
 from magic141.model_patches.training.source import TEXT_TO_VIDEO, VideoFolderSource
 from magic141.model_patches.training.videos import VideoUnusable, WindowPlan, find_videos, read_windows
 from magic141.tests.support.tiny_videos import write_captioned, write_sound, write_video
@@ -128,7 +128,7 @@ def make_set(directory: Path, *, complete: bool = True) -> TrainingSet:
             facts = ShardFacts(count, 64, 32)
             tensors = {
                 "latents": torch.arange(count).view(-1, 1, 1, 1, 1).expand(-1, 16, 4, 4, 4).float(),
-                "image_states": torch.full((count, 5, 4), 9.0),
+                "image_states": torch.tensor([9.0, 8.0, 7.0]).view(1, 3, 1, 1).expand(count, 3, 5, 4),
             }
             store.save_video(key, tensors, facts)
             names = tuple(f"caption {k}" for k in captions)
@@ -195,11 +195,18 @@ def test_a_set_of_an_older_version_opens_without_checksums_and_says_so(tmp_path)
     old = json.loads(manifest.read_text()) | {"version": 1}
     del old["checksums"]
     manifest.write_text(json.dumps(old))
+    for video in made.videos:
+        tensors = made.load_video(video)
+        tensors["image_states"] = tensors["image_states"][:, 0]
+        ShardStore(made.directory).save_video(video.key, tensors, ShardFacts(video.num_windows, 64, 32))
     opened = TrainingSet.open(made.directory)
     flip_a_bit(made.directory / "captions" / f"{KA}.safetensors")
     assert opened.load_caption(KA)
-    (note,) = VideoFolderSource(opened).notes()
-    assert "'set' was built by an older version and has no checksums" in note
+    source = VideoFolderSource(opened, known_shares=(0, 0, 1))
+    said = " ".join(source.notes())
+    assert "'set' was built by an older version and has no checksums" in said
+    assert "the VLM saw the first frame, and in use it is shown the last known one" in said
+    assert (source.batch(torch.tensor([0]), torch.Generator()).states[:, :5] == 9).all()
     assert VideoFolderSource(made).notes() == []
 
 
@@ -235,6 +242,27 @@ def test_batches_hold_clip_image_states_and_caption(tmp_path):
     assert (batch.null_pooled == 1).all()
     again = source.batch(torch.tensor([0, 1, 2]), torch.Generator().manual_seed(3))
     assert torch.equal(batch.states, again.states)
+
+
+@pytest.mark.parametrize(("num_known", "seen"), [(1, 9), (2, 8), (3, 7)])
+def test_the_vlm_sees_the_last_known_frame(tmp_path, num_known, seen):
+    shares = [float(known == num_known) for known in range(4)]
+    batch = VideoFolderSource(make_set(tmp_path / "set"), known_shares=shares).batch(
+        torch.tensor([0, 2]), torch.Generator().manual_seed(0)
+    )
+    assert batch.num_known.tolist() == [num_known] * 2
+    assert (batch.states[:, :5] == seen).all()
+    assert (batch.null_states[:, :5] == seen).all()
+
+
+def test_more_known_frames_than_the_vlm_has_seen_are_refused(tmp_path):
+    made = replace(make_set(tmp_path / "set"), settings=replace(SETTINGS, num_frames=81))
+    with pytest.raises(ValueError, match="the VLM has seen windows of up to 3 known latent frames"):
+        VideoFolderSource(made, known_shares=(0, 1, 1, 1, 1))
+
+
+def test_frames_seen_are_the_last_known_ones_of_what_can_be_known():
+    assert [frames_seen(count) for count in (5, 9, 13, 81)] == [[0], [0, 4], [0, 4, 8], [0, 4, 8]]
 
 
 def test_a_text_to_video_batch_knows_no_frame_and_no_image(tmp_path):
