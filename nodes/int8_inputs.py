@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io
 
-from ..model_patches.int8.quantize import ENGINES, QuantizationPlan
+from ..model_patches.int8.quantize import QuantizationPlan
 
 MODES = {
     "int8 weight-only (paper)": "weight_only",
@@ -28,12 +28,6 @@ GRANULARITY_INPUT = io.Combo.Input(
         "written). W8A8 and int4 are per row."
     ),
 )
-ENGINE_INPUT = io.Combo.Input(
-    "engine",
-    options=list(ENGINES),
-    tooltip="What computes the rounding: optimum-quanto, as the paper, or plain torch. Both give the same integers.",
-    advanced=True,
-)
 ALL_LINEAR_INPUT = io.Boolean.Input(
     "all_linear",
     default=False,
@@ -45,11 +39,10 @@ ALL_LINEAR_INPUT = io.Boolean.Input(
 )
 
 
-def make_plan(mode, granularity, engine, *, all_linear: bool = False) -> QuantizationPlan:
+def make_plan(mode, granularity, *, all_linear: bool = False) -> QuantizationPlan:
     """Return the plan the widgets say; a widget that is linked (None) counts as its default."""
     return QuantizationPlan(
         mode=MODES[mode or next(iter(MODES))],
         granularity=GRANULARITIES[granularity or next(iter(GRANULARITIES))],
-        engine=engine or ENGINES[0],
         all_linear=all_linear,
     )

@@ -9,13 +9,8 @@ from ..model_patches.bridge.int8.model import quantize_model, save_quantized, sa
 from ..model_patches.bridge.int8.report import LORA_IN_STOCK_FILES, lora_advice
 from ..model_patches.bridge.progress import host_progress, show_stage
 from ..model_patches.int8.quantize import QuantizationPlan
-from .int8_inputs import (
-    ALL_LINEAR_INPUT,
-    ENGINE_INPUT,
-    GRANULARITY_INPUT,
-    MODE_INPUT,
-    make_plan,
-)
+from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
+from .old_inputs import ignored_inputs
 
 
 class Int8Quantize(io.ComfyNode):
@@ -67,8 +62,8 @@ class Int8Quantize(io.ComfyNode):
                 ),
                 io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name."),
                 ALL_LINEAR_INPUT,
-                ENGINE_INPUT,
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             outputs=[
                 io.Model.Output(
                     "quantized_model", display_name="model", tooltip="The MODEL in half the memory."
@@ -84,10 +79,10 @@ class Int8Quantize(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, mode=None, granularity=None, engine=None, save_as=None, overwrite=False
+        cls, mode=None, granularity=None, save_as=None, overwrite=False
     ) -> bool | str:
         try:
-            make_plan(mode, granularity, engine)
+            make_plan(mode, granularity)
             if save_as:
                 saved_path(save_as, overwrite=bool(overwrite))
         except (ValueError, ImportError, OSError) as error:
@@ -105,15 +100,14 @@ class Int8Quantize(io.ComfyNode):
         save_as,
         overwrite,
         all_linear,
-        engine,
         model=None,
         encoders=None,
     ) -> io.NodeOutput:
-        plan = make_plan(mode, granularity, engine, all_linear=all_linear)
+        plan = make_plan(mode, granularity, all_linear=all_linear)
         quantizes_encoders = encoders is not None and (llm or vlm)
         if not (model is not None and dit) and not quantizes_encoders:
             raise ValueError("Nothing to quantize: connect model or encoders, and switch on dit, llm or vlm.")
-        lines = []
+        lines = ignored_inputs(cls)
         if model is not None and dit:
             target = saved_path(save_as, overwrite=overwrite) if save_as else None
             before = model.model_size()
@@ -125,7 +119,7 @@ class Int8Quantize(io.ComfyNode):
                 lines.append(f"Saved as {target.name}. {LORA_IN_STOCK_FILES}")
         if quantizes_encoders:
             before = encoders_bytes(encoders)
-            encoder_plan = QuantizationPlan(granularity=plan.granularity, engine=engine)
+            encoder_plan = QuantizationPlan(granularity=plan.granularity)
             progress = host_progress("quantizing the LLM and VLM")
             encoders = quantize_encoders(encoders, encoder_plan, llm=llm, vlm=vlm, progress=progress)
             lines.append(f"LLM and VLM: {sizes(before, encoders_bytes(encoders))}, int8 weight-only.")

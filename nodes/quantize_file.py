@@ -9,7 +9,8 @@ from ..model_patches.bridge.encoders.folders import model_files
 from ..model_patches.bridge.int8.model import saved_path
 from ..model_patches.bridge.progress import host_progress
 from ..model_patches.int8.file import quantize_file
-from .int8_inputs import ALL_LINEAR_INPUT, ENGINE_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
+from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
+from .old_inputs import ignored_inputs
 
 LAYOUTS = {
     "ComfyUI": "native",
@@ -55,8 +56,8 @@ class QuantizeFile(io.ComfyNode):
                 ),
                 io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name."),
                 ALL_LINEAR_INPUT,
-                ENGINE_INPUT,
             ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             outputs=[
                 io.String.Output("file_name", display_name="file_name", tooltip="The new file's name."),
                 io.String.Output(
@@ -74,12 +75,11 @@ class QuantizeFile(io.ComfyNode):
         granularity=None,
         layout=None,
         overwrite=False,
-        engine=None,
     ) -> bool | str:
         if model_name is not None and folder_paths.get_full_path("diffusion_models", model_name) is None:
             return f"{model_name} is not in models/diffusion_models. Choose a file from the list."
         try:
-            plan = make_plan(mode, granularity, engine)
+            plan = make_plan(mode, granularity)
             if model_name is not None and save_as is not None:
                 saved_path(save_as or default_name(model_name, plan.mode, layout), overwrite=bool(overwrite))
         except (ValueError, ImportError, OSError) as error:
@@ -88,9 +88,9 @@ class QuantizeFile(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model_name, save_as, mode, granularity, layout, overwrite, all_linear, engine
+        cls, model_name, save_as, mode, granularity, layout, overwrite, all_linear
     ) -> io.NodeOutput:
-        plan = make_plan(mode, granularity, engine, all_linear=all_linear)
+        plan = make_plan(mode, granularity, all_linear=all_linear)
         target = saved_path(save_as or default_name(model_name, plan.mode, layout), overwrite=overwrite)
         report = quantize_file(
             folder_paths.get_full_path_or_raise("diffusion_models", model_name),
@@ -100,7 +100,8 @@ class QuantizeFile(io.ComfyNode):
             overwrite=overwrite,
             progress=host_progress("hashing, quantizing and writing"),
         )
-        return io.NodeOutput(target.name, report.line, ui=ui.PreviewText(report.line))
+        text = "\n".join([report.line, *ignored_inputs(cls)])
+        return io.NodeOutput(target.name, text, ui=ui.PreviewText(text))
 
 
 def default_name(model_name: str, mode: str, layout: str | None) -> str:

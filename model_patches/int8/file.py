@@ -1,7 +1,6 @@
 """Quantize a checkpoint from file to file, a few rows at a time, into the host's keys or quanto's."""
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -106,10 +105,12 @@ def save_state_dict(
 
 def provenance(plan: QuantizationPlan, source: Mapping[str, object]) -> dict[str, str]:
     """Return the header entry that says what made a file, from what and how."""
-    versions = {"torch": torch.__version__}
-    if plan.engine == "quanto":
-        versions["optimum-quanto"] = importlib.metadata.version("optimum-quanto")
-    entry = {"method": asdict(plan), "source": dict(source), "versions": versions, "tool": "ComfyUI-Magic141"}
+    entry = {
+        "method": asdict(plan),
+        "source": dict(source),
+        "versions": {"torch": torch.__version__},
+        "tool": "ComfyUI-Magic141",
+    }
     return {"format": "pt", PROVENANCE: json.dumps(entry)}
 
 

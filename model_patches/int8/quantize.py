@@ -4,7 +4,6 @@ A Linear's weight W (out, in) becomes integers and scales with W ~ integers * sc
 fp32, whatever the weight's dtype. The keys are the host's own: ``weight``, ``weight_scale``, ``comfy_quant``.
 """
 
-import importlib.util
 import json
 import re
 from collections.abc import Mapping
@@ -15,37 +14,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ENGINES = ("quanto", "torch")
-
 #: The least scale; a row of zeros would otherwise divide 0 by 0.
 LEAST_SCALE = 1e-30
 
 
-def check_engine(engine: str) -> None:
-    """Make sure an engine can be used.
-
-    Raises:
-        ValueError: no such engine.
-        ImportError: optimum-quanto is not installed.
-    """
-    if engine not in ENGINES:
-        raise ValueError(f"Engine is {engine!r}; it must be one of {', '.join(ENGINES)}.")
-    if engine == "quanto" and not quanto_installed():
-        raise ImportError(
-            "optimum-quanto is not installed. Run `pip install optimum-quanto` in ComfyUI's environment, "
-            "or choose the engine `torch`, which gives the same integers."
-        )
-
-
-def quanto_installed() -> bool:
-    """Say whether optimum-quanto can be imported."""
-    try:
-        return importlib.util.find_spec("optimum.quanto") is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def per_row(weight: Tensor, *, engine: str) -> tuple[Tensor, Tensor]:
+def per_row(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Quantize each row by its own max|w|.
 
     Args:
@@ -53,26 +26,17 @@ def per_row(weight: Tensor, *, engine: str) -> tuple[Tensor, Tensor]:
     Returns:
         int8 (rows, in) and fp32 scales (rows, 1).
     """
-    if engine == "quanto" and len(weight) > 1:
-        from optimum.quanto import AbsmaxOptimizer, qint8
-
-        scale = AbsmaxOptimizer()(weight, qint8, axis=0).clamp(min=LEAST_SCALE)
-        return torch.ops.quanto.quantize_symmetric(weight, torch.int8, 0, scale), scale
     scale = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=LEAST_SCALE)
     return _round(weight / scale), scale
 
 
-def per_tensor(weight: Tensor, absmax: Tensor, *, engine: str) -> tuple[Tensor, Tensor]:
+def per_tensor(weight: Tensor, absmax: Tensor) -> tuple[Tensor, Tensor]:
     """Quantize all rows by one given max|w|.
 
     Returns:
         int8 (rows, in) and the fp32 scale ().
     """
     scale = (absmax.float() / 127).clamp(min=LEAST_SCALE)
-    if engine == "quanto":
-        import optimum.quanto  # noqa: F401  defines torch.ops.quanto
-
-        return torch.ops.quanto.quantize_symmetric(weight, torch.int8, None, scale), scale
     return _round(weight / scale), scale
 
 
@@ -107,7 +71,6 @@ class QuantizationPlan:
         mode: "weight_only" multiplies in the activations' dtype (the paper); "w8a8" rotates the weights and
             lets the host multiply int8 by int8; "int4" is 4-bit weight-only.
         granularity: one scale a row of the weight, or one a tensor (eq. 10 as written).
-        engine: "quanto" or "torch"; both give the same integers.
         all_linear: also quantize the embedders, the text refiner and the final layer.
     Raises:
         ValueError: a combination that does not exist.
@@ -115,7 +78,6 @@ class QuantizationPlan:
 
     mode: Mode = "weight_only"
     granularity: Granularity = "row"
-    engine: str = "quanto"
     all_linear: bool = False
 
     def __post_init__(self) -> None:
@@ -124,7 +86,6 @@ class QuantizationPlan:
                 f"Per-tensor scales exist for weight-only int8; mode is {self.mode!r}. "
                 "Choose per row, or the weight-only mode."
             )
-        check_engine(self.engine)
 
     def selects(self, key: str, shape: tuple[int, ...]) -> bool:
         """Say whether this plan quantizes the tensor called ``key``."""
@@ -178,8 +139,8 @@ def quantize_rows(
         weight = rotate(weight, group)
     if plan.granularity == "tensor":
         absmax = weight.abs().max() if absmax is None else absmax
-        return per_tensor(weight, absmax, engine=plan.engine)
-    return per_row(weight, engine=plan.engine)
+        return per_tensor(weight, absmax)
+    return per_row(weight)
 
 
 def quantize_layer(weight: Tensor, plan: QuantizationPlan, *, name: str) -> dict[str, Tensor]:

@@ -122,6 +122,6 @@ def _host_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _with_config(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    config = encode_config(QuantizationPlan(engine="torch").layer_config(0))
+    config = encode_config(QuantizationPlan().layer_config(0))
     layers = [key.removesuffix(".weight_scale") for key in state_dict if key.endswith(".weight_scale")]
     return state_dict | {name + CONFIG: config.clone() for name in layers}

@@ -22,7 +22,6 @@ QUANTIZE = {
     "save_as": "",
     "overwrite": False,
     "all_linear": False,
-    "engine": "quanto",
 }
 FILE = {
     "mode": "int8 weight-only (paper)",
@@ -30,7 +29,6 @@ FILE = {
     "layout": "ComfyUI",
     "overwrite": False,
     "all_linear": False,
-    "engine": "quanto",
 }
 
 
@@ -123,6 +121,13 @@ def test_damaged_and_missing_files(client, models):
 def test_impossible_combination_is_said_before_the_run(client, models):
     with pytest.raises(PromptRejected, match="per row"):
         client.run(quantize_file(save_as="x", mode="int8 W8A8 (fast, rotated)", granularity="per tensor"))
+
+
+def test_prompts_of_older_versions_run_and_say_what_is_ignored(client, models):
+    old = quantize_file(save_as="int8_nodes_old", engine="quanto")
+    text = client.run(old).outputs["1"]["text"][0]
+    assert "13 layers quantized" in text
+    assert text.endswith("no such input: engine.")
 
 
 def test_nothing_connected_is_said(client, models):

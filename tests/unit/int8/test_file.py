@@ -16,7 +16,7 @@ from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-PLAN = QuantizationPlan(engine="torch")
+PLAN = QuantizationPlan()
 PLANS = [PLAN, QuantizationPlan(granularity="tensor"), QuantizationPlan("w8a8"), QuantizationPlan("int4")]
 
 
@@ -64,10 +64,9 @@ def test_header_says_where_it_comes_from(source, tmp_path):
     assert entry["method"] == {
         "mode": "weight_only",
         "granularity": "row",
-        "engine": "quanto",
         "all_linear": False,
     }
-    assert set(entry["versions"]) == {"torch", "optimum-quanto"}
+    assert set(entry["versions"]) == {"torch"}
 
 
 def test_tensors_lie_on_their_natural_boundaries(source, tmp_path):
@@ -204,7 +203,7 @@ def test_other_files_are_refused_with_a_reason(tmp_path):
 @pytest.mark.parametrize("names", ["diffusers", "authors"])
 @pytest.mark.parametrize("granularity", ["row", "tensor"])
 def test_there_and_back_through_quantos_keys(source, tmp_path, names, granularity):
-    plan = QuantizationPlan(granularity=granularity, engine="torch")
+    plan = QuantizationPlan(granularity=granularity)
     quantize_file(source, tmp_path / "native.safetensors", plan)
     quantize_file(source, tmp_path / "direct.safetensors", plan, layout=f"quanto_{names}")
     quantize_file(
@@ -227,7 +226,7 @@ def test_there_and_back_through_quantos_keys(source, tmp_path, names, granularit
 
 @pytest.mark.parametrize("mode", ["w8a8", "int4"])
 def test_what_quanto_cannot_hold_is_refused(source, tmp_path, mode):
-    plan = QuantizationPlan(mode, engine="torch")
+    plan = QuantizationPlan(mode)
     with pytest.raises(ValueError, match="weight-only int8"):
         quantize_file(source, tmp_path / "quanto.safetensors", plan, layout="quanto_diffusers")
     assert leaves_nothing(tmp_path, "dit.safetensors")

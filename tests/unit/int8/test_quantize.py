@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from magic141.model_patches.int8 import quantize as int8
-from magic141.model_patches.int8 import quantize as int8_engine
 from magic141.model_patches.int8.quantize import QuantizationPlan, dequantize, quantize_layer
 
 
@@ -17,11 +16,10 @@ def error(plan, values):
     return float((dequantize(quantize_layer(values, plan, name="w")) - values).norm() / values.norm())
 
 
-@pytest.mark.parametrize("engine", int8_engine.ENGINES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_eq_10_per_row(engine, dtype):
+def test_eq_10_per_row(dtype):
     values = weight(dtype=dtype)
-    layer = quantize_layer(values, QuantizationPlan(engine=engine), name="w")
+    layer = quantize_layer(values, QuantizationPlan(), name="w")
     largest = values.float().abs().amax(dim=1, keepdim=True)
     exact = values.double() * 127 / largest
     assert layer["weight"].dtype == torch.int8
@@ -29,20 +27,22 @@ def test_eq_10_per_row(engine, dtype):
     torch.testing.assert_close(layer["weight_scale"], largest / 127, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("engine", int8_engine.ENGINES)
-def test_eq_10_per_tensor(engine):
-    layer = quantize_layer(weight(), QuantizationPlan(granularity="tensor", engine=engine), name="w")
+def test_eq_10_per_tensor():
+    layer = quantize_layer(weight(), QuantizationPlan(granularity="tensor"), name="w")
     assert layer["weight_scale"].shape == ()
     expected = torch.round(weight().double() * 127 / weight().abs().max())
     assert int((layer["weight"] - expected).abs().max()) == 0
 
 
-@pytest.mark.parametrize("mode", ["weight_only", "w8a8", "int4"])
-def test_engines_agree_to_the_bit(mode):
-    quanto, plain = (
-        quantize_layer(weight(), QuantizationPlan(mode, engine=e), name="w") for e in int8_engine.ENGINES
+def test_quanto_makes_the_same_integers():
+    from optimum.quanto import AbsmaxOptimizer, qint8
+
+    layer = quantize_layer(weight(), QuantizationPlan(), name="w")
+    scale = AbsmaxOptimizer()(weight(), qint8, axis=0)
+    assert torch.equal(layer["weight_scale"], scale)
+    assert torch.equal(
+        layer["weight"], torch.ops.quanto.quantize_symmetric(weight(), torch.int8, 0, scale)
     )
-    assert all(torch.equal(quanto[key], plain[key]) for key in plain)
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,3 @@ def test_blocks_are_selected_and_the_rest_only_when_asked():
 def test_combinations_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match="per row"):
         QuantizationPlan("w8a8", granularity="tensor")
-    with pytest.raises(ValueError, match="Engine"):
-        QuantizationPlan(engine="bnb")
-
-
-def test_missing_quanto_is_said(monkeypatch):
-    monkeypatch.setattr(int8_engine, "quanto_installed", lambda: False)
-    with pytest.raises(ImportError, match="pip install optimum-quanto"):
-        QuantizationPlan(engine="quanto")
-    assert QuantizationPlan(engine="torch").engine == "torch"

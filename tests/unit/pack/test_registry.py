@@ -72,7 +72,7 @@ def test_every_requirement_is_used_by_what_ships():
             [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
         )
     }
-    names = {"optimum-quanto": "optimum", "pillow": "PIL"}
+    names = {"pillow": "PIL"}
     wanted = {names.get(entry.name, entry.name) for entry in requirements(ROOT / "requirements.txt")}
     assert wanted - imported == set()
 
