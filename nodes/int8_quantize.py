@@ -78,9 +78,7 @@ class Int8Quantize(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, mode=None, granularity=None, save_as=None, overwrite=False
-    ) -> bool | str:
+    def validate_inputs(cls, mode=None, granularity=None, save_as=None, overwrite=False) -> bool | str:
         try:
             make_plan(mode, granularity)
             if save_as:

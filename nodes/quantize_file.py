@@ -87,9 +87,7 @@ class QuantizeFile(io.ComfyNode):
         return True
 
     @classmethod
-    def execute(
-        cls, model_name, save_as, mode, granularity, layout, overwrite, all_linear
-    ) -> io.NodeOutput:
+    def execute(cls, model_name, save_as, mode, granularity, layout, overwrite, all_linear) -> io.NodeOutput:
         plan = make_plan(mode, granularity, all_linear=all_linear)
         target = saved_path(save_as or default_name(model_name, plan.mode, layout), overwrite=overwrite)
         report = quantize_file(
@@ -98,7 +96,7 @@ class QuantizeFile(io.ComfyNode):
             plan,
             layout=LAYOUTS[layout],
             overwrite=overwrite,
-            progress=host_progress("hashing, quantizing and writing"),
+            progress=host_progress("quantizing and writing"),
         )
         text = "\n".join([report.line, *ignored_inputs(cls)])
         return io.NodeOutput(target.name, text, ui=ui.PreviewText(text))

@@ -6,39 +6,47 @@ renamed at the end.
 
 import contextlib
 import errno
+import getpass
+import hashlib
 import json
+import math
 import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .weights_file import DTYPES, Header, TensorInfo, load_torch_zip
 
 ALIGNMENT = 8
+HASH_CHUNK_BYTES = 1 << 22
 TYPE_NAMES = {name: code for code, name in DTYPES.items()}
 
 
 class RowReader:
-    """Rows of the tensors of a weights file: one buffer for safetensors, a mapped file for ``.pth``."""
+    """Rows of the tensors of a weights file: one buffer for safetensors, a mapped file for ``.pth``.
 
-    def __init__(self, header: Header) -> None:
+    Args:
+        digest: learns the file's bytes while they are read, which spares a second reading.
+    """
+
+    def __init__(self, header: Header, *, digest: "FileDigest | None" = None) -> None:
         self.tensors = header.tensors
+        self._digest = digest
         self._file: BinaryIO | None = None
         self._mapped: dict[str, Tensor] = {}
         if header.container == "torch":
             self._mapped = load_torch_zip(header.path)
             return
         self._file = header.path.open("rb", buffering=0)
-        length = struct.unpack("<Q", self._file.read(8))[0]
-        entries = json.loads(self._file.read(length))
-        self._starts = {
-            k: 8 + length + v["data_offsets"][0] for k, v in entries.items() if k != "__metadata__"
-        }
+        self._starts = header.starts
 
     def __enter__(self) -> "RowReader":
         return self
@@ -64,11 +72,61 @@ class RowReader:
             if not count:
                 raise ValueError(f"The file ended inside {name}. It changed while it was read; try again.")
             view = view[count:]
+        if self._digest is not None:
+            self._digest.saw(self._starts[name] + first * row_bytes, buffer)
         return (
             torch.frombuffer(buffer, dtype=item).reshape(-1, *row_shape)
             if buffer
             else torch.empty(0, dtype=item)
         )
+
+
+class FileDigest:
+    """The SHA-256 of a file whose bytes are mostly read for another purpose, in the file's order.
+
+    What was not seen is read; hashing runs beside the caller, in a thread of its own.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._sha256 = hashlib.sha256()
+        self._position = 0
+        self._thread = ThreadPoolExecutor(1)
+        self._hashing: Future | None = None
+
+    def __enter__(self) -> "FileDigest":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._thread.shutdown()
+        self._file.close()
+
+    def saw(self, start: int, data: bytearray) -> None:
+        """Take note of bytes that were read from ``start`` on and stay as they are."""
+        self._read_until(start)
+        if 0 <= (known := self._position - start) < len(data):
+            self._hash(memoryview(data)[known:])
+
+    def hexdigest(self) -> str:
+        """Return the digest of the whole file."""
+        self._read_until(None)
+        if self._hashing is not None:
+            self._hashing.result()
+        return self._sha256.hexdigest()
+
+    def _read_until(self, end: int | None) -> None:
+        while end is None or self._position < end:
+            self._file.seek(self._position)
+            left = HASH_CHUNK_BYTES if end is None else min(HASH_CHUNK_BYTES, end - self._position)
+            if not (piece := self._file.read(left)):
+                return
+            self._hash(memoryview(piece))
+
+    def _hash(self, data: memoryview) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+        self._hashing = self._thread.submit(self._sha256.update, data)
+        self._position += len(data)
 
 
 class TensorWriter:
@@ -90,11 +148,24 @@ class TensorWriter:
                 "data_offsets": [position, end],
             }
             self._offsets[name], position = position, end
-        text = json.dumps(entries).encode()
-        text += b" " * (-len(text) % ALIGNMENT)
-        file.write(struct.pack("<Q", len(text)) + text)
-        self._start = 8 + len(text)
+        self._entries = entries
+        header = self._header()
+        file.write(header)
+        self._start = len(header)
         file.truncate(self._start + position)
+
+    def set_metadata(self, metadata: Mapping[str, str]) -> None:
+        """Replace the metadata by some of the same length: what is known only at the end."""
+        self._entries["__metadata__"] = dict(metadata)
+        header = self._header()
+        assert len(header) == self._start, (len(header), self._start)
+        self._file.seek(0)
+        self._file.write(header)
+
+    def _header(self) -> bytes:
+        text = json.dumps(self._entries).encode()
+        text += b" " * (-len(text) % ALIGNMENT)
+        return struct.pack("<Q", len(text)) + text
 
     def write(self, name: str, values: Tensor) -> None:
         """Append values to what was written of this tensor."""
@@ -121,24 +192,47 @@ def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[Bin
             f"{target.name} needs {gigabytes(num_bytes)} and {target.parent} has {gigabytes(free)} free. "
             "Free some space or choose another folder."
         )
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.unlink(missing_ok=True)  # a link there would be written through
+    part = target.with_name(f".{target.name}.part")
+    with only_writer_of(target):
+        part.unlink(missing_ok=True)  # left by a run that was killed; a link there would be written through
+        try:
+            with part.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            refuse_to_overwrite(target, overwrite=overwrite)
+            part.replace(target)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise OSError(
+                    f"The disk filled up while {target.name} was written; nothing was left behind. "
+                    f"It needs {gigabytes(num_bytes)}. Free some space or choose another folder."
+                ) from error
+            raise
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_writer_of(target: Path) -> Iterator[None]:
+    """Let one process of this machine at a time write a file.
+
+    Raises:
+        FileExistsError: another one is writing it.
+    """
+    name = hashlib.sha256(os.path.realpath(target).encode()).hexdigest()[:16]
+    user = getpass.getuser()
+    lock = FileLock(Path(tempfile.gettempdir()) / f"magic141-{user}-{name}.lock", timeout=0)
     try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        refuse_to_overwrite(target, overwrite=overwrite)
-        part.replace(target)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OSError(
-                f"The disk filled up while {target.name} was written; nothing was left behind. "
-                f"It needs {gigabytes(num_bytes)}. Free some space or choose another folder."
-            ) from error
-        raise
+        lock.acquire()
+    except Timeout:
+        raise FileExistsError(
+            f"{target.name} is being written by another run. Wait for it to end, or choose another name."
+        ) from None
+    try:
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        lock.release()
 
 
 def refuse_to_overwrite(target: Path, *, overwrite: bool) -> None:
@@ -161,10 +255,7 @@ def torch_dtype(name: str) -> torch.dtype:
 
 def num_elements(shape: tuple[int, ...]) -> int:
     """Return the product of a shape."""
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    return math.prod(shape)
 
 
 def gigabytes(num_bytes: float) -> str:

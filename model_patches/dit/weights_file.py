@@ -7,7 +7,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from torch import Tensor
 STATE_DICT_KEYS = ("state_dict", "module", "model")
 MAX_NESTING = 4
 MAX_HEADER_BYTES = 100_000_000
+#: Bytes of all tensors of a ``.pth`` over the file's: checkpoints with an EMA or a critic may share storages.
+MAX_SHARING = 8
 
 #: safetensors' names of types in torch's words.
 DTYPES = {
@@ -40,6 +42,8 @@ class Header:
     container: str  # "safetensors" or "torch"
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
+    #: Where each tensor's bytes start in a safetensors file.
+    starts: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_header(path: str | Path) -> Header:
@@ -76,7 +80,20 @@ def load_torch_zip(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
         raise ValueError(
             f"{path.name} is damaged or incomplete: {_first_line(error)}. Download it again."
         ) from None
-    return _find_state_dict(content, path.name)
+    weights = _find_state_dict(content, path.name)
+    _refuse_inflated(weights, path)
+    return weights
+
+
+def _refuse_inflated(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that claim more bytes than the file holds: a few bytes repeated by strides would fill the RAM."""
+    claimed, size = sum(tensor.nbytes for tensor in weights.values()), path.stat().st_size
+    for key, tensor in weights.items():
+        if tensor.nbytes > tensor.untyped_storage().nbytes() or claimed > MAX_SHARING * size:
+            raise ValueError(
+                f"{path.name} is damaged: {key} has shape {tuple(tensor.shape)}, and all tensors together would be"
+                f" {claimed:,} bytes, but the file has only {size:,}. Save it again with plain, contiguous tensors."
+            )
 
 
 def _torch_header(path: Path) -> Header:
@@ -115,7 +132,7 @@ def _safetensors_header(path: Path) -> Header:
                 f" the file is {size}. Download it again."
             )
         try:
-            entries = json.loads(file.read(length))
+            entries = json.loads(file.read(length), object_pairs_hook=_without_doubles)
             metadata = {str(k): str(v) for k, v in entries.pop("__metadata__", {}).items()}
             tensors = {
                 k: TensorInfo(DTYPES.get(v["dtype"]) or v["dtype"], tuple(v["shape"]))
@@ -123,6 +140,10 @@ def _safetensors_header(path: Path) -> Header:
             }
             spans = {k: (int(v["data_offsets"][0]), int(v["data_offsets"][1])) for k, v in entries.items()}
             wrong = next((k for k in spans if not _fits(tensors[k], *spans[k])), None)
+        except DoubledKey as error:
+            raise ValueError(
+                f"{path.name} has a damaged safetensors header: it names {error} twice. Download it again."
+            ) from None
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             raise ValueError(f"{path.name} has a damaged safetensors header. Download it again.") from None
     if wrong is not None:
@@ -130,13 +151,40 @@ def _safetensors_header(path: Path) -> Header:
             f"{path.name} has a damaged safetensors header: {wrong} is {tensors[wrong].dtype} of shape"
             f" {tensors[wrong].shape}, which does not fill its bytes {spans[wrong]}. Download it again."
         )
-    end = max((stop for _, stop in spans.values()), default=0)
+    end = _end_of_data(spans, path.name)
     if (expected := 8 + length + end) != size:
         trouble = "truncated" if size < expected else "longer than its header says"
         raise ValueError(
             f"{path.name} is {trouble}: {size} bytes, {expected} were expected. Download or copy it again."
         )
-    return Header(path, "safetensors", tensors, metadata)
+    starts = {key: 8 + length + start for key, (start, _) in spans.items()}
+    return Header(path, "safetensors", tensors, metadata, starts)
+
+
+class DoubledKey(Exception):
+    """A JSON object names a key twice."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DoubledKey(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _end_of_data(spans: Mapping[str, tuple[int, int]], name: str) -> int:
+    """Return where the last tensor ends; between them there may be neither overlaps nor holes."""
+    end = 0
+    for key, (start, stop) in sorted(spans.items(), key=lambda item: item[1]):
+        if start != end:
+            trouble = "lies over another tensor" if start < end else "has unused bytes before it"
+            raise ValueError(
+                f"{name} has a damaged safetensors header: {key} {trouble} (it starts at byte {start}, {end} was"
+                " expected). Download it again."
+            )
+        end = stop
+    return end
 
 
 def _fits(info: TensorInfo, start: int, stop: int) -> bool:

@@ -1,6 +1,5 @@
 """Quantize a checkpoint from file to file, a few rows at a time, into the host's keys or quanto's."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -11,14 +10,22 @@ import torch
 from torch import Tensor
 
 from ..dit.checkpoint import identify
-from ..dit.stream import RowReader, TensorWriter, num_elements, refuse_to_overwrite, torch_dtype, whole_file
+from ..dit.stream import (
+    FileDigest,
+    RowReader,
+    TensorWriter,
+    num_elements,
+    refuse_to_overwrite,
+    torch_dtype,
+    whole_file,
+)
 from ..dit.weights_file import Header, TensorInfo, load_torch_zip, read_header
+from ..store.files import file_sha256
 from .quantize import INT4_FORMAT, QuantizationPlan, encode_config, quantize_rows
 from .quanto import NAMES, from_quanto, is_quanto, to_quanto
 
 #: Elements quantized at a time; in fp32 and with what the arithmetic needs, about 20 MB.
 CHUNK_ELEMENTS = 1 << 20
-HASH_CHUNK_BYTES = 1 << 22
 
 #: Header key of where a file comes from.
 PROVENANCE = "magic141_quantization"
@@ -79,7 +86,7 @@ def quantize_file(
         return _translate(header, target, plan, layout, overwrite=overwrite)
     if layout == "native":
         return _quantize_native(header, target, plan, overwrite=overwrite, progress=progress)
-    step = target.with_name(f".{target.name}.native.part")
+    step = target.with_name(f".{target.name}.native.part")  # removed by the next run if this one is killed
     try:
         _quantize_native(header, step, plan, overwrite=True, progress=progress)
         report = _translate(read_header(step), target, plan, layout, overwrite=overwrite)
@@ -114,16 +121,6 @@ def provenance(plan: QuantizationPlan, source: Mapping[str, object]) -> dict[str
     return {"format": "pt", PROVENANCE: json.dumps(entry)}
 
 
-def sha256_of(path: Path, on_bytes: Callable[[int], None] = lambda _: None) -> str:
-    """Return a file's SHA-256, reading a little at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(HASH_CHUNK_BYTES):
-            digest.update(piece)
-            on_bytes(len(piece))
-    return digest.hexdigest()
-
-
 def _quantize_native(
     header: Header, target: Path, plan: QuantizationPlan, *, overwrite: bool, progress: Progress | None
 ) -> FileReport:
@@ -131,17 +128,19 @@ def _quantize_native(
     _refuse_quantized(header)
     planned = {host: key for key, host in renames.items() if plan.selects(host, header.tensors[key].shape)}
     size = header.path.stat().st_size
-    count = _Counter(2 * size, progress)
-    source = {"name": header.path.name, "bytes": size, "sha256": sha256_of(header.path, count)}
+    count = _Counter(size, progress)
     tensors = _planned_tensors(header, renames, planned, plan)
+    source = {"name": header.path.name, "bytes": size, "sha256": "0" * 64}
     with (
-        RowReader(header) as reader,
+        FileDigest(header.path) as digest,
+        RowReader(header, digest=digest) as reader,
         whole_file(target, num_bytes=_num_bytes(tensors), overwrite=overwrite) as file,
     ):
         writer = TensorWriter(file, tensors, provenance(plan, source))
-        for key, host in renames.items():
-            copy = _quantize_tensor if host in planned else _copy_tensor
-            copy(reader, writer, key, host, plan, count)
+        for key in sorted(renames, key=lambda key: header.starts.get(key, 0)):
+            copy = _quantize_tensor if renames[key] in planned else _copy_tensor
+            copy(reader, writer, key, renames[key], plan, count)
+        writer.set_metadata(provenance(plan, source | {"sha256": digest.hexdigest()}))
     return FileReport(target, len(planned), size, target.stat().st_size)
 
 
@@ -219,7 +218,7 @@ def _translate(
             "bytes": header.path.stat().st_size,
             "quantized_by": "optimum-quanto",
         }
-        metadata |= provenance(plan, source | {"sha256": sha256_of(header.path)})
+        metadata |= provenance(plan, source | {"sha256": file_sha256(header.path)})
     else:
         state_dict, layers = to_quanto(weights, names=layout.removeprefix("quanto_"))
         metadata[QUANTO_MAP] = json.dumps(layers)

@@ -52,14 +52,9 @@ def from_host(
         for key, value in host_to_diffusers(host).items()
     }
     model.load_state_dict(weights, strict=True, assign=True)
-    return _with_real_buffers(model, host).eval()
-
-
-def _with_real_buffers(model: nn.Module, host: Mapping[str, Tensor]) -> nn.Module:
-    """Check that nothing is left on the meta device: every weight was loaded, and there are no buffers."""
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     assert not left, f"{left} of {len(host)} weights were not loaded"
-    return model.requires_grad_(True)
+    return model.requires_grad_(True).eval()
 
 
 def to_host(model: nn.Module) -> dict[str, Tensor]:

@@ -40,9 +40,7 @@ def test_quanto_makes_the_same_integers():
     layer = quantize_layer(weight(), QuantizationPlan(), name="w")
     scale = AbsmaxOptimizer()(weight(), qint8, axis=0)
     assert torch.equal(layer["weight_scale"], scale)
-    assert torch.equal(
-        layer["weight"], torch.ops.quanto.quantize_symmetric(weight(), torch.int8, 0, scale)
-    )
+    assert torch.equal(layer["weight"], torch.ops.quanto.quantize_symmetric(weight(), torch.int8, 0, scale))
 
 
 @pytest.mark.parametrize(
