@@ -11,6 +11,8 @@ from comfy.patcher_extension import CallbacksMP
 from comfy.quant_ops import QuantizedTensor
 from torch import Tensor, nn
 
+from .int8.cpu import linear_on_cpu
+
 LORA_KEY = "magic141_int8_lora"
 
 
@@ -28,6 +30,8 @@ class QuantizedLinear:
         lora = self.lora_at_use if getattr(self, "comfy_patched_weights", True) else None
         if lora is None and not self._full_precision_mm:
             return super().forward_comfy_cast_weights(input, compute_dtype, want_requant, weight_only_quant)
+        if lora is None and (output := linear_on_cpu(self, input)) is not None:
+            return output
         weight, bias, stream = comfy.ops.cast_bias_weight(
             self, input, offloadable=True, compute_dtype=compute_dtype
         )
