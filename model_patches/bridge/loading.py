@@ -20,6 +20,7 @@ from ..dit.channels import INPUT_WEIGHT, expand_input_channels, pad_input_channe
 from ..dit.checkpoint import T2V_CHANNELS, Checkpoint, identify
 from ..dit.keys import host_key
 from ..dit.weights_file import Header, load_torch_zip, read_header
+from ..int8.check import check_layers
 from ..int8.quanto import from_quanto, is_quanto, native_header
 from ..sampler import DEFAULT_SHIFT
 from .int8_ops import adopt
@@ -127,9 +128,12 @@ def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
         with safetensors.safe_open(header.path, framework="pt") as file:
             weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
     if is_quanto(weights):
-        return from_quanto(weights)
-    weights, _ = comfy.utils.convert_old_quants(weights, checkpoint.prefix, metadata=metadata or {})
-    return dict(_renamed(weights, checkpoint.prefix))
+        weights = from_quanto(weights)
+    else:
+        weights, _ = comfy.utils.convert_old_quants(weights, checkpoint.prefix, metadata=metadata or {})
+        weights = dict(_renamed(weights, checkpoint.prefix))
+    check_layers(weights, header.path.name)
+    return weights
 
 
 def _renamed(weights: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -1,6 +1,7 @@
 """Tell what a diffusion checkpoint is by its keys and shapes, never by its name, and refuse with a reason."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -105,6 +106,10 @@ def identify(header: Header) -> Checkpoint:
         ValueError: another architecture, or a key that is missing, doubled, unknown or of a wrong shape.
     """
     name, tensors = header.path.name, header.tensors
+    if (part := re.search(r"-(\d+)-of-(\d+)\.", name)) and int(part[2]) > 1:
+        raise ValueError(
+            f"{name} is part {int(part[1])} of {int(part[2])} of a model. Join the parts to one safetensors file first."
+        )
     prefix = _find_prefix(tensors, name)
     inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     _refuse_relatives(inside, name)

@@ -21,6 +21,7 @@ from ..dit.stream import (
 )
 from ..dit.weights_file import Header, TensorInfo, load_torch_zip, read_header
 from ..store.files import file_sha256
+from .check import check_layers
 from .quantize import INT4_FORMAT, QuantizationPlan, encode_config, quantize_rows
 from .quanto import NAMES, from_quanto, is_quanto, to_quanto
 
@@ -213,6 +214,7 @@ def _translate(
         metadata[PROVENANCE] = header.metadata[PROVENANCE]
     if quanto_in:
         state_dict = from_quanto(weights)
+        check_layers(state_dict, header.path.name)
         source = {
             "name": header.path.name,
             "bytes": header.path.stat().st_size,
@@ -220,6 +222,7 @@ def _translate(
         }
         metadata |= provenance(plan, source | {"sha256": file_sha256(header.path)})
     else:
+        check_layers(weights, header.path.name)
         state_dict, layers = to_quanto(weights, names=layout.removeprefix("quanto_"))
         metadata[QUANTO_MAP] = json.dumps(layers)
     num_layers = sum(key.endswith((".weight_scale", ".weight._scale")) for key in state_dict)

@@ -269,6 +269,39 @@ def test_a_header_that_does_not_fit_its_bytes_is_refused(tmp_path, entry):
         read_header(path)
 
 
+@pytest.mark.parametrize(
+    ("spans", "said"),
+    [
+        (((0, 8), (4, 12)), "b lies over another tensor"),
+        (((0, 8), (12, 20)), "b has unused bytes before it"),
+        (((4, 12), (12, 20)), "a has unused bytes before it"),
+    ],
+)
+def test_tensors_that_overlap_or_leave_holes_are_refused(tmp_path, spans, said):
+    entries = {k: {"dtype": "F32", "shape": [2], "data_offsets": s} for k, s in zip("ab", spans, strict=True)}
+    header = json.dumps(entries).encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(max(spans[1])))
+    with pytest.raises(ValueError, match=said):
+        read_header(path)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    entry = json.dumps({"dtype": "F32", "shape": [1], "data_offsets": [0, 4]})
+    header = f'{{"a.weight": {entry}, "a.weight": {entry}}}'.encode()
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(ValueError, match=r"names a\.weight twice"):
+        read_header(path)
+
+
+def test_a_few_bytes_repeated_by_strides_are_refused(tmp_path):
+    weights = tiny_dit(33) | {"img_in.proj.weight": torch.zeros(1).expand(128, 33, 1, 2, 2)}
+    torch.save(weights, tmp_path / "m.pth")
+    with pytest.raises(ValueError, match=r"img_in\.proj\.weight.*contiguous"):
+        read_header(tmp_path / "m.pth")
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="models/diffusion_models"):
         read_header(tmp_path / "m.safetensors")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from magic141.model_patches.dit import stream as safetensors_stream
 from magic141.model_patches.dit.keys import host_to_authors
+from magic141.model_patches.dit.weights_file import read_header
 from magic141.model_patches.int8 import file as int8_files
 from magic141.model_patches.int8.file import PROVENANCE, quantize_file
 from magic141.model_patches.int8.quantize import QuantizationPlan, decode_config, dequantize, quantize_layer
@@ -137,6 +138,35 @@ def test_existing_file_is_kept_unless_told(source, tmp_path):
     assert target.read_text() == "precious"
     quantize_file(source, target, PLAN, overwrite=True)
     assert "final_layer.linear.weight" in load_file(target)
+
+
+def test_what_a_killed_run_left_goes_with_the_next(source, tmp_path):
+    for layout, part in (
+        ("native", ".int8.safetensors.part"),
+        ("quanto_authors", "..int8.safetensors.native.part.part"),
+    ):
+        (tmp_path / part).write_bytes(bytes(1000))
+        quantize_file(source, tmp_path / "int8.safetensors", PLAN, layout=layout, overwrite=True)
+        assert leaves_nothing(tmp_path, "dit.safetensors", "int8.safetensors")
+
+
+def test_two_runs_do_not_write_one_file(source, tmp_path):
+    target = tmp_path / "int8.safetensors"
+    with safetensors_stream.only_writer_of(target), pytest.raises(FileExistsError, match="another run"):
+        quantize_file(source, target, PLAN)
+    assert leaves_nothing(tmp_path, "dit.safetensors")
+
+
+@pytest.mark.parametrize("order", [sorted, lambda keys: sorted(keys, reverse=True)])
+def test_the_digest_is_the_files_whatever_is_read(source, order):
+    header = read_header(source)
+    with (
+        safetensors_stream.FileDigest(source) as digest,
+        safetensors_stream.RowReader(header, digest=digest) as reader,
+    ):
+        for key in order(header.tensors)[::3]:
+            reader.rows(key, 0, 1)
+        assert digest.hexdigest() == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def test_source_is_never_the_target(source):
