@@ -14,8 +14,8 @@ class QuantizationReport(io.ComfyNode):
             display_name="Quantization Report",
             category="Magic141",
             description=(
-                "Runs a MODEL and its quantized copy once on the same random probe and shows the relative error after "
-                "every block and of the output, and the memory before and after."
+                "Runs a MODEL and its quantized copy once on the same noise and prompt and shows the relative error "
+                "after every block and of the output, and the memory before and after."
             ),
             search_aliases=["int8 error", "quantization error", "compare models", "quality loss", "magic141"],
             is_output_node=True,
@@ -28,7 +28,12 @@ class QuantizationReport(io.ComfyNode):
                     min=0,
                     max=2**31 - 1,
                     control_after_generate=False,
-                    tooltip="Seed of the probe (random latents and text states).",
+                    tooltip="Seed of the probe's noise.",
+                ),
+                io.Conditioning.Input(
+                    "positive",
+                    optional=True,
+                    tooltip="Your own prompt to measure with, from VLM Image Encode. Without it the text is random.",
                 ),
             ],
             outputs=[
@@ -49,8 +54,8 @@ class QuantizationReport(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, original, quantized, seed) -> io.NodeOutput:
-        report = compare_models(original, quantized, seed=seed)
+    def execute(cls, original, quantized, seed, positive=None) -> io.NodeOutput:
+        report = compare_models(original, quantized, seed=seed, positive=positive)
         plot = plot_bars(
             report.block_errors | {"output": report.output_error},
             title=f"Relative error after each block; weights {report.bytes_before / 1e6:,.0f} MB -> "

@@ -63,31 +63,37 @@ def measure_embedded_bytes(original, encoders) -> dict[str, float]:
 
 
 def measure_error(original) -> dict[str, float]:
-    """Relative error of the DiT's output over several probes, plain and with activation outliers."""
+    """Relative error of the DiT's output on held-out prompts and noises, and of Linears with outlier inputs."""
     from magic141.model_patches.bridge.int8.model import quantize_model
+    from magic141.tests.bench.support.int8_calls import HeldOutCalls
 
     plans = MODES | {"w8a8_convrot": MODES["w8a8"]}
     models = {name: quantize_model(original, plan) for name, plan in plans.items()}
-    figures = {f"dit_rel_error_{name}": mean_error(models[name], original) for name in MODES}
+    held_out = HeldOutCalls()
+    reference = held_out.outputs(original)
+    figures = {f"dit_rel_error_{name}": held_out.mean_error(models[name], reference) for name in MODES}
+    figures["dit_rel_error_quanto"] = held_out.mean_error(with_quanto(original), reference)
     models["w8a8_per_row"] = unrotated_w8a8(original)
     for name in ("weight_only", "w8a8_convrot", "w8a8_per_row"):
         figures[f"outlier_rel_error_{name}"] = mean_outlier_error(models[name], original)
     return figures
 
 
-def mean_error(quantized, original) -> float:
-    from magic141.model_patches.bridge.int8.report import make_probe, relative_error, run_probe
+def with_quanto(original):
+    """Return the model with the same Linears as quanto itself quantizes and runs them."""
+    from optimum.quanto import freeze, qint8, quantize
 
-    errors = []
-    for seed in range(PROBES):
-        probe = make_probe(original, seed=seed)
-        errors.append(relative_error(run_probe(quantized, probe).output, run_probe(original, probe).output))
-    return sum(errors) / len(errors)
+    model = stock_load(original.model.diffusion_model.state_dict())
+    for blocks in ("double_blocks", "single_blocks"):
+        quantize(getattr(model.model.diffusion_model, blocks), weights=qint8)
+        freeze(getattr(model.model.diffusion_model, blocks))
+    return model
 
 
 def mean_outlier_error(quantized, original) -> float:
     """Mean over the blocks' Linears and the probes."""
-    from magic141.model_patches.bridge.int8.report import make_probe, outlier_errors
+    from magic141.model_patches.bridge.int8.report import make_probe
+    from magic141.tests.bench.support.int8_calls import outlier_errors
 
     runs = [outlier_errors(quantized, original, make_probe(original, seed=seed)) for seed in range(PROBES)]
     return sum(sum(errors.values()) / len(errors) for errors in runs) / len(runs)
@@ -205,12 +211,38 @@ def measure_stock_loader(folder: Path) -> dict[str, float]:
             "2": loader | {"inputs": {"unet_name": "bench_int8.safetensors", "weight_dtype": "default"}},
             "3": {
                 "class_type": "Magic141QuantizationReport",
-                "inputs": {"original": ["1", 0], "quantized": ["2", 0], "seed": 0},
+                "inputs": {"original": ["1", 0], "quantized": ["2", 0], "seed": 0, "positive": ["6", 0]},
             },
             "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 2]}},
-        }
+        } | held_out_prompt("6")
         result = ComfyClient(server.url).run(prompt)
     return {"stock_loader_rel_error": float(result.outputs["4"]["text"][0])}
+
+
+def held_out_prompt(node: str) -> dict:
+    """Return the nodes that encode a held-out caption; ``node`` gives it as conditioning."""
+    from magic141.lab import world
+    from magic141.tests.bench.support.int8_calls import held_out_scenes
+
+    caption = world.named_caption(held_out_scenes(1))[0]
+    encoders = {
+        "vlm_folder": "magic141_shapes_llava",
+        "clip_folder": "magic141_shapes_clip",
+        "precision": "fp32",
+    }
+    inputs = {"encoders": ["7", 0], "vae": ["8", 0], "prompt": caption, "negative_prompt": "", "length": 13}
+    sizes = {
+        "width": 64,
+        "height": 64,
+        "size": "width x height",
+        "image_mode": "start frame",
+        "guidance": 6.0,
+    }
+    return {
+        node: {"class_type": "Magic141VLMImageEncode", "inputs": inputs | sizes},
+        "7": {"class_type": "Magic141LoadEncoders", "inputs": encoders},
+        "8": {"class_type": "VAELoader", "inputs": {"vae_name": "magic141_shapes_vae.safetensors"}},
+    }
 
 
 def measure_quality(count: int) -> dict[str, float]:
