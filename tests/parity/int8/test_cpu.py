@@ -6,8 +6,7 @@ from magic141.model_patches.int8.quantize import QuantizationPlan, dequantize, q
 from magic141.tools.host import use_comfyui
 
 use_comfyui()
-from magic141.model_patches.bridge.int8.cpu import FEW_TOKENS, linear_on_cpu
-from magic141.model_patches.bridge.int8_ops import int8_operations
+from magic141.model_patches.bridge.int8_ops import FEW_TOKENS, int8_operations, linear_on_cpu
 
 WIDTH, ROWS = 320, 1500
 
