@@ -9,6 +9,6 @@ def ignored_inputs(node: type[io.ComfyNode]) -> list[str]:
     The node's schema must ask for the hidden inputs ``prompt`` and ``unique_id``.
     """
     entry = (node.hidden.prompt or {}).get(node.hidden.unique_id) or {}
-    known = {given.id for given in node.GET_SCHEMA().inputs}
+    known = {given.id for given in node.define_schema().inputs}
     old = [name for name in entry.get("inputs", {}) if name not in known and "." not in name]
     return [f"Ignored, because this version has no such input: {', '.join(old)}."] if old else []
