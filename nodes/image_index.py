@@ -5,6 +5,7 @@ from comfy_api.latest import io, ui
 from ..model_patches.bridge.folders import check_index_name, index_directory, resolve_folder
 from ..model_patches.bridge.retrieval.embedders import ClipVisionEmbedder, clip_folders, load_clip
 from ..model_patches.bridge.retrieval.search import update_index
+from ..model_patches.retrieval.index import index_stamp
 from ..model_patches.store.walk import listing_digest
 
 
@@ -88,10 +89,10 @@ class BuildImageIndex(io.ComfyNode):
     def fingerprint_inputs(cls, folder=None, index_name=None, **_) -> str | float:
         if folder is None or index_name is None:  # linked: known only when it runs
             return float("nan")
-        manifest = index_directory(index_name) / "index.json"
-        if not manifest.is_file():  # never equal to an earlier run's, whose index may have been deleted since
+        stamp = index_stamp(index_directory(index_name))
+        if stamp is None:  # never equal to an earlier run's, whose index may have been deleted since
             return float("nan")
-        return f"{listing_digest(resolve_folder(folder))} {manifest.stat().st_mtime_ns}"
+        return f"{listing_digest(resolve_folder(folder))} {stamp}"
 
     @classmethod
     def execute(cls, folder, index_name, clip, batch_size, rebuild, clip_vision=None) -> io.NodeOutput:

@@ -10,6 +10,7 @@ from ..model_patches.bridge.retrieval.embedders import (
     load_clip,
 )
 from ..model_patches.bridge.retrieval.search import find, open_index
+from ..model_patches.retrieval.index import index_stamp
 
 
 class RetrieveImagePrior(io.ComfyNode):
@@ -102,8 +103,7 @@ class RetrieveImagePrior(io.ComfyNode):
     def fingerprint_inputs(cls, index=None, **_) -> int:
         if index is None or check_index_name(index):
             return 0
-        manifest = index_directory(index) / "index.json"
-        return manifest.stat().st_mtime_ns if manifest.is_file() else 0
+        return index_stamp(index_directory(index)) or 0
 
     @classmethod
     def execute(

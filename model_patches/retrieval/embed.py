@@ -39,12 +39,14 @@ def is_clip_folder(folder: Path) -> bool:
 
 
 class Preprocess:
-    """Resize, crop and normalise as the model was trained with.
+    """Resize, crop and normalize as the model was trained with.
+
+    Source: transformers' CLIP image processor, which cuts the long side down to whole pixels.
 
     Args:
         image_size: S, of the square the model sees.
-        mean, std: of each colour channel.
-        shortest_edge: the short side is resized to this before the centre crop.
+        mean, std: of each color channel.
+        shortest_edge: the short side is resized to this before the center crop.
     """
 
     def __init__(
@@ -68,17 +70,17 @@ class Preprocess:
         return cls(image_size, mean=mean, std=std, shortest_edge=edge)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Return the centre square of an RGB picture, (S, S, 3) uint8."""
+        """Return the center square of an RGB picture, (S, S, 3) uint8."""
         image = _trim_strip(image)
-        scale = self.shortest_edge / min(image.size)
-        width, height = (max(round(side * scale), self.image_size) for side in image.size)
+        shortest = min(image.size)
+        width, height = (max(self.shortest_edge * side // shortest, self.image_size) for side in image.size)
         if (width, height) != image.size:
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - self.image_size) // 2, (height - self.image_size) // 2
         image = image.crop((left, top, left + self.image_size, top + self.image_size))
         return torch.from_numpy(np.array(image, dtype=np.uint8))
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Return prepared pictures (N, S, S, 3) uint8 as model input (N, 3, S, S) float32."""
         values = (images.float() / 255 - self.mean.to(images.device)) / self.std.to(images.device)
         return values.permute(0, 3, 1, 2)
@@ -127,12 +129,8 @@ class ClipEmbedder:
     def embed_prepared(self, images: Tensor) -> Tensor:
         """Return vectors (N, D) of prepared pictures (N, S, S, 3)."""
         weight = self.module.visual_projection.weight
-        pixel_values = self.preprocess.normalise(images.to(weight.device)).to(weight.dtype)
+        pixel_values = self.preprocess.normalize(images.to(weight.device)).to(weight.dtype)
         return retrieval.unit_length(_pooled(self.module.get_image_features(pixel_values=pixel_values)))
-
-    def embed_images(self, images: list[Image.Image]) -> Tensor:
-        """Return vectors (N, D) of RGB pictures of any size."""
-        return self.embed_prepared(torch.stack([self.prepare(image) for image in images]))
 
     def embed_texts(self, texts: list[str]) -> Tensor:
         """Return vectors (N, D) of texts; what exceeds the model's context (77 tokens) is cut off."""

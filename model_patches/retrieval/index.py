@@ -1,57 +1,89 @@
-"""Keep embeddings of a folder's pictures on disk: vectors as safetensors, paths and hashes as JSONL.
+"""Keep embeddings of a folder's pictures on disk: one SQLite file, and the vectors beside it.
 
 Layout of an index folder:
-    index.json              what the index is and which shards belong to it; replaced whole, so it is the commit
-    <shard>.safetensors     "vectors": (n, D) float16, length 1
-    <shard>.jsonl           n lines: path relative to the folder, sha256, size, mtime_ns
-Rows are sorted by path over all shards. Nothing is ever changed in place: files that `index.json` does not name are
-left-overs of an interrupted run and are removed by the next commit.
+    index.sqlite      "about": what the index is; "pictures": path, hash, size, times, and which vector is theirs
+    vectors-<x>.f16   (count, D) float16, little-endian, length 1
+The SQLite file is read whole and replaced whole: that is the commit. So a reader sees one state, needs no lock (network
+drives often know none) and holds no file open that Windows could not replace. Vectors are only ever appended: those
+that no picture names any more are left out of the search, until they are the most and the file is written anew.
 """
 
+import functools
 import json
 import re
 import secrets
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+import sqlite3
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ..store.fields import checked
-from ..store.files import atomic_file, path_inside, read_json, write_text
-from . import search as retrieval
+from ..store.files import path_inside
+from .search import top_k
 
-MANIFEST = "index.json"
-FORMAT = "magic141-image-index"
-VERSION = 1
+DATABASE = "index.sqlite"
+FORMAT, VERSION = "magic141-image-index", 2
 SAME_MODEL_COSINE = 0.99
-_SHARD = re.compile("shard-[0-9a-f]+")
-_SHARD_FILE = re.compile(rf"({_SHARD.pattern})(\.part)?\.(safetensors|jsonl)")
+BYTES_PER_VALUE = 2
+MAX_DATABASE_BYTES = 1 << 30
+"""What SQLite keeps in memory at most; enough for five million pictures."""
+VECTORS = re.compile(r"vectors-[0-9a-f]+\.f16")
+SCHEMA = (
+    "CREATE TABLE about (value TEXT NOT NULL)",
+    "CREATE TABLE pictures (path BLOB PRIMARY KEY, sha256 TEXT NOT NULL, size INTEGER NOT NULL, "
+    "mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, position INTEGER NOT NULL UNIQUE, "
+    "crc32 INTEGER NOT NULL) WITHOUT ROWID",
+)
+_COLUMNS = "path, sha256, size, mtime_ns, ctime_ns, position, crc32"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One picture of the index; its path is what a file says, see ``path_inside``."""
+    """One picture of the index.
+
+    Attributes:
+        path: relative to the folder, with forward slashes; what a file says, see ``path_inside``.
+        ctime_ns: when the file's entry changed last; a file that is replaced cannot set it back.
+        position: which vector is its own.
+    """
 
     path: str
     sha256: str
     size: int
     mtime_ns: int
+    ctime_ns: int
+    position: int = -1
+
+    def to_sql(self) -> tuple:
+        """Return the columns of the row, its checksum last."""
+        path = self.path.encode("utf-8", "surrogatepass")
+        values = (path, self.sha256, self.size, self.mtime_ns, self.ctime_ns, self.position)
+        return (*values, _checksum(values))
+
+    @classmethod
+    def from_sql(cls, found: tuple) -> "Row":
+        """Return the row of these columns.
+
+        Raises:
+            ValueError: they are not what was written.
+        """
+        *values, crc32 = found
+        if not isinstance(values[0], bytes) or _checksum(tuple(values)) != crc32:
+            raise ValueError("the entry of a picture has another checksum than when it was written")
+        path = values[0].decode("utf-8", "surrogatepass")
+        return checked(cls, dict(zip(cls.__dataclass_fields__, (path, *values[1:]), strict=True)))
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A run of rows: `count` of those in the files called `name`, from row `start` on."""
-
-    name: str
-    start: int
-    count: int
+def _checksum(values: tuple) -> int:
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True)
@@ -74,28 +106,73 @@ class Model:
         return bool(torch.cosine_similarity(ours, theirs, dim=0) > SAME_MODEL_COSINE)
 
 
+@dataclass(frozen=True)
+class About:
+    """What an index says of itself.
+
+    Attributes:
+        folder: the indexed folder, as the caller names it.
+        complete: False while a build is under way or was interrupted: some pictures are not in it yet.
+        vectors: name of the file with the vectors.
+        count: vectors in it, those of pictures that are gone included.
+        crc32: of their bytes.
+    """
+
+    folder: str
+    model_name: str
+    probe: list[float]
+    complete: bool = True
+    vectors: str = ""
+    count: int = 0
+    crc32: int = 0
+    format: str = FORMAT
+    version: int = VERSION
+
+    @property
+    def bytes_per_vector(self) -> int:
+        return BYTES_PER_VALUE * len(self.probe)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "About":
+        """Read what an index says of itself.
+
+        Raises:
+            ValueError: it is of another version, or not what we write.
+        """
+        values = json.loads(text)
+        kind = (values.get("format"), values.get("version")) if isinstance(values, dict) else ()
+        if kind != (FORMAT, VERSION):
+            raise ValueError(f"it is {kind}, expected {(FORMAT, VERSION)}")
+        about = checked(cls, values)
+        if about.count < 0 or not VECTORS.fullmatch(about.vectors):
+            raise ValueError(f"it has {about.count} vectors in {about.vectors!r}")
+        return about
+
+
 class ImageIndex:
-    """An index, read only: vectors are memory-mapped shard by shard, rows are read when asked for.
+    """An index, read only.
 
     Attributes:
         directory: where it lives.
-        folder: the indexed folder, as the caller names it.
-        model: what made the vectors.
-        shards: in path order.
-        complete: False while a build is under way or was interrupted: some pictures are not in it yet.
+        about: what it says of itself.
+        database: its SQLite file, in memory.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        folder: str,
-        model: Model,
-        shards: Iterable[Shard] = (),
-        complete: bool = True,
-    ) -> None:
-        self.directory, self.folder, self.model = directory, folder, model
-        self.shards, self.complete = tuple(shards), complete
+    def __init__(self, directory: Path, about: About, database: sqlite3.Connection) -> None:
+        self.directory, self.about, self.database = directory, about, database
+        self.folder, self.complete = about.folder, about.complete
+        self.model = Model(about.model_name, about.probe)
+
+    @classmethod
+    def empty(cls, directory: Path, *, folder: str, model: Model) -> "ImageIndex":
+        """Return an index without pictures, of which nothing is on disk yet."""
+        database = sqlite3.connect(":memory:", check_same_thread=False)
+        for statement in SCHEMA:
+            database.execute(statement)
+        return cls(directory, About(folder, model.name, model.probe, vectors=new_vectors_name()), database)
 
     @classmethod
     def open(cls, directory: Path) -> "ImageIndex":
@@ -105,169 +182,150 @@ class ImageIndex:
             FileNotFoundError: there is no index.
             ValueError: the files are damaged or of a newer version.
         """
-        path = directory / MANIFEST
-        try:
-            manifest = read_json(path)
-            if manifest["format"] != FORMAT or manifest["version"] != VERSION:
-                raise ValueError(
-                    f"{manifest['format']} version {manifest['version']}, expected {FORMAT} {VERSION}"
-                )
-            model = checked(Model, manifest["model"])
-            shards = [checked(Shard, shard) for shard in manifest["shards"]]
-            for shard in shards:
-                _check_shard(directory, shard, width=len(model.probe))
-            folder, complete = manifest["folder"], manifest["complete"]
-            if not isinstance(folder, str) or not isinstance(complete, bool):
-                raise ValueError(f"it is of the folder {folder!r}")
-            return cls(directory, folder=folder, model=model, shards=shards, complete=complete)
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"There is no image index '{directory.name}'. Run Build Image Index with this name first."
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ValueError(_damaged(directory, error)) from None
+        with damage_said(directory):
+            database = _load(path_inside(directory, DATABASE))
+            [[text]] = database.execute("SELECT value FROM about").fetchall()
+            index = cls(directory, About.from_json(text), database)
+            index._check_vectors()
+            return index
 
     def __len__(self) -> int:
-        return sum(shard.count for shard in self.shards)
+        return self.database.execute("SELECT count(*) FROM pictures").fetchone()[0]
 
     @cached_property
-    def vectors(self) -> list[Tensor]:
-        """The vectors of each shard, (n, D) float16, in row order; mapped once, read from disk when touched."""
-        return [load_vectors(self.directory, shard) for shard in self.shards]
+    def vectors(self) -> Tensor:
+        """All vectors, (count, D) float16, memory-mapped; some may belong to no picture any more."""
+        shape = (self.about.count, len(self.about.probe))
+        if not self.about.count:
+            return torch.empty(shape, dtype=torch.float16)
+        mapped = np.memmap(self.directory / self.about.vectors, "<f2", "c", shape=shape)
+        return torch.from_numpy(mapped if sys.byteorder == "little" else mapped.astype("=f2"))
+
+    @cached_property
+    def gone(self) -> Tensor | None:
+        """Mask (count,) of the vectors that belong to no picture any more; None if all do."""
+        if len(self) == self.about.count:
+            return None
+        mask = torch.ones(self.about.count, dtype=torch.bool)
+        mask[torch.tensor([position for (position,) in self._positions()], dtype=torch.int64)] = False
+        return mask
 
     def rows(self) -> Iterator[Row]:
-        """Yield every row in order.
+        """Yield every row in the order of the vectors.
 
         Raises:
             ValueError: the files are damaged.
         """
-        for shard in self.shards:
-            yield from (_row(self.directory, line) for line in _shard_lines(self.directory, shard))
+        with damage_said(self.directory):
+            query = f"SELECT {_COLUMNS} FROM pictures ORDER BY position"
+            yield from map(Row.from_sql, self.database.execute(query))
+
+    def row_of(self, path: str) -> Row | None:
+        """Return the row of a picture, if it has one."""
+        with damage_said(self.directory):
+            key = (path.encode("utf-8", "surrogatepass"),)
+            found = self.database.execute(f"SELECT {_COLUMNS} FROM pictures WHERE path = ?", key).fetchone()
+            return Row.from_sql(found) if found else None
 
     def search(self, query: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
-        """Return the k best cosines and their row numbers, best first; see `retrieval.top_k`."""
-        return retrieval.top_k(query, self.vectors, k=k)
+        """Return the k best cosines and their positions, best first; see `search.top_k`."""
+        return top_k(query, self.vectors, k=min(k, len(self)) or k, left_out=self.gone)
 
     def rows_at(self, positions: list[int]) -> list[Row]:
-        """Return the rows with these numbers, in the order asked for; only their shards are read."""
-        found: dict[int, Row] = {}
-        for number, inside in self._by_shard(positions):
-            wanted, shard = set(inside.values()), self.shards[number]
-            lines = {i: line for i, line in enumerate(_shard_lines(self.directory, shard)) if i in wanted}
-            found |= {position: _row(self.directory, lines[i]) for position, i in inside.items()}
-        return [found[position] for position in positions]
+        """Return the rows with these positions, in the order asked for."""
+        with damage_said(self.directory):
+            query = f"SELECT {_COLUMNS} FROM pictures WHERE position = ?"
+            found = [self.database.execute(query, (position,)).fetchone() for position in positions]
+            if None in found:
+                raise ValueError("a vector belongs to no picture")
+            return [Row.from_sql(row) for row in found]
 
     def vectors_at(self, positions: list[int]) -> Tensor:
-        """Return the vectors of these rows, (K, D) float16, in the order asked for."""
-        if not positions:
-            return torch.empty(0, len(self.model.probe), dtype=torch.float16)
-        found: dict[int, Tensor] = {}
-        for number, inside in self._by_shard(positions):
-            found |= {position: self.vectors[number][i].clone() for position, i in inside.items()}
-        return torch.stack([found[position] for position in positions])
+        """Return the vectors at these positions, (K, D) float16."""
+        return self.vectors[positions]
 
-    def tail(self, first: int) -> list[Shard]:
-        """Return the shards that hold the rows from number `first` on."""
-        shards = []
-        for shard in self.shards:
-            cut = min(first, shard.count)
-            if cut < shard.count:
-                shards.append(Shard(shard.name, shard.start + cut, shard.count - cut))
-            first -= cut
-        return shards
+    def _positions(self) -> sqlite3.Cursor:
+        return self.database.execute("SELECT position FROM pictures")
 
-    def commit(self) -> None:
-        """Make these shards the index in one step, then remove the files that no longer belong to it."""
-        manifest = {
-            "format": FORMAT,
-            "version": VERSION,
-            "folder": self.folder,
-            "model": asdict(self.model),
-            "complete": self.complete,
-            "count": len(self),
-            "shards": [asdict(shard) for shard in self.shards],
-        }
-        write_text(self.directory / MANIFEST, json.dumps(manifest, indent=1))
-        self._remove_leftovers()
-
-    def _by_shard(self, positions: list[int]) -> Iterator[tuple[int, dict[int, int]]]:
-        """Yield (number of a shard, {row number: row in that shard}) for the shards that hold these rows."""
-        ordered, first, offset = sorted(positions), 0, 0
-        for number, shard in enumerate(self.shards):
-            last = bisect_left(ordered, offset + shard.count, first)
-            if last > first:
-                yield number, {position: position - offset for position in ordered[first:last]}
-            first, offset = last, offset + shard.count
-
-    def _remove_leftovers(self) -> None:
-        names = {shard.name for shard in self.shards}
-        for path in self.directory.iterdir():
-            ours = _SHARD_FILE.fullmatch(path.name)
-            if ours and ours[1] not in names:
-                try:
-                    path.unlink()
-                except OSError:  # still mapped by a reader (Windows): the next commit tries again
-                    continue
+    def _check_vectors(self) -> None:
+        path = path_inside(self.directory, self.about.vectors)
+        size, wanted = path.stat().st_size, self.about.count * self.about.bytes_per_vector
+        low, high, num = self.database.execute(
+            "SELECT min(position), max(position), count(*) FROM pictures"
+        ).fetchone()
+        if not path.is_file() or size < wanted:
+            raise ValueError(f"{path.name} holds {size} bytes, {wanted} expected")
+        if not num or low < 0 or high >= self.about.count:
+            raise ValueError(f"its {num} pictures have the vectors {low} to {high} of {self.about.count}")
+        if file_crc32(path, wanted, path.stat().st_mtime_ns) != self.about.crc32:
+            raise ValueError(f"{path.name} has another checksum than when it was written")
 
 
-def write_shard(directory: Path, rows: list[Row], vectors: Tensor) -> Shard:
-    """Write a new shard; it is part of no index until a commit names it.
+def index_stamp(directory: Path) -> int | None:
+    """Return a number that changes with every commit, or None if there is no index."""
+    path = directory / DATABASE
+    return path.stat().st_mtime_ns if path.is_file() else None
 
-    Args:
-        directory: the index folder.
-        rows: n rows, sorted by path.
-        vectors: (n, D), length 1.
+
+def new_vectors_name() -> str:
+    """Return a name for a new file of vectors."""
+    return f"vectors-{secrets.token_hex(8)}.f16"
+
+
+@functools.lru_cache(maxsize=8)
+def file_crc32(path: Path, num_bytes: int, _mtime_ns: int) -> int:
+    """Return the checksum of the first bytes of a file; read once as long as the file stays as it is."""
+    checksum = 0
+    with path.open("rb") as file:
+        while num_bytes and (data := file.read(min(num_bytes, 1 << 22))):
+            checksum, num_bytes = zlib.crc32(data, checksum), num_bytes - len(data)
+    return checksum
+
+
+def copy_database(database: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy in memory."""
+    copy = sqlite3.connect(":memory:", check_same_thread=False)
+    database.backup(copy)
+    return copy
+
+
+def _load(path: Path) -> sqlite3.Connection:
+    """Read an SQLite file into memory: nothing of it is written, followed or run.
+
+    SQLite itself would obey a journal beside the file, which may name other files to delete.
+    """
+    if not path.is_file() and path.exists():
+        raise ValueError(f"{path.name} is not a plain file")
+    size = path.stat().st_size
+    if not 0 < size <= MAX_DATABASE_BYTES:
+        raise ValueError(f"{path.name} holds {size} bytes, 1 to {MAX_DATABASE_BYTES} expected")
+    database = sqlite3.connect(":memory:", check_same_thread=False)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.deserialize(path.read_bytes())
+    found = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    if sorted(sql for (sql,) in found) != sorted(SCHEMA):  # no view, no trigger, nothing that could run
+        raise ValueError(f"{path.name} has other tables than an image index")
+    return database
+
+
+@contextmanager
+def damage_said(directory: Path) -> Iterator[None]:
+    """Turn what damaged files raise into one message.
 
     Raises:
-        DiskRefused: the disk is full or cannot be written.
+        FileNotFoundError: there is no index.
+        ValueError: the files are damaged.
     """
-    assert len(rows) == len(vectors)
-    name = f"shard-{secrets.token_hex(8)}"
-    with atomic_file(directory / f"{name}.jsonl") as temporary:  # ASCII only, whatever the file names hold
-        temporary.write_bytes("".join(json.dumps(asdict(row)) + "\n" for row in rows).encode("ascii"))
-    with atomic_file(directory / f"{name}.safetensors") as temporary:
-        temporary.write_bytes(save({"vectors": vectors.to(torch.float16).contiguous()}))
-    return Shard(name, 0, len(rows))
-
-
-def load_vectors(directory: Path, shard: Shard) -> Tensor:
-    """Return the vectors of a shard, (n, D) float16, memory-mapped."""
-    with safe_open(directory / f"{shard.name}.safetensors", framework="pt") as file:
-        return file.get_tensor("vectors")[shard.start : shard.start + shard.count]
-
-
-def _shard_lines(directory: Path, shard: Shard) -> Iterator[str]:
-    num_read = 0
     try:
-        with (directory / f"{shard.name}.jsonl").open(encoding="ascii") as lines:
-            for line in islice(lines, shard.start, shard.start + shard.count):
-                yield line
-                num_read += 1
-        if num_read < shard.count:
-            raise ValueError(f"{shard.name} lists {num_read} pictures, {shard.count} expected")
-    except ValueError as error:
+        yield
+    except FileNotFoundError as error:
+        if Path(error.filename or "").name != DATABASE:
+            raise ValueError(_damaged(directory, error)) from None
+        raise FileNotFoundError(
+            f"There is no image index '{directory.name}'. Run Build Image Index with this name first."
+        ) from None
+    except (OSError, ValueError, TypeError, RecursionError, sqlite3.Error) as error:
         raise ValueError(_damaged(directory, error)) from None
-
-
-def _row(directory: Path, line: str) -> Row:
-    try:
-        return checked(Row, json.loads(line))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(_damaged(directory, error)) from None
-
-
-def _check_shard(directory: Path, shard: Shard, *, width: int) -> None:
-    if not _SHARD.fullmatch(shard.name) or shard.start < 0 or shard.count < 1:
-        raise ValueError(f"it has no shard {shard.name!r} from {shard.start} with {shard.count} pictures")
-    for suffix in ("safetensors", "jsonl"):
-        if not path_inside(directory, f"{shard.name}.{suffix}").is_file():
-            raise ValueError(f"{shard.name}.{suffix} is missing")
-    with safe_open(directory / f"{shard.name}.safetensors", framework="pt") as file:
-        shape = file.get_slice("vectors").get_shape()
-    if len(shape) != 2 or shape[1] != width:
-        raise ValueError(f"{shard.name} holds vectors of shape {shape}, {width} wide expected")
-    if shard.start + shard.count > shape[0]:
-        raise ValueError(f"{shard.name} holds {shape[0]} vectors, {shard.start + shard.count} expected")
 
 
 def _damaged(directory: Path, reason: object) -> str:

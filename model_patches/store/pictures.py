@@ -5,7 +5,6 @@ import io
 import os
 import stat
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,21 +20,6 @@ MAX_FILE_BYTES = 512 * 1024**2
 
 class PictureError(ValueError):
     """Why one picture file cannot be used; the text is for people."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One decoded picture.
-
-    Attributes:
-        image: RGB, upright (EXIF rotation applied), first frame of an animation.
-        sha256: of the bytes of the file.
-        note: what was simplified ("animated, 12 frames: the first is used"), or "".
-    """
-
-    image: Image.Image
-    sha256: str
-    note: str
 
 
 def is_picture_name(name: str) -> bool:
@@ -83,7 +67,8 @@ def decode(
         max_pixels: refuse a picture whose header announces more.
 
     Returns:
-        The RGB picture, upright, and a note (see `Picture`).
+        The RGB picture, upright (EXIF rotation applied), of an animation the first frame; and a note on what was
+        simplified ("animated, 12 frames: the first is used"), or "".
 
     Raises:
         PictureError: not a picture, too many pixels, or damaged.
@@ -110,13 +95,6 @@ def decode(
         raise PictureError("does not fit into memory") from None
     except Exception as error:  # Pillow's decoders raise nearly every type on damaged input
         raise PictureError(f"damaged: {error or type(error).__name__}") from None
-
-
-def read_picture(path: Path, *, at_least_px: int | None = None, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read one picture file; see `read_bytes` and `decode` for arguments and errors."""
-    data = read_bytes(path)
-    image, note = decode(data, at_least_px=at_least_px, max_pixels=max_pixels)
-    return Picture(image, sha256_of(data), note)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -149,7 +127,7 @@ def _note(image: Image.Image) -> str:
     if frames > 1 and image.format != "MPO":
         return f"animated, {frames} frames: the first is used"
     if image.mode == "CMYK":
-        return "CMYK: converted to RGB without its colour profile"
+        return "CMYK: converted to RGB without its color profile"
     return ""
 
 

@@ -15,11 +15,15 @@ MAX_DEPTH = 100
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A file below a folder: its path relative to it with forward slashes, and what tells a change."""
+    """A file below a folder: its path relative to it with forward slashes, and what shows a change.
+
+    A file that is replaced can get the old size and ``mtime_ns``, but not the old ``ctime_ns``.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
 
 
 def path_order(path: str) -> list[str]:
@@ -60,7 +64,9 @@ def listing_digest(folder: Path, is_wanted: Callable[[str], bool] = is_picture_n
     """Return a digest that changes when any wanted file below a folder is added, removed or touched."""
     digest = hashlib.sha256()
     for file in walk_files(folder, is_wanted):
-        digest.update(f"{file.path}\0{file.size}\0{file.mtime_ns}\n".encode("utf-8", "surrogatepass"))
+        digest.update(
+            f"{file.path}\0{file.size}\0{file.mtime_ns}\0{file.ctime_ns}\n".encode("utf-8", "surrogatepass")
+        )
     return digest.hexdigest()
 
 
@@ -126,4 +132,4 @@ def _file(entry: os.DirEntry, path: str, on_skip: Callable[[str, str], None]) ->
     if not stat.S_ISREG(info.st_mode):  # a pipe would block for ever
         on_skip(path, "not a regular file")
         return
-    yield PictureFile(path, info.st_size, info.st_mtime_ns)
+    yield PictureFile(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns)

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from magic141.lab import world
-from magic141.model_patches.retrieval.build import ROWS_PER_SHARD, build_index
+from magic141.model_patches.retrieval.build import build_index
 from magic141.model_patches.retrieval.embed import ClipEmbedder, probe_image
-from magic141.model_patches.retrieval.index import ImageIndex, Model, Row, write_shard
+from magic141.model_patches.retrieval.index import ImageIndex, Model, Row
 from magic141.model_patches.retrieval.search import unit_length
+from magic141.model_patches.retrieval.write import ROWS_AT_ONCE, IndexWriter
 from magic141.model_patches.store.pictures import to_image
 from magic141.tools.demo import WORKFLOWS, run_demo
 from PIL import Image
@@ -71,14 +72,14 @@ def share_equal(a: list[int], b: list[int]) -> float:
 
 def new_index(directory: Path, model: Model) -> ImageIndex:
     directory.mkdir()
-    return ImageIndex(directory, folder="input/bench", model=model)
+    return ImageIndex.empty(directory, folder="input/bench", model=model)
 
 
 @torch.inference_mode()
 def query_speed(count: int, work: Path, *, repeats: int) -> dict[str, float]:
     """Time a search over an index on disk and a plain numpy product, in turns."""
     index = random_index(count, work / "large")
-    matrix = torch.cat([chunk.float() for chunk in index.vectors]).numpy()
+    matrix = index.vectors.float().numpy()
     query = unit_length(torch.randn(WIDTH, generator=torch.Generator().manual_seed(5)))
     vector = query.numpy()
     ours, numpys = in_turns(lambda: index.search(query, k=TOP), lambda: matrix @ vector, repeats)
@@ -95,16 +96,15 @@ def query_speed(count: int, work: Path, *, repeats: int) -> dict[str, float]:
 def random_index(count: int, directory: Path) -> ImageIndex:
     """Write an index of random vectors, clustered as real ones are."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(64, WIDTH, generator=generator)
-    start = new_index(directory, Model("random", [1.0] * WIDTH))
-    shards = []
-    for first in range(0, count, ROWS_PER_SHARD):
-        num = min(ROWS_PER_SHARD, count - first)
-        near = centres[torch.randint(64, (num,), generator=generator)]
+    centers = torch.randn(64, WIDTH, generator=generator)
+    writer = IndexWriter(new_index(directory, Model("random", [1.0] * WIDTH)))
+    for first in range(0, count, ROWS_AT_ONCE):
+        num = min(ROWS_AT_ONCE, count - first)
+        near = centers[torch.randint(64, (num,), generator=generator)]
         vectors = unit_length(near + torch.randn(num, WIDTH, generator=generator))
-        rows = [Row(f"{first + i:07}.png", "0" * 64, 1, 1) for i in range(num)]
-        shards.append(write_shard(directory, rows, vectors))
-    ImageIndex(directory, folder=start.folder, model=start.model, shards=shards).commit()
+        writer.add([Row(f"{first + i:07}.png", "0" * 64, 1, 1, 1) for i in range(num)], vectors)
+    writer.commit(complete=True)
+    writer.close()
     return ImageIndex.open(directory)
 
 

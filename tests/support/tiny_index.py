@@ -1,14 +1,15 @@
-"""Image indexes of tiny pictures, embedded as their mean colour."""
+"""Image indexes of tiny pictures, embedded as their mean color."""
 
 import torch
 from magic141.model_patches.retrieval.build import build_index
 from magic141.model_patches.retrieval.index import ImageIndex, Model
 from magic141.model_patches.retrieval.search import unit_length
+from magic141.model_patches.store.walk import path_order
 from PIL import Image
 
 
-class MeanColour:
-    """Embed a picture as its mean colour, and count how often."""
+class MeanColor:
+    """Embed a picture as its mean color, and count how often."""
 
     image_size = 8
 
@@ -25,7 +26,7 @@ class MeanColour:
         return torch.cat([images.float().mean((1, 2)) + 1, torch.ones(len(images), 1)], dim=1)
 
 
-MODEL = Model("mean colour", [1.0, 0.0, 0.0, 0.0])
+MODEL = Model("mean color", [1.0, 0.0, 0.0, 0.0])
 
 
 def write_pictures(root):
@@ -35,32 +36,32 @@ def write_pictures(root):
     return root
 
 
-def add(path, colour):
+def add(path, color):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (12, 10), colour).save(path)
+    Image.new("RGB", (12, 10), color).save(path)
 
 
 def empty(tmp_path, model=MODEL):
     directory = tmp_path / "index"
     directory.mkdir(exist_ok=True)
-    return ImageIndex(directory, folder="input/pictures", model=model)
+    return ImageIndex.empty(directory, folder="input/pictures", model=model)
 
 
 def build(old, folder, embedder=None, **options):
-    embedder = embedder or MeanColour()
+    embedder = embedder or MeanColor()
     index, report = build_index(old, folder, embedder, **options)
     assert [row.path for row in index.rows()] == [row.path for row in ImageIndex.open(index.directory).rows()]
     return index, report, embedder
 
 
 def paths(index):
-    return [row.path for row in index.rows()]
+    return sorted((row.path for row in index.rows()), key=path_order)
 
 
 def check_vectors(index, folder):
     """Compare every stored vector with that of its picture now."""
-    made = torch.cat([chunk.float() for chunk in index.vectors])
-    embedder = MeanColour()
+    made = index.vectors_at([row.position for row in index.rows()]).float()
+    embedder = MeanColor()
     wanted = [embedder.prepare(Image.open(folder / row.path).convert("RGB")) for row in index.rows()]
     torch.testing.assert_close(
         made, unit_length(embedder.embed_prepared(torch.stack(wanted))), rtol=0, atol=1e-3

@@ -1,15 +1,16 @@
 """Build and query image indexes: folders by name, the host's progress bar and cancel button."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ...retrieval import legacy
 from ...retrieval import search as retrieval
-from ...retrieval.build import build_index
+from ...retrieval.build import Report, build_index
 from ...retrieval.index import ImageIndex, Model, Row
-from ...retrieval.report import Report
 from ...sizes import resize_cover_crop
 from ...store.directory_lock import DirectoryLock
 from ...store.files import disk_errors, path_inside
@@ -65,10 +66,12 @@ def update_index(
 
 
 def _open_or_start(directory: Path, label: str, model: Model, rebuild: bool) -> ImageIndex:
-    fresh = ImageIndex(directory, folder=label, model=model)
+    fresh = ImageIndex.empty(directory, folder=label, model=model)
     if rebuild:
         return fresh
     try:
+        if legacy.is_old(directory):
+            _convert(directory)
         old = ImageIndex.open(directory)
     except FileNotFoundError:
         return fresh
@@ -92,7 +95,15 @@ def open_index(name: str, embedder: PictureEmbedder) -> ImageIndex:
         ValueError: another model made it, or it is empty or damaged.
         FileNotFoundError: there is none of this name.
     """
-    index = ImageIndex.open(index_directory(name))
+    directory = index_directory(name)
+    if legacy.is_old(directory):
+        lock = DirectoryLock(directory)
+        lock.acquire()
+        try:
+            _convert(directory)
+        finally:
+            lock.release()
+    index = ImageIndex.open(directory)
     model = identify(embedder)
     if not index.model.same_as(model):
         raise ValueError(
@@ -100,6 +111,11 @@ def open_index(name: str, embedder: PictureEmbedder) -> ImageIndex:
             f"This is {model.name}, {len(model.probe)} wide. Choose the same model, or rebuild the index with this one."
         )
     return index
+
+
+def _convert(directory: Path) -> None:
+    logging.info("Magic141: the image index '%s' is of an older format; it is converted.", directory.name)
+    legacy.convert(directory)
 
 
 def find(index: ImageIndex, query: Tensor, *, k: int, threshold: float, diversity: float) -> Found:

@@ -3,6 +3,8 @@
 import inspect
 import os
 import shutil
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ use_comfyui()
 import folder_paths
 from magic141.model_patches.bridge import folders as image_folders
 from magic141.model_patches.bridge.retrieval.embedders import ClipVisionEmbedder, load_clip
+from magic141.model_patches.retrieval.index import ImageIndex
+from magic141.model_patches.retrieval.write import IndexWriter
 from magic141.model_patches.store.directory_lock import DirectoryLock
 from magic141.nodes.image_index import BuildImageIndex
 from magic141.nodes.image_prior import AUTOMATIC, ImagePrior
@@ -129,8 +133,9 @@ def test_a_file_replaced_by_a_link_to_the_outside_is_not_read(host):
 def test_an_index_that_names_files_outside_is_not_obeyed(host):
     build()
     save(host / "secret.png", (255, 0, 0))
-    rows = next((host / "models/magic141_image_index/pets").glob("*.jsonl"))
-    rows.write_text(rows.read_text().replace('"red.png"', '"../../secret.png"'))
+    with closing(IndexWriter(ImageIndex.open(host / "models/magic141_image_index/pets"))) as writer:
+        writer.put(replace(writer.index.row_of("red.png"), path="../../secret.png"))
+        writer.commit(complete=True)
     _, _, paths, report = retrieve(image=solid("red"))
     assert "secret" not in paths[0]
     assert "outside the indexed folder" in report

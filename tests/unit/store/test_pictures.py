@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from magic141.model_patches.store import pictures
-from magic141.model_patches.store.pictures import PictureError, decode, read_picture
+from magic141.model_patches.store.pictures import PictureError, decode, read_bytes
 from PIL import Image
 
 
@@ -97,19 +97,19 @@ def test_what_is_not_a_picture_is_refused(data):
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "a.png").touch()
     with pytest.raises(PictureError, match="empty"):
-        read_picture(tmp_path / "a.png")
+        read_bytes(tmp_path / "a.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_named_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(PictureError, match="regular"):
-        read_picture(tmp_path / "a.png")
+        read_bytes(tmp_path / "a.png")
 
 
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(PictureError, match="gone"):
-        read_picture(tmp_path / "a.png")
+        read_bytes(tmp_path / "a.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
@@ -117,14 +117,14 @@ def test_a_forbidden_file_is_said(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(two_halves(), "PNG"))
     (tmp_path / "a.png").chmod(0)
     with pytest.raises(PictureError, match="cannot be opened"):
-        read_picture(tmp_path / "a.png")
+        read_bytes(tmp_path / "a.png")
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path, monkeypatch):
     (tmp_path / "a.png").write_bytes(encoded(two_halves(), "PNG"))
     monkeypatch.setattr(pictures, "MAX_FILE_BYTES", 10)
     with pytest.raises(PictureError, match="limit"):
-        read_picture(tmp_path / "a.png")
+        read_bytes(tmp_path / "a.png")
 
 
 def test_a_jpeg_may_be_decoded_smaller_but_not_below_what_is_needed():

@@ -1,4 +1,4 @@
-"""Image indexes and training sets that came from elsewhere: checked before use, nothing outside is touched."""
+"""Training sets that came from elsewhere: checked before use, nothing outside is touched."""
 
 import json
 import math
@@ -7,18 +7,12 @@ from pathlib import Path
 
 import pytest
 from magic141.model_patches.encoders.folders import check_clip_folder
-from magic141.model_patches.retrieval.index import ImageIndex, Row
+from magic141.model_patches.retrieval.index import Row
 from magic141.model_patches.store.fields import checked
 from magic141.model_patches.training.dataset import TrainingSet
 from magic141.model_patches.training.shards import ShardStore, locked_directory
 from magic141.tests.support.tiny_encoders import write_clip_folder
-from magic141.tests.support.tiny_index import build, empty, write_pictures
 from magic141.tests.unit.training.test_dataset import KA, NULL, V1, make_set
-
-
-@pytest.fixture
-def index(tmp_path) -> ImageIndex:
-    return build(empty(tmp_path), write_pictures(tmp_path / "pictures"))[0]
 
 
 @pytest.fixture
@@ -32,97 +26,28 @@ def edit(path: Path, change) -> None:
     path.write_text(json.dumps(found))
 
 
-SHARD_FAULTS = [
-    {"name": "../outside/shard-aa"},
-    {"name": "/tmp/shard-aa"},
-    {"name": ["shard-aa"]},
-    {"start": -1},
-    {"count": 0},
-    {"count": -3},
-    {"count": True},
-    {"count": 2.0},
-    {"start": 10**300},
-    {"more": 1},
-]
-
-
-@pytest.mark.parametrize("change", SHARD_FAULTS)
-def test_an_index_with_a_strange_shard_is_damaged(index, change):
-    edit(index.directory / "index.json", lambda found: found["shards"][0].update(change))
-    with pytest.raises(ValueError, match="The image index 'index' is damaged"):
-        ImageIndex.open(index.directory)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"folder": 3},
-        {"complete": "yes"},
-        {"shards": 3},
-        {"shards": "ab"},
-        {"model": {"name": "m", "probe": [math.nan, 0, 0, 0]}},
-        {"model": {"name": "m", "probe": [1.0]}},
-        {"model": []},
-    ],
-)
-def test_an_index_with_strange_values_is_damaged(index, change):
-    edit(index.directory / "index.json", lambda found: found.update(change))
-    with pytest.raises(ValueError, match="The image index 'index' is damaged"):
-        ImageIndex.open(index.directory)
-
-
 @pytest.mark.parametrize("content", ["[]", "null", "[" * 100_000, "\xff"])
-def test_manifests_that_are_none_are_damaged(index, training_set, content):
-    (index.directory / "index.json").write_text(content, encoding="latin-1")
+def test_manifests_that_are_none_are_damaged(training_set, content):
     (training_set.directory / "set.json").write_text(content, encoding="latin-1")
-    with pytest.raises(ValueError, match="is damaged"):
-        ImageIndex.open(index.directory)
     with pytest.raises(ValueError, match="is damaged"):
         TrainingSet.open(training_set.directory)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "loop"])
-def test_manifests_that_are_no_files_are_damaged(index, training_set, kind):
-    for path in (index.directory / "index.json", training_set.directory / "set.json"):
-        path.unlink()
-        os.mkfifo(path) if kind == "pipe" else path.symlink_to(path.name)
-    with pytest.raises(ValueError, match="is damaged"):
-        ImageIndex.open(index.directory)
+def test_manifests_that_are_no_files_are_damaged(training_set, kind):
+    path = training_set.directory / "set.json"
+    path.unlink()
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to(path.name)
     with pytest.raises(ValueError, match="is damaged"):
         TrainingSet.open(training_set.directory)
 
 
-@pytest.mark.parametrize("change", [{"path": 3}, {"path": None}, {"size": "1"}, {"mtime_ns": 10**30}])
-def test_an_index_that_lists_what_is_no_picture_is_damaged(index, change):
-    path = index.directory / f"{index.shards[0].name}.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(row | change) + "\n" for row in rows))
-    opened = ImageIndex.open(index.directory)
-    with pytest.raises(ValueError, match="is damaged"):
-        opened.rows_at([0])
-    with pytest.raises(ValueError, match="is damaged"):
-        list(opened.rows())
-
-
-def test_a_shard_that_is_a_link_out_of_the_index_is_damaged(index, tmp_path):
-    path = index.directory / f"{index.shards[0].name}.safetensors"
-    path.rename(tmp_path / "elsewhere.safetensors")
-    path.symlink_to(tmp_path / "elsewhere.safetensors")
-    with pytest.raises(ValueError, match="is damaged"):
-        ImageIndex.open(index.directory)
-
-
-def test_files_of_others_in_an_index_or_set_stay(index, training_set):
+def test_files_of_others_in_a_set_stay(training_set):
     names = ["shard-mine.safetensors", "._shard-aa.safetensors", "shard-aa (1).jsonl", "notes.jsonl"]
-    (index.directory / "shard-aa.jsonl").touch()
     (training_set.directory / "videos" / f"{'e' * 32}.safetensors").touch()
     for name in names:
-        (index.directory / name).touch()
         (training_set.directory / "videos" / name).with_suffix(".safetensors").touch()
-    index.commit()
     training_set.commit()
-    assert set(names) < {path.name for path in index.directory.iterdir()}
-    assert not (index.directory / "shard-aa.jsonl").exists()
     left = {path.stem for path in (training_set.directory / "videos").iterdir()}
     assert {Path(name).stem for name in names} < left
     assert "e" * 32 not in left
@@ -208,9 +133,11 @@ def test_a_shard_that_is_no_file_is_said(training_set, kind):
 
 
 def test_fields_are_checked_by_name():
-    good = {"path": "a", "sha256": "b", "size": 1, "mtime_ns": -1}
+    good = {"path": "a", "sha256": "b", "size": 1, "mtime_ns": -1, "ctime_ns": 0, "position": 2}
     assert checked(Row, good) == Row(**good)
-    with pytest.raises(ValueError, match="Row needs the fields path, sha256, size, mtime_ns"):
+    with pytest.raises(
+        ValueError, match="Row needs the fields path, sha256, size, mtime_ns, ctime_ns, position"
+    ):
         checked(Row, {"path": "a"})
     with pytest.raises(ValueError, match=r"size of Row is .1\.5."):
         checked(Row, good | {"size": 1.5})

@@ -1,0 +1,93 @@
+"""Take over image indexes of the first format: index.json, and shards of safetensors and JSON lines."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..store.fields import checked
+from ..store.files import path_inside, read_json
+from .index import DATABASE, ImageIndex, Model, Row, damage_said
+from .write import OLD_FILES, IndexWriter
+
+MANIFEST = "index.json"
+_SHARD = re.compile("shard-[0-9a-f]+")
+
+
+@dataclass(frozen=True)
+class _Shard:
+    name: str
+    start: int
+    count: int
+
+
+@dataclass(frozen=True)
+class _Row:
+    path: str
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+def is_old(directory: Path) -> bool:
+    """Say whether a folder holds an index of the first format and none of today's."""
+    return (directory / MANIFEST).is_file() and not (directory / DATABASE).exists()
+
+
+def convert(directory: Path) -> None:
+    """Write an index of the first format in today's; the old files go when the new ones are whole.
+
+    Raises:
+        ValueError: the old files are damaged. They stay as they are.
+        DiskRefused: the disk is full or cannot be written.
+    """
+    with damage_said(directory):
+        try:
+            manifest = read_json(directory / MANIFEST)
+            model, shards = (
+                checked(Model, manifest["model"]),
+                [checked(_Shard, s) for s in manifest["shards"]],
+            )
+            if not isinstance(manifest["folder"], str) or not shards:
+                raise ValueError(f"it has {len(shards)} shards of the folder {manifest['folder']!r}")
+            parts = [_read(directory, shard, width=len(model.probe)) for shard in shards]
+            complete = manifest["complete"] is True
+        except (KeyError, SafetensorError) as error:
+            raise ValueError(error) from None
+    writer = IndexWriter(ImageIndex.empty(directory, folder=manifest["folder"], model=model))
+    try:
+        for rows, vectors in parts:
+            writer.add(rows, vectors)
+        writer.commit(complete=complete)
+        writer.remove_files(OLD_FILES)
+    finally:
+        writer.close()
+
+
+def _read(directory: Path, shard: _Shard, *, width: int) -> tuple[list[Row], Tensor]:
+    """Return the rows of a shard and their vectors (n, D), mapped."""
+    if not _SHARD.fullmatch(shard.name) or shard.start < 0 or shard.count < 1:
+        raise ValueError(f"it has no shard {shard.name!r} from {shard.start} with {shard.count} pictures")
+    paths = [path_inside(directory, f"{shard.name}.{suffix}") for suffix in ("safetensors", "jsonl")]
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"{path.name} is missing")
+    with safe_open(paths[0], framework="pt") as file:
+        vectors = file.get_tensor("vectors")[shard.start : shard.start + shard.count]
+    rows = list(_rows(paths[1], shard))
+    if vectors.shape != (len(rows), width) or vectors.dtype != torch.float16 or len(rows) < shard.count:
+        raise ValueError(f"{shard.name} holds {len(rows)} pictures and vectors {tuple(vectors.shape)}")
+    return rows, vectors
+
+
+def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
+    with path.open(encoding="ascii") as lines:
+        for line in islice(lines, shard.start, shard.start + shard.count):
+            old = checked(_Row, json.loads(line))
+            yield Row(old.path, old.sha256, old.size, old.mtime_ns, ctime_ns=0)

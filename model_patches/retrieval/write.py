@@ -1,0 +1,141 @@
+"""Change an image index: collect changes, commit them in one step, remove what no longer belongs to it."""
+
+import contextlib
+import os
+import re
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from ..store.files import atomic_file, disk_errors
+from .index import DATABASE, VECTORS, ImageIndex, Row, copy_database, new_vectors_name
+
+SHARE_OF_TIME = 0.05
+"""Committing may take this share of a build, so a killed one loses next to nothing and a large one is not slowed."""
+ROWS_AT_ONCE = 8192
+OLD_FILES = re.compile(r"index\.json|shard-[0-9a-f]+(\.part)?\.(safetensors|jsonl)")
+"""Files of the format before this one."""
+
+
+class IndexWriter:
+    """Changes of an index that wait for the next commit; use it under the folder's lock.
+
+    Attributes:
+        index: the old rows and the changes. On disk it is what the last commit left.
+    """
+
+    def __init__(self, old: ImageIndex, clock: Callable[[], float] = time.monotonic) -> None:
+        self.index = ImageIndex(old.directory, old.about, copy_database(old.database))
+        self._vectors, self._clock = old.vectors, clock
+        self._file: BinaryIO | None = None
+        self._seen: set[int] = set()
+        self._committed_at, self._commit_took = clock(), 0.0
+        self._at_start = self._at_commit = self.index.database.total_changes
+
+    @property
+    def changed(self) -> bool:
+        """Whether the index is another than the old one, committed or not."""
+        return self.index.database.total_changes > self._at_start
+
+    def keep(self, row: Row) -> None:
+        """Keep a row of the index as it is."""
+        self._seen.add(row.position)
+
+    def put(self, row: Row) -> None:
+        """Add a row or replace the one of its path; its vector is there already."""
+        values = row.to_sql()
+        self.index.database.execute(f"REPLACE INTO pictures VALUES ({', '.join('?' * len(values))})", values)
+        self._seen.add(row.position)
+
+    def add(self, rows: list[Row], vectors: Tensor) -> None:
+        """Add rows with their vectors (n, D), length 1, or replace those of the same path."""
+        about = self.index.about
+        data = vectors.to(torch.float16).contiguous().numpy().astype("<f2").tobytes()
+        assert len(data) == len(rows) * about.bytes_per_vector
+        with disk_errors(self.index.directory):
+            self._open().write(data)
+        for number, row in enumerate(rows, start=about.count):
+            self.put(replace(row, position=number))
+        self.index.about = replace(about, count=about.count + len(rows), crc32=zlib.crc32(data, about.crc32))
+
+    def remove_unseen(self) -> int:
+        """Remove the rows that were neither kept, put nor added; return how many."""
+        found = self.index.database.execute("SELECT position FROM pictures").fetchall()
+        unseen = [position for position in found if position[0] not in self._seen]
+        self.index.database.executemany("DELETE FROM pictures WHERE position = ?", unseen)
+        return len(unseen)
+
+    def commit_if_due(self) -> None:
+        """Commit, unless that would take too large a share of the time."""
+        waited = self._clock() - self._committed_at
+        waiting = self.index.database.total_changes > self._at_commit
+        if waiting and waited * SHARE_OF_TIME >= self._commit_took:
+            self.commit(complete=False)
+
+    def commit(self, *, complete: bool) -> None:
+        """Make the changes the index in one step, then remove the files that no longer belong to it.
+
+        Raises:
+            DiskRefused: the disk is full or cannot be written; the index is what it was.
+        """
+        started = self._clock()
+        if complete and 2 * len(self.index) < self.index.about.count:
+            self._compact()
+        index, database = self.index, self.index.database
+        with disk_errors(index.directory):
+            if self._file is not None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        index.about = replace(index.about, complete=complete)
+        index.complete = complete
+        database.execute("DELETE FROM about")
+        database.execute("INSERT INTO about VALUES (?)", (index.about.to_json(),))
+        database.commit()
+        with atomic_file(index.directory / DATABASE) as temporary:
+            temporary.write_bytes(database.serialize())
+        self._at_commit = database.total_changes
+        self.remove_files(VECTORS)
+        if complete:
+            self.remove_files(OLD_FILES)
+        self._committed_at = self._clock()
+        self._commit_took = self._committed_at - started
+
+    def remove_files(self, names: re.Pattern) -> None:
+        """Remove the files of these names but for the vectors that are in use."""
+        for path in self.index.directory.iterdir():
+            if names.fullmatch(path.name) and path.name != self.index.about.vectors:
+                with contextlib.suppress(
+                    OSError
+                ):  # mapped by a reader (Windows): the next commit tries again
+                    path.unlink()
+
+    def close(self) -> None:
+        """Close the file of the vectors; what is not committed is forgotten."""
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self) -> BinaryIO:
+        """Return the file of the vectors, at the end of those committed: an interrupted run may have left more."""
+        if self._file is None:
+            path = self.index.directory / self.index.about.vectors
+            self._file = path.open("r+b" if self.index.about.count else "xb")
+            self._file.seek(self.index.about.count * self.index.about.bytes_per_vector)
+        return self._file
+
+    def _compact(self) -> None:
+        """Write the vectors that are still wanted into a new file."""
+        self.close()
+        rows = list(self.index.rows())
+        if self._file is not None:  # it has grown since it was mapped
+            self._vectors = ImageIndex(self.index.directory, self.index.about, self.index.database).vectors
+        self._file = None
+        self.index.about = replace(self.index.about, vectors=new_vectors_name(), count=0, crc32=0)
+        self.index.database.execute("DELETE FROM pictures")
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[first : first + ROWS_AT_ONCE]
+            self.add(part, self._vectors[[row.position for row in part]])
