@@ -4,8 +4,8 @@ from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.progress import stages
 from ..model_patches.bridge.training.dataset import set_directory
-from ..model_patches.bridge.training.folder import check_run_name
 from ..model_patches.bridge.training.run import distill_model, make_config, missing_packages
+from ..model_patches.store.names import name_fault
 from .distill_inputs import METHODS, MOST_CFG, TRAIN, how_inputs, run_inputs, start_inputs, what_inputs
 
 
@@ -68,7 +68,7 @@ class DistillToFewSteps(io.ComfyNode):
             return f"cfg is {cfg:g}; wanted a number from 1, no guidance, to {MOST_CFG:g}."
         if METHODS.get(method) == "cfg" and cfg == 1.0:
             return f"cfg is {cfg:g}: there is no guidance to distill. Set the strongest you would sample with, e.g. 7."
-        return (check_run_name(run_name) if run_name is not None else None) or True
+        return (name_fault(run_name, "a run") if run_name is not None else None) or True
 
     @classmethod
     def fingerprint_inputs(cls, training_set=None, **_) -> str | float:

@@ -2,10 +2,11 @@
 
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.folders import check_index_name, index_directory, resolve_folder
+from ..model_patches.bridge.folders import index_directory, resolve_folder
 from ..model_patches.bridge.retrieval.embedders import ClipVisionEmbedder, clip_folders, load_clip
 from ..model_patches.bridge.retrieval.search import update_index
 from ..model_patches.retrieval.index import index_stamp
+from ..model_patches.store.names import name_fault
 from ..model_patches.store.walk import listing_digest
 
 
@@ -83,7 +84,7 @@ class BuildImageIndex(io.ComfyNode):
                 resolve_folder(folder)
         except (ValueError, FileNotFoundError) as error:
             return str(error)
-        return (check_index_name(index_name) if index_name is not None else None) or True
+        return (name_fault(index_name, "an index") if index_name is not None else None) or True
 
     @classmethod
     def fingerprint_inputs(cls, folder=None, index_name=None, **_) -> str | float:

@@ -2,7 +2,7 @@
 
 from comfy_api.latest import io, ui
 
-from ..model_patches.bridge.folders import check_index_name, index_directory
+from ..model_patches.bridge.folders import index_directory
 from ..model_patches.bridge.retrieval.embedders import (
     ClipVisionEmbedder,
     clip_folders,
@@ -11,6 +11,7 @@ from ..model_patches.bridge.retrieval.embedders import (
 )
 from ..model_patches.bridge.retrieval.search import find, open_index
 from ..model_patches.retrieval.index import index_stamp
+from ..model_patches.store.names import name_fault
 
 
 class RetrieveImagePrior(io.ComfyNode):
@@ -97,11 +98,11 @@ class RetrieveImagePrior(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, index=None) -> bool | str:
-        return (check_index_name(index) if index is not None else None) or True
+        return (name_fault(index, "an index") if index is not None else None) or True
 
     @classmethod
     def fingerprint_inputs(cls, index=None, **_) -> int:
-        if index is None or check_index_name(index):
+        if index is None or name_fault(index, "an index"):
             return 0
         return index_stamp(index_directory(index)) or 0
 

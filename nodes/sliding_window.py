@@ -11,9 +11,10 @@ from comfy_api.latest import InputImpl, io, ui
 from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
 from ..model_patches.bridge.window.finished import finished_videos
 from ..model_patches.bridge.window.make import Models
-from ..model_patches.bridge.window.run import Caller, run_name_fault, run_windows
+from ..model_patches.bridge.window.run import Caller, run_windows
 from ..model_patches.bridge.window.start import Sources
 from ..model_patches.sizes import num_latent_frames
+from ..model_patches.store.names import name_fault
 from ..model_patches.window.plan import check_window
 from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.report import report_text, timeline
@@ -103,7 +104,7 @@ class SlidingWindowExtend(io.ComfyNode):
             parse_prompts(prompts or "")
         except ValueError as error:
             return str(error)
-        return (run_name is not None and run_name_fault(run_name)) or True
+        return (run_name is not None and name_fault(run_name, "a run")) or True
 
     @classmethod
     def fingerprint_inputs(cls, run_name=None, **_) -> int:

@@ -3,9 +3,10 @@
 from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.encoders.socket import EncodersSocket
-from ..model_patches.bridge.folders import check_name, resolve_folder
+from ..model_patches.bridge.folders import resolve_folder
 from ..model_patches.bridge.training.dataset import SetRequest, build_training_set, listing, set_directory
 from ..model_patches.sizes import BUCKETS, check_clip_size
+from ..model_patches.store.names import name_fault
 
 FREE_SIZE = "width x height"
 MOST_PX, MOST_FRAMES = 8192, 2049
@@ -148,7 +149,7 @@ class BuildTrainingSet(io.ComfyNode):
                     )
         except (ValueError, FileNotFoundError) as error:
             return str(error)
-        return (check_name(set_name, "a training set") if set_name is not None else None) or True
+        return (name_fault(set_name, "a training set") if set_name is not None else None) or True
 
     @classmethod
     def fingerprint_inputs(cls, folder=None, set_name=None, **_) -> str | float:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import folder_paths
 
+from ..store.names import name_fault
+
 INDEX_CATEGORY = "magic141_image_index"
 NO_MODELS = {".magic141"}  # matches no file: what lies in our folders is no entry of the host's model lists
-MAX_NAME_LENGTH = 100
-FORBIDDEN_IN_NAME = set('<>:"/\\|?*')
 
 
 def allowed_roots() -> dict[str, list[Path]]:
@@ -60,19 +60,6 @@ def folder_label(folder: Path) -> str:
     raise ValueError(f"{folder} is not inside a folder that ComfyUI may read.")
 
 
-def check_index_name(name: str) -> str | None:
-    """Return what is wrong with the name of an index, or None."""
-    return check_name(name, "an index")
-
-
-def check_name(name: str, what: str) -> str | None:
-    """Return what is wrong with the name of something kept in a folder of that name, or None."""
-    bad = FORBIDDEN_IN_NAME & set(name) or not name.strip() or name.startswith(".") or not name.isprintable()
-    if bad or len(name) > MAX_NAME_LENGTH:
-        return f"'{name}' cannot be the name of {what}: use letters, digits, spaces, '-' and '_', no folders."
-    return None
-
-
 def index_directory(name: str) -> Path:
     """Return where the index of this name lives, or will live; users may redirect the category.
 
@@ -88,9 +75,9 @@ def named_directory(name: str, category: str, what: str) -> Path:
     Raises:
         ValueError: the name is not usable.
     """
-    if problem := check_name(name, what):
+    if problem := name_fault(name, what):
         raise ValueError(problem)
     default = str(Path(folder_paths.models_dir) / category)
     folder_paths.folder_names_and_paths.setdefault(category, ([default], NO_MODELS))
-    candidates = [Path(path) / name.strip() for path in folder_paths.get_folder_paths(category)]
+    candidates = [Path(path) / name for path in folder_paths.get_folder_paths(category)]
     return next((path for path in candidates if path.is_dir()), candidates[0])

@@ -16,7 +16,7 @@ from torch import Tensor
 from ...dit.stream import refuse_to_overwrite
 from ...int8.file import provenance, save_state_dict
 from ...int8.quantize import QuantizationPlan, quantize_layer
-from ..folders import MAX_NAME_LENGTH
+from ...store.names import path_fault
 from ..int8_ops import int8_operations, keep_lora_exact
 
 DIT = "diffusion_model."
@@ -140,12 +140,9 @@ def saved_path(name: str, *, overwrite: bool) -> Path:
         FileExistsError: the file is there and may not be replaced.
     """
     root = Path(folder_paths.models_dir) / "diffusion_models"
-    relative = PurePosixPath(name.strip().replace(os.sep, "/"))
-    strange = ":" in name or not name.strip().isprintable() or len(relative.name) > MAX_NAME_LENGTH
-    if relative.is_absolute() or ".." in relative.parts or strange or not relative.name:
-        raise ValueError(
-            f"{name!r} is no file name in models/diffusion_models. Write something like my_model_int8."
-        )
+    if problem := path_fault(name.replace(os.sep, "/"), "a file in models/diffusion_models"):
+        raise ValueError(problem)
+    relative = PurePosixPath(name.replace(os.sep, "/"))
     if relative.suffix in (".pth", ".pt", ".gguf", ".ckpt", ".bin"):
         raise ValueError(f"{name!r}: the file is written as {SUFFIX}.")
     target = root / (relative if relative.suffix == SUFFIX else f"{relative}{SUFFIX}")

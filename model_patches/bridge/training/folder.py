@@ -8,10 +8,10 @@ import folder_paths
 from torch import Tensor
 
 from ...store.files import disk_errors, make_subfolder, refuse_links_out, write_text
+from ...store.names import name_fault
 from ...training.config import GONE, MAY_CHANGE, SET_CONTENT, DistillConfig, check_same_run
 from ...training.source import VideoFolderSource
 from ...window.journal import digest
-from ..folders import check_name
 
 RUNS_FOLDER = "magic141_distill"
 SET_NOTE, ID_NOTE = "training_set.txt", "run_id.txt"
@@ -20,18 +20,13 @@ RUN_FILES = (*MOVED, "lock")
 RUN_KEY = "magic141_run"
 
 
-def check_run_name(name: str) -> str | None:
-    """Return what is wrong with the name of a run, or None."""
-    return check_name(name, "a run")
-
-
 def run_directory(run_name: str) -> Path:
     """Return the folder of a run.
 
     Raises:
         ValueError: the name is not usable.
     """
-    if (problem := check_run_name(run_name)) is not None:
+    if (problem := name_fault(run_name, "a run")) is not None:
         raise ValueError(problem)
     return Path(folder_paths.get_output_directory()) / RUNS_FOLDER / run_name.strip()
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...sizes import SIZE_MULTIPLE_PX
 from ...store.files import read_json
+from ...store.names import name_fault
 from ...store.video_sink import VideoFormat
 from ...store.video_source import crop_to_multiple, read_frames
 from ...window.journal import digest
@@ -20,7 +21,6 @@ from ...window.store import WindowStore
 from ..checks import check_model
 from ..encoders.conditioning import check_end_image
 from ..fingerprint import tensor_fingerprint
-from ..folders import MAX_NAME_LENGTH
 from ..vae import check_vae
 from .make import Models, WindowMaker, latent_of, resolve_hand_over
 from .progress import WindowProgress
@@ -129,28 +129,15 @@ def write_lead_in(store: WindowStore, material: Material) -> None:
         store.sound_from = material.lead_in
 
 
-def run_name_fault(run_name: str) -> str | None:
-    """Return what is wrong with the name of a run, or None."""
-    name = run_name.strip()
-    plain = Path(name).name == name and name.isprintable() and len(name) <= MAX_NAME_LENGTH
-    if name and plain and name not in (".", ".."):
-        return None
-    return (
-        f"run_name is {run_name[:MAX_NAME_LENGTH]!r}; a plain name without slashes is needed, {MAX_NAME_LENGTH} "
-        "letters at most."
-    )
-
-
 def run_folder(run_name: str, shared: dict) -> Path:
     """Return the run's directory: other settings get another one, so no finished window is ever overwritten by them.
 
     Raises:
         ValueError: the name is no plain folder name.
     """
-    if (problem := run_name_fault(run_name)) is not None:
+    if (problem := name_fault(run_name, "a run")) is not None:
         raise ValueError(problem)
-    name = run_name.strip()
-    return Path(folder_paths.get_output_directory()) / RUNS_FOLDER / f"{name}-{digest(shared)[:8]}"
+    return Path(folder_paths.get_output_directory()) / RUNS_FOLDER / f"{run_name}-{digest(shared)[:8]}"
 
 
 def older_folders(folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ from magic141.model_patches.dit.weights_file import read_header
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "a\0b", "a\nb", "C:x", "x" * 300, "."])
 def test_a_name_that_leaves_the_models_folder_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
-    with pytest.raises(ValueError, match="is no file name in models/diffusion_models"):
+    with pytest.raises(ValueError, match="cannot be the name of a file in models/diffusion_models"):
         saved_path(name, overwrite=True)
     assert not list(tmp_path.iterdir())
 
