@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from .files import atomic_file
-from .video_source import Source, open_source
+from .sound import Sound, sound_packets
 
 _BT709 = 1
 """ISO/IEC 23091-2 code of BT.709 primaries, transfer and matrix alike."""
@@ -133,12 +133,15 @@ def join_segments(
     path: Path,
     segments: list[Path],
     *,
-    sound_from: Source | None = None,
+    sound: Sound | None = None,
     metadata: dict[str, str] | None = None,
 ) -> None:
     """Join pieces of one format into ``path`` without encoding again, with the sound of another file.
 
     Args:
+        path: the file to write.
+        segments: the pieces.
+        sound: what to put beside the pictures, see ``choose_sound``.
         metadata: tags to keep in the file, such as the workflow that made it.
 
     Raises:
@@ -152,8 +155,8 @@ def join_segments(
         with av.open(str(segments[0])) as first:
             video = out.add_stream_from_template(first.streams.video[0])
         streams = [_video_packets(segments, video)]
-        if sound_from is not None:
-            streams += _sound_packets(sound_from, out)
+        if sound is not None:
+            streams.append(sound_packets(sound, out))
         for _, packet in heapq.merge(*streams, key=lambda timed: timed[0]):
             out.mux(packet)
 
@@ -175,68 +178,3 @@ def _video_packets(segments: list[Path], stream: av.VideoStream) -> Iterator[tup
                 in_segment += 1
                 yield float(packet.pts * packet.time_base), packet
             count += in_segment
-
-
-def _sound_packets(
-    source_file: Source, out: av.container.OutputContainer
-) -> list[Iterator[tuple[float, av.Packet]]]:
-    """Copy the first sound track, or encode it to AAC where the container cannot hold it as it is."""
-    with open_source(source_file) as probe:
-        if not probe.streams.audio:
-            return []
-        source = probe.streams.audio[0]
-        if source.codec_context is None:
-            return []
-        name, rate = source.codec_context.name, source.codec_context.sample_rate
-        layout = _LAYOUTS.get(source.codec_context.channels, "stereo")
-        if name in _MP4_SOUND:
-            return [_copied_sound(source_file, out.add_stream_from_template(source))]
-    rate = rate if rate in _AAC_RATES else 48000
-    return [_encoded_sound(source_file, out.add_stream("aac", rate=rate, layout=layout))]
-
-
-_MP4_SOUND = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}
-_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
-
-
-def _first_picture_s(container: av.container.InputContainer) -> float:
-    """Return when the first picture is shown. The pieces begin at 0, so the sound moves along."""
-    video = container.streams.video[0]
-    return float((video.start_time or 0) * (video.time_base or 0))
-
-
-def _copied_sound(source: Source, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
-    with open_source(source) as container:
-        start_s = _first_picture_s(container)
-        for packet in container.demux(container.streams.audio[0]):
-            if not packet.size or packet.pts is None or packet.dts is None:
-                continue
-            shift = round(start_s / packet.time_base)
-            if shift > 0 and packet.pts + (packet.duration or 0) <= shift:
-                continue
-            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            packet.stream, seconds = stream, float(packet.pts * packet.time_base)
-            yield seconds, packet
-
-
-def _encoded_sound(source: Source, stream: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
-    for frame in _moved_sound(source, stream):
-        for packet in stream.encode(frame):
-            yield float(packet.pts * packet.time_base), packet
-    for packet in stream.encode(None):
-        yield float(packet.pts * packet.time_base), packet
-
-
-def _moved_sound(source: Source, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
-    """Yield the sound in the stream's own format, its time counted from the first picture."""
-    with open_source(source) as container:
-        start_s = _first_picture_s(container)
-        resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-        for frame in container.decode(container.streams.audio[0]):
-            if frame.pts is not None and start_s:
-                frame.pts -= round(start_s / frame.time_base)
-                if frame.pts * frame.time_base + frame.samples / frame.sample_rate <= 0:
-                    continue
-            yield from resampler.resample(frame)
-        yield from resampler.resample(None)

@@ -4,6 +4,7 @@ import hashlib
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,19 +12,50 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition
 from av.video.reformatter import ColorRange
+from av.video.stream import VideoStream
 from torch import Tensor
 
 Source = Path | io.BytesIO
 """A video file, or the bytes of one."""
 
+UNEVEN = 0.1
+"""A frame may come this share of a step early or late in a video of a steady rate."""
+MAX_GAP_S = 60.0
+"""A longer still between two frames is taken for a broken time stamp."""
+MAX_LAST_S = 1.0
+MAX_PIXEL_SHAPE = 10
 
-def open_source(source: Source) -> av.container.InputContainer:
-    """Open a video file or its bytes."""
+
+def open_source(source: Source) -> InputContainer:
+    """Open a video file or its bytes.
+
+    Raises:
+        ValueError: it is a pipe or the like, which would be waited for.
+    """
     if isinstance(source, io.BytesIO):
         source.seek(0)
         return av.open(source)
+    if source.exists() and not source.is_file():
+        raise ValueError(f"{source_name(source)} is not a regular file. Give a video file.")
     return av.open(str(source))
+
+
+def video_stream(container: InputContainer, source: Source) -> VideoStream:
+    """Return the track that players show: a cover picture is none.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            stream.thread_type = "AUTO"
+            return stream
+    held = "sound only" if container.streams.audio else "no video"
+    raise ValueError(f"{source_name(source)} holds {held}. Give a file with a video track.")
 
 
 def source_name(source: Source) -> str:
@@ -41,7 +73,7 @@ def source_sha256(source: Source) -> str:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video file says of itself; sizes as displayed."""
+    """What a video file says of itself; sizes as displayed. fps is the mean rate, 0 if it is not known."""
 
     width: int
     height: int
@@ -57,50 +89,80 @@ def probe_video(source: Source) -> VideoFacts:
     """
     try:
         with open_source(source) as container:
-            if not container.streams.video:
-                held = "sound only" if container.streams.audio else "no video"
-                raise ValueError(f"{source_name(source)} holds {held}. Give a file with a video track.")
-            frame = next(container.decode(container.streams.video[0]))
-            rate = container.streams.video[0].average_rate or Fraction(0)
-            turned = _quarter_turns(frame) % 2
-            width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
-            return VideoFacts(width, height, Fraction(rate), bool(container.streams.audio))
-    except (av.error.FFmpegError, StopIteration) as error:
-        raise ValueError(
-            f"{source_name(source)} cannot be read as a video ({error or 'it has no frames'})."
-        ) from error
+            stream = video_stream(container, source)
+            picture = Picture.of(next(container.decode(stream)), stream)
+            rate = Fraction(stream.average_rate or 0)
+            return VideoFacts(*picture.size, rate, bool(container.streams.audio))
+    except (av.FFmpegError, StopIteration) as error:
+        reason = error or "it has no frames"
+        raise ValueError(f"{source_name(source)} cannot be read as a video ({reason}).") from error
 
 
-def check_frame_rate(facts: VideoFacts, fps: float) -> None:
-    """Refuse a source whose frames would run at another speed.
+def check_frame_rate(source: Source, fps: float) -> VideoFacts:
+    """Refuse a source whose frames would run at another speed; return its facts.
+
+    One without a steady rate is taken: ``read_frames`` makes it steady.
 
     Raises:
-        ValueError: the rates differ by more than 1 in 2000; 23.976 is not 24.
+        ValueError: the rates differ by more than 1 in 2000 (23.976 is not 24), or it cannot be read.
     """
-    if abs(float(facts.fps) - fps) > fps / 2000:
+    facts = probe_video(source)
+    rate = float(facts.fps)
+    if abs(rate - fps) > fps / 2000 and is_steady(source):
         raise ValueError(
-            f"The video runs at {float(facts.fps):.6g} frames a second and fps is set to {fps:g}. "
-            f"Set fps to {float(facts.fps):.6g}, or convert the video to {fps:g} frames a second first."
+            f"The video runs at {rate:.6g} frames a second and fps is set to {fps:g}. "
+            f"Set fps to {rate:.6g}, or convert the video to {fps:g} frames a second first."
         )
+    return facts
 
 
-def read_frames(source: Source) -> Iterator[Tensor]:
-    """Yield every frame as (H, W, 3) float in [0, 1], upright; one frame is in memory at a time."""
-    with open_source(source) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+def is_steady(source: Source) -> bool:
+    """Say whether a video's frames follow one another at the rate it states, but for the rounding of time stamps.
+
+    Packets are read and not decoded. One whose packets carry no times is steady: only its rate is there to go by.
+    """
+    with _damage_said(source) as progress, open_source(source) as container:
+        stream = video_stream(container, source)
+        times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        progress.count = len(times)
+        if not times or not stream.average_rate or stream.time_base is None:
+            return bool(stream.average_rate)
+        if len(times) == 1:
+            return False
+        step = float(1 / (stream.average_rate * stream.time_base))
+        return bool(np.abs(np.diff(times) - step).max() <= max(1.0, step * UNEVEN))
+
+
+def read_frames(source: Source, fps: float | None = None) -> Iterator[Tensor]:
+    """Yield every frame as players show it, (H, W, 3) float in [0, 1]; one frame is in memory at a time.
+
+    Args:
+        source: a file or its bytes.
+        fps: where the source has no steady rate, yield what a screen would show at this one.
+
+    Raises:
+        ValueError: it is damaged on the way.
+    """
+    if fps is not None and not is_steady(source):
+        yield from frames_at_rate(source, fps)
+        return
+    with _damage_said(source) as progress, open_source(source) as container:
+        stream = video_stream(container, source)
         for frame in container.decode(stream):
-            yield _upright(frame)
+            yield Picture.of(frame, stream).to_tensor()
+            progress.count += 1
 
 
 def frames_at_rate(source: Source, fps: float) -> Iterator[Tensor]:
     """Yield the frames a screen would show at ``fps``: some twice or left out where the source runs at another rate.
 
-    Frames are (H, W, 3) float in [0, 1], upright; two are in memory at a time.
+    Frames are (H, W, 3) float in [0, 1]; two are in memory at a time.
+
+    Raises:
+        ValueError: it is damaged on the way, or its time stamps jump.
     """
-    with open_source(source) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+    with _damage_said(source) as progress, open_source(source) as container:
+        stream = video_stream(container, source)
         step = 1.0 / fps
         source_step = float(1 / stream.average_rate) if stream.average_rate else step
         shown: Tensor | None = None
@@ -109,19 +171,104 @@ def frames_at_rate(source: Source, fps: float) -> Iterator[Tensor]:
         for number, frame in enumerate(container.decode(stream)):
             time = number * source_step if frame.time is None else frame.time
             start = time if shown is None else start
+            _check_gap(source, shown_at, time - start)
             while shown is not None and count * step < time - start - step / 100:
                 yield shown
                 count += 1
-            shown, shown_at = _upright(frame), time - start
-        while shown is not None and count * step < shown_at + source_step - step / 100:
+            shown, shown_at = Picture.of(frame, stream).to_tensor(), time - start
+            progress.count += 1
+        end = max(shown_at + min(source_step, MAX_LAST_S), step)  # one frame at least
+        while shown is not None and count * step < end - step / 100:
             yield shown
             count += 1
 
 
-def _upright(frame: av.VideoFrame) -> Tensor:
-    turns = _quarter_turns(frame)
-    rgb = frame.reformat(format="rgb24", dst_color_range=ColorRange.JPEG).to_ndarray()
-    return torch.from_numpy(np.rot90(rgb, turns).copy() if turns else rgb).float() / 255
+def _check_gap(source: Source, before: float, now: float) -> None:
+    if not -MAX_LAST_S <= now - before <= MAX_GAP_S:
+        raise ValueError(
+            f"The time stamps of {source_name(source)} jump from {before:.6g} to {now:.6g} seconds. Repair them first: "
+            "ffmpeg -i old.mp4 -vf setpts=N/FRAME_RATE/TB new.mp4"
+        )
+
+
+@dataclass
+class _Progress:
+    count: int = 0
+
+
+@contextmanager
+def _damage_said(source: Source) -> Iterator[_Progress]:
+    """Give a counter of frames, and say in words after which one a file is damaged."""
+    progress = _Progress()
+    try:
+        yield progress
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"{source_name(source)} is damaged after {progress.count} frames ({error.strerror or error}). "
+            "Repair it, or cut it before that place."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded frame and how players show it.
+
+    Attributes:
+        frame: as it is stored.
+        stretched: (width, height) with square pixels.
+        transposed: rows become columns; before flips.
+        flips: axes to turn round, 0 top to bottom, 1 left to right.
+    """
+
+    frame: av.VideoFrame
+    stretched: tuple[int, int]
+    transposed: bool
+    flips: tuple[int, ...]
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame, stream: VideoStream) -> "Picture":
+        """Read the shape of the pixels and the display matrix.
+
+        Raises:
+            ValueError: the pixels have a shape that no camera makes.
+        """
+        shape = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+        if not 1 / MAX_PIXEL_SHAPE <= shape <= MAX_PIXEL_SHAPE:
+            raise ValueError(
+                f"The video says that its pixels are {shape} times as wide as high. Convert it first."
+            )
+        width = round(frame.width * max(1, shape))
+        height = round(frame.height / min(1, shape))
+        return cls(frame, (width, height), *_orientation(frame))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the (width, height) that is shown."""
+        width, height = self.stretched
+        return (height, width) if self.transposed else (width, height)
+
+    def to_tensor(self) -> Tensor:
+        """Return the picture as shown, (H, W, 3) float in [0, 1]."""
+        width, height = self.stretched
+        rgb = self.frame.reformat(
+            format="rgb24", width=width, height=height, dst_color_range=ColorRange.JPEG
+        ).to_ndarray()
+        shown = np.flip(rgb.swapaxes(0, 1) if self.transposed else rgb, self.flips)
+        return torch.from_numpy(np.ascontiguousarray(shown)).float() / 255
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[int, ...]]:
+    """Return whether a frame is shown transposed, and the axes that are then turned round.
+
+    The display matrix says that x y of the stored picture is shown at (a x + c y, b x + d y).
+    """
+    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    if matrix is None:
+        return False, ()
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    transposed = abs(b) + abs(c) > abs(a) + abs(d)
+    down, right = (b, c) if transposed else (d, a)
+    return transposed, tuple(axis for axis, sign in enumerate((down, right)) if sign < 0)
 
 
 def crop_to_multiple(frames: Iterable[Tensor], multiple: int) -> Iterator[Tensor]:
@@ -148,7 +295,3 @@ def read_ends(frames: Iterable[Tensor], num_last: int) -> tuple[Tensor, Tensor, 
     if first is None:
         raise ValueError("The video has no frames.")
     return first, torch.stack(list(last)), count
-
-
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    return round((frame.rotation or 0) / 90) % 4

@@ -1,18 +1,20 @@
 """A folder of captioned videos: find them, read their captions, cut them to training windows.
 
 A caption lies beside its video (``cat.mp4``, ``cat.txt``) or in one ``.jsonl`` at the top of the folder with lines
-``{"video": "cat.mp4", "caption": "a cat jumps"}``; several lines of one video are several captions. Whatever cannot
-be used is skipped and reported; only a folder in which nothing is left is refused.
+``{"video": "cat.mp4", "caption": "a cat jumps"}``; several lines of one video are several captions, and so is a list
+in place of one. Whatever cannot be used is skipped and reported; only a folder in which nothing is left is refused.
 """
 
+import codecs
 import json
 import os
+import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import av
 import torch
 from torch import Tensor
 
@@ -96,35 +98,47 @@ def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> d
             f"'{label}' holds several caption lists: {named}. Keep one, or keep each with its own videos."
         )
     captions: dict[str, list[str]] = {}
+    known = {_composed(name): name for name in sorted(names)} | {name: name for name in names}
     for path in paths:
         try:
-            text = _read_text(folder, path, errors="replace")
+            text = _read_text(folder, path, errors="surrogateescape")
         except (OSError, ValueError) as error:
             skipped.append((path.name, f"it cannot be read: {_without_path(str(error), path)}"))
             continue
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):  # splitlines cuts captions at U+2028
             if line.strip():
-                _take_line(line, f"{path.name} line {number}", names, captions, skipped)
+                _take_line(line, f"{path.name} line {number}", known, captions, skipped)
     return captions
 
 
 def _take_line(
-    line: str, place: str, names: set[str], captions: dict[str, list[str]], skipped: Skipped
+    line: str, place: str, names: dict[str, str], captions: dict[str, list[str]], skipped: Skipped
 ) -> None:
+    if any("\udc80" <= letter <= "\udcff" for letter in line):
+        skipped.append((place, "it is not UTF-8 text; save the list as UTF-8"))
+        return
     try:
         entry = json.loads(line)
-        video, caption = entry["video"], entry["caption"]
+        video, said = entry["video"], entry["caption"]
         name = PurePosixPath(video.replace("\\", "/")).as_posix()
+        name = names.get(name) or names.get(_composed(name))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         reason = 'not of the form {"video": "cat.mp4", "caption": "a cat jumps"}; mend or remove the line'
         skipped.append((place, reason))
         return
-    if name not in names:
+    if name is None:
         skipped.append((place, f"there is no video {video!r} in this folder"))
-    elif (reason := caption_fault(caption)) is not None:
-        skipped.append((place, reason))
-    else:
-        captions.setdefault(name, []).append(one_line(caption))
+        return
+    for caption in said if isinstance(said, list) and said else [said]:
+        if (reason := caption_fault(caption)) is not None:
+            skipped.append((place, reason))
+        else:
+            captions.setdefault(name, []).append(one_line(caption))
+
+
+def _composed(name: str) -> str:
+    """Return a name as most systems write it; macOS writes accents as letters of their own."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _read_text(folder: Path, path: Path, *, errors: str = "strict") -> str:
@@ -137,11 +151,17 @@ def _read_text(folder: Path, path: Path, *, errors: str = "strict") -> str:
         raise ValueError("a symbolic link that leaves the folder is not read; put the text itself there")
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is not a regular file")
-    return path.read_text(encoding="utf-8-sig", errors=errors)
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what Windows calls Unicode text
+        return data.decode("utf-16", errors="replace")
+    return data.decode("utf-8-sig", errors=errors)
 
 
 def _caption_beside(folder: Path, name: str, skipped: Skipped) -> list[str]:
     text = (folder / name).with_suffix(".txt")
+    if not text.exists():
+        spelled = (text.with_name(unicodedata.normalize(form, text.name)) for form in ("NFC", "NFD"))
+        text = next((path for path in spelled if path.exists()), text)
     try:
         caption = _read_text(folder, text)
     except FileNotFoundError:
@@ -209,11 +229,7 @@ def read_windows(path: Path, plan: WindowPlan, *, on_frame: Callable[[], None]) 
                 frames, num_windows = [], num_windows + 1
                 if num_windows == plan.max_windows:
                     return
-    except (av.error.FFmpegError, OSError) as error:
-        raise VideoUnusable(
-            _without_path(f"it is damaged after {num_read} frames ({error})", path)
-        ) from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise VideoUnusable(_without_path(str(error), path)) from error
     if num_windows == 0:
         raise VideoUnusable(_too_short(num_read, plan))

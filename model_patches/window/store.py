@@ -1,6 +1,7 @@
 """Keep a run of windows on disk: segments, tensors and journal, and the video joined from them."""
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from av.error import FFmpegError
 from torch import Tensor
 
 from ..store.files import DiskRefused, disk_errors, make_subfolder
+from ..store.sound import Sound, choose_sound
 from ..store.video_sink import CODECS, VideoFormat, join_segments, write_segment
 from ..store.video_source import Source
 from .journal import Entry, RunJournal
@@ -35,7 +37,7 @@ class WindowStore:
         self.journal = RunJournal(folder, settings, check=self._check_entry)
         self.entries: list[Entry] = []
         self.lead_in: Path | None = None
-        self.sound_from: Source | None = None
+        self.sound: Sound | None = None
         self.metadata: dict[str, str] = {}
 
     def __enter__(self) -> "WindowStore":
@@ -78,6 +80,11 @@ class WindowStore:
         if not self.entries:  # the first window's entry vouches for it
             write_segment(self.lead_in, frames, self.video)
 
+    def use_sound_of(self, source: Source) -> list[str]:
+        """Put the sound of a video beside the pictures; return what could not be used of it."""
+        self.sound, notes = choose_sound(source)
+        return notes
+
     def save(self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict) -> None:
         """Put a window on disk: a playable segment first, its entry last.
 
@@ -103,6 +110,18 @@ class WindowStore:
                 "same workflow again to go on."
             )
 
+    def _join_with_sound(self, path: Path, segments: list[Path]) -> None:
+        """Join the pieces; sound never keeps them from being joined."""
+        try:
+            join_segments(path, segments, sound=self.sound, metadata=self.metadata)
+        except DiskRefused:
+            raise
+        except (FFmpegError, ValueError) as error:
+            if self.sound is None:
+                raise
+            logging.warning("Magic141: %s gets no sound: %s", path.name, error)
+            join_segments(path, segments, metadata=self.metadata)
+
     def join(self, *, finished: bool = True) -> Path:
         """Join all windows there are into one video and return its path; the name tells runs apart.
 
@@ -113,7 +132,7 @@ class WindowStore:
         segments = [self.folder / "segments" / f"{e.index:04d}{self.video.suffix}" for e in self.entries]
         if self.lead_in is not None:
             segments.insert(0, self.lead_in)
-        join_segments(path, segments, sound_from=self.sound_from, metadata=self.metadata)
+        self._join_with_sound(path, segments)
         for older in self.folder.glob(f"{PARTIAL}_*"):
             if older != path:
                 with contextlib.suppress(OSError):  # open in a player

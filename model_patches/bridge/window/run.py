@@ -87,7 +87,7 @@ def run_windows(
         store.metadata = caller.metadata
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
         run = WindowRun(store, windows, keys, limits, material.begin)
-        write_lead_in(store, material)
+        notes += write_lead_in(store, material)
         progress = WindowProgress(
             models.model,
             num_windows=len(windows),
@@ -122,11 +122,13 @@ def make_windows(run: WindowRun, maker: WindowMaker, progress: WindowProgress) -
         progress.window_done()
 
 
-def write_lead_in(store: WindowStore, material: Material) -> None:
-    """Put the video that is continued in front, and take its sound."""
-    if material.lead_in is not None:
-        store.write_lead_in(crop_to_multiple(read_frames(material.lead_in), SIZE_MULTIPLE_PX))
-        store.sound_from = material.lead_in
+def write_lead_in(store: WindowStore, material: Material) -> list[str]:
+    """Put the video that is continued in front, and take its sound; return what could not be used of it."""
+    if material.lead_in is None:
+        return []
+    frames = read_frames(material.lead_in, store.video.fps)
+    store.write_lead_in(crop_to_multiple(frames, SIZE_MULTIPLE_PX))
+    return store.use_sound_of(material.lead_in)
 
 
 def run_folder(run_name: str, shared: dict) -> Path:

@@ -19,7 +19,6 @@ from ...store.video_source import (
     Source,
     check_frame_rate,
     crop_to_multiple,
-    probe_video,
     read_ends,
     read_frames,
     source_sha256,
@@ -90,9 +89,9 @@ def read_start(vae, settings: WindowSettings, sources: Sources) -> Material:
 def _from_video(vae, settings: WindowSettings, video: object) -> Material:
     """Read the end of a video; its frames go in front of the new ones."""
     source = video_source(video)
-    check_frame_rate(probe_video(source), settings.fps)
+    check_frame_rate(source, settings.fps)
     num_last = num_frames_of(max(settings.overlap, kept_latent_frames(vae)))
-    first, last, count = read_ends(crop_to_multiple(read_frames(source), SIZE_MULTIPLE_PX), num_last)
+    first, last, count = read_ends(crop_to_multiple(read_frames(source, settings.fps), SIZE_MULTIPLE_PX), num_last)
     if 0 in first.shape:
         raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
     tail = tail_of_frames(vae, last, settings.overlap)
@@ -112,7 +111,7 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
     if video is not None:
         source = video_source(video)
         _check_same_clip(source, latent, settings.fps)
-        first, last, count = read_ends(read_frames(source), len(tail.frames))
+        first, last, count = read_ends(read_frames(source, settings.fps), len(tail.frames))
         if len(last) == len(tail.frames):  # what was seen, not what the tail alone decodes to
             tail = replace(tail, frames=to_uint8(last))
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(from_uint8(tail.frames)))
@@ -121,8 +120,7 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
 
 
 def _check_same_clip(source: Source, latent: Tensor, fps: float) -> None:
-    facts = probe_video(source)
-    check_frame_rate(facts, fps)
+    facts = check_frame_rate(source, fps)
     height, width = (side * SPATIAL_COMPRESSION for side in latent.shape[-2:])
     if (facts.width, facts.height) != (width, height):
         raise ValueError(

@@ -174,7 +174,7 @@ def test_going_on_from_video_and_tail_equals_one_longer_run(models, whole_run):
         ({"image": None}, "Nothing to start from"),
         ({"latent": torch.zeros(1, 16, 2, 2, 2)}, "not both"),
         ({"overlap": 3, "image": None, "latent": torch.zeros(1, 16, 2, 2, 2)}, "Set overlap to 2"),
-        ({"run_name": "../x"}, "plain name"),
+        ({"run_name": "../x"}, "cannot be the name of a run"),
         ({"image": IMAGE.repeat(2, 1, 1, 1)}, "holds 2 pictures; it takes one"),
         ({"end_image": IMAGE.repeat(2, 1, 1, 1)}, "end_image holds 2 pictures"),
         ({"image": None, "latent": torch.zeros(1, 128, 2, 2, 2)}, "one clip of a HunyuanVideo VAE"),

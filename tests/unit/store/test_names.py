@@ -5,7 +5,18 @@ from magic141.model_patches.store.names import MAX_BYTES, name_fault, path_fault
 
 
 @pytest.mark.parametrize(
-    "name", ["my run", "雪の日 2", "a", "x" * MAX_BYTES, "雪" * (MAX_BYTES // 3), "console", "com10", "v1.5", "a-b_c (2)"]
+    "name",
+    [
+        "my run",
+        "雪の日 2",
+        "a",
+        "x" * MAX_BYTES,
+        "雪" * (MAX_BYTES // 3),
+        "console",
+        "com10",
+        "v1.5",
+        "a-b_c (2)",
+    ],
 )
 def test_good_names_are_taken(name):
     assert name_fault(name, "a run") is None

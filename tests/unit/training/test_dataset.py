@@ -1,6 +1,7 @@
 """A folder of captioned videos: what is found, what is refused in plain words, and the shards on disk."""
 
 import json
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,44 @@ def test_captions_in_one_jsonl(tmp_path):
     assert skipped["captions.jsonl line 4"] == "the caption is empty"
     assert "control token" in skipped["captions.jsonl line 5"]
     assert all("not of the form" in skipped[f"captions.jsonl line {n}"] for n in (6, 7))
+
+
+def test_a_line_separator_within_a_caption_cuts_no_line(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    lines = [{"video": "a.mp4", "caption": f"one{mark}two"} for mark in "\u2028\u2029\x85"]
+    text = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    (tmp_path / "captions.jsonl").write_bytes(text.encode())
+    assert found(tmp_path) == ({"a.mp4": ("one two",) * 3}, {})
+
+
+@pytest.mark.parametrize(("on_disk", "in_list"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_of_another_system_are_the_same_name(tmp_path, on_disk, in_list):
+    listed, beside = (unicodedata.normalize(on_disk, name) for name in ("café", "été"))
+    write_video(tmp_path / f"{listed}.mp4")
+    write_video(tmp_path / f"{beside}.mp4")
+    line = {"video": unicodedata.normalize(in_list, "café.mp4"), "caption": "a cup"}
+    (tmp_path / "captions.jsonl").write_text(json.dumps(line))
+    (tmp_path / f"{unicodedata.normalize(in_list, beside)}.txt").write_text("the sun")
+    assert found(tmp_path) == ({f"{listed}.mp4": ("a cup",), f"{beside}.mp4": ("the sun",)}, {})
+
+
+def test_a_list_of_captions_is_several(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    (tmp_path / "captions.jsonl").write_text('{"video": "a.mp4", "caption": ["one", "", "two"]}')
+    assert found(tmp_path) == ({"a.mp4": ("one", "two")}, {"captions.jsonl line 1": "the caption is empty"})
+
+
+def test_text_of_another_encoding_is_read_or_said(tmp_path):
+    for name in ("old", "wide", "listed"):
+        write_video(tmp_path / f"{name}.mp4")
+    (tmp_path / "old.txt").write_bytes("das schöne Haus".encode("cp1252"))
+    (tmp_path / "wide.txt").write_text("das schöne Haus", encoding="utf-16")
+    line = '{"video": "%s.mp4", "caption": "das schöne Haus"}\n'
+    (tmp_path / "captions.jsonl").write_bytes((line % "old").encode("cp1252") + (line % "listed").encode())
+    videos, skipped = found(tmp_path)
+    assert videos == {"listed.mp4": ("das schöne Haus",), "wide.mp4": ("das schöne Haus",)}
+    assert "save it as UTF-8" in skipped["old.mp4"]
+    assert "save the list as UTF-8" in skipped["captions.jsonl line 1"]
 
 
 def test_a_folder_in_which_nothing_is_left_is_refused(tmp_path):

@@ -1,0 +1,145 @@
+"""Keep the sound of a video beside new pictures: copied where the container can hold it, encoded to AAC otherwise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+
+from .video_source import Source, open_source, video_stream
+
+_MP4_SOUND = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound track that can be used.
+
+    Attributes:
+        source: the file.
+        track: its number among the file's sound tracks.
+        copied: whether its packets are taken as they are.
+    """
+
+    source: Source
+    track: int
+    copied: bool
+
+    def stream(self, container: InputContainer) -> AudioStream:
+        """Return the track of the opened file."""
+        return container.streams.audio[self.track]
+
+
+def choose_sound(source: Source) -> tuple[Sound | None, list[str]]:
+    """Return the first sound track that can be decoded to its end, if there is one, and notes on what cannot be used.
+
+    The whole track is decoded once: what is wrong with it must not come up when all pictures are made.
+    """
+    notes = []
+    with open_source(source) as container:
+        count = len(container.streams.audio)
+    for track in range(count):
+        try:
+            copied, note = _try_track(source, track)
+        except (av.FFmpegError, ValueError, ArithmeticError) as error:
+            notes.append(f"Sound track {track + 1} of {count} cannot be used: {error}.")
+            continue
+        return Sound(source, track, copied), notes + ([f"Sound track {track + 1}: {note}."] if note else [])
+    return None, notes + (["The video gets no sound."] if count else [])
+
+
+def _try_track(source: Source, track: int) -> tuple[bool, str]:
+    """Return whether a track can be copied, and a note.
+
+    Raises:
+        ValueError: there is no decoder for it, it is damaged, or empty.
+    """
+    with open_source(source) as container:
+        stream = container.streams.audio[track]
+        if stream.codec_context is None:
+            raise ValueError("no decoder for it is here")
+        num_samples = num_broken = 0
+        for frame in container.decode(stream):
+            values = frame.to_ndarray()
+            num_samples += values.size
+            if values.dtype.kind == "f":
+                num_broken += int(np.count_nonzero(~np.isfinite(values)))
+        if not num_samples:
+            raise ValueError("it is empty")
+        note = (
+            f"{num_broken} of its {num_samples} values are no numbers (NaN) and become silence"
+            if num_broken
+            else ""
+        )
+        return not num_broken and stream.codec_context.name in _MP4_SOUND, note
+
+
+def sound_packets(sound: Sound, out: OutputContainer) -> Iterator[tuple[float, av.Packet]]:
+    """Add a sound track to a file that is written, and return its packets, (seconds, packet)."""
+    with open_source(sound.source) as container:
+        source = sound.stream(container)
+        if sound.copied:
+            return _copied(sound, out.add_stream_from_template(source))
+        context = source.codec_context
+        rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48000
+        layout = _LAYOUTS.get(context.channels, "stereo")
+    return _encoded(sound, out.add_stream("aac", rate=rate, layout=layout))
+
+
+def _first_picture_s(container: InputContainer, source: Source) -> float:
+    """Return when the first picture is shown. The pieces begin at 0, so the sound moves along."""
+    video = video_stream(container, source)
+    return float((video.start_time or 0) * (video.time_base or 0))
+
+
+def _copied(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    with open_source(sound.source) as container:
+        start_s = _first_picture_s(container, sound.source)
+        for packet in container.demux(sound.stream(container)):
+            if not packet.size or packet.pts is None or packet.dts is None:
+                continue
+            shift = round(start_s / packet.time_base)
+            if shift > 0 and packet.pts + (packet.duration or 0) <= shift:
+                continue
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            packet.stream, seconds = stream, float(packet.pts * packet.time_base)
+            yield seconds, packet
+
+
+def _encoded(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    for frame in _moved(sound, stream):
+        for packet in stream.encode(frame):
+            yield float(packet.pts * packet.time_base), packet
+    for packet in stream.encode(None):
+        yield float(packet.pts * packet.time_base), packet
+
+
+def _moved(sound: Sound, stream: AudioStream) -> Iterator[av.AudioFrame]:
+    """Yield the sound in the stream's own format, its time counted from the first picture."""
+    with open_source(sound.source) as container:
+        start_s = _first_picture_s(container, sound.source)
+        resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+        for frame in container.decode(sound.stream(container)):
+            frame = _finite(frame)
+            if frame.pts is not None and start_s:
+                frame.pts -= round(start_s / frame.time_base)
+                if frame.pts * frame.time_base + frame.samples / frame.sample_rate <= 0:
+                    continue
+            yield from resampler.resample(frame)
+        yield from resampler.resample(None)
+
+
+def _finite(frame: av.AudioFrame) -> av.AudioFrame:
+    """Return a frame in which what is no number is silence: AAC's encoder stops at it."""
+    values = frame.to_ndarray()
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return frame
+    mended = av.AudioFrame.from_ndarray(
+        np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), frame.format.name, frame.layout.name
+    )
+    mended.pts, mended.time_base, mended.sample_rate = frame.pts, frame.time_base, frame.sample_rate
+    return mended
