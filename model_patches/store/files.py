@@ -6,19 +6,40 @@ Whatever a file names or holds is data that anyone may have written: it is check
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+_NO_FLUSH = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP)
+"""What file systems answer that cannot flush a folder: network drives, Windows. Nothing written is lost."""
+WAITS_S = (0.05, 0.1, 0.2, 0.4)
+"""How long to wait for a file that a virus scanner or a player holds, before each new try."""
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 
 class DiskRefused(ValueError):
     """The disk is full or cannot be written; the message is for the screen."""
+
+
+class KeptElsewhere(DiskRefused):
+    """A file in use could not be replaced (Windows); what was to be written is whole under another name.
+
+    Attributes:
+        path: that name.
+    """
+
+    def __init__(self, wanted: Path, path: Path) -> None:
+        super().__init__(
+            f"{wanted} is open in another program or loaded, so it cannot be replaced. The new one is kept as "
+            f"{path.name} beside it. Close the program or free the models, and rename it."
+        )
+        self.path = path
 
 
 @contextlib.contextmanager
@@ -49,6 +70,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary path to write; when the block ends well it becomes ``path``, flushed to the disk.
 
     The temporary name keeps the suffix, which tells writers the container format.
+
+    Raises:
+        DiskRefused: the disk is full or cannot be written; the file is what it was.
+        KeptElsewhere: the file is in use; the new one has another name.
     """
     temporary = path.with_name(f"{path.stem}.part{path.suffix}")
     with disk_errors(path.parent):
@@ -56,10 +81,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _flush(temporary)
-            os.replace(temporary, path)
+            _replace(temporary, path)
             _flush_folder(path.parent)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # still open (Windows): the next run removes it
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -67,8 +93,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; when the block ends well it becomes ``path``, flushed to the disk.
 
     A folder that is at ``path`` already is replaced. What a killed process left under the temporary name goes.
+
+    Raises:
+        DiskRefused: the disk is full or cannot be written; the folder is what it was.
+        KeptElsewhere: a file in the folder is in use; the new folder has another name.
     """
-    temporary = path.with_name(f"{path.name}.part")
+    temporary, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old.part")
     with disk_errors(path.parent):
         try:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -77,10 +107,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for file in temporary.iterdir():
                 _flush(file)
             _flush_folder(temporary)
-            if path.exists():
-                shutil.rmtree(path)
-            temporary.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+            if path.exists():  # aside in one step: deleting it could stop half way, at a file that is in use
+                _replace(path, old, or_keep=(temporary, path))
+            _replace(temporary, path)
             _flush_folder(path.parent)
+            shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -208,6 +240,33 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path.name} is nested too deep") from None
 
 
+def _replace(source: Path, target: Path, *, or_keep: tuple[Path, Path] | None = None) -> None:
+    """Move a file or folder over another; where that one is in use, wait a little, then keep the new one beside it.
+
+    Args:
+        or_keep: what to keep and the name it was to have, if not the source and the target.
+    """
+    for wait in (*WAITS_S, None):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if wait is None:
+                kept, wanted = or_keep or (source, target)
+                if not wanted.exists():
+                    raise
+                other = _free_name(wanted)
+                os.rename(kept, other)
+                raise KeptElsewhere(wanted, other) from None
+            time.sleep(wait)
+
+
+def _free_name(path: Path) -> Path:
+    """Return a name beside a path that nothing has yet: "video (2).mp4"."""
+    names = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in itertools.count(2))
+    return next(name for name in names if not os.path.lexists(name))
+
+
 def _flush(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
@@ -216,8 +275,12 @@ def _flush(path: Path) -> None:
 def _flush_folder(folder: Path) -> None:
     if os.name == "nt":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FLUSH:
+            raise

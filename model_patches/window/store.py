@@ -9,7 +9,7 @@ from pathlib import Path
 from av.error import FFmpegError
 from torch import Tensor
 
-from ..store.files import DiskRefused, disk_errors, make_subfolder
+from ..store.files import DiskRefused, KeptElsewhere, disk_errors, make_subfolder
 from ..store.sound import Sound, choose_sound
 from ..store.video_sink import CODECS, VideoFormat, join_segments, write_segment
 from ..store.video_source import Source
@@ -132,7 +132,11 @@ class WindowStore:
         segments = [self.folder / "segments" / f"{e.index:04d}{self.video.suffix}" for e in self.entries]
         if self.lead_in is not None:
             segments.insert(0, self.lead_in)
-        self._join_with_sound(path, segments)
+        try:
+            self._join_with_sound(path, segments)
+        except KeptElsewhere as kept:  # open in a player
+            logging.warning("Magic141: %s", kept)
+            path = kept.path
         for older in self.folder.glob(f"{PARTIAL}_*"):
             if older != path:
                 with contextlib.suppress(OSError):  # open in a player
