@@ -4,11 +4,12 @@ Shapes: N items, S image size in pixels, D projection width.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..encoders.folders import read_config
 from ..store.files import read_json
@@ -94,7 +95,7 @@ class ClipEmbedder:
         image_size: S.
     """
 
-    def __init__(self, module: nn.Module, tokenizer, preprocess: Preprocess) -> None:
+    def __init__(self, module: Any, tokenizer: Any, preprocess: Preprocess) -> None:
         self.module, self.tokenizer, self.preprocess = module, tokenizer, preprocess
         self.image_size = preprocess.image_size
         self.max_tokens = module.config.text_config.max_position_embeddings
@@ -113,7 +114,7 @@ class ClipEmbedder:
                 f"'{folder.name}' is not a CLIP model folder: expected config.json with model_type 'clip', a "
                 "text and a vision part (for example openai/clip-vit-large-patch14 as downloaded from Hugging Face)."
             )
-        module = (
+        module: Any = (  # transformers types the parts of its models as anything
             CLIPModel.from_pretrained(str(folder), local_files_only=True, weights_only=True)
             .float()
             .eval()

@@ -60,16 +60,15 @@ def top_k(query: Tensor, vectors: Tensor, *, k: int, left_out: Tensor | None = N
         raise ValueError(
             f"The query is {query.shape[-1]} wide, the index {vectors.shape[-1]}: not the same model."
         )
+    # numpy after this: on a busy machine every step of torch over all vectors would wait for all its threads
     rough = torch.mv(vectors, query.to(vectors.dtype)).numpy().astype(np.float32)
     if left_out is not None:
         rough[left_out.numpy()] = -np.inf
     k = min(k, len(rough))
     worst = np.partition(rough, len(rough) - k)[len(rough) - k]
     near = np.flatnonzero(rough >= worst - 2 * HALF_ERROR)
-    # numpy: on a busy machine every small step of torch would wait for all its threads
-    exact = vectors.numpy()[near].astype(np.float32) @ query.numpy()
-    best = np.argsort(-exact, kind="stable")[:k]
-    return torch.from_numpy(exact[best]), torch.from_numpy(near[best])
+    scores, order = (torch.from_numpy(vectors.numpy()[near]).float() @ query).topk(k)
+    return scores, torch.from_numpy(near)[order]
 
 
 def diverse_order(scores: Tensor, vectors: Tensor, *, diversity: float) -> list[int]:
