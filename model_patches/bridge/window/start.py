@@ -91,7 +91,9 @@ def _from_video(vae, settings: WindowSettings, video: object) -> Material:
     source = video_source(video)
     check_frame_rate(source, settings.fps)
     num_last = num_frames_of(max(settings.overlap, kept_latent_frames(vae)))
-    first, last, count = read_ends(crop_to_multiple(read_frames(source, settings.fps), SIZE_MULTIPLE_PX), num_last)
+    first, last, count = read_ends(
+        crop_to_multiple(read_frames(source, settings.fps), SIZE_MULTIPLE_PX), num_last
+    )
     if 0 in first.shape:
         raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
     tail = tail_of_frames(vae, last, settings.overlap)
