@@ -89,7 +89,7 @@ def test_a_job_ends_with_the_process_that_shares_it(tmp_path):
     assert not done_in(tmp_path)
 
 
-def wait_until(holds, seconds: float = 40) -> None:
+def wait_until(holds, seconds: float = 180) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "did not come to be in time"
