@@ -128,6 +128,11 @@ def _luma(frames: Tensor) -> Tensor:
     return frames[..., :3].float().clamp(0, 1) @ torch.tensor([0.2126, 0.7152, 0.0722]).to(frames.device)
 
 
+def luma_grid(frames: Tensor) -> Tensor:
+    """Return the luma of a grid of pixels of every frame, (T, h, w)."""
+    return _luma(_grid(frames))
+
+
 def mean_motion(frames: Tensor) -> tuple[float, float]:
     """Return how far the picture goes to the right and down from frame to frame, in shares of its shorter side.
 
