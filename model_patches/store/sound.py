@@ -92,6 +92,8 @@ def sound_packets(sound: Sound, out: OutputContainer) -> Iterator[tuple[float, a
 
 def _first_picture_s(container: InputContainer, source: Source) -> float:
     """Return when the first picture is shown. The pieces begin at 0, so the sound moves along."""
+    if not container.streams.video:  # sound alone, made to begin with the pieces
+        return 0.0
     video = video_stream(container, source)
     return float((video.start_time or 0) * (video.time_base or 0))
 
