@@ -1,0 +1,162 @@
+"""Plan a long video as clips that any graph makes: frames in, frames out. Pure functions over numbers and frames.
+
+A clip has ``length`` frames. The first ``num_known`` of them are handed to the graph and come back at the beginning
+of what it makes; they are part of the video already, but for a picture that the video begins with.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .plan import window_seed
+from .prompts import assign_prompts, parse_prompts
+
+KNOWN_DIFFERENCE = 0.1
+"""Mean difference of what came back of the known frames above which the graph has most likely not used them."""
+
+
+@dataclass(frozen=True)
+class ClipSizes:
+    """How many frames a clip has and how many of them it is told.
+
+    drop_new: new frames left out behind those. blend: known frames that fade from what was there to what came back.
+    """
+
+    length: int
+    num_known: int
+    drop_new: int = 0
+    blend: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_known < 1:
+            raise ValueError(f"known_frames is {self.num_known}; a window needs at least 1 to go on from.")
+        if self.num_new < 1:
+            dropped = f" and drop_new {self.drop_new}" if self.drop_new else ""
+            raise ValueError(
+                f"window_length is {self.length} frames, known_frames {self.num_known}{dropped}, so a window would "
+                "add nothing new. Make the window longer, or let it know fewer frames."
+            )
+        if self.blend and self.drop_new:
+            raise ValueError("blend and drop_new of Window Save exclude each other. Set one of them to 0.")
+        if self.blend > min(self.num_known, self.num_new - 1):
+            raise ValueError(
+                f"blend is {self.blend} frames; at most the {self.num_known} known_frames of Window Start can fade, "
+                f"and fewer than the {self.num_new} new ones. Set blend lower, or known_frames higher."
+            )
+
+    @property
+    def num_new(self) -> int:
+        """Return the frames that a whole clip adds to a video."""
+        return self.length - self.num_known - self.drop_new
+
+
+@dataclass(frozen=True)
+class GraphWindow:
+    """One window of the plan; ``start_frame`` counts from the first new frame of the video.
+
+    num_skipped: frames at the beginning of what the graph makes that are not written. num_blended: of those written,
+    the first ones that fade from the frames handed out. num_held_back: frames behind those written, which the next
+    window fades from.
+    """
+
+    index: int
+    length: int
+    num_known: int
+    num_skipped: int
+    start_frame: int
+    num_new_frames: int
+    prompt: str
+    seed: int
+    num_blended: int = 0
+    num_held_back: int = 0
+
+
+def count_frames(sizes: ClipSizes, length: float, *, in_windows: bool, fps: float, continues: bool) -> int:
+    """Return how many new frames a video of ``length`` seconds or windows has."""
+    if not in_windows:
+        return max(1, round(length * fps))
+    first = sizes.num_new if continues else sizes.length
+    return first + (max(1, round(length)) - 1) * sizes.num_new
+
+
+def plan_clips(
+    sizes: ClipSizes, num_frames: int, *, continues: bool, prompts: str, fps: float, seed: int
+) -> list[GraphWindow]:
+    """Return the clips of a video; the last one is cut to fit.
+
+    Args:
+        num_frames: new frames of the video.
+        continues: the first clip goes on from earlier frames instead of beginning with a picture.
+        prompts: the text of the prompts box.
+    """
+    first = sizes.num_new if continues else sizes.length
+    count = 1 + max(0, -(-(num_frames - first) // sizes.num_new))
+    seams = [first + index * sizes.num_new - sizes.blend for index in range(count - 1)]
+    spans = list(pairwise([0, *seams, num_frames]))
+    texts = assign_prompts(parse_prompts(prompts), [(start / fps, end / fps) for start, end in spans])
+    return [
+        GraphWindow(
+            index=i,
+            length=sizes.length,
+            num_known=sizes.num_known if continues or i else 1,
+            num_skipped=sizes.num_known + sizes.drop_new - sizes.blend * (i > 0) if continues or i else 0,
+            start_frame=start,
+            num_new_frames=end - start,
+            prompt=texts[i],
+            seed=window_seed(seed, i),
+            num_blended=sizes.blend if i else 0,
+            num_held_back=sizes.blend if i < count - 1 else 0,
+        )
+        for i, (start, end) in enumerate(spans)
+    ]
+
+
+def check_clip(frames: Tensor, clip: GraphWindow, *, width: int, height: int) -> None:
+    """Refuse what a graph returned that is not the clip it was asked for.
+
+    Args:
+        frames: (T, H, W, 3) as it came back.
+
+    Raises:
+        ValueError: fewer frames, another size, or frames that hold no numbers.
+    """
+    where = f"Window {clip.index + 1}"
+    if frames.ndim != 4 or frames.shape[-1] < 3:
+        raise ValueError(f"{where} came back in the shape {tuple(frames.shape)}; an IMAGE batch is needed.")
+    if len(frames) < clip.num_skipped + clip.num_new_frames + clip.num_held_back:
+        raise ValueError(
+            f"{where} came back with {len(frames)} frames; window_length is {clip.length}. Connect length of Window "
+            "Start to the node that makes the empty clip, and give Window Save the whole clip with its known frames."
+        )
+    if tuple(frames.shape[1:3]) != (height, width):
+        raise ValueError(
+            f"{where} came back as {frames.shape[2]}x{frames.shape[1]} pixels; the video is {width}x{height}. Connect "
+            "width and height of Window Start, or set them to what the graph makes."
+        )
+    if not torch.isfinite(frames).all():
+        raise ValueError(
+            f"{where} came back with values that are no numbers (NaN), which shows as black. The model most likely ran "
+            "in a precision it cannot take: load it or the VAE in bf16 or fp32."
+        )
+
+
+def new_frames(frames: Tensor, clip: GraphWindow, known: Tensor) -> Tensor:
+    """Return the frames of a clip that are new to the video, RGB in [0, 1], with those held back for the next one.
+
+    Args:
+        known: the frames that were handed out; the first new ones fade from the last of them where that is wanted.
+    """
+    count = clip.num_new_frames + clip.num_held_back
+    fresh = frames[clip.num_skipped : clip.num_skipped + count, ..., :3].float().cpu().clamp(0, 1)
+    if blended := clip.num_blended:
+        share = torch.arange(1, blended + 1)[:, None, None, None] / (blended + 1)
+        fresh = torch.cat([torch.lerp(known[-blended:], fresh[:blended], share), fresh[blended:]])
+    return fresh
+
+
+def known_difference(frames: Tensor, known: Tensor) -> float:
+    """Return the mean difference between the frames that were handed out and how they came back."""
+    count = min(len(frames), len(known))
+    return float((frames[:count, ..., :3].float().cpu() - known[:count].float().cpu()).abs().mean())
