@@ -20,6 +20,10 @@ from . import (
     sliding_window,
     training_set,
     vlm_image_encode,
+    window_save,
+    window_schedule,
+    window_series,
+    window_start,
 )
 from .limits import keep_limits
 
@@ -30,6 +34,10 @@ MODULES: tuple[ModuleType, ...] = (
     load_encoders,
     vlm_image_encode,
     sliding_window,
+    window_start,
+    window_save,
+    window_schedule,
+    window_series,
     drift_report,
     image_index,
     retrieve_image_prior,

@@ -21,6 +21,7 @@ from .server import PACK, temporary_server
 
 WORKFLOWS = PACK / "workflows"
 DEFAULT = "magic141_image_to_video"
+LONG_VIDEOS = ("Magic141SlidingWindowExtend", "Magic141WindowStart")
 SHEET_COLUMNS, THUMBNAIL_PX, GAP_PX = 5, 192, 6
 
 
@@ -60,7 +61,7 @@ def cut_long_videos(prompt: dict[str, dict], longest_s: float) -> None:
     """Shorten the long videos of a prompt, unless their prompts name times that would then lie behind the end."""
     for node in prompt.values():
         values = node["inputs"]
-        if node["class_type"] == "Magic141SlidingWindowExtend" and "[" not in values["prompts"]:
+        if node["class_type"] in LONG_VIDEOS and "[" not in values["prompts"]:
             values["length"] = min(values["length"], longest_s)
 
 

@@ -7,13 +7,14 @@ from .host import use_comfyui
 
 
 def node_info() -> dict[str, dict]:
-    """Return /object_info of our nodes by node id, as it is with empty model folders."""
+    """Return /object_info of the nodes that artists see by node id, as it is with empty model folders."""
     use_comfyui()
     from .. import nodes as pack
 
     with no_models():
         nodes = [node for module in pack.MODULES for node in module.NODES]
-        found = {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in nodes}
+        schemas = {node.GET_SCHEMA().node_id: node for node in nodes if not node.GET_SCHEMA().is_dev_only}
+        found = {node_id: node.GET_NODE_INFO_V1() for node_id, node in schemas.items()}
     return dict(sorted(found.items()))
 
 

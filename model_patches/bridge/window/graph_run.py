@@ -1,0 +1,326 @@
+"""A long video whose windows any graph makes: what it begins with, what is handed out, what is taken back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...store.sound_pieces import fit_length, read_sound, samples_at, to_int16, write_wav
+from ...store.video_sink import VideoFormat
+from ...window.clips import KNOWN_DIFFERENCE, GraphWindow, check_clip, known_difference, new_frames
+from ...window.flash import measure_flash
+from ...window.plan import window_seed
+from ...window.report import build_report
+from ...window.run import Clip, Judged, WindowRun, from_uint8, read_tail, to_uint8
+from ...window.store import WindowStore
+from ..progress import duration_text, send_text
+from .graph_start import KEEP, Settings, folder_to_keep, keys_of, plan, remember_graph
+from .run import run_folder, write_lead_in
+from .start import Material
+
+WindowSocket = io.Custom("MAGIC141_WINDOW")
+"""The io type of the window that is being made."""
+
+
+@dataclass
+class GraphRun:
+    """A run that is going on.
+
+    node_id: Window Start, which shows how far it is. latent: of the artist, for the first window. best, attempt: of
+    the window that is being made.
+    """
+
+    settings: Settings
+    material: Material
+    run: WindowRun
+    shared: dict
+    notes: list[str] = field(default_factory=list)
+    node_id: str | None = None
+    latent: dict | None = None
+    best: Judged | None = None
+    attempt: int = 0
+
+    @property
+    def window(self) -> GraphWindow | None:
+        """Return the window to make; None when all are finished."""
+        return self.run.windows[self.run.num_done] if self.run.num_done < len(self.run.windows) else None
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of the attempt that is being made."""
+        assert self.window is not None
+        first = self.window.seed
+        return (
+            window_seed(self.settings.start.seed, self.window.index, self.attempt) if self.attempt else first
+        )
+
+
+def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: list[str]) -> GraphRun:
+    """Plan the windows, open the run's folder and take over what is finished.
+
+    The folder is locked only while something is written: nothing of the host says when a run is given up.
+
+    Raises:
+        ValueError: settings that do not fit; a folder in use or broken.
+    """
+    start, save = settings.start, settings.save
+    windows = plan(settings, continues=material.begin.tail is not None)
+    shared = settings.shared(material)
+    folder = run_folder(start.run_name, shared)
+    if start.when_graph_changes == KEEP and not folder.exists():
+        folder, shared = folder_to_keep(folder, shared)
+    keys = keys_of(folder, shared, windows, settings.graph)
+    video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
+    with WindowStore(folder, shared, video) as store:
+        store.metadata = metadata
+        run = WindowRun(store, windows, keys, save.limits, material.begin)
+        notes = [*notes, *run.notes, *write_lead_in(store, material)]
+        remember_graph(folder, settings.graph)
+    return GraphRun(settings, material, run, shared, notes)
+
+
+def show_progress(run: GraphRun) -> None:
+    """Show on Window Start which window is being made, and about how long the rest will take."""
+    done, total = run.run.num_done, len(run.run.windows)
+    if run.window is None:
+        send_text(f"{total} windows are done", run.node_id)
+        return
+    seconds = [facts["seconds"] for facts in run.run.facts]
+    left = f", about {duration_text(sum(seconds) / done * (total - done))} left" if done else ""
+    again = f", attempt {run.attempt + 1}" if run.attempt else ""
+    send_text(f"window {done + 1} of {total}{again}{left}", run.node_id)
+
+
+def newest_segment(run: GraphRun) -> Path | None:
+    """Return the file of the window that was written last."""
+    if not run.run.num_done:
+        return None
+    store = run.run.store
+    return store.folder / "segments" / f"{run.run.num_done - 1:04d}{store.video.suffix}"
+
+
+@dataclass(frozen=True)
+class HandedOut:
+    """What a window is made from; the outputs of Window Start, in their order behind ``window``."""
+
+    frames: Tensor
+    first_frame: Tensor
+    prompt: str
+    seed: int
+    length: int
+    width: int
+    height: int
+    index: int
+    is_first: bool
+    latent: dict | None
+    negative_prompt: str
+    fps: float
+
+
+def hand_out(run: GraphRun) -> HandedOut:
+    """Return what the next window is made from; its time begins to count."""
+    window, start = run.window, run.settings.start
+    assert window is not None
+    if run.attempt == 0:
+        run.run.next_window()
+    width, height = run.material.size
+    return HandedOut(
+        frames=known_frames(run, window),
+        first_frame=run.material.image,
+        prompt=window.prompt,
+        seed=run.seed,
+        length=window.length,
+        width=width,
+        height=height,
+        index=window.index,
+        is_first=window.index == 0,
+        latent=latent_before(run),
+        negative_prompt=start.negative_prompt,
+        fps=start.fps,
+    )
+
+
+def known_frames(run: GraphRun, window: GraphWindow) -> Tensor:
+    """Return the frames that a window goes on from, (k, H, W, 3) in [0, 1]."""
+    tail = run.run.tail
+    if tail is None:
+        return run.material.image
+    held_back = tail.state.get("held_back", tail.frames[:0])
+    return from_uint8(torch.cat([tail.frames, held_back])[-window.num_known :])
+
+
+def latent_before(run: GraphRun) -> dict | None:
+    """Return the latent of the window before, or what the artist gave the first one."""
+    samples = None if run.run.tail is None else run.run.tail.state.get("latent")
+    return run.latent if samples is None else {"samples": samples}
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a graph made of a window.
+
+    frames: (T, H, W, 3), the known ones included. latent: of any shape. sound: (C, S) in [-1, 1] at ``rate`` samples
+    a second. fps: of a VIDEO, None for pictures.
+    """
+
+    frames: Tensor
+    latent: Tensor | None = None
+    sound: Tensor | None = None
+    rate: int = 0
+    fps: float | None = None
+
+
+def take_back(run: GraphRun, returned: Returned) -> None:
+    """Take the clip that the graph made: judge it, write it, or let it be made again with another seed.
+
+    Raises:
+        ValueError: it is not the clip that was asked for; the windows before are kept.
+    """
+    window = run.window
+    assert window is not None
+    check_clip(returned.frames, window, width=run.material.size[0], height=run.material.size[1])
+    check_speed(returned, run.settings.start.fps)
+    judged = judge(run, window, returned)
+    run.best = judged if run.best is None or judged.over < run.best.over else run.best
+    if run.best.over > 1 and run.attempt < run.settings.save.reroll_limit:
+        run.attempt += 1
+        return
+    with run.run.store:
+        run.run.finish(window, run.best, attempts=run.attempt + 1)
+    run.best, run.attempt = None, 0
+
+
+def check_speed(returned: Returned, fps: float) -> None:
+    """Refuse a clip that runs at another speed than the video.
+
+    Raises:
+        ValueError: says both.
+    """
+    if returned.fps is not None and abs(returned.fps - fps) > fps / 2000:
+        raise ValueError(
+            f"Your graph makes a video of {returned.fps:.6g} frames a second, and fps of Window Start is {fps:g}. "
+            f"Set fps to {returned.fps:.6g}, or connect fps of Window Start to Create Video."
+        )
+
+
+def judge(run: GraphRun, window: GraphWindow, returned: Returned) -> Judged:
+    """Hold a clip's colors and measure it, a flash at its beginning too."""
+    known = known_frames(run, window)
+    fresh = new_frames(returned.frames, window, known)
+    judged = run.run.judge(window, Clip(fresh, run.seed))
+    measures = dict(judged.measures)
+    if run.run.tail is not None:
+        measures |= measure_flash(from_uint8(run.run.tail.frames), judged.clip.frames)
+    measures["known_difference"] = known_difference(returned.frames, known)
+    state = state_of(window, returned, run.settings.start.fps)
+    if window.num_held_back:
+        state["held_back"] = to_uint8(judged.clip.frames[window.num_new_frames :])
+    clip = Clip(judged.clip.frames[: window.num_new_frames], run.seed, state)
+    over = judged.over
+    if limit := run.settings.save.flash_limit:
+        over = max(over, 100 * abs(measures.get("flash_brightness", 0.0)) / limit)
+    return replace(judged, clip=clip, measures=measures, over=over)
+
+
+def state_of(window: GraphWindow, returned: Returned, fps: float) -> dict[str, Tensor]:
+    """Return what is kept of a window beside its frames: its latent, and the sound of its new frames.
+
+    Raises:
+        ValueError: a latent that is no plain tensor.
+    """
+    if returned.latent is not None and type(returned.latent) is not Tensor:
+        raise ValueError(
+            f"latent of Window Save is a {type(returned.latent).__name__}, which cannot be kept on disk. Leave latent "
+            "unconnected, or connect the video part alone (Separate AV Latent)."
+        )
+    state = {} if returned.latent is None else {"latent": returned.latent.cpu()}
+    if returned.sound is None:
+        return state
+    rate = returned.rate
+    end = samples_at(window.start_frame + window.num_new_frames, fps, rate)
+    count = end - samples_at(window.start_frame, fps, rate)
+    new = to_int16(returned.sound)[:, samples_at(window.num_skipped, fps, rate) :]
+    return state | {"sound": fit_length(new, count), "sound_rate": torch.tensor(rate)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: the video's path, its last frame (1, H, W, 3), the last latent, the report."""
+
+    video: Path
+    last_frame: Tensor
+    latent: dict | None
+    report: dict
+
+
+def finish_run(run: GraphRun) -> Outcome:
+    """Join the windows into one video and report."""
+    tail = run.run.tail
+    assert run.window is None
+    assert tail is not None
+    with run.run.store as store:
+        sound = joined_sound(run, store)
+        if sound is not None:
+            store.use_sound_of(sound)
+        path = store.join()
+        if sound is not None:
+            sound.unlink()
+    told = run.shared | {
+        "source_frames": run.material.lead_in_frames,
+        "prompts": run.settings.start.prompts,
+    }
+    notes = [*run.notes, *forgotten_frames(run.run.facts)]
+    report = build_report(
+        run.run.facts, settings=told, notes=notes, num_windows=len(run.run.windows), video=str(path)
+    )
+    return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report)
+
+
+def joined_sound(run: GraphRun, store: WindowStore) -> Path | None:
+    """Write the sound of all windows behind that of the video before them; None where the windows made none.
+
+    Raises:
+        ValueError: windows of different sample rates.
+    """
+    rates = {int(state["sound_rate"]) for state in states(store) if "sound_rate" in state}
+    if not rates:
+        return None
+    if len(rates) > 1:
+        raise ValueError(f"The windows' sound has different rates ({sorted(rates)}). Make all windows anew.")
+    (rate,) = rates
+    channels = max(state["sound"].shape[0] for state in states(store) if "sound" in state)
+    path = store.folder / "sound.wav"
+    write_wav(path, sound_pieces(run, store, rate, channels), rate=rate, channels=channels)
+    return path
+
+
+def sound_pieces(run: GraphRun, store: WindowStore, rate: int, channels: int) -> Iterator[Tensor]:
+    """Yield the sound of the video before, and of every window; silence where a window has none."""
+    fps, lead_in = run.settings.start.fps, run.material.lead_in
+    if lead_in is not None:
+        whole = read_sound(lead_in, rate=rate, channels=channels)
+        yield fit_length(whole, samples_at(run.material.lead_in_frames, fps, rate))
+    for window, state in zip(run.run.windows, states(store), strict=True):
+        end = samples_at(window.start_frame + window.num_new_frames, fps, rate)
+        silence = torch.zeros(channels, end - samples_at(window.start_frame, fps, rate), dtype=torch.int16)
+        yield state.get("sound", silence)
+
+
+def states(store: WindowStore) -> Iterator[dict[str, Tensor]]:
+    """Yield what is kept of every finished window beside its frames, one at a time."""
+    for entry in store.entries:
+        yield read_tail(store.journal.tensors(entry.index)).state
+
+
+def forgotten_frames(facts: list[dict]) -> list[str]:
+    """Say which windows did not begin with the frames they were given."""
+    return [
+        f"Window {window['index'] + 1} does not begin with the frames it was given (they differ by "
+        f"{100 * window['measures']['known_difference']:.0f} %). Connect frames of Window Start to the start image of "
+        "your graph, and let it return the whole clip."
+        for window in facts
+        if window["measures"].get("known_difference", 0.0) > KNOWN_DIFFERENCE
+    ]

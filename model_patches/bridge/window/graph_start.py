@@ -1,0 +1,194 @@
+"""What a long video that a graph makes begins with: settings, picture or video, plan, and the run's folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ...sizes import SIZE_MULTIPLE_PX, check_pictures, resize_cover_crop
+from ...store.files import read_json, write_text
+from ...store.video_source import (
+    check_frame_rate,
+    crop_to_multiple,
+    read_ends,
+    read_frames,
+    source_sha256,
+)
+from ...window.clips import ClipSizes, GraphWindow, count_frames, plan_clips
+from ...window.journal import digest
+from ...window.run import SEAM_FRAMES, Begin, Limits, Tail, make_reference, to_uint8
+from ...window.settings import WINDOWS
+from ..fingerprint import tensor_fingerprint
+from .start import Material, video_source
+
+METHOD_VERSION = "graph 1"
+"""Change it when the same graph and settings make other frames, so that no old window is taken over."""
+GRAPHS_FILE = "graphs.json"
+"""In a run's folder: the graphs that made its windows, where the artist went on with another one."""
+ANEW, KEEP = "make all windows anew", "keep finished windows"
+
+
+@dataclass(frozen=True)
+class StartSettings:
+    """The widgets of Window Start; lengths in frames."""
+
+    prompts: str
+    negative_prompt: str
+    length: float
+    length_in: str
+    window_length: int
+    known_frames: int
+    width: int
+    height: int
+    fps: float
+    seed: int
+    run_name: str
+    when_graph_changes: str = ANEW
+
+
+@dataclass(frozen=True)
+class SaveSettings:
+    """The widgets of Window Save. Limits of 0 are none; flash_limit is in percent."""
+
+    color_anchor: float = 0.0
+    seam_limit: float = 0.0
+    turn_limit: float = 0.0
+    flash_limit: float = 0.0
+    reroll_limit: int = 2
+    drop_new: int = 0
+    blend: int = 0
+    codec: str = "h264"
+    quality: int = 17
+
+    @property
+    def limits(self) -> Limits:
+        """Return what every long video is held to."""
+        return Limits(self.color_anchor, self.seam_limit, self.turn_limit)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the artist set on both nodes, and the hash of the graph between them."""
+
+    start: StartSettings
+    save: SaveSettings
+    graph: str
+
+    def shared(self, material: Material) -> dict:
+        """Return what would change every frame, as plain values."""
+        per_window = ("prompts", "length", "length_in", "run_name", "when_graph_changes")
+        widgets = {name: value for name, value in asdict(self.start).items() if name not in per_window}
+        size = dict(zip(("width", "height"), material.size, strict=True))
+        made = {"method": METHOD_VERSION, "start": material.fingerprint, "graph": self.graph}
+        return widgets | asdict(self.save) | size | made
+
+
+def read_beginning(start: StartSettings, *, image: Tensor | None, video) -> Material:
+    """Read what the video begins with.
+
+    Raises:
+        ValueError: nothing, too much, or something that cannot be used.
+    """
+    if image is not None and video is not None:
+        raise ValueError("Connect image to begin with a picture, or video to go on from one, not both.")
+    if video is not None:
+        return from_video(start, video)
+    if image is None:
+        raise ValueError(
+            "Nothing to begin with: connect image, or video to continue one (a latent needs its video too, whose last "
+            "frames the next window goes on from)."
+        )
+    check_pictures(image, "image")
+    if len(image) != 1:
+        raise ValueError(
+            f"image holds {len(image)} pictures; it takes one, the first frame. To continue a clip, make it a video "
+            "(Create Video) and connect that to video."
+        )
+    first = resize_cover_crop(image, start.width, start.height)
+    return Material(first, Begin(start.known_frames), tensor_fingerprint(first))
+
+
+def from_video(start: StartSettings, video) -> Material:
+    """Read the end of a video that is continued; it becomes the beginning of the result."""
+    source = video_source(video)
+    check_frame_rate(source, start.fps)
+    needed = max(start.known_frames, SEAM_FRAMES)
+    first, last, count = read_ends(crop_to_multiple(read_frames(source, start.fps), SIZE_MULTIPLE_PX), needed)
+    if 0 in first.shape:
+        raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
+    if len(last) < start.known_frames:
+        raise ValueError(
+            f"The video has {len(last)} frames and known_frames is {start.known_frames}. Set known_frames to "
+            f"{len(last)} or less, or give a longer video."
+        )
+    begin = Begin(start.known_frames, Tail(to_uint8(last)), make_reference(last))
+    return Material(first, begin, source_sha256(source), source, count)
+
+
+def plan(settings: Settings, *, continues: bool) -> list[GraphWindow]:
+    """Return the windows of a run."""
+    start = settings.start
+    sizes = ClipSizes(start.window_length, start.known_frames, settings.save.drop_new, settings.save.blend)
+    in_windows = start.length_in == WINDOWS
+    num_frames = count_frames(sizes, start.length, in_windows=in_windows, fps=start.fps, continues=continues)
+    return plan_clips(
+        sizes, num_frames, continues=continues, prompts=start.prompts, fps=start.fps, seed=start.seed
+    )
+
+
+def folder_to_keep(folder: Path, shared: dict) -> tuple[Path, dict]:
+    """Return the newest folder of this run whose windows another graph made, and its settings; else the run's own."""
+    name = folder.name.rpartition("-")[0]
+    found = []
+    for other in folder.parent.glob(f"{name}-????????"):
+        try:
+            settings = read_json(other / "run.json")["settings"]
+            same = settings | {"graph": shared["graph"]} == json.loads(json.dumps(shared))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if same:
+            found.append(((other / "windows").stat().st_mtime_ns, other, settings))
+    return max(found)[1:] if found else (folder, shared)
+
+
+def keys_of(folder: Path, shared: dict, windows: list[GraphWindow], graph: str) -> list[str]:
+    """Return the journal's key of every window, each with the graph that made it.
+
+    Finished windows may have been made by graphs that were used here before; from the first one on that is made now,
+    the graph of now counts.
+    """
+    key = digest({name: value for name, value in shared.items() if name != "graph"})
+    keys: list[str] = []
+    graphs = [graph, *graphs_of(folder)]
+    for window in windows:
+        possible = [digest([key, asdict(window) | {"graph": known}]) for known in graphs]
+        there = key_on_disk(folder, window.index) if len(graphs) > 1 else None
+        if there not in possible:
+            graphs = [graph]
+        key = there if there in possible else possible[0]
+        keys.append(key)
+    return keys
+
+
+def key_on_disk(folder: Path, index: int) -> str | None:
+    """Return the key of a finished window, None where there is none."""
+    try:
+        return read_json(folder / "windows" / f"{index:04d}.json")["entry"]["key"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def graphs_of(folder: Path) -> list[str]:
+    """Return the graphs that were used in a run's folder."""
+    try:
+        return [str(graph) for graph in read_json(folder / GRAPHS_FILE)]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+
+
+def remember_graph(folder: Path, graph: str) -> None:
+    """Write down that a graph is used in a run's folder."""
+    known = graphs_of(folder)
+    if graph not in known:
+        write_text(folder / GRAPHS_FILE, json.dumps([*known, graph]))

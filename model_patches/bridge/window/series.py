@@ -1,0 +1,334 @@
+"""Repeat a part of the running graph, window after window, inside one prompt.
+
+What lies between Window Start and Window Save is copied for every window. Window Start expands to a node *next*,
+which expands to the copies of one window and to the following *next*, and so on; Window Start waits for the last one
+and Window Save runs when all windows are written. What waits is always a *next*, and that holds nothing large.
+
+Everything private of the host that this needs is here: the running graph, its expansion, and its caches.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from comfy_execution.caching import HierarchicalCache, NullCache
+from comfy_execution.graph_utils import GraphBuilder, is_link
+
+import nodes as host_nodes
+
+from ..graph_identity import GraphIdentity, graph_identity
+
+START, SAVE = "Magic141WindowStart", "Magic141WindowSave"
+NEXT, FRAMES, WRITE = "Magic141WindowNext", "Magic141WindowFrames", "Magic141WindowWrite"
+
+Graph = Mapping[str, dict]
+"""Node id -> {"class_type", "inputs"}, as the host runs it."""
+Link = tuple[str, int]
+
+
+class DynamicPrompt(Protocol):
+    """The host's running graph."""
+
+    def has_node(self, node_id: str, /) -> bool: ...
+    def all_node_ids(self) -> set[str]: ...
+    def get_node(self, node_id: str, /) -> dict: ...
+    def get_display_node_id(self, node_id: str) -> str: ...
+
+
+@dataclass(frozen=True)
+class Body:
+    """The part of a graph that makes a window.
+
+    nodes: what is copied, without Window Start and Window Save. outer: the links that enter it from outside.
+    display: node id -> the node on the screen that shows its progress and pictures.
+    """
+
+    start_id: str
+    save_id: str
+    nodes: dict[str, dict]
+    save_inputs: dict[str, object]
+    outer: tuple[Link, ...]
+    display: dict[str, str]
+    values: dict[Link, object] = field(default_factory=dict)
+
+
+def read_graph(dynprompt: DynamicPrompt) -> dict[str, dict]:
+    """Return the graph that is running."""
+    try:
+        return {node_id: dynprompt.get_node(node_id) for node_id in dynprompt.all_node_ids()}
+    except AttributeError as error:
+        raise ValueError(
+            f"This version of ComfyUI does not show the running graph to nodes ({error}), which Window Start needs. "
+            "Use Sliding Window Extend, or a version of ComfyUI that this pack names."
+        ) from error
+
+
+def links_of(node: dict) -> list[Link]:
+    """Return what a node's inputs are linked to."""
+    return [(value[0], int(value[1])) for value in node["inputs"].values() if is_link(value)]
+
+
+def ancestors(graph: Graph, node_ids: Iterable[str]) -> set[str]:
+    """Return all nodes that these depend on, themselves included."""
+    found: set[str] = set()
+    waiting = [node_id for node_id in node_ids if node_id in graph]
+    while waiting:
+        node_id = waiting.pop()
+        if node_id not in found:
+            found.add(node_id)
+            waiting += [source for source, _ in links_of(graph[node_id]) if source in graph]
+    return found
+
+
+def descendants(graph: Graph, node_id: str) -> set[str]:
+    """Return all nodes that depend on this one, itself included."""
+    users: dict[str, list[str]] = {}
+    for user, node in graph.items():
+        for source, _ in links_of(node):
+            users.setdefault(source, []).append(user)
+    found, waiting = set(), [node_id]
+    while waiting:
+        current = waiting.pop()
+        if current not in found:
+            found.add(current)
+            waiting += users.get(current, [])
+    return found
+
+
+class _WithoutStart:
+    """The running graph, in which Window Start depends on nothing: what it is given is known apart."""
+
+    def __init__(self, graph: DynamicPrompt, start_id: str) -> None:
+        self._graph, self._start_id = graph, start_id
+
+    def has_node(self, node_id: str, /) -> bool:
+        return self._graph.has_node(node_id)
+
+    def get_node(self, node_id: str, /) -> dict:
+        if node_id == self._start_id:
+            return {"class_type": FRAMES, "inputs": {}}
+        return self._graph.get_node(node_id)
+
+
+def body_identity(dynprompt: DynamicPrompt, body: Body) -> GraphIdentity:
+    """Return what tells the graph that makes the windows from others."""
+    graph = _WithoutStart(dynprompt, body.start_id)
+    return graph_identity(graph, body.save_id, ["images", "video", "latent"])
+
+
+def find_save(graph: Graph, start_id: str) -> str:
+    """Return the Window Save that belongs to a Window Start.
+
+    Raises:
+        ValueError: there is none or more than one, or it stands somewhere else.
+    """
+    saves = [
+        node_id
+        for node_id, node in graph.items()
+        if node["class_type"] == SAVE and link_of(node, "window") == (start_id, 0)
+    ]
+    if len(saves) > 1:
+        raise ValueError(
+            f"{len(saves)} Window Save nodes are connected to this Window Start; a run has one. Remove the others, or "
+            "give each a Window Start of its own."
+        )
+    if not saves:
+        raise ValueError(
+            "No Window Save is connected to this Window Start. Connect window of Window Start to window of Window "
+            "Save, and the frames your graph makes to its images (a muted node in between cuts the connection)."
+        )
+    return saves[0]
+
+
+def link_of(node: dict, name: str) -> Link | None:
+    """Return what an input is linked to, or None."""
+    value = node["inputs"].get(name)
+    return (value[0], int(value[1])) if is_link(value) else None
+
+
+def find_body(graph: Graph, dynprompt: DynamicPrompt, start_id: str) -> Body:
+    """Return what lies between a Window Start and its Window Save, with the nodes that show something of it.
+
+    Raises:
+        ValueError: the two nodes are not connected as they should be.
+    """
+    save_id = find_save(graph, start_id)
+    check_frames_come_from(graph, start_id, save_id)
+    behind_save = descendants(graph, save_id)
+    inside = descendants(graph, start_id) - behind_save - {start_id}
+    shown = {node_id for node_id in inside if is_output(graph[node_id]["class_type"])}
+    inside &= ancestors(graph, {save_id} | shown)
+    nodes = {node_id: graph[node_id] for node_id in inside}
+    save_inputs = graph[save_id]["inputs"]
+    links = {link for node in nodes.values() for link in links_of(node)} | set(links_of(graph[save_id]))
+    outer = sorted(link for link in links if link[0] not in nodes and link[0] != start_id)
+    display = {node_id: dynprompt.get_display_node_id(node_id) for node_id in [*nodes, start_id, save_id]}
+    return Body(start_id, save_id, nodes, dict(save_inputs), tuple(outer), display)
+
+
+def check_frames_come_from(graph: Graph, start_id: str, save_id: str) -> None:
+    """Refuse a Window Save whose frames are not made from what its Window Start hands out."""
+    save = graph[save_id]
+    sources = [link for name in ("images", "video") if (link := link_of(save, name)) is not None]
+    if len(sources) != 1:
+        raise ValueError(
+            "Connect images or video of Window Save, one of them: the whole clip that your graph makes. If it is "
+            "connected, a node between Window Start and Window Save is muted."
+            if not sources
+            else "Both images and video of Window Save are connected; connect one of them."
+        )
+    above = ancestors(graph, [sources[0][0]])
+    starts = {node_id for node_id in above if graph[node_id]["class_type"] == START}
+    if start_id not in above:
+        raise ValueError(
+            "What is connected to Window Save is not made from what its Window Start hands out. Connect frames of "
+            "Window Start in place of your Load Image, and prompt, seed and length where they belong."
+        )
+    if len(starts) > 1:
+        raise ValueError(
+            "Window Save gets frames that come from two Window Start nodes. Let one Window Start feed the graph."
+        )
+    if sources[0][0] == start_id:
+        raise ValueError(
+            "Window Save is connected to Window Start directly; nothing in between makes a clip. If there is a "
+            "sampler, it is bypassed."
+        )
+
+
+def is_output(class_type: str) -> bool:
+    """Say whether the host runs a node for its own sake."""
+    return bool(getattr(host_nodes.NODE_CLASS_MAPPINGS.get(class_type), "OUTPUT_NODE", False))
+
+
+def first_next(body: Body, series: object) -> tuple[dict, list]:
+    """Return the expansion of Window Start: *next* alone, and the link to what it gives in the end.
+
+    It takes every link that enters the body, so that the copies can be given values instead of links and nothing
+    outside is asked for again.
+    """
+    graph = GraphBuilder()
+    links = {f"outer_{number}": list(link) for number, link in enumerate(body.outer)}
+    inputs = {"series": series, "body": body, "token": None, **links}
+    node = add_node(graph, NEXT, "n", inputs, body.display[body.start_id])
+    return graph.finalize(), node.out(0)
+
+
+def with_values(body: Body, values: Mapping[str, list]) -> Body:
+    """Return a body that knows the values of the links that enter it.
+
+    Args:
+        values: name of *next*'s input -> all values the host has for it.
+    """
+    known = {link: held(values[f"outer_{number}"]) for number, link in enumerate(body.outer)}
+    return Body(
+        body.start_id,
+        body.save_id,
+        body.nodes,
+        body.save_inputs,
+        body.outer,
+        body.display,
+        body.values | known,
+    )
+
+
+def held(values: list) -> object:
+    """Return the single value of an output.
+
+    Raises:
+        ValueError: the host would run the node behind it several times.
+    """
+    if len(values) != 1:
+        raise ValueError(
+            f"A node outside gives a list of {len(values)} values to what lies between Window Start and Window Save; "
+            "one is needed. Take one of them with a node such as Select from list."
+        )
+    return values[0]
+
+
+def one_window(body: Body, series: object) -> tuple[dict, list]:
+    """Return the expansion of *next*: the copies of one window, its write, and the following *next*."""
+    graph = GraphBuilder()
+    ids = {node_id: f"b{number}" for number, node_id in enumerate(sorted(body.nodes))}
+    add_node(graph, FRAMES, "f", {"series": series}, body.display[body.start_id])
+    for node_id, node in body.nodes.items():
+        inputs = moved_inputs(node["inputs"], body, ids, graph.prefix)
+        add_node(graph, node["class_type"], ids[node_id], inputs, body.display[node_id])
+    inputs = moved_inputs(body.save_inputs, body, ids, graph.prefix)
+    write = add_node(graph, WRITE, "w", inputs, body.display[body.save_id])
+    inputs = {"series": series, "body": body, "token": write.out(0)}
+    following = add_node(graph, NEXT, "n", inputs, body.display[body.start_id])
+    return graph.finalize(), following.out(0)
+
+
+def add_node(graph: GraphBuilder, class_type: str, node_id: str, inputs: dict, display_id: str):
+    """Add a node to an expansion; its progress and pictures appear on the node ``display_id``."""
+    node = graph.node(class_type, node_id)
+    node.inputs.update(inputs)
+    node.set_override_display_id(display_id)
+    return node
+
+
+def moved_inputs(inputs: Mapping[str, object], body: Body, ids: Mapping[str, str], prefix: str) -> dict:
+    """Return a node's inputs with its links led to the copies, and the values of links from outside."""
+
+    def moved(value: object) -> object:
+        if not is_link(value):
+            return value
+        source, slot = value[0], int(value[1])
+        if source == body.start_id:
+            return [f"{prefix}f", slot]
+        return [prefix + ids[source], slot] if source in ids else body.values[source, slot]
+
+    return {name: moved(value) for name, value in inputs.items()}
+
+
+def forget_outputs(dynprompt, node_id: str) -> None:
+    """Let the host's cache drop what the windows before this *next* gave: the pictures of a minute fill any memory.
+
+    The host has no call for it, so the running executor is looked up on the stack.
+
+    Args:
+        dynprompt: the running graph.
+        node_id: of *next*.
+
+    Raises:
+        ValueError: this version of the host keeps its cache in another way.
+    """
+    try:
+        caches = running_caches()
+        parents = [parent for parent in (dynprompt.get_parent_node_id(node_id),) if parent is not None]
+        parents += [older for older in map(dynprompt.get_parent_node_id, parents) if older is not None]
+        children = [child for child, parent in dynprompt.ephemeral_parents.items() if parent in parents]
+        for cache in (caches.outputs, caches.objects):
+            drop_outputs(cache, [child for child in children if child != node_id])
+    except (AttributeError, LookupError) as error:
+        raise ValueError(
+            f"This version of ComfyUI keeps finished pictures in a way this pack does not know ({error}), so that "
+            "every window would stay in memory. The finished windows are kept. Use Sliding Window Extend, or a version "
+            "of ComfyUI that this pack names."
+        ) from error
+
+
+def running_caches():
+    """Return the caches of the executor that runs the node which calls this."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "execute_async" and hasattr(frame.f_locals.get("self"), "caches"):
+            return frame.f_locals["self"].caches
+        frame = frame.f_back
+    raise LookupError("the executor is not on the stack")
+
+
+def drop_outputs(cache, node_ids: list[str]) -> None:
+    """Remove what these nodes gave from one of the host's caches, whatever kind it is."""
+    if isinstance(cache, NullCache):
+        return
+    for node_id in node_ids:
+        place = cache._get_cache_for(node_id) if isinstance(cache, HierarchicalCache) else cache
+        if place is None:
+            continue
+        key = place.cache_key_set.get_data_key(node_id)
+        place.cache.pop(key, None)
+        for table in ("used_generation", "timestamps", "children"):
+            getattr(place, table, {}).pop(key, None)

@@ -1,0 +1,204 @@
+"""Window Start: hands out what each window of a long video is made from; any graph makes it."""
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
+
+from ..model_patches.bridge.graph_identity import describe_unknown
+from ..model_patches.bridge.window.graph_run import begin_run
+from ..model_patches.bridge.window.graph_start import ANEW, KEEP, Settings, StartSettings, read_beginning
+from ..model_patches.bridge.window.series import body_identity, find_body, first_next, read_graph
+from ..model_patches.store.names import name_fault
+from ..model_patches.window.clips import ClipSizes
+from ..model_patches.window.prompts import check_text, parse_prompts
+from ..model_patches.window.settings import SECONDS, WINDOWS
+from .sliding_window import _metadata
+from .window_save import save_settings
+from .window_series import handed_out_outputs
+
+
+class WindowStart(io.ComfyNode):
+    """Wires the start and the settings of a long video to the series of its windows."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Magic141WindowStart",
+            display_name="Window Start",
+            category="Magic141",
+            description=(
+                "Makes a long video out of any image-to-video graph: put it in place of Load Image, and Window Save "
+                "in place of Save Video. Run once: the nodes between the two make one window after the other, each "
+                "from the end of the one before. Every finished window is on disk at once; queue the same workflow "
+                "again after a crash or a cancel and it goes on from there."
+            ),
+            search_aliases=[
+                "magic141",
+                "long video",
+                "extend video",
+                "loop",
+                "any model",
+                "wan",
+                "one minute",
+            ],
+            not_idempotent=True,
+            enable_expand=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            inputs=[*begin_inputs(), *story_inputs(), *window_inputs(), *run_inputs()],
+            outputs=handed_out_outputs(),
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_) -> float:
+        """Let it run every time: what is finished and what lies behind it may have changed."""
+        return float("nan")
+
+    @classmethod
+    def validate_inputs(
+        cls, window_length=None, known_frames=None, prompts=None, negative_prompt=None, run_name=None
+    ) -> bool | str:
+        try:
+            if None not in (window_length, known_frames):
+                ClipSizes(window_length, known_frames)
+            check_text(negative_prompt or "", "negative_prompt")
+            parse_prompts(prompts or "")
+        except ValueError as error:
+            return str(error)
+        return (run_name is not None and name_fault(run_name, "a run")) or True
+
+    @classmethod
+    def execute(cls, image=None, video=None, latent=None, **widgets) -> io.NodeOutput:
+        start = StartSettings(**widgets)
+        dynprompt = cls.hidden.dynprompt
+        body = find_body(read_graph(dynprompt), dynprompt, cls.hidden.unique_id)
+        identity = body_identity(dynprompt, body)
+        settings = Settings(start, save_settings(body.save_inputs), identity.hash)
+        material = read_beginning(start, image=image, video=video)
+        run = begin_run(settings, material, metadata=_metadata(cls.hidden), notes=describe_unknown(identity))
+        run.latent, run.node_id = latent, cls.hidden.unique_id
+        blocked = [ExecutionBlocker(None)] * (len(handed_out_outputs()) - 1)
+        if run.window is None:
+            return io.NodeOutput(run, *blocked)
+        expansion, finished = first_next(body, run)
+        return io.NodeOutput(finished, *blocked, expand=expansion)
+
+
+def begin_inputs() -> list:
+    """Return what the video begins with."""
+    return [
+        io.Image.Input("image", optional=True, tooltip="The first frame. Cropped to width x height."),
+        io.Video.Input(
+            "video",
+            optional=True,
+            tooltip="A video to continue, with its sound, in place of an image. It becomes the beginning of the "
+            "result, at its own size.",
+        ),
+        io.Latent.Input(
+            "latent",
+            optional=True,
+            tooltip="Handed to the first window as latent, for graphs that go on from latents, with the video they "
+            "belong to.",
+        ),
+    ]
+
+
+def story_inputs() -> list:
+    """Return what happens and for how long."""
+    return [
+        io.String.Input(
+            "prompts",
+            multiline=True,
+            dynamic_prompts=True,
+            tooltip="One line a window; the last line goes on to the end. Or with times: [0:00-0:20] a cat walks, "
+            "[0:20-end] it sleeps; a line without a time fills the gaps.",
+        ),
+        io.String.Input(
+            "negative_prompt",
+            multiline=True,
+            dynamic_prompts=True,
+            default="",
+            tooltip="Given to every window at the output of the same name.",
+        ),
+        io.Float.Input(
+            "length",
+            default=60.0,
+            min=0.1,
+            max=86400.0,
+            step=0.1,
+            tooltip="How much to make, new frames only.",
+        ),
+        io.Combo.Input(
+            "length_in",
+            options=[SECONDS, WINDOWS],
+            default=SECONDS,
+            tooltip="Whether length counts seconds or windows.",
+        ),
+    ]
+
+
+def window_inputs() -> list:
+    """Return what a window is."""
+    return [
+        io.Int.Input(
+            "window_length",
+            default=81,
+            min=2,
+            max=4097,
+            tooltip="Frames that your graph makes at once: what its model was trained for. Wan 81, HunyuanVideo 1.5 "
+            "121. Connect the output length to the node that makes the empty clip.",
+        ),
+        io.Int.Input(
+            "known_frames",
+            default=1,
+            min=1,
+            max=257,
+            step=4,
+            tooltip="Last frames that the next window is given: 1, 5, 9 ... One fits every image-to-video model; more "
+            "carry motion over, for models that take several (Wan 2.2).",
+        ),
+        io.Int.Input(
+            "width", default=832, min=16, max=8192, step=16, tooltip="Width of the video in pixels."
+        ),
+        io.Int.Input(
+            "height", default=480, min=16, max=8192, step=16, tooltip="Height of the video in pixels."
+        ),
+        io.Float.Input(
+            "fps",
+            default=16.0,
+            min=1.0,
+            max=240.0,
+            step=0.001,
+            tooltip="Frames a second that the model was trained for. Wan 16, HunyuanVideo 24.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="The first window is given this seed, every other one a seed derived from it. Keep it fixed, so "
+            "that a run can be resumed.",
+        ),
+    ]
+
+
+def run_inputs() -> list:
+    """Return where the run lives and what makes it begin anew."""
+    return [
+        io.String.Input(
+            "run_name",
+            default="run",
+            tooltip="Name of the run's folder under output/magic141_runs. Same name, settings and graph: the run is "
+            "resumed.",
+        ),
+        io.Combo.Input(
+            "when_graph_changes",
+            options=[ANEW, KEEP],
+            default=ANEW,
+            advanced=True,
+            tooltip="When a node or a value between the two nodes has changed: make all windows anew in a folder of "
+            "their own, or keep the finished windows and go on with the new graph.",
+        ),
+    ]
+
+
+NODES: list[type[io.ComfyNode]] = [WindowStart]

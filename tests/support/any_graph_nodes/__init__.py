@@ -1,0 +1,163 @@
+"""Made-up nodes for tests: a model that counts its loads, and a graph of any size that makes clips in no time.
+
+A custom node pack of its own, linked into a test server's ``custom_nodes``.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import folder_paths
+import torch
+
+LOADS = "made_up_loads.json"
+
+
+class MadeUpModel:
+    """Stands for a loader: every run of it is counted in the output folder."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("MADE_UP_MODEL",), "load", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"brightness": ("FLOAT", {"default": 0.0, "min": -1.0, "max": 1.0})}}
+
+    def load(self, brightness: float) -> tuple:
+        file = Path(folder_paths.get_output_directory()) / LOADS
+        count = json.loads(file.read_text()) if file.exists() else 0
+        file.write_text(json.dumps(count + 1))
+        return ({"brightness": brightness},)
+
+
+class MadeUpClip:
+    """Makes a clip that begins with the known frames and slides on from the last of them."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "make", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "model": ("MADE_UP_MODEL",),
+                "frames": ("IMAGE",),
+                "prompt": ("STRING", {"default": ""}),
+                "seed": ("INT", {"default": 0, "max": 2**64 - 1}),
+                "length": ("INT", {"default": 13}),
+                "seconds": ("FLOAT", {"default": 0.0}),
+                "fault": (
+                    ["none", "short", "small", "nan", "error", "forgets", "flash"],
+                    {"default": "none"},
+                ),
+                "fault_in": ("INT", {"default": -1}),
+                "index": ("INT", {"default": 0}),
+            },
+            "optional": {"gain": ("FLOAT", {"default": 1.0})},
+        }
+
+    def make(self, model, frames, prompt, seed, length, seconds, fault, fault_in, index, gain=1.0) -> tuple:
+        import comfy.model_management
+
+        for _ in range(round(seconds * 20)):
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            time.sleep(0.05)
+        clip = torch.empty(length, *frames.shape[1:])
+        clip[: len(frames)] = frames
+        for number in range(len(frames), length):
+            clip[number] = (clip[number - 1].roll(1 + seed % 3, 1) + model["brightness"]).clamp(0, 1) * gain
+        if fault == "flash" and index == fault_in and seed % 4:  # another seed may do better
+            clip[len(frames) : len(frames) + 3] *= 0.9
+        return (self.with_fault(clip, fault) if index == fault_in else clip,)
+
+    def with_fault(self, clip, fault: str):
+        if fault == "error":
+            raise RuntimeError("the made-up model failed")
+        if fault == "nan":
+            clip[-1] = float("nan")
+        if fault == "forgets":
+            return 1 - clip
+        return {"short": clip[:-1], "small": clip[:, ::2, ::2]}.get(fault, clip)
+
+
+class MadeUpSound:
+    """Makes the sound of a clip: one tone a window, higher from window to window."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("AUDIO",), "make", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "length": ("INT", {"default": 13}),
+                "fps": ("FLOAT", {"default": 16.0}),
+                "index": ("INT", {"default": 0}),
+            }
+        }
+
+    def make(self, length: int, fps: float, index: int) -> tuple:
+        rate = 8000
+        time_s = torch.arange(round(length / fps * rate)) / rate
+        wave = torch.sin(2 * torch.pi * 200 * (index + 1) * time_s) * 0.5
+        return ({"waveform": wave[None, None], "sample_rate": rate},)
+
+
+class MadeUpPicture:
+    """Makes a picture with something to see in it."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("IMAGE",), "make", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {
+                "width": ("INT", {"default": 64, "max": 8192}),
+                "height": ("INT", {"default": 64, "max": 8192}),
+            }
+        }
+
+    def make(self, width: int, height: int) -> tuple:
+        generator = torch.Generator().manual_seed(141)
+        coarse = torch.rand(1, 3, 8, 8, generator=generator)
+        return (
+            torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear").movedim(1, -1),
+        )
+
+
+NODE_CLASS_MAPPINGS = {
+    "TestMadeUpModel": MadeUpModel,
+    "TestMadeUpClip": MadeUpClip,
+    "TestMadeUpSound": MadeUpSound,
+    "TestMadeUpPicture": MadeUpPicture,
+}
+
+
+def shrink_host() -> None:
+    """Let the host build the text encoders of the stock templates in the size of the tests' random weights."""
+    import comfy.sd1_clip
+    import comfy.text_encoders.t5
+    import comfy.text_encoders.wan
+
+    config = Path(folder_paths.models_dir) / "tiny_umt5.json"
+    if not config.exists():
+        return
+
+    class TinyUMT5(comfy.sd1_clip.SDClipModel):
+        def __init__(
+            self, device="cpu", layer="last", layer_idx=None, dtype=None, model_options=None
+        ) -> None:
+            super().__init__(
+                device=device,
+                layer=layer,
+                layer_idx=layer_idx,
+                textmodel_json_config=json.loads(config.read_text()),
+                dtype=dtype,
+                special_tokens={"end": 1, "pad": 0},
+                model_class=comfy.text_encoders.t5.T5,
+                enable_attention_masks=True,
+                zero_out_masked=True,
+                model_options=model_options or {},
+            )
+
+    comfy.text_encoders.wan.UMT5XXlModel = TinyUMT5
+
+
+shrink_host()
