@@ -1,0 +1,157 @@
+"""Long runs of made-up windows in a real server: memory, time, loads, kills, and what a client of the API sees."""
+
+import io
+import json
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+from magic141.tests.support.any_graph import any_graph_server, made_up_graph
+from magic141.tools.client import ComfyClient
+from magic141.tools.server import ComfyServer
+
+SIDE_PX, WINDOW_FRAMES = 512, 17
+WINDOW_BYTES = SIDE_PX * SIDE_PX * 3 * 4 * WINDOW_FRAMES
+WARM_UP_SHARE = 0.2
+"""Of the windows, whose memory is not read: the server still loads what it needs."""
+PATIENCE_S = 6 * 3600
+
+
+@dataclass
+class Watch:
+    """Reads the server's memory whenever a window begins, and the time that the graph's own node takes."""
+
+    process: psutil.Process
+    rss: list[int] = field(default_factory=list)
+    node_s: float = 0.0
+    _since: float | None = None
+
+    def __call__(self, kind: str, data: dict) -> None:
+        if kind != "executing":
+            return
+        now = time.monotonic()
+        if self._since is not None:
+            self.node_s += now - self._since
+        self._since = now if data.get("display_node") == "clip" else None
+        if self._since is not None:
+            self.rss.append(self.process.memory_info().rss)
+
+
+def measure_memory(num_windows: int, *flags: str) -> dict[str, float]:
+    """Make windows with one press of Run; return how memory grew, the loads of the model, and the time beside it."""
+    size = {"width": SIDE_PX, "height": SIDE_PX, "window_length": WINDOW_FRAMES}
+    graph = made_up_graph(**size, length=float(num_windows), prompts="one", save={"codec": "h264"})
+    with tempfile.TemporaryDirectory() as folder, any_graph_server(Path(folder), flags=flags) as server:
+        assert server.process is not None
+        watch = Watch(psutil.Process(server.process.pid))
+        result = ComfyClient(server.url).run(graph, on_event=watch, timeout=PATIENCE_S)
+        loads = json.loads((server.base / "output" / "made_up_loads.json").read_text())
+    settled = np.array(watch.rss[round(WARM_UP_SHARE * num_windows) :], dtype=float)
+    slope = float(np.polyfit(np.arange(len(settled)), settled, 1)[0])
+    return {
+        "rss_slope_share_of_window": slope / WINDOW_BYTES,
+        "rss_peak_mb": max(watch.rss) / 2**20,
+        "model_loads": float(loads),
+        "overhead_ms_per_window": 1000 * (result.seconds - watch.node_s) / num_windows,
+    }
+
+
+def api_history_has_video() -> float:
+    """Poll the history of a prompt as a client does; 1 if nothing ends before the video is there, under its node."""
+    graph = made_up_graph(clip={"seconds": 1.0})
+    with tempfile.TemporaryDirectory() as folder, any_graph_server(Path(folder)) as server:
+        client = ComfyClient(server.url)
+        prompt_id = client.queue(graph)
+        while not (history := client.get_json(f"/history/{prompt_id}")):
+            time.sleep(0.05)
+        entry = history[prompt_id]
+        file = entry["outputs"]["save"]["images"][0]
+        starts = [kind for kind, _ in entry["status"]["messages"] if kind == "execution_start"]
+        frames = frames_of(client.download(file))
+    return float(entry["status"]["completed"] and len(starts) == 1 and len(frames) == 37)
+
+
+def resume_identical_frames(kills: int) -> dict[str, float]:
+    """Kill the server (SIGKILL) at random moments of a run, finish it, and compare with an undisturbed run."""
+    chance = random.Random(141)
+    num_windows = 2 * kills + 2
+    graph = made_up_graph(length=float(num_windows), prompts="one", known_frames=5, clip={"seconds": 0.5})
+    hits = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(kills):
+            with any_graph_server(Path(folder)) as server:
+                hits += killed(server, graph, after=chance.randint(1, 2), wait_s=chance.random())
+        with any_graph_server(Path(folder)) as server:
+            resumed = video_of(server, graph)
+            graph["start"]["inputs"]["run_name"] = "whole"
+            whole = video_of(server, graph)
+    return {"resume_identical_frames": float(np.array_equal(resumed, whole)), "resume_kills": float(hits)}
+
+
+def killed(server: ComfyServer, graph: dict, *, after: int, wait_s: float) -> bool:
+    """Kill a server some windows further and a moment later; tell whether the run was still going on."""
+    client = ComfyClient(server.url)
+    wanted = windows_of(server) + after
+    prompt_id = client.queue(graph)
+    while windows_of(server) < wanted and not client.get_json(f"/history/{prompt_id}"):
+        time.sleep(0.05)
+    time.sleep(wait_s)
+    running = not client.get_json(f"/history/{prompt_id}")
+    assert server.process is not None
+    os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
+    return running
+
+
+def windows_of(server: ComfyServer) -> int:
+    return len(list((server.base / "output").rglob("windows/*.json")))
+
+
+def video_of(server: ComfyServer, graph: dict) -> np.ndarray:
+    client = ComfyClient(server.url)
+    result = client.run(graph, timeout=PATIENCE_S)
+    return frames_of(client.download(result.outputs["save"]["images"][0]))
+
+
+def frames_of(data: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(data)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def run_templates(told: Callable[[str], None], names: tuple[str, ...] | None = None) -> dict[str, float]:
+    """Turn stock templates with small random weights into three windows each; return how many ran and failed.
+
+    Args:
+        told: called with what went wrong.
+        names: the templates to run; None for all.
+    """
+    from magic141.tests.support.template_graphs import TEMPLATES, stock_prompt, with_windows, write_pictures
+
+    chosen = [template for template in TEMPLATES if names is None or template.name in names]
+    failed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        for write_weights in {template.write_weights for template in chosen}:
+            write_weights(base / "models")
+        with any_graph_server(base) as server:
+            client = ComfyClient(server.url)
+            info = client.object_info()
+            for template in chosen:
+                prompt = stock_prompt(template, info)
+                write_pictures(prompt, base / "input")
+                try:
+                    outputs = client.run(with_windows(prompt, template), timeout=PATIENCE_S).outputs
+                    (save,) = (output for output in outputs.values() if "magic141_windows" in output)
+                    assert len(save["magic141_windows"]) == 3, save
+                except Exception as error:
+                    failed += 1
+                    told(f"{template.name}: {error}")
+    return {"templates_run": float(len(chosen) - failed), "templates_failed": float(failed)}
