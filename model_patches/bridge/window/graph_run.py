@@ -1,6 +1,5 @@
 """A long video whose windows any graph makes: what it begins with, what is handed out, what is taken back."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,15 +7,16 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...store.sound_pieces import fit_length, read_sound, samples_at, to_int16, write_wav
+from ...store.sound_pieces import fit_length, samples_at, to_int16
 from ...store.video_sink import VideoFormat
 from ...window.clips import KNOWN_DIFFERENCE, GraphWindow, check_clip, known_difference, new_frames
 from ...window.flash import measure_flash
 from ...window.plan import window_seed
 from ...window.report import build_report
-from ...window.run import Clip, Judged, WindowRun, from_uint8, read_tail, to_uint8
+from ...window.run import Clip, Judged, WindowRun, from_uint8, to_uint8
 from ...window.store import WindowStore
 from ..progress import duration_text, send_text
+from .graph_sound import joined_sound
 from .graph_start import KEEP, Settings, folder_to_keep, keys_of, plan, remember_graph
 from .run import run_folder, write_lead_in
 from .start import Material
@@ -262,7 +262,7 @@ def finish_run(run: GraphRun) -> Outcome:
     assert run.window is None
     assert tail is not None
     with run.run.store as store:
-        sound = joined_sound(run, store)
+        sound = joined_sound(store, run.run.windows, run.material, fps=run.settings.start.fps)
         if sound is not None:
             store.use_sound_of(sound)
         path = store.join()
@@ -277,42 +277,6 @@ def finish_run(run: GraphRun) -> Outcome:
         run.run.facts, settings=told, notes=notes, num_windows=len(run.run.windows), video=str(path)
     )
     return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report)
-
-
-def joined_sound(run: GraphRun, store: WindowStore) -> Path | None:
-    """Write the sound of all windows behind that of the video before them; None where the windows made none.
-
-    Raises:
-        ValueError: windows of different sample rates.
-    """
-    rates = {int(state["sound_rate"]) for state in states(store) if "sound_rate" in state}
-    if not rates:
-        return None
-    if len(rates) > 1:
-        raise ValueError(f"The windows' sound has different rates ({sorted(rates)}). Make all windows anew.")
-    (rate,) = rates
-    channels = max(state["sound"].shape[0] for state in states(store) if "sound" in state)
-    path = store.folder / "sound.wav"
-    write_wav(path, sound_pieces(run, store, rate, channels), rate=rate, channels=channels)
-    return path
-
-
-def sound_pieces(run: GraphRun, store: WindowStore, rate: int, channels: int) -> Iterator[Tensor]:
-    """Yield the sound of the video before, and of every window; silence where a window has none."""
-    fps, lead_in = run.settings.start.fps, run.material.lead_in
-    if lead_in is not None:
-        whole = read_sound(lead_in, rate=rate, channels=channels)
-        yield fit_length(whole, samples_at(run.material.lead_in_frames, fps, rate))
-    for window, state in zip(run.run.windows, states(store), strict=True):
-        end = samples_at(window.start_frame + window.num_new_frames, fps, rate)
-        silence = torch.zeros(channels, end - samples_at(window.start_frame, fps, rate), dtype=torch.int16)
-        yield state.get("sound", silence)
-
-
-def states(store: WindowStore) -> Iterator[dict[str, Tensor]]:
-    """Yield what is kept of every finished window beside its frames, one at a time."""
-    for entry in store.entries:
-        yield read_tail(store.journal.tensors(entry.index)).state
 
 
 def forgotten_frames(facts: list[dict]) -> list[str]:

@@ -8,7 +8,7 @@ Everything private of the host that this needs is here: the running graph, its e
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,13 +18,9 @@ from comfy_execution.graph_utils import GraphBuilder, is_link
 import nodes as host_nodes
 
 from ..graph_identity import GraphIdentity, graph_identity
+from .graph_walk import Graph, Link, ancestors, check_frames_come_from, descendants, find_save, links_of
 
-START, SAVE = "Magic141WindowStart", "Magic141WindowSave"
 NEXT, FRAMES, WRITE = "Magic141WindowNext", "Magic141WindowFrames", "Magic141WindowWrite"
-
-Graph = Mapping[str, dict]
-"""Node id -> {"class_type", "inputs"}, as the host runs it."""
-Link = tuple[str, int]
 
 
 class DynamicPrompt(Protocol):
@@ -64,38 +60,6 @@ def read_graph(dynprompt: DynamicPrompt) -> dict[str, dict]:
         ) from error
 
 
-def links_of(node: dict) -> list[Link]:
-    """Return what a node's inputs are linked to."""
-    return [(value[0], int(value[1])) for value in node["inputs"].values() if is_link(value)]
-
-
-def ancestors(graph: Graph, node_ids: Iterable[str]) -> set[str]:
-    """Return all nodes that these depend on, themselves included."""
-    found: set[str] = set()
-    waiting = [node_id for node_id in node_ids if node_id in graph]
-    while waiting:
-        node_id = waiting.pop()
-        if node_id not in found:
-            found.add(node_id)
-            waiting += [source for source, _ in links_of(graph[node_id]) if source in graph]
-    return found
-
-
-def descendants(graph: Graph, node_id: str) -> set[str]:
-    """Return all nodes that depend on this one, itself included."""
-    users: dict[str, list[str]] = {}
-    for user, node in graph.items():
-        for source, _ in links_of(node):
-            users.setdefault(source, []).append(user)
-    found, waiting = set(), [node_id]
-    while waiting:
-        current = waiting.pop()
-        if current not in found:
-            found.add(current)
-            waiting += users.get(current, [])
-    return found
-
-
 class _WithoutStart:
     """The running graph, in which Window Start depends on nothing: what it is given is known apart."""
 
@@ -117,36 +81,6 @@ def body_identity(dynprompt: DynamicPrompt, body: Body) -> GraphIdentity:
     return graph_identity(graph, body.save_id, ["images", "video", "latent"])
 
 
-def find_save(graph: Graph, start_id: str) -> str:
-    """Return the Window Save that belongs to a Window Start.
-
-    Raises:
-        ValueError: there is none or more than one, or it stands somewhere else.
-    """
-    saves = [
-        node_id
-        for node_id, node in graph.items()
-        if node["class_type"] == SAVE and link_of(node, "window") == (start_id, 0)
-    ]
-    if len(saves) > 1:
-        raise ValueError(
-            f"{len(saves)} Window Save nodes are connected to this Window Start; a run has one. Remove the others, or "
-            "give each a Window Start of its own."
-        )
-    if not saves:
-        raise ValueError(
-            "No Window Save is connected to this Window Start. Connect window of Window Start to window of Window "
-            "Save, and the frames your graph makes to its images (a muted node in between cuts the connection)."
-        )
-    return saves[0]
-
-
-def link_of(node: dict, name: str) -> Link | None:
-    """Return what an input is linked to, or None."""
-    value = node["inputs"].get(name)
-    return (value[0], int(value[1])) if is_link(value) else None
-
-
 def find_body(graph: Graph, dynprompt: DynamicPrompt, start_id: str) -> Body:
     """Return what lies between a Window Start and its Window Save, with the nodes that show something of it.
 
@@ -165,35 +99,6 @@ def find_body(graph: Graph, dynprompt: DynamicPrompt, start_id: str) -> Body:
     outer = sorted(link for link in links if link[0] not in nodes and link[0] != start_id)
     display = {node_id: dynprompt.get_display_node_id(node_id) for node_id in [*nodes, start_id, save_id]}
     return Body(start_id, save_id, nodes, dict(save_inputs), tuple(outer), display)
-
-
-def check_frames_come_from(graph: Graph, start_id: str, save_id: str) -> None:
-    """Refuse a Window Save whose frames are not made from what its Window Start hands out."""
-    save = graph[save_id]
-    sources = [link for name in ("images", "video") if (link := link_of(save, name)) is not None]
-    if len(sources) != 1:
-        raise ValueError(
-            "Connect images or video of Window Save, one of them: the whole clip that your graph makes. If it is "
-            "connected, a node between Window Start and Window Save is muted."
-            if not sources
-            else "Both images and video of Window Save are connected; connect one of them."
-        )
-    above = ancestors(graph, [sources[0][0]])
-    starts = {node_id for node_id in above if graph[node_id]["class_type"] == START}
-    if start_id not in above:
-        raise ValueError(
-            "What is connected to Window Save is not made from what its Window Start hands out. Connect frames of "
-            "Window Start in place of your Load Image, and prompt, seed and length where they belong."
-        )
-    if len(starts) > 1:
-        raise ValueError(
-            "Window Save gets frames that come from two Window Start nodes. Let one Window Start feed the graph."
-        )
-    if sources[0][0] == start_id:
-        raise ValueError(
-            "Window Save is connected to Window Start directly; nothing in between makes a clip. If there is a "
-            "sampler, it is bypassed."
-        )
 
 
 def is_output(class_type: str) -> bool:
