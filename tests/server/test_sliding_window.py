@@ -142,7 +142,7 @@ def test_after_a_kill_the_frames_are_the_same(tmp_path):
     [
         ({"overlap": 4}, "overlap is 4 latent frames and the window 4"),
         ({"prompts": "[5-3] a"}, "Let the range end after it starts"),
-        ({"run_name": "a/b"}, "plain name without slashes"),
+        ({"run_name": "a/b"}, "cannot be the name of a run"),
     ],
 )
 def test_faults_are_said_before_the_run(client, object_info, inputs, message):
