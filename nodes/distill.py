@@ -85,7 +85,6 @@ class DistillToFewSteps(io.ComfyNode):
         vae,
         method,
         train,
-        few_steps,
         run_name,
         cfg,
         learning_rate,
@@ -97,18 +96,17 @@ class DistillToFewSteps(io.ComfyNode):
         **settings,
     ) -> io.NodeOutput:
         stage = METHODS[method]
-        before = {"ode_updates": ode_updates, "critic_warmup": critic_warmup} if stage == "dmd2" else {}
+        first = {"ode_updates": ode_updates, "fake_warmup": critic_warmup} if stage == "dmd2" else {}
         config = make_config(
             stage=stage,
             train=TRAIN[train],
-            student_steps=few_steps,
-            total_steps=total_steps + sum(before.values()),
-            guidance=cfg - 1.0 if stage == "dmd2" else 0.0,
-            guidance_max=max(cfg - 1.0, 0.0),
+            total_steps=total_steps + sum(first.values()),
+            guidance_w=cfg - 1.0 if stage == "dmd2" else 0.0,
+            guidance_w_max=max(cfg - 1.0, 0.0),
             learning_rate=learning_rate,
             final_learning_rate=learning_rate,
             seed=training_seed,
-            **before,
+            **first,
             **settings,
         )
         with stages() as tell:

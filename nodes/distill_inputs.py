@@ -93,6 +93,7 @@ def how_inputs() -> list:
         ),
         io.Float.Input(
             "critic_learning_rate",
+            display_name="fake_learning_rate",
             default=2e-4,
             min=1e-8,
             max=1.0,
@@ -103,6 +104,7 @@ def how_inputs() -> list:
         ),
         io.Int.Input(
             "critic_updates",
+            display_name="fake_updates",
             default=5,
             min=0,
             max=100,
@@ -112,6 +114,7 @@ def how_inputs() -> list:
         io.Int.Input("rank", default=32, min=1, max=1024, advanced=True, tooltip="Rank of the LoRA."),
         io.Int.Input(
             "critic_rank",
+            display_name="fake_rank",
             default=32,
             min=1,
             max=1024,
@@ -129,6 +132,7 @@ def how_inputs() -> list:
         ),
         io.Boolean.Input(
             "normalise",
+            display_name="normalize",
             default=True,
             advanced=True,
             tooltip="DMD2: scale the gradient of every clip alike. Not in the paper; steadier.",
@@ -153,6 +157,7 @@ def how_inputs() -> list:
         ),
         io.Combo.Input(
             "rollout",
+            display_name="sampler",
             options=list(SAMPLERS),
             advanced=True,
             tooltip="DMD2: the sampler the student is trained with; sample with the same.",
@@ -231,6 +236,7 @@ def start_inputs() -> list:
         ),
         io.Int.Input(
             "critic_warmup",
+            display_name="fake_warmup",
             default=10,
             min=0,
             max=100000,

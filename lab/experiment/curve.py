@@ -31,7 +31,7 @@ class Curve:
         if self.path.exists():
             return
         rows = torch.arange(min(config.sample_clips, len(self.source)))
-        sampling = Sampling(config.student_steps, config.shift, config.rollout, config.guidance)
+        sampling = Sampling(config.few_steps, config.shift, config.sampler, config.guidance_w)
         samples = teacher.sample(self.source.batch(rows), sampling, generator=sample_generator(config))
         self(StepReport(0, 0, config.total_steps, {}, None, samples, 0.0))
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...model_patches.training.losses import add_noise, guided_by_strength
+from ...model_patches.training.losses import add_noise, guided
 from ...model_patches.training.twin import Conditions, from_host, has_guidance, predict_velocity, takes_image
 from ..models.source import HeldOutSource
 
-STRENGTHS = (1.0, 2.0, 4.0, 6.0)
+GUIDANCE_WS = (1.0, 2.0, 4.0, 6.0)
 SIGMAS = (0.98, 0.9, 0.7, 0.4)
 PREFIX = "cfg_rel_error"
 
@@ -18,13 +18,13 @@ PREFIX = "cfg_rel_error"
 def guidance_errors(
     teacher: Mapping[str, Tensor], student: Mapping[str, Tensor], source: HeldOutSource, *, chunk: int = 50
 ) -> dict[str, float]:
-    """Return |u_student - u_guided| / |u_guided - u_cond| for every strength w of eq. 7, and the largest.
+    """Return |u_student - u_guided| / |u_guided - u_cond| for every w of eq. 7, and the largest.
 
     Norms run over all clips and noise levels, so 0 is the guided teacher and 1 no better than no guidance.
     """
     assert has_guidance(student)
     image, (ours, theirs) = takes_image(teacher), (from_host(student), from_host(teacher))
-    error, change = torch.zeros(len(STRENGTHS)), torch.zeros(len(STRENGTHS))
+    error, change = torch.zeros(len(GUIDANCE_WS)), torch.zeros(len(GUIDANCE_WS))
     generator = torch.Generator().manual_seed(0)
     for index in torch.arange(len(source)).split(chunk):
         batch = source.batch(index)
@@ -38,11 +38,11 @@ def guidance_errors(
             )
             empty = Conditions.of(batch, image=image, empty=True, guidance=plain)
             unprompted = predict_velocity(theirs, noisy, sigma, empty)
-            for i, strength in enumerate(STRENGTHS):
-                guided = guided_by_strength(prompted, unprompted, strength)
-                told = Conditions.of(batch, image=image, guidance=torch.full_like(sigma, 1 + strength))
-                error[i] += (predict_velocity(ours, noisy, sigma, told) - guided).square().sum()
-                change[i] += (guided - prompted).square().sum()
+            for i, w in enumerate(GUIDANCE_WS):
+                target = guided(prompted, unprompted, w)
+                told = Conditions.of(batch, image=image, guidance=torch.full_like(sigma, 1 + w))
+                error[i] += (predict_velocity(ours, noisy, sigma, told) - target).square().sum()
+                change[i] += (target - prompted).square().sum()
     ratios = (error / change).sqrt().tolist()
-    named = {f"{PREFIX}_w{strength:g}": ratio for strength, ratio in zip(STRENGTHS, ratios, strict=True)}
+    named = {f"{PREFIX}_w{w:g}": ratio for w, ratio in zip(GUIDANCE_WS, ratios, strict=True)}
     return {**named, f"{PREFIX}_max": max(ratios)}

@@ -10,9 +10,9 @@ from ..models.source import NAMED, OPEN
 CURVE = ".curve.jsonl"
 """Behind a student's name: its clean clips while it learns."""
 EULER_STEPS = (1, 2, 4, 8, 16, 28, 56)
-GUIDANCE = 1.0
+GUIDANCE_W = 1.0
 """w of eq. 7 that the teacher is sampled with, cleanest so, and that few-step students fold in."""
-DMD = {"guidance": 0.5, "real_shift": 0.0}
+DMD = {"guidance_w": 0.5, "real_shift": 0.0}
 """What DMD2 does otherwise here than in the paper. Without guidance students of this teacher stop moving; with more, or
 with the paper's shift of 0.25, they move more and more and turn hard."""
 KNOWN_SHARES = (0.6, 0.35, 0.05)
@@ -31,10 +31,10 @@ BASE = DistillConfig(
     batch_size=16,
     learning_rate=1e-4,
     final_learning_rate=1e-4,
-    critic_learning_rate=4e-4,
-    critic_rank=64,
-    critic_warmup=200,
-    guidance=GUIDANCE,
+    fake_learning_rate=4e-4,
+    fake_rank=64,
+    fake_warmup=200,
+    guidance_w=GUIDANCE_W,
     ema_decay=0.98,
     precision="auto",
     sample_every=10,
@@ -95,11 +95,11 @@ class Student:
         settings = {
             "batch_size": batch_size,
             "ode_updates": BASE.ode_updates,
-            "critic_warmup": BASE.critic_warmup,
+            "fake_warmup": BASE.fake_warmup,
             **self.settings,
             "seed": seed,
         }
-        steps = settings["ode_updates"] + settings["critic_warmup"] + updates
+        steps = settings["ode_updates"] + settings["fake_warmup"] + updates
         config = replace(BASE, **{"total_steps": steps, **settings})
         self.lessons.check(config)
         return config
@@ -107,19 +107,19 @@ class Student:
 
 def ode_settings(updates: int) -> dict[str, object]:
     """Return the settings of a student that follows the teacher's ODE alone."""
-    return {"critic_warmup": 0, "ode_updates": updates, "total_steps": updates}
+    return {"fake_warmup": 0, "ode_updates": updates, "total_steps": updates}
 
 
 def ode_only(arm: str, steps: int) -> Student:
     """Return a student that follows the guided teacher's ODE."""
-    settings = {"student_steps": steps, "rank": RANKS.get(steps, BASE.rank)}
+    settings = {"few_steps": steps, "rank": RANKS.get(steps, BASE.rank)}
     covered = {"ode_substeps": max(2, ODE_STEPS // steps)}
     return Student(f"{arm}_{steps}step{ODE_ONLY}", arm, {**settings, **covered, **ode_settings(ODE_UPDATES)})
 
 
 def few_step(arm: str, steps: int) -> Student:
     """Return a student that learns by DMD2, and starts as the one that has followed the teacher's ODE."""
-    settings = {"student_steps": steps, "rank": RANKS.get(steps, BASE.rank), **DMD}
+    settings = {"few_steps": steps, "rank": RANKS.get(steps, BASE.rank), **DMD}
     return Student(f"{arm}_{steps}step", arm, settings, start=ode_only(arm, steps).name)
 
 
@@ -135,7 +135,7 @@ def ablation(name: str, *, after: str = "", **settings: object) -> Student:
     return replace(student, name=name, settings={**student.settings, **settings}, after=after)
 
 
-WARM_UP = ablation("ti2v_2step_warm_up", total_steps=BASE.critic_warmup + 1)
+WARM_UP = ablation("ti2v_2step_warm_up", total_steps=BASE.fake_warmup + 1)
 """The fake model's warm-up, and one update: ablations of what comes after it share it."""
 CHOOSING = replace(
     going_on(
@@ -187,17 +187,17 @@ ABLATIONS = (
     *(
         ablation(name, after=WARM_UP.name, **settings)
         for name, settings in {
-            "no_normaliser": {"normalise": False},
+            "no_normaliser": {"normalize": False},
             "real_shift_quarter": {"real_shift": 0.25},
             "real_shift_half": {"real_shift": 0.5},
-            "no_guidance": {"guidance": 0.0},
-            "full_guidance": {"guidance": GUIDANCE},
+            "no_guidance": {"guidance_w": 0.0},
+            "full_guidance": {"guidance_w": GUIDANCE_W},
             "rate_low": {"learning_rate": 3e-5, "final_learning_rate": 3e-5},
             "rate_high": {"learning_rate": 3e-4, "final_learning_rate": 3e-4},
         }.items()
     ),
-    ablation("short_critic_warmup", critic_warmup=20),
-    ablation("renoise", rollout="renoise"),
+    ablation("short_critic_warmup", fake_warmup=20),
+    ablation("renoise", sampler="renoise"),
     replace(ablation("no_ode"), start=""),
 )
 UNSEEN_2_STEPS = replace(ode_only("ti2v", 2), name="ti2v_2step_ode_no_image_states", image_states=False)
@@ -215,9 +215,9 @@ CFG = Student(
         "batch_size": 16,
         "sample_every": 0,
         "ode_updates": 0,
-        "critic_warmup": 0,
+        "fake_warmup": 0,
         "cfg_weight": 4.0,
-        "guidance_min": 1.0,
+        "guidance_w_min": 1.0,
     },
 )
 
@@ -294,7 +294,7 @@ PLANS = {
         euler_steps=(1, 2, 4, 8),
     ),
     "trial": Plan(
-        (Student("ti2v_2step", "ti2v", {"student_steps": 2, "ode_updates": 1, "critic_warmup": 1}),),
+        (Student("ti2v_2step", "ti2v", {"few_steps": 2, "ode_updates": 1, "fake_warmup": 1}),),
         updates=2,
         batch_size=2,
         clips=8,

@@ -11,7 +11,7 @@ import argparse
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from ...model_patches.store.files import write_text
 from ...model_patches.training.batch import ClipSource
 from ...model_patches.training.checkpoint import fingerprint
-from ...model_patches.training.config import DistillConfig
+from ...model_patches.training.config import DistillConfig, current_names
 from ...model_patches.training.distill import Task, distill
 from ..models.answers import AnsweredSource
 from ..models.data import Encoders, decode_clips, load
@@ -36,7 +36,7 @@ from .features import feature_net
 from .guidance_error import guidance_errors
 from .jobs import Job, TeacherRows, jobs_of, share
 from .judge import FRECHET, judge, measure_coverage, reference_features, summarise
-from .plan import ARMS, CURVE, GUIDANCE, PLANS, PLAYED_OPEN_SHARE, PLAYED_WINDOWS, Arm, Plan, Student
+from .plan import ARMS, CURVE, GUIDANCE_W, PLANS, PLAYED_OPEN_SHARE, PLAYED_WINDOWS, Arm, Plan, Student
 from .student_files import LORA, MADE_OF, START, check_same_student, read_made_of, save_model
 
 TEST_SEED = 10_000
@@ -82,14 +82,14 @@ class Experiment:
         """Train and judge a student, or judge a teacher; what is there of it is kept."""
         work = job.work
         if isinstance(work, TeacherRows):
-            self.rows(f"{work.arm}_teacher", work.arm, Sampling(work.steps, cfg_strength=GUIDANCE), True)
+            self.rows(f"{work.arm}_teacher", work.arm, Sampling(work.steps, guidance_w=GUIDANCE_W), True)
             return
         self.train(work)
         config = self.config(work)
         if config.stage == "cfg":
             self.guidance_row(work)
         else:
-            sampling = Sampling(config.student_steps, config.shift, config.rollout)
+            sampling = Sampling(config.few_steps, config.shift, config.sampler)
             self.rows(work.name, work.arm, sampling, work.image_states)
 
     def config(self, student: Student) -> DistillConfig:
@@ -115,7 +115,7 @@ class Experiment:
         if config.sample_every and not start:
             curve.begin(Player(self.teachers[student.arm]), config)
         elif config.sample_every:
-            curve.begin(Player(start), replace(config, guidance=0.0))
+            curve.begin(Player(start), replace(config, guidance_w=0.0))
         task = Task(
             config,
             self.source(student, config),
@@ -136,7 +136,7 @@ class Experiment:
         if student.start and (self.folder / f"{student.start}.safetensors").exists():
             start[START] = fingerprint(self.weights(student.start, student.arm))
         teacher, clips = fingerprint(self.teachers[student.arm]), len(self.train_set.latents)
-        settings = {**self.config(student).written(), **student.lessons.written()}
+        settings = {**asdict(self.config(student)), **student.lessons.written()}
         return {**settings, "weights": teacher, "clips": clips, **start}
 
     def source(self, student: Student, config: DistillConfig) -> ClipSource:
@@ -158,7 +158,7 @@ class Experiment:
             weights,
             self.train_set,
             self.train_scenes,
-            Sampling(config.student_steps, config.shift, config.rollout, seed=self.seed),
+            Sampling(config.few_steps, config.shift, config.sampler, seed=self.seed),
             self.folder / f"{student.start}-{fingerprint(weights)}.hand_overs",
             videos=student.long_videos,
             windows=PLAYED_WINDOWS,
@@ -185,19 +185,19 @@ class Experiment:
             return self.teachers[arm]
         return load_file(self.folder / f"{name}.safetensors")
 
-    def judged_on(self, *weights: Mapping[str, Tensor], guidance: float = 0.0) -> dict[str, object]:
+    def judged_on(self, *weights: Mapping[str, Tensor], guidance_w: float = 0.0) -> dict[str, object]:
         """Return what a row depends on beside its name: weights, guidance, how many clips and prompts."""
         return {
             "weights": [fingerprint(w) for w in weights],
             "clips": self.plan.clips,
             "coverage_prompts": self.plan.coverage_prompts,
-            "guidance": guidance,
+            "guidance_w": guidance_w,
         }
 
     def rows(self, name: str, arm_name: str, sampling: Sampling, image_states: bool) -> None:
         """Judge a model at one number of steps on named and on open captions; rows of these weights are kept."""
         arm, player, weights = ARMS[arm_name], None, self.weights(name, arm_name)
-        judged_on = self.judged_on(weights, guidance=sampling.cfg_strength)
+        judged_on = self.judged_on(weights, guidance_w=sampling.guidance_w)
         for label, family in (("named", NAMED), ("open", OPEN)):
             path = self.folder / "rows" / f"{name}.{sampling.steps}.{label}.json"
             if is_row_of(path, judged_on):
@@ -218,7 +218,7 @@ class Experiment:
                 "captions": label,
                 "seed": self.seed,
             }
-            row |= {"shift": sampling.shift, "rollout": sampling.rollout, "guidance": sampling.cfg_strength}
+            row |= {"shift": sampling.shift, "sampler": sampling.sampler, "guidance_w": sampling.guidance_w}
             row[MADE_OF] = judged_on
             write_row(path, row)
             print(f"{path.stem}: clean {row['clean_rate']:.3f}, {FRECHET} {row[FRECHET]:.3f}", flush=True)
@@ -242,7 +242,9 @@ class Experiment:
 
 def is_row_of(path: Path, judged_on: Mapping[str, object]) -> bool:
     """Tell whether a row is there and was measured on this."""
-    return path.exists() and json.loads(path.read_text(encoding="utf-8")).get(MADE_OF) == judged_on
+    if not path.exists():
+        return False
+    return current_names(json.loads(path.read_text(encoding="utf-8")).get(MADE_OF, {})) == judged_on
 
 
 def write_row(path: Path, row: Mapping[str, object]) -> None:

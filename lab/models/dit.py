@@ -16,7 +16,7 @@ from ...model_patches.dit.diffusers_config import diffusers_config
 from ...model_patches.dit.keys import diffusers_to_host, expected_shapes
 from ...model_patches.training.losses import add_noise, denoised_estimate
 from ...model_patches.training.parallel import this_process
-from ...model_patches.training.rollout import draw_sigma
+from ...model_patches.training.sampling import draw_sigma
 from ...model_patches.training.stages import mixed_conditions
 from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
 from .. import world

@@ -27,7 +27,7 @@ KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
 PRESENT = (0.4, 1.7)
 """Area over the true area within which an object is followed; outside of it a video is given up."""
-PLAYED = Sampling(4, cfg_strength=0.5)
+PLAYED = Sampling(4, guidance_w=0.5)
 """Steps and guidance (w of the paper's eq. 7) as long videos are made with the embedded model alone."""
 POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 20, 3
 """Videos of a round, their length in windows, and how many rounds are kept."""

@@ -118,9 +118,9 @@ class Lessons:
         """
         for name in ("ode_call_shares", "dmd_call_shares"):
             shares = getattr(self, name)
-            if shares and (len(shares) != config.student_steps or min(shares) < 0 or sum(shares) == 0):
+            if shares and (len(shares) != config.few_steps or min(shares) < 0 or sum(shares) == 0):
                 raise ValueError(
-                    f"{name} is {list(shares)}; wanted {config.student_steps} numbers, one a step of the student, none"
+                    f"{name} is {list(shares)}; wanted {config.few_steps} numbers, one a step of the student, none"
                     " negative and not all 0."
                 )
         if (self.ode_call_shares or self.ode_choice_weight) and not config.ode_updates:

@@ -10,18 +10,18 @@ from ...model_patches.sampler import Denoise, few_step_sigmas
 from ...model_patches.training.adapters import Role
 from ...model_patches.training.batch import TrainingBatch
 from ...model_patches.training.parallel import choose_device, quick_precision
-from ...model_patches.training.rollout import guided, sample
+from ...model_patches.training.sampling import guided_denoiser, sample
 from ...model_patches.training.twin import Conditions, from_host, takes_image
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a clip is sampled; cfg_strength is w of the paper's eq. 7 (two forwards a step where it is not 0)."""
+    """How a clip is sampled; guidance_w is w of the paper's eq. 7 (two forwards a step where it is not 0)."""
 
     steps: int
     shift: float = 5.0
-    rollout: str = "euler"
-    cfg_strength: float = 0.0
+    sampler: str = "euler"
+    guidance_w: float = 0.0
     seed: int = 0
 
 
@@ -53,16 +53,16 @@ class Player:
         if generator is None:
             generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
         noise = torch.randn(batch.latents.shape, generator=generator)
-        denoise = self.denoiser(batch.to(self.device), sampling.cfg_strength)
+        denoise = self.denoiser(batch.to(self.device), sampling.guidance_w)
         sigmas = few_step_sigmas(sampling.steps, sampling.shift)
         return sample(
-            denoise, noise.to(self.device), sigmas, sampler=sampling.rollout, generator=generator
+            denoise, noise.to(self.device), sigmas, sampler=sampling.sampler, generator=generator
         ).cpu()
 
-    def denoiser(self, batch: TrainingBatch, strength: float):
+    def denoiser(self, batch: TrainingBatch, guidance_w: float):
         """Return the model as the samplers want it, guided by w where that is not 0."""
 
         def on(empty: bool) -> Denoise:
             return self.role.denoiser(Conditions.of(batch, image=self.image, empty=empty))
 
-        return guided(on, strength)
+        return guided_denoiser(on, guidance_w)

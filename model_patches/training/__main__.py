@@ -18,7 +18,7 @@ from ..dit.checkpoint import identify
 from ..dit.weights_file import load_torch_zip, read_header
 from .adapters import changed_by_lora
 from .batch import ClipSource
-from .config import STAGES, DistillConfig
+from .config import OLD_NAMES, STAGES, DistillConfig
 from .distill import StepReport, Task, TrainedModel, distill
 
 FLAGS = {"true": True, "false": False}
@@ -31,6 +31,7 @@ def parse_setting(text: str) -> tuple[str, object]:
         ValueError: no such setting, or a value of another type.
     """
     name, _, value = text.partition("=")
+    name = OLD_NAMES.get(name, name)
     kinds = {field.name: type(field.default) for field in dataclasses.fields(DistillConfig)}
     if name not in kinds:
         raise ValueError(f"No such setting: {name}. There are: {', '.join(kinds)}.")

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from ..store.directory_lock import DirectoryLock
 from ..store.files import disk_errors, read_json_object, remove_parts, write_text
 from .config import SET_CONTENT, DistillConfig, check_same_run
-from .parallel import World
+from .parallel import Processes
 from .state_file import StateUnreadable, check_state, read_state, write_state
 
 KEPT = 2
@@ -68,14 +69,14 @@ class RunFolder:
         return self.checkpoints / f"step-{step:06d}"
 
     @contextmanager
-    def hold(self, place: World) -> Iterator[None]:
+    def hold(self, processes: Processes) -> Iterator[None]:
         """Let no other run use the folder; the first process takes the lock for all.
 
         Raises:
             ValueError: another run uses it, or it cannot be written.
         """
         lock, refused = DirectoryLock(self.path), None
-        if place.is_first:
+        if processes.is_first:
             try:
                 with disk_errors(self.path):
                     self.path.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ class RunFolder:
             except (OSError, ValueError) as error:
                 refused = error
         try:
-            if place.any(refused is not None):
+            if processes.any(refused is not None):
                 raise refused or ValueError(f"The first process could not lock {self.path}; it says why.")
             yield
         finally:
@@ -106,7 +107,7 @@ class RunFolder:
                 "the run goes on."
             ) from error
 
-    def open(self, config: DistillConfig, place: World, **identity: object) -> None:
+    def open(self, config: DistillConfig, processes: Processes, **identity: object) -> None:
         """Start the run, or check that the one here has the same configuration.
 
         Args:
@@ -114,7 +115,7 @@ class RunFolder:
         Raises:
             ValueError: another run lies here.
         """
-        wanted = {**config.written(), **identity}
+        wanted = {**asdict(config), **identity}
         if (saved := self.read_config()) is not None:
             check_same_run(saved, wanted, self.path)
             if SET_CONTENT in wanted and SET_CONTENT not in saved:
@@ -122,8 +123,8 @@ class RunFolder:
                     "The run was begun by an older version, which did not note what its training set held. It goes on "
                     "as if the set were the same; if you have changed it since, choose another run name to train anew."
                 )
-        place.wait()  # nobody writes before everybody has read
-        if place.is_first:
+        processes.wait()  # nobody writes before everybody has read
+        if processes.is_first:
             with disk_errors(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()
@@ -135,20 +136,20 @@ class RunFolder:
             shutil.rmtree(part, ignore_errors=True)
         remove_parts(self.path)
 
-    def save(self, step: int, state: dict, place: World) -> None:
+    def save(self, step: int, state: dict, processes: Processes) -> None:
         """Write a checkpoint, whole or not at all; older ones go, but for the newest.
 
         Raises:
             ValueError, OSError: it cannot be written; those before it are kept.
         """
-        write_state(self.checkpoint(step), step, _flat(state), place)
-        if place.is_first:
+        write_state(self.checkpoint(step), step, _flat(state), processes)
+        if processes.is_first:
             done = [saved for saved in self.saved_steps() if saved <= step]
             for old in done[:-KEPT]:
                 shutil.rmtree(self.checkpoint(old), ignore_errors=True)
-        place.wait()
+        processes.wait()
 
-    def load(self, state: dict, place: World) -> int:
+    def load(self, state: dict, processes: Processes) -> int:
         """Read the newest checkpoint that is whole into the tensors of ``state``.
 
         Returns:
@@ -157,14 +158,14 @@ class RunFolder:
             ValueError: there are some, and none can be read.
         """
         tensors = _flat(state)
-        step = place.first_says(self._newest_readable(tensors) if place.is_first else 0)
+        step = processes.first_says(self._newest_readable(tensors) if processes.is_first else 0)
         if step < 0:
             raise ValueError(
                 f"No checkpoint in {self.checkpoints} can be read: {' '.join(self.notes)} Nothing was changed. "
                 "Choose another run name to start anew, or delete that folder."
             )
         if step:
-            read_state(self.checkpoint(step), tensors, place)
+            read_state(self.checkpoint(step), tensors, processes)
         return step
 
     def _newest_readable(self, tensors: Mapping[str, Tensor]) -> int:

@@ -1,10 +1,10 @@
-"""What a training run is told: one checked, printable configuration."""
+"""The settings of a training run, checked, and how they are compared with those of a saved run."""
 
-import dataclasses
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from ..sampler import SAMPLERS
 
@@ -12,44 +12,76 @@ STAGES = ("flow", "cfg", "dmd2")
 PARTS = ("lora", "full")
 PRECISIONS = ("float32", "bfloat16", "auto")
 
+OLD_NAMES = {
+    "critic_learning_rate": "fake_learning_rate",
+    "critic_rank": "fake_rank",
+    "critic_updates": "fake_updates",
+    "critic_warmup": "fake_warmup",
+    "guidance": "guidance_w",
+    "guidance_max": "guidance_w_max",
+    "guidance_min": "guidance_w_min",
+    "normalise": "normalize",
+    "rollout": "sampler",
+    "student_steps": "few_steps",
+}
+"""What settings were called before, as run folders, LoRAs, command lines and workflows may still call them."""
+
 MAY_CHANGE = frozenset({"device", "save_every", "sample_every", "sample_clips", "sharded"})
-"""Settings that do not change what is learnt, so that a run may be resumed with other values."""
+"""Settings that do not change what is learned, so that a run may continue with other values."""
 
 SET_CONTENT = "set_content"
-"""Names, in a run's folder, the digest of what its data set holds; runs of older versions have none."""
+"""Key of the digest of the training set's content in a run's ``config.json``; runs of older versions have none."""
 
-GONE: dict[str, object] = {"ode_call_shares": [], "dmd_call_shares": [], "ode_choice_weight": 0.0}
-"""Settings of older versions, as run folders hold them where they were left at their defaults."""
+GONE: dict[str, Any] = {"ode_call_shares": [], "dmd_call_shares": [], "ode_choice_weight": 0.0}
+"""Settings that older versions had, with their defaults."""
+
+
+CHOICES = {"stage": STAGES, "sampler": SAMPLERS, "train": PARTS, "precision": PRECISIONS}
+SHARES = ("beta1", "beta2", "ema_decay")
+COUNTS = ("total_steps", "batch_size", "rank", "few_steps", "ode_substeps", "fake_rank", "sample_clips")
+POSITIVE = ("learning_rate", "ode_learning_rate", "fake_learning_rate", "shift", "clip_norm")
+NOT_NEGATIVE = (
+    "real_shift",
+    "guidance_w",
+    "guidance_w_min",
+    "ode_updates",
+    "fake_updates",
+    "fake_warmup",
+    "save_every",
+    "sample_every",
+)
+"""Settings by what their values can be."""
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """A training run. The defaults distill to 4 steps by DMD2 as the paper does, at a small model's rates.
+    """A training run. The defaults distill to 4 steps by DMD2 as the paper does, at a small model's learning rates.
 
-    stage: "flow" (flow matching, eq. 9), "cfg" (guidance into one forward, eq. 6-9) or "dmd2" (few steps, eq. 4-5).
-    total_steps: updates of the student; in critic_warmup of them only the fake model learns.
-    batch_size: clips an update, over all processes. micro_batch_size: clips a forward, 0 for all of a process's.
+    stage: "flow" (flow matching, eq. 9), "cfg" (guidance in one pass, eq. 6-9) or "dmd2" (few steps, eq. 4-5).
+    total_steps: all steps; each updates the student, except fake_warmup of them, in which only the fake model learns.
+    batch_size: clips per update, over all processes. micro_batch_size: clips per forward pass, 0 for a process's whole
+        share of the batch.
     train: "lora" (adapters on frozen weights) or "full".
-    expand_input: flow only; give text-to-video weights the image channels first (paper section 3).
+    expand_input: flow only; add the image channels to text-to-video weights first (paper section 3).
     learning_rate falls linearly to final_learning_rate; the paper's base stage goes from 5e-5 to 1e-5.
-    beta1, beta2: AdamW's; 0 as beta1 is the practice for dmd2.
+    beta1, beta2: AdamW's; beta1 = 0 is usual for dmd2.
     ema_decay: of the averaged weights, which are the result; at most (1 + step) / (10 + step), so that a short run
         averages over about its last tenth.
-    student_steps, shift: the few-step schedule that the student is trained for.
-    rollout: the sampler the student is trained with, which must be the one it is sampled with.
-    ode_updates: dmd2 only; first updates, in which the student learns to cover with one of its steps what the
-        guided teacher covers with ode_substeps, at ode_learning_rate, which falls to learning_rate.
-    critic_updates, critic_learning_rate, critic_rank: the fake model's. critic_warmup: steps before eq. 4 in which
-        it alone learns, since eq. 4 with a fake model that has learnt nothing yet is noise.
-    real_shift: weight of the fake model's low-rank branch in the real model; the fake model's is 1.
-    normalise: divide the DMD gradient by mean |x0 - x0_real| (not in the paper).
-    guidance: w of eq. 7, what dmd2's real model is guided with; 0 is none.
-    guidance_min, guidance_max: range of w in cfg. cfg_weight: lambda_cfg of eq. 8.
-    embedded_guidance: the host's scale g, fed in dmd2 to models that have a guidance embedder.
-    drop_caption: share of clips trained on the empty prompt in flow and cfg's base loss.
-    sample_every, save_every: updates between sample clips and between checkpoints; 0 for none (but the last).
-    precision: what is computed in; trained weights are float32 anyway. "auto": bfloat16 where that is quick.
-    device: "auto" takes the accelerator if there is one. sharded: split weights over processes (FSDP2).
+    few_steps, shift: the few-step schedule that the student is trained for.
+    sampler: used to train the student; sample it with the same one afterwards.
+    ode_updates: dmd2 only; first updates, in which one step of the student learns to reach what the guided teacher
+        reaches in ode_substeps steps. Their rate falls from ode_learning_rate to learning_rate.
+    fake_updates, fake_learning_rate, fake_rank: the fake model's. fake_warmup: steps before eq. 4 in which only the
+        fake model learns: an untrained fake model makes eq. 4 noise.
+    real_shift: weight of the fake model's low-rank branch in the real model; in the fake model it is 1.
+    normalize: divide the DMD gradient by mean |x0 - x0_real| (not in the paper).
+    guidance_w: w of eq. 7, which guides dmd2's real model; 0 is none.
+    guidance_w_min, guidance_w_max: range of w in cfg. cfg_weight: lambda_cfg of eq. 8.
+    embedded_guidance: the host's scale g, given in dmd2 to models that have a guidance embedder.
+    drop_caption: share of clips trained on the empty prompt in flow and in cfg's base loss.
+    sample_every, save_every: updates between sample clips and between checkpoints; 0: none (but the last checkpoint).
+    precision: of the computation; trained weights are float32 in any case. "auto": bfloat16 where that is fast.
+    device: "auto" uses the accelerator if there is one. sharded: split weights over processes (FSDP2).
     """
 
     stage: str = "dmd2"
@@ -68,21 +100,21 @@ class DistillConfig:
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.99
-    student_steps: int = 4
+    few_steps: int = 4
     shift: float = 5.0
-    rollout: str = "euler"
+    sampler: str = "euler"
     ode_updates: int = 0
     ode_substeps: int = 2
     ode_learning_rate: float = 1e-3
-    critic_updates: int = 5
-    critic_warmup: int = 0
-    critic_learning_rate: float = 2e-4
-    critic_rank: int = 32
+    fake_updates: int = 5
+    fake_warmup: int = 0
+    fake_learning_rate: float = 2e-4
+    fake_rank: int = 32
     real_shift: float = 0.25
-    normalise: bool = True
-    guidance: float = 0.0
-    guidance_min: float = 0.0
-    guidance_max: float = 6.0
+    normalize: bool = True
+    guidance_w: float = 0.0
+    guidance_w_min: float = 0.0
+    guidance_w_max: float = 6.0
     cfg_weight: float = 1.0
     embedded_guidance: float = 6.0
     drop_caption: float = 0.1
@@ -95,110 +127,81 @@ class DistillConfig:
     sharded: bool = True
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("stage", STAGES),
-            ("rollout", SAMPLERS),
-            ("train", PARTS),
-            ("precision", PRECISIONS),
-        ):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(choices)}.")
+        self._check_choices()
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number.")
-        for name in ("beta1", "beta2", "ema_decay"):
+        for name in SHARES:
             if not 0 <= (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {value}; it must be 0 or more and less than 1.")
-        for name in (
-            "total_steps",
-            "batch_size",
-            "rank",
-            "student_steps",
-            "ode_substeps",
-            "critic_rank",
-            "sample_clips",
-        ):
+        for name in COUNTS:
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-        for name in ("learning_rate", "ode_learning_rate", "critic_learning_rate", "shift", "clip_norm"):
+        for name in POSITIVE:
             if not (value := getattr(self, name)) > 0:
                 raise ValueError(f"{name} is {value}; it must be greater than 0.")
-        for name in (
-            "real_shift",
-            "guidance",
-            "guidance_min",
-            "ode_updates",
-            "critic_updates",
-            "critic_warmup",
-            "save_every",
-            "sample_every",
-        ):
+        for name in NOT_NEGATIVE:
             if (value := getattr(self, name)) < 0:
                 raise ValueError(f"{name} is {value}; it cannot be negative.")
         self._check_together()
 
+    def _check_choices(self) -> None:
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} is {value!r}; wanted one of {', '.join(choices)}.")
+
     def _check_together(self) -> None:
-        if self.guidance_max < self.guidance_min:
-            raise ValueError(f"guidance_max {self.guidance_max} is below guidance_min {self.guidance_min}.")
+        if self.guidance_w_max < self.guidance_w_min:
+            raise ValueError(
+                f"guidance_w_max is {self.guidance_w_max}, less than guidance_w_min, {self.guidance_w_min}."
+            )
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of micro_batch_size {self.micro_batch_size}."
+                f"batch_size is {self.batch_size}; it must be a multiple of micro_batch_size, {self.micro_batch_size}."
             )
-        if self.stage != "dmd2" and (self.ode_updates or self.critic_warmup):
+        if self.stage != "dmd2" and (self.ode_updates or self.fake_warmup):
             raise ValueError(
-                f'ode_updates is {self.ode_updates} and critic_warmup {self.critic_warmup}; both need stage "dmd2".'
+                f'ode_updates is {self.ode_updates} and fake_warmup {self.fake_warmup}; both need stage "dmd2".'
             )
-        if self.ode_updates + self.critic_warmup > self.total_steps - bool(self.critic_warmup):
+        if self.ode_updates + self.fake_warmup > self.total_steps - bool(self.fake_warmup):
             raise ValueError(
-                f"ode_updates ({self.ode_updates}) and critic_warmup ({self.critic_warmup}) do not fit into"
+                f"ode_updates ({self.ode_updates}) and fake_warmup ({self.fake_warmup}) do not fit into"
                 f" total_steps ({self.total_steps})."
             )
         if self.expand_input and (self.stage != "flow" or self.train != "full"):
             raise ValueError('expand_input needs stage "flow" and train "full": it adds input channels.')
 
-    def to_json(self) -> str:
-        """Return the configuration as JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=1)
 
-    def written(self) -> dict[str, object]:
-        """Return the settings as a file of this configuration gives them back: what saved ones compare with."""
-        return json.loads(self.to_json())
-
-    @classmethod
-    def from_json(cls, text: str) -> "DistillConfig":
-        """Read a configuration.
-
-        Raises:
-            ValueError: it holds a setting that does not exist.
-        """
-        values = json.loads(text)
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"No such setting: {', '.join(unknown)}. There are: {', '.join(sorted(known))}.")
-        return cls(**values)
+def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under the names that they have now; see ``OLD_NAMES``."""
+    return {OLD_NAMES.get(name, name): value for name, value in settings.items()}
 
 
-def check_same_run(saved: Mapping[str, object], wanted: Mapping[str, object], run_dir: object) -> None:
-    """Refuse to resume a run that was started with other settings or other weights.
+def first_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under their first names, so that a digest of them stays what it was when they are renamed."""
+    first = {new: old for old, new in OLD_NAMES.items()}
+    return {first.get(name, name): value for name, value in settings.items()}
 
-    A setting that came later than the run had its default then; one that is gone is passed over at its default. A run
-    that does not know what its data set held is taken to have been on this one.
+
+def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], run_dir: Path | str) -> None:
+    """Refuse to continue a run that was started with other settings or other weights.
+
+    A setting that is newer than the run had its default then; one that is gone is ignored at its default. A run that
+    does not know what its training set held is taken to have been on this one.
 
     Raises:
         ValueError: names every setting that differs, with both values.
     """
-    kept = {name: value for name, value in saved.items() if name in wanted or value != GONE.get(name, ...)}
-    defaults = {**DistillConfig().written(), **GONE}
-    if SET_CONTENT in wanted:
-        defaults[SET_CONTENT] = wanted[SET_CONTENT]
-    saved = {name: value for name, value in defaults.items() if name in wanted} | kept
+    kept = {k: v for k, v in current_names(saved).items() if k in wanted or v != GONE.get(k, ...)}
+    defaults = {**asdict(DistillConfig()), **GONE, SET_CONTENT: wanted.get(SET_CONTENT)}
+    before = {name: value for name, value in defaults.items() if name in wanted} | kept
     differing = [
-        f"{name} was {saved.get(name)!r} and is now {wanted.get(name)!r}"
-        for name in sorted({*saved, *wanted} - MAY_CHANGE)
-        if saved.get(name) != wanted.get(name)
+        f"{name} was {before.get(name)!r} and is now {wanted.get(name)!r}"
+        for name in sorted({*before, *wanted} - MAY_CHANGE)
+        if before.get(name) != wanted.get(name)
     ]
     if differing:
         raise ValueError(
             f"{run_dir} holds a run with another configuration: {'; '.join(differing)}."
-            " Resume with the settings it was started with, or choose another folder."
+            " Continue it with the settings it was started with, or choose another folder."
         )

@@ -6,7 +6,7 @@ from .videos import skipped_lines
 NOTICED_CUT = 0.02
 
 
-def report_text(made: TrainingSet, *, num_encoded: int) -> str:
+def set_report(made: TrainingSet, *, num_encoded: int) -> str:
     """Return the report of a build.
 
     Args:

@@ -14,7 +14,7 @@ from .batch import ClipSource, KnownContent
 from .checkpoint import RunFolder, fingerprint
 from .config import SET_CONTENT, DistillConfig
 from .networks import Networks, build_networks, starting_weights
-from .parallel import quick_precision, shard, whole, world
+from .parallel import join_processes, quick_precision, shard, whole
 from .trainer import StepReport, Task, Trainer, TrainingDiverged
 from .twin import require_training_packages
 
@@ -81,20 +81,22 @@ def distill(
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        world(task.config) as place,
-        folder.hold(place) if lock else nullcontext(),
+        join_processes(task.config) as processes,
+        folder.hold(processes) if lock else nullcontext(),
     ):
-        folder.open(task.config, place, **identity(task))
+        folder.open(task.config, processes, **identity(task))
         if task.config.precision == "auto":
-            quick = replace(task.config, precision=quick_precision(place.device))
+            quick = replace(task.config, precision=quick_precision(processes.device))
             task = replace(task, config=quick)
-        sharded = place.size > 1 and task.config.sharded
+        sharded = processes.size > 1 and task.config.sharded
         # FSDP takes a block at a time to the device and keeps its share: whole networks never lie there
-        networks = build_networks(task.config, task.weights, "cpu" if sharded else place.device, task.start)
+        networks = build_networks(
+            task.config, task.weights, "cpu" if sharded else processes.device, task.start
+        )
         check_fit(networks, task.source)
         if sharded:
-            shard(networks.modules, place)
-        trainer = Trainer(task, networks, place, folder)
+            shard(networks.modules, processes)
+        trainer = Trainer(task, networks, processes, folder)
         trainer.run(on_step, should_stop)
         weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
         return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.notes))

@@ -7,8 +7,8 @@ clean latent is z_t - sigma * u. Latents are (B, C, T, H, W), sigmas (B,).
 import torch.nn.functional as F
 from torch import Tensor
 
-NORMALISER_FLOOR = 1e-6
-"""Keeps the normaliser from dividing by zero where generator and real model already agree."""
+NORMALIZER_FLOOR = 1e-6
+"""Keeps the normalizer from dividing by zero where generator and real model already agree."""
 
 
 def per_clip(values: Tensor, like: Tensor) -> Tensor:
@@ -32,21 +32,15 @@ def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor
     return F.mse_loss(velocity, noise - clean)
 
 
-def critic_loss(velocity: Tensor, generated: Tensor, noise: Tensor) -> Tensor:
+def fake_loss(velocity: Tensor, generated: Tensor, noise: Tensor) -> Tensor:
     """Return the fake model's loss: flow matching on clips of the generator, which gets no gradient. Source: eq. 5."""
     return flow_matching_loss(velocity, generated.detach(), noise)
 
 
-def guided_by_strength(conditional: Tensor, unconditional: Tensor, strength: float | Tensor) -> Tensor:
+def guided(conditional: Tensor, unconditional: Tensor, guidance_w: float | Tensor) -> Tensor:
     """Return (1 + w) * c - w * u: the paper's convention, w = 0 is no guidance. Source: eq. 7."""
-    w = per_clip(strength, conditional) if isinstance(strength, Tensor) else strength
+    w = per_clip(guidance_w, conditional) if isinstance(guidance_w, Tensor) else guidance_w
     return (1 + w) * conditional - w * unconditional
-
-
-def guided_by_scale(conditional: Tensor, unconditional: Tensor, scale: float | Tensor) -> Tensor:
-    """Return u + g * (c - u): the host's convention, g = 1 is no guidance; g = 1 + w. Source: Ho and Salimans 2022."""
-    g = per_clip(scale, conditional) if isinstance(scale, Tensor) else scale
-    return unconditional + g * (conditional - unconditional)
 
 
 def cfg_distillation_loss(student: Tensor, guided: Tensor) -> Tensor:
@@ -70,19 +64,19 @@ def ode_step_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor) ->
     return F.mse_loss(velocity, ((start - end) / span).detach())
 
 
-def dmd_gradient(generated: Tensor, real: Tensor, fake: Tensor, *, normalise: bool) -> Tensor:
+def dmd_gradient(generated: Tensor, real: Tensor, fake: Tensor, *, normalize: bool) -> Tensor:
     """Return the gradient of the KL divergence towards the real model with respect to the generated latent.
 
     Args:
         generated: the generator's clean latent.
         real, fake: the two models' estimates of it, ``denoised_estimate`` at one z_t.
-        normalise: divide by mean |generated - real| of each clip. The paper has no such divisor; DMD2's code does.
+        normalize: divide by mean |generated - real| of each clip. The paper has no such divisor; DMD2's code does.
     Source: eq. 4, where z_t cancels: x0_fake - x0_real.
     """
     gradient = fake - real
-    if not normalise:
+    if not normalize:
         return gradient
-    distance = (generated - real).abs().flatten(1).mean(1).clamp_min(NORMALISER_FLOOR)
+    distance = (generated - real).abs().flatten(1).mean(1).clamp_min(NORMALIZER_FLOOR)
     return gradient / per_clip(distance, gradient)
 
 
@@ -94,19 +88,19 @@ def folded_dmd_gradient(
     real_conditional: Tensor,
     real_unconditional: Tensor,
     fake: Tensor,
-    strength: float,
-    normalise: bool,
+    guidance_w: float,
+    normalize: bool,
 ) -> Tensor:
     """Return ``dmd_gradient`` towards the guided real model, so that the student needs no guidance of its own.
 
     Args:
         real_conditional, real_unconditional, fake: velocities at ``noisy``.
-        strength: w of eq. 7.
+        guidance_w: w of eq. 7.
     Source: eq. 4 with u_real of eq. 7; paper section 4.2, CFG distillation integrated into DMD2.
     """
-    guided = guided_by_strength(real_conditional, real_unconditional, strength)
-    real = denoised_estimate(noisy, guided, sigma)
-    return dmd_gradient(generated, real, denoised_estimate(noisy, fake, sigma), normalise=normalise)
+    velocity = guided(real_conditional, real_unconditional, guidance_w)
+    real = denoised_estimate(noisy, velocity, sigma)
+    return dmd_gradient(generated, real, denoised_estimate(noisy, fake, sigma), normalize=normalize)
 
 
 def surrogate_loss(generated: Tensor, gradient: Tensor) -> Tensor:

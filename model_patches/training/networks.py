@@ -109,7 +109,7 @@ def _frozen_network(config: DistillConfig, host: Mapping[str, Tensor], device) -
     """Return the given weights as a frozen network with the adapters that the stage needs."""
     ranks = {STUDENT: config.rank} if config.train == "lora" else {}
     if config.stage == "dmd2":
-        ranks[FAKE] = config.critic_rank
+        ranks[FAKE] = config.fake_rank
     model = _network(config, host, device, DTYPES[config.precision], share=True)
     model.requires_grad_(False)
     if ranks:

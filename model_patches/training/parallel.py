@@ -17,8 +17,8 @@ from .config import DistillConfig
 
 
 @dataclass(frozen=True)
-class World:
-    """This process's place: its number, how many there are, and its device."""
+class Processes:
+    """The processes of a training, as one of them sees them: its own number, how many there are, its device."""
 
     rank: int
     size: int
@@ -54,14 +54,14 @@ class World:
             dist.barrier()
 
 
-def this_process(device: torch.device | None = None) -> World:
-    """Return the place of this process: the only one where no others have been joined."""
+def this_process(device: torch.device | None = None) -> Processes:
+    """Return the processes that have been joined: this one alone where none were."""
     rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    return World(rank, size, device or torch.device("cpu"))
+    return Processes(rank, size, device or torch.device("cpu"))
 
 
 @contextmanager
-def world(config: DistillConfig) -> Iterator[World]:
+def join_processes(config: DistillConfig) -> Iterator[Processes]:
     """Join the processes that ``torchrun`` started, or be the only one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     device = choose_device(config.device)
@@ -86,44 +86,44 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def shard(modules: tuple[nn.Module, ...], place: World) -> None:
+def shard(modules: tuple[nn.Module, ...], processes: Processes) -> None:
     """Split weights, gradients and optimizer states over the processes, a block at a time (FSDP2)."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(place.device.type, (place.size,))
+    mesh = init_device_mesh(processes.device.type, (processes.size,))
     for model in modules:
         for block in (*model.transformer_blocks, *model.single_transformer_blocks):
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], place: World) -> None:
+def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
     """Give every process, each of which holds all weights, the mean of all gradients; FSDP does so for its shards."""
-    if place.size == 1:
+    if processes.size == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     joined = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(joined)
-    parts = (joined / place.size).split([gradient.numel() for gradient in gradients])
+    parts = (joined / processes.size).split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 
 
-def my_micro_batches(config: DistillConfig, place: World) -> tuple[range, int]:
+def my_micro_batches(config: DistillConfig, processes: Processes) -> tuple[range, int]:
     """Return which micro-batches of a step this process takes, and how many clips each has.
 
     Raises:
         ValueError: the batch cannot be dealt out evenly.
     """
-    size = config.micro_batch_size or config.batch_size // place.size
+    size = config.micro_batch_size or config.batch_size // processes.size
     count = config.batch_size // max(1, size)
-    if size < 1 or config.batch_size % size or count % place.size:
+    if size < 1 or config.batch_size % size or count % processes.size:
         raise ValueError(
-            f"batch_size {config.batch_size} in micro-batches of {size} cannot be dealt out evenly to {place.size}"
+            f"batch_size {config.batch_size} in micro-batches of {size} cannot be dealt out evenly to {processes.size}"
             " processes. Make batch_size a multiple of micro_batch_size times the number of processes."
         )
-    return range(place.rank, count, place.size), size
+    return range(processes.rank, count, processes.size), size
 
 
 def whole(tensor: Tensor) -> Tensor:

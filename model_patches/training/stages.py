@@ -12,7 +12,7 @@ from .adapters import FAKE, STUDENT, Role
 from .batch import TrainingBatch
 from .config import DistillConfig
 from .networks import Networks
-from .rollout import draw_critic_sigma, draw_last_call, draw_sigma, guided, sample
+from .sampling import draw_dmd_sigma, draw_last_call, draw_sigma, guided_denoiser, sample
 from .twin import Conditions
 
 UNGUIDED = 1.0
@@ -70,15 +70,15 @@ def cfg_losses(micro: Micro) -> Losses:
     clean, noise = micro.batch.latents, micro.noise()
     sigma = micro.sigma(draw_sigma)
     noisy = losses.add_noise(clean, noise, sigma)
-    span = config.guidance_max - config.guidance_min
-    strength = config.guidance_min + span * torch.rand(len(clean), generator=micro.generator)
-    strength = strength.to(clean.device)
+    span = config.guidance_w_max - config.guidance_w_min
+    guidance_w = config.guidance_w_min + span * torch.rand(len(clean), generator=micro.generator)
+    guidance_w = guidance_w.to(clean.device)
     with torch.no_grad():
         plain = UNGUIDED if micro.networks.teacher_guidance else None
         conditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain))
         unconditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain, empty=True))
-        guided = losses.guided_by_strength(conditional, unconditional, strength)
-    matched = student.velocity(noisy, sigma, micro.conditions(scale=1 + strength))
+        guided = losses.guided(conditional, unconditional, guidance_w)
+    matched = student.velocity(noisy, sigma, micro.conditions(scale=1 + guidance_w))
     cfg = losses.cfg_distillation_loss(matched, guided)
     base = losses.flow_matching_loss(_with_dropped_captions(micro, noisy, sigma, UNGUIDED), clean, noise)
     return {"loss": losses.distillation_loss(cfg, base, config.cfg_weight), "cfg": cfg, "base": base}
@@ -118,9 +118,9 @@ def students_conditions(micro: Micro) -> Conditions:
 def before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tensor]:
     """Return the state that the last call of the student's sampling is given, and the schedule (N + 1,)."""
     config = micro.config
-    sigmas = few_step_sigmas(config.student_steps, config.shift)
+    sigmas = few_step_sigmas(config.few_steps, config.shift)
     before = sigmas[: micro.last_call + 1]
-    return sample(denoise, micro.noise(), before, sampler=config.rollout, generator=micro.generator), sigmas
+    return sample(denoise, micro.noise(), before, sampler=config.sampler, generator=micro.generator), sigmas
 
 
 def students_clip(micro: Micro) -> Tensor:
@@ -169,19 +169,19 @@ def teachers_way(micro: Micro, start: Tensor) -> Tensor:
     def teacher(empty: bool) -> Denoise:
         return networks.teacher.denoiser(micro.conditions(scale=scale, empty=empty))
 
-    sigmas = few_step_sigmas(config.student_steps * config.ode_substeps, config.shift)
+    sigmas = few_step_sigmas(config.few_steps * config.ode_substeps, config.shift)
     first, last = (call * config.ode_substeps for call in (micro.last_call, micro.last_call + 1))
-    return sample_euler(guided(teacher, config.guidance), start, sigmas[first : last + 1])
+    return sample_euler(guided_denoiser(teacher, config.guidance_w), start, sigmas[first : last + 1])
 
 
-def critic_losses(micro: Micro) -> Losses:
+def fake_losses(micro: Micro) -> Losses:
     """Keep the fake model true to what the student makes (eq. 5)."""
     with torch.no_grad():
         generated = students_clip(micro)
-    noise, sigma = micro.noise(), micro.sigma(draw_critic_sigma)
+    noise, sigma = micro.noise(), micro.sigma(draw_dmd_sigma)
     conditions = micro.conditions(scale=micro.usual_scale(micro.networks.teacher_guidance))
     velocity = micro.networks.fake.velocity(losses.add_noise(generated, noise, sigma), sigma, conditions)
-    return {"critic": losses.critic_loss(velocity, generated, noise)}
+    return {"critic": losses.fake_loss(velocity, generated, noise)}
 
 
 def generator_losses(micro: Micro) -> Losses:
@@ -198,13 +198,13 @@ def generator_losses(micro: Micro) -> Losses:
 
 def _dmd_gradient(micro: Micro, generated: Tensor) -> Tensor:
     config, real, fake = micro.config, micro.networks.real, micro.networks.fake
-    sigma = micro.sigma(draw_critic_sigma)
+    sigma = micro.sigma(draw_dmd_sigma)
     noisy = losses.add_noise(generated, micro.noise(), sigma)
     scale = micro.usual_scale(micro.networks.teacher_guidance)
     conditions = micro.conditions(scale=scale)
     conditional = real.velocity(noisy, sigma, conditions)
     unconditional = conditional
-    if config.guidance > 0:
+    if config.guidance_w > 0:
         unconditional = real.velocity(noisy, sigma, micro.conditions(scale=scale, empty=True))
     return losses.folded_dmd_gradient(
         generated,
@@ -213,8 +213,8 @@ def _dmd_gradient(micro: Micro, generated: Tensor) -> Tensor:
         real_conditional=conditional,
         real_unconditional=unconditional,
         fake=fake.velocity(noisy, sigma, conditions),
-        strength=config.guidance,
-        normalise=config.normalise,
+        guidance_w=config.guidance_w,
+        normalize=config.normalize,
     )
 
 
@@ -254,12 +254,12 @@ def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
     if step < config.ode_updates:
         return [Phase("student", STUDENT, networks.student, ode_losses)]
     assert networks.fake is not None
-    critics = [Phase(f"critic{i}", FAKE, networks.fake, critic_losses) for i in range(config.critic_updates)]
-    if step < config.ode_updates + config.critic_warmup:
+    critics = [Phase(f"critic{i}", FAKE, networks.fake, fake_losses) for i in range(config.fake_updates)]
+    if step < config.ode_updates + config.fake_warmup:
         return critics
     return [*critics, Phase("student", STUDENT, networks.student, generator_losses)]
 
 
 def students_updates(step: int, config: DistillConfig) -> int:
     """Return how many updates of the student come before a step: all but those of the fake model's warm-up."""
-    return step - min(max(0, step - config.ode_updates), config.critic_warmup)
+    return step - min(max(0, step - config.ode_updates), config.fake_warmup)

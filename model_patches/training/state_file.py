@@ -14,7 +14,7 @@ from ..dit.stream import RowReader, TensorWriter
 from ..dit.weights_file import TensorInfo, read_header
 from ..store.files import DiskRefused, atomic_folder, file_sha256, read_json_object, write_text
 from .old_checkpoint import INDEX, OldCheckpoint
-from .parallel import World, whole
+from .parallel import Processes, whole
 
 FORMAT = 1
 TENSORS, NOTE = "state.safetensors", "state.json"
@@ -24,7 +24,7 @@ class StateUnreadable(ValueError):
     """A checkpoint is damaged or of another run; the message says what is wrong with it."""
 
 
-def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], place: World) -> None:
+def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], processes: Processes) -> None:
     """Write a checkpoint: the whole folder or nothing. Every process must call it.
 
     Args:
@@ -35,7 +35,7 @@ def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], place: W
     """
     gathered = ((name, whole(tensor)) for name, tensor in tensors.items())
     error: Exception | None = None
-    if place.is_first:
+    if processes.is_first:
         try:
             with atomic_folder(target) as part:
                 _write(part, step, tensors, gathered)
@@ -47,7 +47,7 @@ def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], place: W
             )
     for _ in gathered:  # takes every process, also where nothing is written
         pass
-    if place.any(error is not None):
+    if processes.any(error is not None):
         raise error or OSError(
             f"The first process could not write the checkpoint of step {step}; it says why."
         )
@@ -116,23 +116,23 @@ def _words(info: TensorInfo | None) -> str:
 
 
 @torch.no_grad()
-def read_state(folder: Path, tensors: Mapping[str, Tensor], place: World) -> None:
+def read_state(folder: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:
     """Read a checked checkpoint into tensors, of which each process may hold a shard (DTensor)."""
     with RowReader(read_header(folder / TENSORS)) as reader:
         for name, tensor in tensors.items():
             local, first = tensor.detach(), 0
             if hasattr(local, "to_local"):
-                local, first = _local_rows(local, place)
+                local, first = _local_rows(local, processes)
             count = local.shape[0] if local.ndim else 1
             local.copy_(reader.rows(name, first, first + count).view(local.shape))
 
 
-def _local_rows(tensor, place: World) -> tuple[Tensor, int]:
+def _local_rows(tensor, processes: Processes) -> tuple[Tensor, int]:
     """Return a process's rows of a tensor that FSDP2 sharded, and which row is their first."""
     assert [placement.is_shard(0) for placement in tensor.placements] == [True], tensor.placements
-    rows = -(-tensor.shape[0] // place.size)
-    local, first = tensor.to_local(), min(place.rank * rows, tensor.shape[0])
-    assert local.shape[0] == min(rows, tensor.shape[0] - first), (local.shape, tensor.shape, place)
+    rows = -(-tensor.shape[0] // processes.size)
+    local, first = tensor.to_local(), min(processes.rank * rows, tensor.shape[0])
+    assert local.shape[0] == min(rows, tensor.shape[0] - first), (local.shape, tensor.shape, processes)
     return local, first
 
 

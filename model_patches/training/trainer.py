@@ -18,8 +18,8 @@ from .batch import ClipSource
 from .checkpoint import RunFolder
 from .config import DistillConfig
 from .networks import Networks
-from .parallel import World, average_gradients, my_micro_batches
-from .rollout import sample
+from .parallel import Processes, average_gradients, my_micro_batches
+from .sampling import sample
 from .stages import Micro, Phase, Phases, phases, relative_motion, students_conditions, students_updates
 
 
@@ -75,7 +75,7 @@ def learning_rate(step: int, config: DistillConfig) -> float:
         start, end, last = config.ode_learning_rate, config.learning_rate, config.ode_updates - 1
     else:
         start, end = config.learning_rate, config.final_learning_rate
-        before = config.ode_updates + config.critic_warmup
+        before = config.ode_updates + config.fake_warmup
         step, last = step - before, config.total_steps - before - 1
     if step < config.warmup_steps:
         return start * max(0, step + 1) / (config.warmup_steps + 1)
@@ -97,32 +97,32 @@ def sample_generator(config: DistillConfig) -> torch.Generator:
 class Trainer:
     """One run in one process (of possibly many)."""
 
-    def __init__(self, task: Task, networks: Networks, place: World, folder: RunFolder) -> None:
+    def __init__(self, task: Task, networks: Networks, processes: Processes, folder: RunFolder) -> None:
         self.config, self.source, self.networks = task.config, task.source, networks
         self.phases = task.phases
         self.sample_source = task.source if task.sample_source is None else task.sample_source
-        self.place, self.folder = place, folder
+        self.processes, self.folder = processes, folder
         config = self.config
-        self.micro_indices, self.micro_size = my_micro_batches(config, place)
+        self.micro_indices, self.micro_size = my_micro_batches(config, processes)
         self.parameters = networks.parameters(config)
         rates = {STUDENT: config.learning_rate}
         self.optimizers = {
-            name: _optimizer(config, list(parameters.values()), rates.get(name, config.critic_learning_rate))
+            name: _optimizer(config, list(parameters.values()), rates.get(name, config.fake_learning_rate))
             for name, parameters in self.parameters.items()
         }
         self.average = {
             name: parameter.detach().clone() for name, parameter in self.parameters[STUDENT].items()
         }
-        self.step = folder.load(self._state(), place)
+        self.step = folder.load(self._state(), processes)
         self.saved_step = self.step
-        if place.is_first:
+        if processes.is_first:
             folder.start_log(self.step)
 
     def run(self, on_step: Callable[[StepReport], None] | None, should_stop: Callable[[], bool]) -> None:
         """Train until the end, or until some process's ``should_stop``; then save."""
-        while self.step < self.config.total_steps and not self.place.any(should_stop()):
+        while self.step < self.config.total_steps and not self.processes.any(should_stop()):
             report = self._step()
-            if self.place.is_first:
+            if self.processes.is_first:
                 self.folder.log(step=report.step, motion=report.motion, **report.losses)
             if self.config.save_every and self.step % self.config.save_every == 0:
                 self.save()
@@ -133,7 +133,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the step that is done."""
-        self.folder.save(self.step, self._state(), self.place)
+        self.folder.save(self.step, self._state(), self.processes)
         self.saved_step = self.step
 
     def _step(self) -> StepReport:
@@ -162,7 +162,7 @@ class Trainer:
         for each in self.optimizers.values():
             each.zero_grad(set_to_none=True)  # adapters of other roles get zeros as gradients, too
         generator = seeded(self.config.seed, self.step, phase.name)
-        last_call = phase.draw_last_call(self.config.student_steps, generator)
+        last_call = phase.draw_last_call(self.config.few_steps, generator)
         sums: dict[str, Tensor] = {}
         for index in self.micro_indices:
             losses = phase.losses(self._micro(phase, index, last_call))
@@ -171,9 +171,9 @@ class Trainer:
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach() / len(self.micro_indices)
         if not self.config.sharded:
-            average_gradients(parameters.values(), self.place)
+            average_gradients(parameters.values(), self.processes)
         norm = nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
-        means = self.place.mean(sums)
+        means = self.processes.mean(sums)
         self._check_finite(phase, {**means, "gradient norm": _number(norm)})
         optimizer.step()
         return means
@@ -181,7 +181,7 @@ class Trainer:
     def _micro(self, phase: Phase, index: int, last_call: int) -> Micro:
         generator = seeded(self.config.seed, self.step, phase.name, index)
         rows = torch.randint(len(self.source), (self.micro_size,), generator=generator)
-        batch = self.source.batch(rows, generator).to(self.place.device)
+        batch = self.source.batch(rows, generator).to(self.processes.device)
         return Micro(self.config, self.networks, batch, generator, last_call)
 
     def _check_finite(self, phase: Phase, values: dict[str, float]) -> None:
@@ -194,7 +194,7 @@ class Trainer:
                 f"Training diverged at step {self.step + 1} ({phase.name}): "
                 + ", ".join(f"{name} is {value}" for name, value in wrong.items())
                 + f". {kept} Lower the learning rates (student {self.config.learning_rate}, fake model"
-                f" {self.config.critic_learning_rate}) and start in another folder, or check the data."
+                f" {self.config.fake_learning_rate}) and start in another folder, or check the data."
             )
 
     @torch.no_grad()
@@ -225,12 +225,12 @@ class Trainer:
         """Return clips (B, C, T, H, W) of the averaged student from fixed rows and noise, and their motion."""
         generator = sample_generator(self.config)
         rows = torch.arange(min(self.config.sample_clips, len(self.sample_source)))
-        batch = self.sample_source.batch(rows, generator).to(self.place.device)
+        batch = self.sample_source.batch(rows, generator).to(self.processes.device)
         micro = Micro(self.config, self.networks, batch, generator, 0)
         denoise = self.networks.student.denoiser(students_conditions(micro))
-        sigmas = few_step_sigmas(self.config.student_steps, self.config.shift)
+        sigmas = few_step_sigmas(self.config.few_steps, self.config.shift)
         with self.averaged_student():
-            clips = sample(denoise, micro.noise(), sigmas, sampler=self.config.rollout, generator=generator)
+            clips = sample(denoise, micro.noise(), sigmas, sampler=self.config.sampler, generator=generator)
         return clips.cpu(), float(relative_motion(clips, batch.latents))
 
     def _state(self) -> dict:

@@ -30,7 +30,7 @@ from magic141.lab.experiment.judge import (
     reference_features,
     summarise,
 )
-from magic141.lab.experiment.plan import GUIDANCE, SHIPPED_STUDENTS
+from magic141.lab.experiment.plan import GUIDANCE_W, SHIPPED_STUDENTS
 from magic141.lab.models.data import decode_clips
 from magic141.lab.models.shipped import (
     GUIDED,
@@ -125,7 +125,7 @@ class Bench:
 
 def guided(steps: int) -> Sampling:
     """Return how the teacher is sampled: two forwards a step."""
-    return Sampling(steps, cfg_strength=GUIDANCE)
+    return Sampling(steps, guidance_w=GUIDANCE_W)
 
 
 def measure(bench: Bench, rows: FinishedRows) -> dict[str, float]:

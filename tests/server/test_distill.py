@@ -126,7 +126,7 @@ def test_train_cancel_resume_and_load_with_the_stock_loader(server, client, buil
 
     lora = server.base / "models/loras/shapes student.safetensors"
     with safe_open(lora, "pt") as file:
-        assert json.loads(file.metadata()["magic141_distill"])["student_steps"] == 2
+        assert json.loads(file.metadata()["magic141_distill"])["few_steps"] == 2
     stock = node(
         "LoraLoaderModelOnly", model=["model", 0], lora_name="shapes student.safetensors", strength_model=1.0
     )

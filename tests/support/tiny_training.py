@@ -9,10 +9,10 @@ TINY = DistillConfig(
     total_steps=3,
     batch_size=2,
     rank=2,
-    critic_rank=2,
-    critic_updates=2,
+    fake_rank=2,
+    fake_updates=2,
     warmup_steps=0,
-    student_steps=2,
+    few_steps=2,
     save_every=0,
     device="cpu",
 )

@@ -21,7 +21,7 @@ def main(run_dir: str, config: str) -> None:
     torch.set_num_threads(1)
     losses = []
     model = distill(
-        Task(DistillConfig.from_json(config), TinySource(), tiny_dit()),
+        Task(DistillConfig(**json.loads(config)), TinySource(), tiny_dit()),
         Path(run_dir),
         on_step=lambda report: losses.append(report.losses),
     )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from magic141.model_patches.bridge.training.report import motion_lines, report_text
+from magic141.model_patches.bridge.training.report import motion_lines, training_report
 from magic141.model_patches.plots import (
     BAR_COLORS,
     BARS_HEIGHT_PX,
@@ -50,8 +50,8 @@ def test_strips_show_clips_as_rows_under_the_curves():
 
 
 def test_the_report_says_how_to_use_what_came_out():
-    text = report_text(
-        DistillConfig(total_steps=8, student_steps=2),
+    text = training_report(
+        DistillConfig(total_steps=8, few_steps=2),
         step=8,
         first_step=3,
         seconds=12.3,

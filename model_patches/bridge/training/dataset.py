@@ -12,7 +12,7 @@ from ...store.files import file_sha256
 from ...store.video_source import probe_video
 from ...store.walk import listing_digest
 from ...training.dataset import SetSettings, SetVideo, TrainingSet
-from ...training.dataset_report import report_text
+from ...training.dataset_report import set_report
 from ...training.shards import ShardStore, locked_directory
 from ...training.videos import (
     CaptionedVideo,
@@ -101,7 +101,7 @@ def build_training_set(
         old = _old_set(directory, label, settings, replace_other)
         build = _Build(folder, directory, label, settings, old, skipped, encoders, vae)
         made = build.run(videos)
-        return made, report_text(made, num_encoded=build.encoder.num_videos)
+        return made, set_report(made, num_encoded=build.encoder.num_videos)
 
 
 def _settings(request: SetRequest, size: tuple[int, int], encoders: Magic141Encoders, vae) -> SetSettings:

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from ...store.files import disk_errors, make_subfolder, refuse_links_out, write_text
 from ...store.names import name_fault
-from ...training.config import GONE, MAY_CHANGE, SET_CONTENT, DistillConfig, check_same_run
+from ...training.config import (
+    GONE,
+    MAY_CHANGE,
+    SET_CONTENT,
+    DistillConfig,
+    check_same_run,
+    current_names,
+    first_names,
+)
 from ...training.source import VideoFolderSource
 from ...window.journal import digest
 
@@ -44,8 +52,8 @@ def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | Non
     refuse_links_out(run_dir, RUN_FILES)
     if (saved := RunFolder(run_dir).read_config()) is None:
         return None
-    wanted = config.written() | {"training_set": set_name}
-    known = saved | {"training_set": _read(run_dir / SET_NOTE) or set_name}
+    wanted = asdict(config) | {"training_set": set_name}
+    known = current_names(saved) | {"training_set": _read(run_dir / SET_NOTE) or set_name}
     compared = {name: known[name] for name in {*wanted, *GONE} if name in known}
     check_same_run(compared, wanted, f"{RUNS_FOLDER}/{run_dir.name}")
     return saved
@@ -125,7 +133,7 @@ def _identity(
 ) -> str:
     from ...training.checkpoint import fingerprint
 
-    settings = {name: value for name, value in settings.items() if name not in MAY_CHANGE}
+    settings = {k: v for k, v in first_names(settings).items() if k not in MAY_CHANGE}
     started = [fingerprint(start)] if start else []
     return digest([settings, data, fingerprint(weights), *started])
 

@@ -7,8 +7,8 @@ STATIC, FLASHING = 0.4, 2.5
 """Motion, as a share of the data's, below and above which a student has most likely collapsed."""
 LAST_STEPS = 20
 METHODS = {
-    "dmd2": "Distilled to {0.student_steps} steps (DMD2)",
-    "cfg": "Guidance w {0.guidance_min:g} to {0.guidance_max:g} distilled into one pass",
+    "dmd2": "Distilled to {0.few_steps} steps (DMD2)",
+    "cfg": "Guidance w {0.guidance_w_min:g} to {0.guidance_w_max:g} distilled into one pass",
     "flow": "Fine-tuned (flow matching)",
 }
 
@@ -21,12 +21,12 @@ class Settings(Protocol):
     total_steps: int
     batch_size: int
     rank: int
-    student_steps: int
+    few_steps: int
     shift: float
-    rollout: str
+    sampler: str
 
 
-def report_text(
+def training_report(
     config: Settings,
     *,
     step: int,
@@ -54,7 +54,7 @@ def report_text(
     ]
     if config.stage == "dmd2":
         lines.append(
-            f"Use it with {config.student_steps} steps, shift {config.shift:g}, sampler {config.rollout}, cfg 1."
+            f"Use it with {config.few_steps} steps, shift {config.shift:g}, sampler {config.sampler}, cfg 1."
         )
     return "\n".join([*lines, *notes, *motion_lines(history)])
 
@@ -66,7 +66,7 @@ def motion_lines(history: Sequence[Mapping[str, float | None]]) -> list[str]:
         return []
     mean = sum(motion) / len(motion)
     lines = [f"Motion at the end: {mean:.2f} of the data's."]
-    advice = "Lower learning_rate, raise critic_updates or stop earlier; the clips are in the run's folder."
+    advice = "Lower learning_rate, raise fake_updates or stop earlier; the clips are in the run's folder."
     if mean < STATIC:
         lines.append(f"Warning: the clips are nearly static, the usual failure of distillation. {advice}")
     elif mean > FLASHING:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...plots import plot_training, to_tensor
 from ...store.files import atomic_file, disk_errors
-from ...training.config import DistillConfig
+from ...training.config import DistillConfig, current_names
 from ...training.dataset import TrainingSet
 from ...training.source import KNOWN_SHARES, TEXT_TO_VIDEO, VideoFolderSource
 from ..loading import ATTACHMENT, load_magic141_model
@@ -32,7 +32,7 @@ from .folder import (
     run_directory,
     target_path,
 )
-from .report import report_text
+from .report import training_report
 from .watch import TrainingWatch, compare_clips
 from .weights import free_devices, started_weights, student_weights, with_lora
 
@@ -71,7 +71,7 @@ def make_config(*, precision: str = "auto", **settings):
     if precision == "auto":
         fast = device.type != "cpu" and comfy.model_management.should_use_bf16(device)
         precision = "bfloat16" if fast else "float32"
-    return DistillConfig(device=str(device), precision=precision, **settings)
+    return DistillConfig(device=str(device), precision=precision, **current_names(settings))
 
 
 def distill_model(
@@ -224,7 +224,7 @@ def _lora_as_weights(trained) -> dict[str, Tensor]:
 
 
 def _report(job: Job, watch: TrainingWatch, trained, history: list[dict]) -> str:
-    return report_text(
+    return training_report(
         trained.config,
         step=trained.step,
         first_step=watch.first_step,

@@ -144,7 +144,7 @@ def _sampled_row(model, vae, batch, config) -> Tensor:
     clips = []
     for row in range(len(batch)):
         conditioning, latent = _conditioning(batch, row, config)
-        sampling = Sampling(few_step_sigmas(config.student_steps, config.shift), SEED + row, config.rollout)
+        sampling = Sampling(few_step_sigmas(config.few_steps, config.shift), SEED + row, config.sampler)
         sampled = sample_clip(model, conditioning, conditioning, latent, sampling, callback=lambda *_: None)
         clips.append(decode_frames(vae, sampled).float().cpu())
     return side_by_side(torch.stack(clips))

@@ -48,8 +48,8 @@ def test_a_run_goes_on_only_with_its_own_settings_and_set(tmp_path):
     (run_dir / "checkpoints" / "step-000002").mkdir(parents=True)
     (run_dir / "config.json").write_text(json.dumps({**asdict(CONFIG), "weights": "x", "clips": 4}))
     folder.check_run(run_dir, replace(CONFIG, sample_every=7), "cats")
-    with pytest.raises(ValueError, match=r"magic141_distill/run.*student_steps was 4 and is now 2"):
-        folder.check_run(run_dir, replace(CONFIG, student_steps=2), "cats")
+    with pytest.raises(ValueError, match=r"magic141_distill/run.*few_steps was 4 and is now 2"):
+        folder.check_run(run_dir, replace(CONFIG, few_steps=2), "cats")
     with pytest.raises(ValueError, match="training_set was 'cats' and is now 'dogs'"):
         folder.check_run(run_dir, CONFIG, "dogs")
 
@@ -132,3 +132,15 @@ def test_an_identity_follows_from_settings_data_weights_and_start():
     ]
     assert len(set(ids)) == 5
     assert folder.identity(replace(CONFIG, save_every=3), "data", weights, {}) == ids[0]
+
+
+def test_an_identity_stays_what_it_was_when_settings_are_renamed():
+    """The digests are of a version that said student_steps and guidance; files and folders of runs carry them."""
+    config = DistillConfig(total_steps=3, few_steps=2, guidance_w=1.0)
+    assert folder.identity(config, "data", {}, {}).startswith("c59777cc43b31938")
+    assert folder.older_identity(config, "cats", {}, {}).startswith("3ae4490e9295a205")
+
+
+def test_inputs_of_the_node_that_keep_their_old_names_reach_the_settings():
+    config = training.make_config(normalise=False, rollout="renoise", critic_rank=3)
+    assert (config.normalize, config.sampler, config.fake_rank) == (False, "renoise", 3)

@@ -83,7 +83,7 @@ def test_a_student_that_is_older_than_a_setting_is_kept(bench):
 def test_a_student_of_another_plan_or_teacher_is_refused(bench):
     run(bench)
     bench.plan = replace(bench.plan, updates=100)
-    before = BASE.critic_warmup
+    before = BASE.fake_warmup
     changed = rf"total_steps was {before + 2} and is now {before + 100}.*choose another folder"
     with pytest.raises(ValueError, match=changed):
         bench.train(STUDENT)
@@ -127,8 +127,8 @@ def test_ablations_share_the_fake_models_warm_up(bench):
 
 def test_an_ablation_does_what_the_warm_up_does_until_it_ends():
     warm_up, ablation = (student.config(0, 40, 8) for student in (WARM_UP, ABLATION))
-    assert warm_up.total_steps == warm_up.critic_warmup + 1
-    assert replace(ablation, total_steps=warm_up.total_steps, normalise=True) == warm_up
+    assert warm_up.total_steps == warm_up.fake_warmup + 1
+    assert replace(ablation, total_steps=warm_up.total_steps, normalize=True) == warm_up
     assert [learning_rate(step, ablation) for step in range(201)] == [
         learning_rate(step, warm_up) for step in range(201)
     ]
@@ -148,8 +148,8 @@ def test_students_start_one_after_another_and_learn_along_more_of_the_teachers_s
     configs = [student.config(0, 40, 8) for student in students]
     assert [student.start for student in students] == ["", students[0].name, CHOOSING.name]
     assert [c.total_steps for c in configs] == [c.ode_updates for c in configs] == [300, 300, 600]
-    assert [c.ode_substeps * c.student_steps for c in configs] == [8, 16, 16]
-    assert {c.critic_warmup for c in configs} == {0}
+    assert [c.ode_substeps * c.few_steps for c in configs] == [8, 16, 16]
+    assert {c.fake_warmup for c in configs} == {0}
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -161,7 +161,7 @@ def test_a_student_finds_the_one_that_it_starts_as(plan):
         for before in filter(None, (student.start, student.after)):
             assert names.index(before) < names.index(student.name)
             first, then = students[before], students[student.name]
-            assert (first.train, first.student_steps) == (then.train, then.student_steps)
+            assert (first.train, first.few_steps) == (then.train, then.few_steps)
             assert first.rank <= then.rank
 
 

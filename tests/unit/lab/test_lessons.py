@@ -37,7 +37,7 @@ class AnsweredSource(TinySource):
 
 
 def test_clips_without_an_answer_are_led_where_the_teacher_leads(tmp_path):
-    config = replace(TINY, total_steps=3, ode_updates=3, guidance=1.0)
+    config = replace(TINY, total_steps=3, ode_updates=3, guidance_w=1.0)
     _, plain = train_plainly(config, tmp_path / "plain")
     _, none_answered = train(config, tmp_path / "none", source=AnsweredSource(8))
     assert [r.losses for r in none_answered] == [r.losses for r in plain]
@@ -66,7 +66,7 @@ class ChoosingSource(TinySource):
 
 
 def test_errors_along_choices_weigh_more(tmp_path):
-    config = replace(TINY, total_steps=1, ode_updates=1, guidance=1.0)
+    config = replace(TINY, total_steps=1, ode_updates=1, guidance_w=1.0)
     _, (plain,) = train_plainly(config, tmp_path / "plain")
     _, (same,) = train(config, tmp_path / "same", source=ChoosingSource())
     assert same.losses["ode"] == plain.losses["ode"]

@@ -176,8 +176,8 @@ def test_the_same_generator_gives_the_same_batch():
 def test_judging_a_model():
     source = HeldOutSource(dataset(), image=True, family=OPEN)
     player, net = Player(tiny_dit(patch=1), precision="float32"), FeatureNet()
-    judged = judge(player, source, SCENES, decode, net, Sampling(2, cfg_strength=1.0))
-    again = judge(player, source, SCENES, decode, net, Sampling(2, cfg_strength=1.0))
+    judged = judge(player, source, SCENES, decode, net, Sampling(2, guidance_w=1.0))
+    again = judge(player, source, SCENES, decode, net, Sampling(2, guidance_w=1.0))
     assert all(torch.equal(judged[name], again[name]) for name in judged)
     row = summarise(judged, reference_features(source, decode, net))
     assert row["clips"] == COUNT
@@ -189,7 +189,7 @@ def test_judging_a_model():
 def test_a_model_of_text_alone_is_judged():
     source = HeldOutSource(dataset(), image=False, family=NAMED)
     judged = judge(
-        Player(tiny_dit(16, patch=1)), source, SCENES, decode, None, Sampling(1, rollout="renoise")
+        Player(tiny_dit(16, patch=1)), source, SCENES, decode, None, Sampling(1, sampler="renoise")
     )
     assert "features" not in judged
 

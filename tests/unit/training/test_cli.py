@@ -14,9 +14,9 @@ SMALL = {
     "total_steps": 1,
     "batch_size": 2,
     "rank": 2,
-    "critic_rank": 2,
-    "critic_updates": 1,
-    "student_steps": 1,
+    "fake_rank": 2,
+    "fake_updates": 1,
+    "few_steps": 1,
     "device": "cpu",
 }
 
@@ -100,11 +100,13 @@ def pairs(lora) -> list[tuple[str, str]]:
 def test_settings_have_types():
     assert cli.parse_setting("batch_size=8") == ("batch_size", 8)
     assert cli.parse_setting("learning_rate=2e-6") == ("learning_rate", 2e-6)
-    assert cli.parse_setting("normalise=false") == ("normalise", False)
+    assert cli.parse_setting("normalize=false") == ("normalize", False)
+    assert cli.parse_setting("normalise=false") == ("normalize", False)
+    assert cli.parse_setting("critic_rank=8") == ("fake_rank", 8)
     with pytest.raises(ValueError, match="No such setting: lr"):
         cli.parse_setting("lr=1")
-    with pytest.raises(ValueError, match="normalise is '0'; wanted true or false"):
-        cli.parse_setting("normalise=0")
+    with pytest.raises(ValueError, match="normalize is '0'; wanted true or false"):
+        cli.parse_setting("normalize=0")
     with pytest.raises(ValueError, match="batch_size is 'many'"):
         cli.parse_setting("batch_size=many")
 

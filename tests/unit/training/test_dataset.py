@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from magic141.model_patches.training.dataset import SetSettings, SetVideo, TrainingSet
-from magic141.model_patches.training.dataset_report import report_text
+from magic141.model_patches.training.dataset_report import set_report
 from magic141.model_patches.training.shards import ShardFacts, ShardStore, frames_seen, locked_directory
 from magic141.model_patches.training.source import TEXT_TO_VIDEO, VideoFolderSource
 from magic141.model_patches.training.videos import VideoUnusable, WindowPlan, find_videos, read_windows
@@ -319,7 +319,7 @@ def test_an_interrupted_set_is_not_trained_on(tmp_path):
 
 
 def test_the_report_says_what_was_cropped(tmp_path):
-    text = report_text(make_set(tmp_path / "set"), num_encoded=1)
+    text = set_report(make_set(tmp_path / "set"), num_encoded=1)
     assert "2 videos with 2 captions: 3 windows of 13 frames, 32 x 32 px" in text
     assert "1 videos encoded now, 1 taken over, 0 files skipped" in text
     assert "2 videos have another shape" in text

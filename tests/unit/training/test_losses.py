@@ -30,15 +30,13 @@ def test_flow_matching_loss():
 
 def test_the_two_guidance_conventions():
     conditional, unconditional = latents([1.0]), latents([0.5])
-    assert losses.guided_by_strength(conditional, unconditional, 2.0).item() == 3 * 1.0 - 2 * 0.5
-    assert losses.guided_by_scale(conditional, unconditional, 3.0).item() == 0.5 + 3 * 0.5
-    assert losses.guided_by_strength(conditional, unconditional, 0.0).item() == 1.0
-    assert losses.guided_by_scale(conditional, unconditional, 1.0).item() == 1.0
+    assert losses.guided(conditional, unconditional, 2.0).item() == 3 * 1.0 - 2 * 0.5
+    assert losses.guided(conditional, unconditional, 0.0).item() == 1.0
 
 
 def test_a_guidance_strength_for_each_clip():
     conditional, unconditional = latents([1.0, 2.0], [1.0, 2.0]), latents([0.0, 0.0], [0.0, 0.0])
-    guided = losses.guided_by_strength(conditional, unconditional, torch.tensor([1.0, 4.0]))
+    guided = losses.guided(conditional, unconditional, torch.tensor([1.0, 4.0]))
     assert guided.flatten().tolist() == [2.0, 4.0, 5.0, 10.0]
 
 
@@ -65,20 +63,20 @@ def test_cfg_distillation_and_its_sum():
 
 def test_dmd_gradient_points_from_real_to_fake():
     generated, real, fake = latents([1.0, 1.0]), latents([0.0, 2.0]), latents([0.5, 1.5])
-    assert losses.dmd_gradient(generated, real, fake, normalise=False).flatten().tolist() == [0.5, -0.5]
+    assert losses.dmd_gradient(generated, real, fake, normalize=False).flatten().tolist() == [0.5, -0.5]
 
 
 def test_dmd_normaliser_is_one_number_a_clip():
     generated, real = latents([1.0, 1.0], [4.0, 0.0]), latents([0.0, 4.0], [0.0, 0.0])
     fake = real + 1.0
-    gradient = losses.dmd_gradient(generated, real, fake, normalise=True)
+    gradient = losses.dmd_gradient(generated, real, fake, normalize=True)
     assert gradient.flatten().tolist() == [
         0.5,
         0.5,
         0.5,
         0.5,
     ]  # both clips' distances are (1+3)/2 = (4+0)/2 = 2
-    same = losses.dmd_gradient(real, real, real, normalise=True)
+    same = losses.dmd_gradient(real, real, real, normalize=True)
     assert same.abs().max() == 0  # not NaN
 
 
@@ -87,7 +85,7 @@ def test_equation_4_written_out():
     sigma = torch.tensor([0.5])
     noisy, u_real, u_fake = latents([7.0]), latents([3.0]), latents([1.0])
     real, fake = (losses.denoised_estimate(noisy, u, sigma) for u in (u_real, u_fake))
-    assert losses.dmd_gradient(noisy, real, fake, normalise=False).item() == 0.5 * (3.0 - 1.0)
+    assert losses.dmd_gradient(noisy, real, fake, normalize=False).item() == 0.5 * (3.0 - 1.0)
 
 
 def test_guidance_folded_into_dmd():
@@ -99,8 +97,8 @@ def test_guidance_folded_into_dmd():
         real_conditional=latents([3.0]),
         real_unconditional=latents([2.0]),
         fake=latents([1.0]),
-        strength=4.0,
-        normalise=False,
+        guidance_w=4.0,
+        normalize=False,
     )
     assert gradient.item() == 0.5 * ((5 * 3.0 - 4 * 2.0) - 1.0)
 
@@ -117,7 +115,7 @@ def test_surrogate_has_the_gradient_it_was_given():
 def test_the_critic_sends_no_gradient_to_the_generator():
     generated = latents([1.0]).requires_grad_()
     velocity = latents([0.0]).requires_grad_()
-    loss = losses.critic_loss(velocity, generated, latents([3.0]))
+    loss = losses.fake_loss(velocity, generated, latents([3.0]))
     assert loss.item() == 4.0
     loss.backward()
     assert generated.grad is None

@@ -8,7 +8,7 @@ from magic141.tests.support.tiny_training import TINY, train
 
 
 def test_the_teachers_ode_comes_first(tmp_path):
-    config = replace(TINY, total_steps=5, ode_updates=2, critic_warmup=1, guidance=1.0, save_every=1)
+    config = replace(TINY, total_steps=5, ode_updates=2, fake_warmup=1, guidance_w=1.0, save_every=1)
     stop = iter([False, False, True])
     _, reports = train(config, tmp_path, should_stop=lambda: next(stop))
     model, later = train(config, tmp_path)

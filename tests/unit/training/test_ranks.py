@@ -1,23 +1,24 @@
 """Two gloo processes with FSDP2 train as one process does, and each opens the other's checkpoints."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.distill import Task, distill
-from magic141.model_patches.training.parallel import World, my_micro_batches
+from magic141.model_patches.training.parallel import Processes, my_micro_batches
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 from magic141.tests.support.tiny_training import TINY
 
-CONFIG = replace(TINY, total_steps=2, micro_batch_size=1, critic_updates=1, save_every=1)
+CONFIG = replace(TINY, total_steps=2, micro_batch_size=1, fake_updates=1, save_every=1)
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -42,7 +43,7 @@ def two_processes(config: DistillConfig, run_dir: Path) -> list[dict]:
         "-m",
         "magic141.tests.support.train_ranks",
         str(run_dir),
-        config.to_json(),
+        json.dumps(asdict(config)),
     ]
     processes = [
         subprocess.Popen(
@@ -136,6 +137,6 @@ def test_a_checkpoint_of_one_process_goes_on_in_two(tmp_path):
 def test_dealing_out_micro_batches():
     device = torch.device("cpu")
     config = replace(CONFIG, batch_size=8, micro_batch_size=2)
-    assert [list(my_micro_batches(config, World(r, 2, device))[0]) for r in range(2)] == [[0, 2], [1, 3]]
+    assert [list(my_micro_batches(config, Processes(r, 2, device))[0]) for r in range(2)] == [[0, 2], [1, 3]]
     with pytest.raises(ValueError, match="8 in micro-batches of 2 cannot be dealt out evenly to 3"):
-        my_micro_batches(config, World(0, 3, device))
+        my_micro_batches(config, Processes(0, 3, device))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from magic141.model_patches.training.checkpoint import RunFolder
-from magic141.model_patches.training.config import DistillConfig
+from magic141.model_patches.training.config import OLD_NAMES, DistillConfig
 from magic141.model_patches.training.distill import Task, TrainingDiverged, distill
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
@@ -14,9 +14,9 @@ from magic141.tests.support.tiny_training import TINY, train
 
 
 @pytest.mark.parametrize("train_what", ["lora", "full"])
-@pytest.mark.parametrize("rollout", ["euler", "renoise"])
-def test_dmd2(tmp_path, train_what, rollout):
-    config = replace(TINY, train=train_what, rollout=rollout, guidance=1.0, sample_every=3)
+@pytest.mark.parametrize("sampler", ["euler", "renoise"])
+def test_dmd2(tmp_path, train_what, sampler):
+    config = replace(TINY, train=train_what, sampler=sampler, guidance_w=1.0, sample_every=3)
     host = tiny_dit()
     model, reports = train(config, tmp_path, weights=host)
     assert [r.step for r in reports] == [1, 2, 3]
@@ -31,14 +31,14 @@ def test_dmd2(tmp_path, train_what, rollout):
 
 def test_dmd2_rests_where_real_and_fake_model_agree(tmp_path):
     """Without updates the fake model is the real one: eq. 4 is zero and the student stays the teacher."""
-    config = replace(TINY, critic_updates=0, total_steps=1, beta1=0.9)
+    config = replace(TINY, fake_updates=0, total_steps=1, beta1=0.9)
     model, reports = train(config, tmp_path)
     assert reports[0].losses["gradient"] < 1e-6
     assert all(weight.abs().max() == 0 for name, weight in model.lora().items() if ".lora_B." in name)
 
 
 def test_the_fake_model_learns_alone_first(tmp_path):
-    config = replace(TINY, total_steps=4, critic_warmup=2, save_every=1, sample_every=1)
+    config = replace(TINY, total_steps=4, fake_warmup=2, save_every=1, sample_every=1)
     stop = iter([False, False, True])
     model, reports = train(config, tmp_path, should_stop=lambda: next(stop))
     assert [set(r.losses) for r in reports] == [{"critic"}] * 2
@@ -66,6 +66,33 @@ def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
     assert [report.step for report in reports] == [2, 3]
 
 
+def test_a_run_that_names_its_settings_as_older_versions_did_goes_on(tmp_path):
+    stop = iter([False, True])
+    train(TINY, tmp_path, should_stop=lambda: next(stop))
+    file = RunFolder(tmp_path).config_file
+    old = {
+        "critic_learning_rate": TINY.fake_learning_rate,
+        "critic_rank": TINY.fake_rank,
+        "critic_updates": TINY.fake_updates,
+        "critic_warmup": TINY.fake_warmup,
+        "guidance": TINY.guidance_w,
+        "guidance_max": TINY.guidance_w_max,
+        "guidance_min": TINY.guidance_w_min,
+        "normalise": TINY.normalize,
+        "rollout": TINY.sampler,
+        "student_steps": TINY.few_steps,
+    }
+    kept = {k: v for k, v in json.loads(file.read_text()).items() if k not in OLD_NAMES.values()}
+    assert len(kept | old) == len(json.loads(file.read_text()))
+    file.write_text(json.dumps(kept | old | {"critic_rank": 3}))
+    with pytest.raises(ValueError, match="fake_rank was 3 and is now 2"):
+        train(TINY, tmp_path)
+    file.write_text(json.dumps(kept | old))
+    _, reports = train(TINY, tmp_path)
+    assert [report.step for report in reports] == [2, 3]
+    assert json.loads(file.read_text()).keys() >= {*OLD_NAMES.values()}
+
+
 def test_a_run_with_settings_that_are_gone_goes_on_where_they_were_at_their_defaults(tmp_path):
     stop = iter([False, True])
     train(TINY, tmp_path, should_stop=lambda: next(stop))
@@ -91,10 +118,10 @@ NAN, INFINITE = float("nan"), float("inf")
         ("ema_decay", -0.1),
         ("beta1", 1.0),
         ("learning_rate", INFINITE),
-        ("critic_learning_rate", NAN),
+        ("fake_learning_rate", NAN),
         ("real_shift", NAN),
         ("weight_decay", NAN),
-        ("guidance_max", NAN),
+        ("guidance_w_max", NAN),
         ("shift", NAN),
     ],
 )
@@ -104,7 +131,7 @@ def test_numbers_that_are_none_are_refused_by_name(name, value):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"critic_warmup": TINY.total_steps}, {"ode_updates": 2, "critic_warmup": 1}]
+    "settings", [{"fake_warmup": TINY.total_steps}, {"ode_updates": 2, "fake_warmup": 1}]
 )
 def test_starts_that_do_not_fit_into_the_run_are_refused(settings):
     with pytest.raises(ValueError, match="do not fit into total_steps"):
@@ -214,18 +241,14 @@ def test_data_of_another_model_is_refused(tmp_path):
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="stage is 'x'; wanted one of flow, cfg, dmd2"):
         DistillConfig(stage="x")
-    with pytest.raises(ValueError, match="no multiple"):
+    with pytest.raises(ValueError, match="batch_size is 5; it must be a multiple of micro_batch_size, 2"):
         DistillConfig(batch_size=5, micro_batch_size=2)
-    with pytest.raises(ValueError, match="No such setting: lr"):
-        DistillConfig.from_json(json.dumps({"lr": 1}))
-    for config in (TINY, replace(TINY, ode_updates=1)):
-        assert DistillConfig.from_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize("train_what", ["lora", "full"])
 def test_training_where_the_host_is_in_inference_mode(tmp_path, train_what):
     with torch.inference_mode():
-        config = replace(TINY, train=train_what, total_steps=1, student_steps=1, sample_every=1)
+        config = replace(TINY, train=train_what, total_steps=1, few_steps=1, sample_every=1)
         model, reports = train(config, tmp_path)
     assert reports[0].losses["gradient"] > 0
     assert model.full()

@@ -18,7 +18,7 @@ from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 from magic141.tests.support.tiny_training import TINY
 
-CONFIG = replace(TINY, total_steps=1, rank=3, critic_updates=1, warmup_steps=10, save_every=1)
+CONFIG = replace(TINY, total_steps=1, rank=3, fake_updates=1, warmup_steps=10, save_every=1)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from magic141.model_patches.training.adapters import FAKE, STUDENT, Role, adapte
 from magic141.model_patches.training.checkpoint import RunFolder
 from magic141.model_patches.training.networks import Networks, build_networks
 from magic141.model_patches.training.parallel import this_process
-from magic141.model_patches.training.rollout import draw_sigma, shifted
+from magic141.model_patches.training.sampling import draw_sigma, shifted
 from magic141.model_patches.training.stages import Micro
 from magic141.model_patches.training.trainer import Trainer
 from magic141.model_patches.training.twin import Conditions
@@ -70,11 +70,11 @@ def is_empty_prompt(call: Call) -> bool:
     return not call.conditions.states.any()
 
 
-@pytest.mark.parametrize("normalise", [True, False])
+@pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("guidance", [0.0, W])
-def test_dmd_leads_to_the_guided_real_model(guidance, normalise):
+def test_dmd_leads_to_the_guided_real_model(guidance, normalize):
     """Equation 4 with u_real of equation 7, from what the networks answered."""
-    config = replace(TINY, guidance=guidance, normalise=normalise)
+    config = replace(TINY, guidance_w=guidance, normalize=normalize)
     networks = recorded(config)
     losses = stages.generator_losses(micro(config, networks))
     prompted = networks.real.calls[0]
@@ -86,7 +86,7 @@ def test_dmd_leads_to_the_guided_real_model(guidance, normalise):
     real = prompted.noisy - sigma * ((1 + guidance) * prompted.velocity - guidance * unguided)
     generated = networks.student.calls[-1].clean
     gradient = fake.clean - real
-    if normalise:
+    if normalize:
         gradient = gradient / (generated - real).abs().mean((1, 2, 3, 4), keepdim=True)
     torch.testing.assert_close(losses["gradient"], gradient.abs().mean(), rtol=1e-4, atol=0)
     expected = 0.5 * gradient.double().square().mean()
@@ -101,7 +101,7 @@ def test_real_and_fake_model_are_kept_off_the_ends_of_the_schedule(shift, end):
     generated = torch.zeros_like(drawn.batch.latents)
     stages._dmd_gradient(drawn, generated)
     drawn = replace(drawn, last_call=0)
-    stages.critic_losses(drawn)
+    stages.fake_losses(drawn)
     calls = [*networks.real.calls, *networks.fake.calls]
     assert len(calls) == 3
     for call in calls:
@@ -110,7 +110,7 @@ def test_real_and_fake_model_are_kept_off_the_ends_of_the_schedule(shift, end):
 
 def test_the_fake_model_learns_what_the_student_makes():
     networks = recorded(TINY)
-    losses = stages.critic_losses(micro(TINY, networks))
+    losses = stages.fake_losses(micro(TINY, networks))
     generated, (fake,) = networks.student.calls[-1].clean, networks.fake.calls
     sigma = fake.sigma.view(-1, 1, 1, 1, 1)
     noise = (fake.noisy - (1 - sigma) * generated) / sigma
@@ -129,7 +129,7 @@ def test_noise_levels_are_shifted_as_the_schedule_is(shift):
 
 def test_the_cfg_student_is_told_the_scale_that_it_matches():
     """The host's g: the target is u + g (c - u), and the base loss is told g = 1."""
-    config = replace(TINY, stage="cfg", guidance_min=2.0, guidance_max=4.0, drop_caption=0.0)
+    config = replace(TINY, stage="cfg", guidance_w_min=2.0, guidance_w_max=4.0, drop_caption=0.0)
     networks = recorded(config, guidance=True)
     losses = stages.cfg_losses(micro(config, networks))
     prompted, empty = networks.teacher.calls
@@ -147,7 +147,7 @@ def test_the_cfg_student_is_told_the_scale_that_it_matches():
 
 
 def test_an_embedder_is_told_the_usual_scale_but_where_clips_are_learnt():
-    config = replace(TINY, guidance=W, ode_updates=1)
+    config = replace(TINY, guidance_w=W, ode_updates=1)
     networks = recorded(config, guidance=True)
     stages.generator_losses(micro(config, networks))
     stages.ode_losses(micro(config, networks))
@@ -159,9 +159,9 @@ def test_an_embedder_is_told_the_usual_scale_but_where_clips_are_learnt():
 
 
 @pytest.mark.parametrize("last_call", [0, 1, 2])
-@pytest.mark.parametrize("rollout", ["euler", "renoise"])
-def test_the_students_clip_ends_with_its_last_call(rollout, last_call):
-    config = replace(TINY, student_steps=3, rollout=rollout)
+@pytest.mark.parametrize("sampler", ["euler", "renoise"])
+def test_the_students_clip_ends_with_its_last_call(sampler, last_call):
+    config = replace(TINY, few_steps=3, sampler=sampler)
     networks, sigmas = recorded(config), few_step_sigmas(3, config.shift)
     stages.students_clip(micro(config, networks, last_call=last_call))
     assert [call.sigma[0].item() for call in networks.student.calls] == sigmas[: last_call + 1].tolist()
@@ -170,7 +170,7 @@ def test_the_students_clip_ends_with_its_last_call(rollout, last_call):
 
 
 def test_the_teacher_covers_one_step_of_the_student():
-    config = replace(TINY, student_steps=3, ode_substeps=2, ode_updates=1, guidance=W)
+    config = replace(TINY, few_steps=3, ode_substeps=2, ode_updates=1, guidance_w=W)
     networks = recorded(config)
     stages.ode_losses(micro(config, networks, last_call=1))
     covered = few_step_sigmas(6, config.shift)[2:4].tolist()
@@ -180,7 +180,7 @@ def test_the_teacher_covers_one_step_of_the_student():
 
 
 def test_averaged_weights_move_faster_at_first_and_then_by_the_decay(tmp_path):
-    config = replace(TINY, total_steps=40, ema_decay=0.5, critic_updates=1)
+    config = replace(TINY, total_steps=40, ema_decay=0.5, fake_updates=1)
     task, place = tiny_task(config), this_process()
     trainer = Trainer(task, build_networks(config, task.weights, "cpu"), place, RunFolder(tmp_path))
     for step, decay in ((0, 1 / 10), (1, 2 / 11), (30, 0.5)):
@@ -195,7 +195,7 @@ def test_averaged_weights_move_faster_at_first_and_then_by_the_decay(tmp_path):
 
 
 def test_sample_clips_follow_the_whole_schedule(tmp_path):
-    config = replace(TINY, student_steps=3, sample_clips=2)
+    config = replace(TINY, few_steps=3, sample_clips=2)
     task, networks = tiny_task(config), recorded(config)
     trainer = Trainer(task, networks, this_process(), RunFolder(tmp_path))
     clips, _ = trainer.sample()

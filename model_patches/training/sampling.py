@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..sampler import Denoise, sample_euler, sample_renoise
-from .losses import guided_by_strength
+from . import losses
 
-CRITIC_SIGMA_MIN, CRITIC_SIGMA_MAX = 0.02, 0.98
+DMD_SIGMA_MIN, DMD_SIGMA_MAX = 0.02, 0.98
 
 
 def draw_last_call(num_steps: int, generator: torch.Generator) -> int:
@@ -35,17 +35,17 @@ def sample(
     return sample_euler(denoise, noise, sigmas)
 
 
-def guided(denoiser: Callable[[bool], Denoise], strength: float) -> Denoise:
+def guided_denoiser(denoiser: Callable[[bool], Denoise], guidance_w: float) -> Denoise:
     """Return a model guided by w of eq. 7, for the samplers; estimates of x0 mix as velocities do.
 
     Args:
         denoiser: returns the model on the prompt, or told True on the empty one, which is asked for where w is not 0.
     """
     prompted = denoiser(False)
-    if strength == 0:
+    if guidance_w == 0:
         return prompted
     empty = denoiser(True)
-    return lambda x, sigma: guided_by_strength(prompted(x, sigma), empty(x, sigma), strength)
+    return lambda x, sigma: losses.guided(prompted(x, sigma), empty(x, sigma), guidance_w)
 
 
 def shifted(uniform: Tensor, shift: float) -> Tensor:
@@ -58,6 +58,6 @@ def draw_sigma(count: int, shift: float, generator: torch.Generator) -> Tensor:
     return shifted(torch.rand(count, generator=generator), shift)
 
 
-def draw_critic_sigma(count: int, shift: float, generator: torch.Generator) -> Tensor:
+def draw_dmd_sigma(count: int, shift: float, generator: torch.Generator) -> Tensor:
     """Return (B,) noise levels for real and fake model, kept off the ends, where an estimate says nothing."""
-    return draw_sigma(count, shift, generator).clamp(CRITIC_SIGMA_MIN, CRITIC_SIGMA_MAX)
+    return draw_sigma(count, shift, generator).clamp(DMD_SIGMA_MIN, DMD_SIGMA_MAX)
