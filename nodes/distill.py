@@ -4,8 +4,9 @@ from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.progress import stages
 from ..model_patches.bridge.training.dataset import set_directory
-from ..model_patches.bridge.training.run import distill_model, make_config, missing_packages
+from ..model_patches.bridge.training.run import distill_model, make_config
 from ..model_patches.store.names import name_fault
+from ..model_patches.training.twin import missing_packages
 from .distill_inputs import METHODS, MOST_CFG, TRAIN, how_inputs, run_inputs, start_inputs, what_inputs
 
 

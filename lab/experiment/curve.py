@@ -33,7 +33,7 @@ class Curve:
         rows = torch.arange(min(config.sample_clips, len(self.source)))
         sampling = Sampling(config.few_steps, config.shift, config.sampler, config.guidance_w)
         samples = teacher.sample(self.source.batch(rows), sampling, generator=sample_generator(config))
-        self(StepReport(0, 0, config.total_steps, {}, None, samples, 0.0))
+        self(StepReport(0, 0, config.total_steps, {}, None, samples))
 
     def __call__(self, report: StepReport) -> None:
         """Judge a report's samples and add a line: updates of the student, clean clips, motion and losses."""

@@ -12,13 +12,14 @@ from diffusers import HunyuanVideoTransformer3DModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ...model_patches.dit.channels import expand_input_channels
 from ...model_patches.dit.diffusers_config import diffusers_config
 from ...model_patches.dit.keys import diffusers_to_host, expected_shapes
 from ...model_patches.training.losses import add_noise, denoised_estimate
 from ...model_patches.training.parallel import this_process
 from ...model_patches.training.sampling import draw_sigma
 from ...model_patches.training.stages import mixed_conditions
-from ...model_patches.training.twin import Conditions, expand, from_host, predict_velocity
+from ...model_patches.training.twin import Conditions, from_host, predict_velocity
 from .. import world
 from ..world.scenes import NUM_MOTIONS
 from . import muon
@@ -229,8 +230,8 @@ def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
     )
 
 
-def _trained_t2v() -> HunyuanVideoTransformer3DModel:
-    return from_host(load_file(stage_dir("t2v") / "dit.safetensors"))
+def _trained_t2v() -> dict[str, Tensor]:
+    return load_file(stage_dir("t2v") / "dit.safetensors")
 
 
 def train_ti2v(total: int = 14000, size: int = 32) -> dict[str, float]:
@@ -238,7 +239,7 @@ def train_ti2v(total: int = 14000, size: int = 32) -> dict[str, float]:
     torch.manual_seed(0)
     return _train(
         "ti2v",
-        expand(_trained_t2v()),
+        from_host(expand_input_channels(_trained_t2v())),
         total,
         size,
         image=True,
@@ -253,7 +254,7 @@ def train_t2v_clips(total: int = 5000, size: int = 24) -> dict[str, float]:
     torch.manual_seed(0)
     return _train(
         "t2v_clips",
-        _trained_t2v(),
+        from_host(_trained_t2v()),
         total,
         size,
         image=False,

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from .distill import StepReport, Task, TrainedModel, distill
 FLAGS = {"true": True, "false": False}
 
 
-def parse_setting(text: str) -> tuple[str, object]:
+def parse_setting(text: str) -> tuple[str, Any]:
     """Read NAME=VALUE into the type that the setting has.
 
     Raises:

@@ -7,12 +7,19 @@ branch at ``real_shift``, the base has none. All adapters stay active; a role se
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..dit.keys import HALVES_SWAPPED, HOST_TO_PARTS, PART_TO_HOST, split_key
+from ..sampler import Denoise
 from .twin import Conditions, predict_velocity
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
+
+    from .twin import Twin
 
 STUDENT, FAKE = "student", "fake"
 ADAPTED_STACKS = ("transformer_blocks.", "single_transformer_blocks.")
@@ -49,7 +56,7 @@ def add_adapters(model: nn.Module, ranks: Mapping[str, int], *, seed: int) -> No
             parameter.data = parameter.data.float()
 
 
-def adapter_layers(model: nn.Module) -> Iterator[nn.Module]:
+def adapter_layers(model: nn.Module) -> Iterator["LoraLayer"]:
     """Yield the layers that hold adapters."""
     from peft.tuners.lora import LoraLayer
 
@@ -69,7 +76,7 @@ class Role:
     precision: "bfloat16" computes in bfloat16, whatever the weights are kept in.
     """
 
-    model: nn.Module
+    model: "Twin"
     weights: Mapping[str, float] = field(default_factory=dict)
     precision: str = "float32"
 
@@ -86,7 +93,7 @@ class Role:
         with torch.autocast(noisy.device.type, dtype=torch.bfloat16, enabled=enabled):
             return predict_velocity(self.model, noisy, sigma, conditions)
 
-    def denoiser(self, conditions: Conditions):
+    def denoiser(self, conditions: Conditions) -> Denoise:
         """Return ``denoise(x, sigma) -> x0`` as the samplers want it."""
 
         def denoise(x: Tensor, sigma: Tensor) -> Tensor:

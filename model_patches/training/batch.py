@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,7 +41,8 @@ class TrainingBatch:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return type(self)(**{k: None if v is None else change(v) for k, v in values.items()})
+        changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in values.items()}
+        return type(self)(**changed)
 
 
 def _moved(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -107,7 +108,7 @@ class RunFolder:
                 "the run goes on."
             ) from error
 
-    def open(self, config: DistillConfig, processes: Processes, **identity: object) -> None:
+    def open(self, config: DistillConfig, processes: Processes, **identity: Any) -> None:
         """Start the run, or check that the one here has the same configuration.
 
         Args:
@@ -190,7 +191,7 @@ class RunFolder:
             kept = [line for line in self.read_log() if line["step"] <= step]
             write_text(self.log_file, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def log(self, **values: object) -> None:
+    def log(self, **values: float | None) -> None:
         """Add a line to the log.
 
         Raises:
@@ -218,7 +219,7 @@ def _log_row(line: str) -> dict | None:
     return row if all(value is None or _is_number(value) for value in row.values()) else None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 

@@ -1,7 +1,7 @@
 """What the values of a training set must be before they are used: its ``set.json`` may come from anyone."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..store.files import is_relative_name
 
@@ -13,7 +13,7 @@ _KEY = re.compile("[0-9a-f]{32}")
 _CHECKSUM = re.compile("[0-9a-f]{64}")
 
 
-def is_key(key: object) -> bool:
+def is_key(key: Any) -> bool:
     """Say whether a value can be the name of a shard."""
     return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
@@ -53,7 +53,7 @@ def _check_video(video: "SetVideo") -> None:
         )
 
 
-def _check_checksums(checksums: object) -> None:
+def _check_checksums(checksums: Any) -> None:
     if not isinstance(checksums, dict):
         raise ValueError("its checksums are none")
     for name, checksum in checksums.items():
@@ -61,6 +61,6 @@ def _check_checksums(checksums: object) -> None:
             raise ValueError(f"the checksum of {name} is {checksum!r}")
 
 
-def _check_key(key: object) -> None:
+def _check_key(key: Any) -> None:
     if not is_key(key):
         raise ValueError(f"{key!r} is the name of no file of it")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,7 +103,7 @@ def distill(
         return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.notes))
 
 
-def identity(task: Task) -> dict[str, object]:
+def identity(task: Task) -> dict[str, Any]:
     """Return what must be the same beside the settings for a run to be resumed."""
     start = {"start": fingerprint(task.start)} if task.start else {}
     content = {SET_CONTENT: task.source.content()} if isinstance(task.source, KnownContent) else {}
@@ -121,9 +122,9 @@ def check_fit(networks: Networks, source: ClipSource) -> None:
     batch = source.batch(torch.zeros(1, dtype=torch.long), torch.Generator().manual_seed(0))
     twin = networks.student.model.config
     wanted = {
-        "latent channels": (batch.latents.shape[1], twin.out_channels),
-        "text width": (batch.states.shape[-1], twin.text_embed_dim),
-        "pooled text width": (batch.pooled.shape[-1], twin.pooled_projection_dim),
+        "latent channels": (batch.latents.shape[1], twin["out_channels"]),
+        "text width": (batch.states.shape[-1], twin["text_embed_dim"]),
+        "pooled text width": (batch.pooled.shape[-1], twin["pooled_projection_dim"]),
     }
     if wrong := [
         f"{name} {got}, the model takes {want}" for name, (got, want) in wanted.items() if got != want

@@ -32,11 +32,6 @@ def flow_matching_loss(velocity: Tensor, clean: Tensor, noise: Tensor) -> Tensor
     return F.mse_loss(velocity, noise - clean)
 
 
-def fake_loss(velocity: Tensor, generated: Tensor, noise: Tensor) -> Tensor:
-    """Return the fake model's loss: flow matching on clips of the generator, which gets no gradient. Source: eq. 5."""
-    return flow_matching_loss(velocity, generated.detach(), noise)
-
-
 def guided(conditional: Tensor, unconditional: Tensor, guidance_w: float | Tensor) -> Tensor:
     """Return (1 + w) * c - w * u: the paper's convention, w = 0 is no guidance. Source: eq. 7."""
     w = per_clip(guidance_w, conditional) if isinstance(guidance_w, Tensor) else guidance_w
@@ -46,11 +41,6 @@ def guided(conditional: Tensor, unconditional: Tensor, guidance_w: float | Tenso
 def cfg_distillation_loss(student: Tensor, guided: Tensor) -> Tensor:
     """Return the mean of (u_hat - u_student)^2; the teacher's guided velocity gets no gradient. Source: eq. 6."""
     return F.mse_loss(student, guided.detach())
-
-
-def distillation_loss(cfg_loss: Tensor, base_loss: Tensor, cfg_weight: float) -> Tensor:
-    """Return lambda_cfg * L_cfg + L_base. Source: eq. 8."""
-    return cfg_weight * cfg_loss + base_loss
 
 
 def ode_step_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor) -> Tensor:
@@ -78,29 +68,6 @@ def dmd_gradient(generated: Tensor, real: Tensor, fake: Tensor, *, normalize: bo
         return gradient
     distance = (generated - real).abs().flatten(1).mean(1).clamp_min(NORMALIZER_FLOOR)
     return gradient / per_clip(distance, gradient)
-
-
-def folded_dmd_gradient(
-    generated: Tensor,
-    noisy: Tensor,
-    sigma: Tensor,
-    *,
-    real_conditional: Tensor,
-    real_unconditional: Tensor,
-    fake: Tensor,
-    guidance_w: float,
-    normalize: bool,
-) -> Tensor:
-    """Return ``dmd_gradient`` towards the guided real model, so that the student needs no guidance of its own.
-
-    Args:
-        real_conditional, real_unconditional, fake: velocities at ``noisy``.
-        guidance_w: w of eq. 7.
-    Source: eq. 4 with u_real of eq. 7; paper section 4.2, CFG distillation integrated into DMD2.
-    """
-    velocity = guided(real_conditional, real_unconditional, guidance_w)
-    real = denoised_estimate(noisy, velocity, sigma)
-    return dmd_gradient(generated, real, denoised_estimate(noisy, fake, sigma), normalize=normalize)
 
 
 def surrogate_loss(generated: Tensor, gradient: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from .adapters import FAKE, STUDENT, Role, adapter_parameters, add_adapters
 from .config import DistillConfig
 from .start import check_same_layout, start_adapters
 from .twin import from_host, has_guidance, takes_image, with_guidance
+
+if TYPE_CHECKING:
+    from .twin import Twin
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -24,7 +28,7 @@ class Networks:
     """
 
     student: Role
-    modules: tuple[nn.Module, ...]
+    modules: tuple["Twin", ...]
     image: bool
     guidance: bool
     teacher_guidance: bool
@@ -81,31 +85,26 @@ def build_networks(
     lora = config.train == "lora"
     first = starting_weights(config, host if lora else {**host, **start})
     shared = _frozen_network(config, host, device) if lora or config.stage != "flow" else None
+    model = shared if lora and shared else _network(config, first, device, torch.float32)
     if lora and start:
-        start_adapters(shared, host, start)
-    model = shared if lora else _network(config, first, device, torch.float32)
+        start_adapters(model, host, start)
 
-    def role(network: nn.Module | None, **weights: float) -> Role:
-        assert network is not None
-        return Role(network, weights, config.precision)
+    def role(stages: tuple[str, ...], **weights: float) -> Role | None:
+        return Role(shared, weights, config.precision) if shared and config.stage in stages else None
 
-    roles = {}
-    if config.stage != "flow":
-        roles["teacher"] = role(shared)
-    if config.stage == "dmd2":
-        roles |= {"real": role(shared, fake=config.real_shift), "fake": role(shared, fake=1.0)}
-    student = role(model, student=1.0)
     return Networks(
-        student=student,
+        student=Role(model, {STUDENT: 1.0}, config.precision),
         modules=tuple({id(m): m for m in (shared, model) if m is not None}.values()),
         image=takes_image(first),
         guidance=has_guidance(first),
         teacher_guidance=has_guidance(host),
-        **roles,
+        teacher=role(("cfg", "dmd2")),
+        real=role(("dmd2",), fake=config.real_shift),
+        fake=role(("dmd2",), fake=1.0),
     )
 
 
-def _frozen_network(config: DistillConfig, host: Mapping[str, Tensor], device) -> nn.Module:
+def _frozen_network(config: DistillConfig, host: Mapping[str, Tensor], device: torch.device | str) -> "Twin":
     """Return the given weights as a frozen network with the adapters that the stage needs."""
     ranks = {STUDENT: config.rank} if config.train == "lora" else {}
     if config.stage == "dmd2":
@@ -118,9 +117,15 @@ def _frozen_network(config: DistillConfig, host: Mapping[str, Tensor], device) -
 
 
 def _network(
-    config: DistillConfig, host: Mapping[str, Tensor], device, dtype: torch.dtype, *, share: bool = False
-) -> nn.Module:
-    model = from_host(host, dtype=dtype, share=share).to(device)
+    config: DistillConfig,
+    host: Mapping[str, Tensor],
+    device: torch.device | str,
+    dtype: torch.dtype,
+    *,
+    share: bool = False,
+) -> "Twin":
+    model = from_host(host, dtype=dtype, share=share)
+    nn.Module.to(model, device)  # diffusers' own is typed for a call without one
     if config.gradient_checkpointing:
         model.enable_gradient_checkpointing()
     return model

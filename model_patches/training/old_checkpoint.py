@@ -8,6 +8,7 @@ import pickle
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path, PurePath
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,10 +34,10 @@ _DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8
 class _Record:
     """Stands in for every class of the index, and does nothing."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: Any) -> None:
         self.fields: dict = {}
 
-    def __setstate__(self, fields: object) -> None:
+    def __setstate__(self, fields: Any) -> None:
         self.fields = fields if isinstance(fields, dict) else {}
 
 

@@ -8,12 +8,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from .config import DistillConfig
+
+if TYPE_CHECKING:
+    from .twin import Twin
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def shard(modules: tuple[nn.Module, ...], processes: Processes) -> None:
+def shard(modules: Iterable["Twin"], processes: Processes) -> None:
     """Split weights, gradients and optimizer states over the processes, a block at a time (FSDP2)."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -128,8 +132,8 @@ def my_micro_batches(config: DistillConfig, processes: Processes) -> tuple[range
 
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor gathered from all processes; every process must call it."""
-    tensor = tensor.detach()
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    gather = getattr(tensor.detach(), "full_tensor", tensor.detach)
+    return gather()
 
 
 def quick_precision(device: torch.device) -> str:

@@ -86,7 +86,8 @@ class VideoFolderSource:
         captions = [self._caption(video, generator) for video, _ in windows]
         num_known = torch.multinomial(self.known_shares, len(windows), replacement=True, generator=generator)
         clips = [
-            self._clip(*window, known) for window, known in zip(windows, num_known.tolist(), strict=True)
+            self._clip(video, number, known)
+            for (video, number), known in zip(windows, num_known.tolist(), strict=True)
         ]
         seen = [image_states for _, image_states in clips]
         states, mask = _padded([_join(s, c["states"].float()) for s, c in zip(seen, captions, strict=True)])

@@ -1,9 +1,10 @@
 """One micro-batch of every stage: from clips to a loss that backward can start from."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..sampler import Denoise, few_step_sigmas, sample_euler
@@ -42,10 +43,9 @@ class Micro:
 
     def conditions(self, *, scale: Tensor | float | None, empty: bool = False) -> Conditions:
         """Return the batch's conditions; ``scale`` is the embedded guidance g, None where there is no embedder."""
-        guidance = scale
-        if isinstance(scale, float):
-            guidance = self.batch.latents.new_full((len(self.batch),), scale)
-        return Conditions.of(self.batch, image=self.networks.image, empty=empty, guidance=guidance)
+        if isinstance(scale, float | int):
+            scale = self.batch.latents.new_full((len(self.batch),), scale)
+        return Conditions.of(self.batch, image=self.networks.image, empty=empty, guidance=scale)
 
     def usual_scale(self, has_embedder: bool) -> float | None:
         return self.config.embedded_guidance if has_embedder else None
@@ -67,6 +67,7 @@ def flow_losses(micro: Micro) -> Losses:
 def cfg_losses(micro: Micro) -> Losses:
     """CFG distillation (eq. 6-9): the student is told g = 1 + w and matches the teacher guided by w."""
     config, teacher, student = micro.config, micro.networks.teacher, micro.networks.student
+    assert teacher is not None
     clean, noise = micro.batch.latents, micro.noise()
     sigma = micro.sigma(draw_sigma)
     noisy = losses.add_noise(clean, noise, sigma)
@@ -81,7 +82,7 @@ def cfg_losses(micro: Micro) -> Losses:
     matched = student.velocity(noisy, sigma, micro.conditions(scale=1 + guidance_w))
     cfg = losses.cfg_distillation_loss(matched, guided)
     base = losses.flow_matching_loss(_with_dropped_captions(micro, noisy, sigma, UNGUIDED), clean, noise)
-    return {"loss": losses.distillation_loss(cfg, base, config.cfg_weight), "cfg": cfg, "base": base}
+    return {"loss": config.cfg_weight * cfg + base, "cfg": cfg, "base": base}  # eq. 8
 
 
 def _with_dropped_captions(micro: Micro, noisy: Tensor, sigma: Tensor, scale: float | None) -> Tensor:
@@ -97,17 +98,17 @@ def _with_dropped_captions(micro: Micro, noisy: Tensor, sigma: Tensor, scale: fl
 def mixed_conditions(prompted: Conditions, empty: Conditions, dropped: Tensor) -> Conditions:
     """Return conditions of which the clips ``dropped`` (B,) have the empty prompt's."""
     length = max(prompted.states.shape[1], empty.states.shape[1])
-    pad = [length - c.states.shape[1] for c in (prompted, empty)]
-    states = [
-        torch.nn.functional.pad(c.states, (0, 0, 0, n)) for c, n in zip((prompted, empty), pad, strict=True)
-    ]
-    mask = [torch.nn.functional.pad(c.mask, (0, n)) for c, n in zip((prompted, empty), pad, strict=True)]
-    return Conditions(
-        known=prompted.known,
-        states=torch.where(dropped[:, None, None], states[1], states[0]),
-        mask=torch.where(dropped[:, None], mask[1], mask[0]),
+
+    def padded(conditions: Conditions) -> tuple[Tensor, Tensor]:
+        missing = length - conditions.states.shape[1]
+        return F.pad(conditions.states, (0, 0, 0, missing)), F.pad(conditions.mask, (0, missing))
+
+    (states, mask), (empty_states, empty_mask) = padded(prompted), padded(empty)
+    return replace(
+        prompted,
+        states=torch.where(dropped[:, None, None], empty_states, states),
+        mask=torch.where(dropped[:, None], empty_mask, mask),
         pooled=torch.where(dropped[:, None], empty.pooled, prompted.pooled),
-        guidance=prompted.guidance,
     )
 
 
@@ -163,25 +164,28 @@ def ode_losses(micro: Micro) -> Losses:
 @torch.no_grad()
 def teachers_way(micro: Micro, start: Tensor) -> Tensor:
     """Return where the guided teacher leads in its steps that the last call of the student covers."""
-    config, networks = micro.config, micro.networks
-    scale = micro.usual_scale(networks.teacher_guidance)
+    config, teacher = micro.config, micro.networks.teacher
+    assert teacher is not None
+    scale = micro.usual_scale(micro.networks.teacher_guidance)
 
-    def teacher(empty: bool) -> Denoise:
-        return networks.teacher.denoiser(micro.conditions(scale=scale, empty=empty))
+    def denoiser(empty: bool) -> Denoise:
+        return teacher.denoiser(micro.conditions(scale=scale, empty=empty))
 
     sigmas = few_step_sigmas(config.few_steps * config.ode_substeps, config.shift)
     first, last = (call * config.ode_substeps for call in (micro.last_call, micro.last_call + 1))
-    return sample_euler(guided_denoiser(teacher, config.guidance_w), start, sigmas[first : last + 1])
+    return sample_euler(guided_denoiser(denoiser, config.guidance_w), start, sigmas[first : last + 1])
 
 
 def fake_losses(micro: Micro) -> Losses:
     """Keep the fake model true to what the student makes (eq. 5)."""
+    fake = micro.networks.fake
+    assert fake is not None
     with torch.no_grad():
         generated = students_clip(micro)
     noise, sigma = micro.noise(), micro.sigma(draw_dmd_sigma)
     conditions = micro.conditions(scale=micro.usual_scale(micro.networks.teacher_guidance))
-    velocity = micro.networks.fake.velocity(losses.add_noise(generated, noise, sigma), sigma, conditions)
-    return {"critic": losses.fake_loss(velocity, generated, noise)}
+    velocity = fake.velocity(losses.add_noise(generated, noise, sigma), sigma, conditions)
+    return {"critic": losses.flow_matching_loss(velocity, generated, noise)}
 
 
 def generator_losses(micro: Micro) -> Losses:
@@ -197,25 +201,21 @@ def generator_losses(micro: Micro) -> Losses:
 
 
 def _dmd_gradient(micro: Micro, generated: Tensor) -> Tensor:
+    """Return eq. 4 towards the guided real model, so that the student needs no guidance of its own (section 4.2)."""
     config, real, fake = micro.config, micro.networks.real, micro.networks.fake
+    assert real is not None
+    assert fake is not None
     sigma = micro.sigma(draw_dmd_sigma)
     noisy = losses.add_noise(generated, micro.noise(), sigma)
     scale = micro.usual_scale(micro.networks.teacher_guidance)
     conditions = micro.conditions(scale=scale)
-    conditional = real.velocity(noisy, sigma, conditions)
-    unconditional = conditional
+    velocity = real.velocity(noisy, sigma, conditions)
     if config.guidance_w > 0:
         unconditional = real.velocity(noisy, sigma, micro.conditions(scale=scale, empty=True))
-    return losses.folded_dmd_gradient(
-        generated,
-        noisy,
-        sigma,
-        real_conditional=conditional,
-        real_unconditional=unconditional,
-        fake=fake.velocity(noisy, sigma, conditions),
-        guidance_w=config.guidance_w,
-        normalize=config.normalize,
-    )
+        velocity = losses.guided(velocity, unconditional, config.guidance_w)
+    real_clean = losses.denoised_estimate(noisy, velocity, sigma)
+    fake_clean = losses.denoised_estimate(noisy, fake.velocity(noisy, sigma, conditions), sigma)
+    return losses.dmd_gradient(generated, real_clean, fake_clean, normalize=config.normalize)
 
 
 def relative_motion(latents: Tensor, clean: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from .batch import ClipSource
 from .checkpoint import RunFolder
 from .config import DistillConfig
 from .networks import Networks
-from .parallel import Processes, average_gradients, my_micro_batches
+from .parallel import Processes, average_gradients, my_micro_batches, whole
 from .sampling import sample
 from .stages import Micro, Phase, Phases, phases, relative_motion, students_conditions, students_updates
 
@@ -43,7 +44,7 @@ class Task:
     start: Mapping[str, Tensor] = field(default_factory=dict)
     sample_source: ClipSource | None = None
     phases: Phases = phases
-    identity: Mapping[str, object] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,6 @@ class StepReport:
     losses: dict[str, float]
     motion: float | None
     samples: Tensor | None
-    learning_rate: float
 
 
 def learning_rate(step: int, config: DistillConfig) -> float:
@@ -83,7 +83,7 @@ def learning_rate(step: int, config: DistillConfig) -> float:
     return start + (end - start) * min(1.0, progress)
 
 
-def seeded(*parts: object) -> torch.Generator:
+def seeded(*parts: str | int) -> torch.Generator:
     """Return a CPU generator whose seed is a digest of these parts."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
@@ -137,9 +137,8 @@ class Trainer:
         self.saved_step = self.step
 
     def _step(self) -> StepReport:
-        rate = learning_rate(self.step, self.config)
         for group in self.optimizers[STUDENT].param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(self.step, self.config)
         values: dict[str, float] = {}
         todo = self.phases(self.config, self.networks, self.step)
         for phase in todo:
@@ -154,7 +153,7 @@ class Trainer:
         if motion is not None and math.isnan(motion):
             motion = None
         updates = students_updates(self.step, self.config)
-        return StepReport(self.step, updates, self.config.total_steps, values, motion, samples, rate)
+        return StepReport(self.step, updates, self.config.total_steps, values, motion, samples)
 
     def _update(self, phase: Phase) -> dict[str, float]:
         """Do one optimizer update and return its losses, averaged over the step's whole batch."""
@@ -174,7 +173,7 @@ class Trainer:
             average_gradients(parameters.values(), self.processes)
         norm = nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
         means = self.processes.mean(sums)
-        self._check_finite(phase, {**means, "gradient norm": _number(norm)})
+        self._check_finite(phase, {**means, "gradient norm": float(whole(norm))})
         optimizer.step()
         return means
 
@@ -260,7 +259,3 @@ def _optimizer(config: DistillConfig, parameters: list[nn.Parameter], rate: floa
             "exp_avg_sq": torch.zeros_like(parameter.detach()),
         }
     return optimizer
-
-
-def _number(norm: Tensor) -> float:
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)

@@ -3,20 +3,30 @@
 The host's blocks add in place, which plain backward refuses and checkpointed backward gets silently wrong.
 """
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..dit.channels import expand_input_channels
 from ..dit.diffusers_config import diffusers_config
-from ..dit.keys import diffusers_to_host, host_to_diffusers
+from ..dit.keys import host_to_diffusers
 from .batch import TrainingBatch
+
+if TYPE_CHECKING:
+    from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel as Twin
 
 GUIDANCE_PREFIX = "guidance_in."
 GUIDANCE_SOURCE = "time_in."
 INSTALL = "Training needs two more packages. Install them into ComfyUI's Python: pip install diffusers peft"
+
+
+def missing_packages() -> str | None:
+    """Return what to install before anything can be trained, or None."""
+    missing = [name for name in ("diffusers", "peft") if importlib.util.find_spec(name) is None]
+    return f"{INSTALL} (missing: {', '.join(missing)})." if missing else None
 
 
 def require_training_packages() -> None:
@@ -25,16 +35,13 @@ def require_training_packages() -> None:
     Raises:
         ImportError: names what to install.
     """
-    try:
-        import diffusers  # noqa: F401
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"{INSTALL} (missing: {error.name}).") from error
+    if (problem := missing_packages()) is not None:
+        raise ImportError(problem)
 
 
 def from_host(
     host: Mapping[str, Tensor], *, dtype: torch.dtype = torch.float32, share: bool = False
-) -> nn.Module:
+) -> "Twin":
     """Return the diffusers twin of a host DiT, in evaluation mode. Loads strictly.
 
     Args:
@@ -42,10 +49,10 @@ def from_host(
             files that are mapped into memory are then in memory once, for all processes.
     """
     require_training_packages()
-    from diffusers import HunyuanVideoTransformer3DModel
+    from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoTransformer3DModel as Twin
 
     with torch.device("meta"):
-        model = HunyuanVideoTransformer3DModel(**diffusers_config(host))
+        model = Twin(**diffusers_config(host))
     weights = {
         # a host in inference mode makes tensors that backward refuses; copies made here are none
         key: value.to(dtype, copy=not share or value.is_inference())
@@ -53,31 +60,17 @@ def from_host(
     }
     model.load_state_dict(weights, strict=True, assign=True)
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
-    assert not left, f"{left} of {len(host)} weights were not loaded"
+    assert not left, f"{left} were not loaded"
     return model.requires_grad_(True).eval()
-
-
-def to_host(model: nn.Module) -> dict[str, Tensor]:
-    """Return a twin's weights in the host's names."""
-    return diffusers_to_host(model.state_dict())
-
-
-def expand(model: nn.Module) -> nn.Module:
-    """Return the image-to-video twin that the surgery makes of a text-to-video one. Source: paper section 3."""
-    return from_host(expand_input_channels(to_host(model)))
 
 
 def takes_image(host: Mapping[str, Tensor]) -> bool:
     """Tell whether a host DiT takes known frames and a mask beside the noisy latent."""
     config = diffusers_config(host)
-    channels = {
-        config["out_channels"]: False,
-        2 * config["out_channels"] + 1: True,
-    }
-    if config["in_channels"] not in channels:
-        wanted = " or ".join(str(n) for n in channels)
-        raise ValueError(f"The model has {config['in_channels']} input channels; {wanted} are needed.")
-    return channels[config["in_channels"]]
+    got, text, image = config["in_channels"], config["out_channels"], 2 * config["out_channels"] + 1
+    if got not in (text, image):
+        raise ValueError(f"The model has {got} input channels; {text} or {image} are needed.")
+    return got == image
 
 
 def has_guidance(host: Mapping[str, Tensor]) -> bool:
@@ -132,7 +125,7 @@ def known_channels(latents: Tensor, num_known: Tensor) -> Tensor:
     return torch.cat([latents * mask, mask.expand(-1, -1, -1, *latents.shape[-2:])], 1)
 
 
-def predict_velocity(model: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
+def predict_velocity(model: "Twin", noisy: Tensor, sigma: Tensor, conditions: Conditions) -> Tensor:
     """Return the velocity (B, C, T, H, W) that a twin predicts; sigma (B,)."""
     known = conditions.known
     return model(

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -180,7 +181,7 @@ def _caption_beside(folder: Path, name: str, skipped: Skipped) -> list[str]:
     return [one_line(caption)]
 
 
-def caption_fault(caption: object) -> str | None:
+def caption_fault(caption: Any) -> str | None:
     """Return what is wrong with a caption, or None."""
     if not isinstance(caption, str) or not caption.strip():
         return "the caption is empty"

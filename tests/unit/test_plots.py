@@ -17,6 +17,7 @@ from magic141.model_patches.plots import (
     to_tensor,
 )
 from magic141.model_patches.training.config import DistillConfig
+from magic141.model_patches.training.distill import TrainedModel
 from PIL import ImageColor
 
 
@@ -51,8 +52,7 @@ def test_strips_show_clips_as_rows_under_the_curves():
 
 def test_the_report_says_how_to_use_what_came_out():
     text = training_report(
-        DistillConfig(total_steps=8, few_steps=2),
-        step=8,
+        TrainedModel(DistillConfig(total_steps=8, few_steps=2), base={}, weights={}, step=8),
         first_step=3,
         seconds=12.3,
         data="'shapes' (4 windows)",

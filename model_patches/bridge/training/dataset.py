@@ -26,7 +26,7 @@ from ..encoders.socket import Magic141Encoders
 from ..fingerprint import encoders_fingerprint, module_fingerprint
 from ..folders import folder_label, named_directory, resolve_folder
 from ..progress import host_progress
-from ..vae import check_vae
+from ..vae import Vae, check_vae
 from .encode import SetEncoder
 
 CATEGORY = "magic141_training_sets"
@@ -75,7 +75,7 @@ def build_training_set(
     name: str,
     folder_name: str,
     encoders: Magic141Encoders,
-    vae,
+    vae: Vae,
     request: SetRequest,
     *,
     replace_other: bool = False,
@@ -99,12 +99,16 @@ def build_training_set(
     settings = _settings(request, _choose_size(folder, videos, request), encoders, vae)
     with locked_directory(directory):
         old = _old_set(directory, label, settings, replace_other)
-        build = _Build(folder, directory, label, settings, old, skipped, encoders, vae)
-        made = build.run(videos)
-        return made, set_report(made, num_encoded=build.encoder.num_videos)
+        shards = ShardStore(directory, old.checksums if old else {})
+        encoder = SetEncoder(shards, settings, encoders, vae)
+        new = TrainingSet(directory, label, settings, null_key="")
+        made = _Build(folder, new, old, encoder, skipped).run(videos)
+        return made, set_report(made, num_encoded=encoder.num_videos)
 
 
-def _settings(request: SetRequest, size: tuple[int, int], encoders: Magic141Encoders, vae) -> SetSettings:
+def _settings(
+    request: SetRequest, size: tuple[int, int], encoders: Magic141Encoders, vae: Vae
+) -> SetSettings:
     return SetSettings(
         width=size[0],
         height=size[1],
@@ -169,19 +173,14 @@ class _Build:
     def __init__(
         self,
         folder: Path,
-        directory: Path,
-        label: str,
-        settings: SetSettings,
+        new: TrainingSet,
         old: TrainingSet | None,
+        encoder: SetEncoder,
         skipped: Skipped,
-        encoders: Magic141Encoders,
-        vae,
     ) -> None:
-        self.folder, self.directory, self.skipped = folder, directory, skipped
+        self.folder, self.set, self.encoder, self.skipped = folder, new, encoder, skipped
         self.known_checksums = old.checksums if old else {}
-        self.encoder = SetEncoder(ShardStore(directory, self.known_checksums), settings, encoders, vae)
         self.known = {video.path: video for video in old.videos} if old else {}
-        self.set = TrainingSet(directory, label, settings, null_key="")
         self.done: list[SetVideo] = []
 
     def run(self, videos: list[CaptionedVideo]) -> TrainingSet:
@@ -210,7 +209,8 @@ class _Build:
         return self._commit(complete=True)
 
     def _commit(self, *, complete: bool) -> TrainingSet:
-        later = [] if complete else [v for path, v in self.known.items() if path not in self._paths()]
+        done = {video.path for video in self.done}
+        later = [] if complete else [v for path, v in self.known.items() if path not in done]
         self.set = replace(
             self.set,
             videos=tuple(self.done + later),
@@ -220,9 +220,6 @@ class _Build:
         )
         self.set.commit()
         return self.set
-
-    def _paths(self) -> set[str]:
-        return {video.path for video in self.done}
 
     def _take(self, video: CaptionedVideo, *, on_frame: Callable[[], None]) -> None:
         file, path = video.file, self.folder / video.file.path

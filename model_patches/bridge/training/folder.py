@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import folder_paths
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...store.files import disk_errors, make_subfolder, refuse_links_out, write_text
 from ...store.names import name_fault
+from ...training.checkpoint import RunFolder, fingerprint
 from ...training.config import (
     GONE,
     MAY_CHANGE,
@@ -47,8 +50,6 @@ def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | Non
     Raises:
         ValueError: names what differs, what is damaged, or what in its folder leads elsewhere.
     """
-    from ...training.checkpoint import RunFolder
-
     refuse_links_out(run_dir, RUN_FILES)
     if (saved := RunFolder(run_dir).read_config()) is None:
         return None
@@ -59,7 +60,7 @@ def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | Non
     return saved
 
 
-def is_of_other_data(saved: Mapping[str, object], source: VideoFolderSource) -> bool:
+def is_of_other_data(saved: Mapping[str, Any], source: VideoFolderSource) -> bool:
     """Tell whether a run was started on other data; one of an older version only knows how many clips it had."""
     now = {SET_CONTENT: source.content(), "clips": len(source)}
     return any(saved.get(name, value) != value for name, value in now.items())
@@ -129,10 +130,8 @@ def older_identity(
 
 
 def _identity(
-    settings: Mapping[str, object], data: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
+    settings: Mapping[str, Any], data: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
 ) -> str:
-    from ...training.checkpoint import fingerprint
-
     settings = {k: v for k, v in first_names(settings).items() if k not in MAY_CHANGE}
     started = [fingerprint(start)] if start else []
     return digest([settings, data, fingerprint(weights), *started])
@@ -158,8 +157,6 @@ def check_target(path: Path, run_ids: set[str]) -> None:
 
 
 def _written_by(path: Path) -> str | None:
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get(RUN_KEY)

@@ -1,7 +1,8 @@
 """Say in plain words what a training came to."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+
+from ...training.distill import TrainedModel
 
 STATIC, FLASHING = 0.4, 2.5
 """Motion, as a share of the data's, below and above which a student has most likely collapsed."""
@@ -13,42 +14,29 @@ METHODS = {
 }
 
 
-class Settings(Protocol):
-    """The part of the trainer's configuration that the report names."""
-
-    stage: str
-    train: str
-    total_steps: int
-    batch_size: int
-    rank: int
-    few_steps: int
-    shift: float
-    sampler: str
-
-
 def training_report(
-    config: Settings,
+    trained: TrainedModel,
     *,
-    step: int,
-    first_step: int,
-    seconds: float,
     data: str,
     file: str,
+    first_step: int,
+    seconds: float,
     history: Sequence[Mapping[str, float | None]],
     notes: Sequence[str] = (),
 ) -> str:
     """Return the report of a run.
 
     Args:
-        step: updates done; first_step: those done by earlier sessions.
         data, file: what the set and the written file are called.
-        history: the run's log, a row a step.
+        first_step: updates that were done before, by a run that was stopped.
+        history: the run's log, a row per step.
         notes: sentences on what a person should know of the run and its data.
     """
+    config = trained.config
     resumed = f", resumed at step {first_step}" if first_step else ""
     size = f"LoRA, rank {config.rank}" if config.train == "lora" else "all weights"
     lines = [
-        f"{METHODS[config.stage].format(config)} on {data}: {step} of {config.total_steps} updates of "
+        f"{METHODS[config.stage].format(config)} on {data}: {trained.step} of {config.total_steps} updates of "
         f"{config.batch_size} clips{resumed}, {seconds:.0f} s.",
         f"Saved as {file} ({size}).",
     ]
@@ -56,7 +44,7 @@ def training_report(
         lines.append(
             f"Use it with {config.few_steps} steps, shift {config.shift:g}, sampler {config.sampler}, cfg 1."
         )
-    return "\n".join([*lines, *notes, *motion_lines(history)])
+    return "\n".join([*lines, *notes, *trained.notes, *motion_lines(history)])
 
 
 def motion_lines(history: Sequence[Mapping[str, float | None]]) -> list[str]:

@@ -1,23 +1,29 @@
 """Distill a MODEL over a training set: weights out, train, LoRA or checkpoint to disk, patched MODEL back."""
 
-import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ...plots import plot_training, to_tensor
 from ...store.files import atomic_file, disk_errors
+from ...training.checkpoint import RunFolder
 from ...training.config import DistillConfig, current_names
 from ...training.dataset import TrainingSet
+from ...training.distill import Task, TrainedModel, distill
+from ...training.parallel import this_process
 from ...training.source import KNOWN_SHARES, TEXT_TO_VIDEO, VideoFolderSource
+from ...training.twin import require_training_packages, takes_image
 from ..loading import ATTACHMENT, load_magic141_model
+from ..vae import Vae
 from .dataset import open_training_set
 from .folder import (
     RUN_KEY,
@@ -48,17 +54,7 @@ class Outcome:
     report: str
 
 
-def missing_packages() -> str | None:
-    """Return what to install before anything can be trained, or None."""
-    missing = [name for name in ("diffusers", "peft") if importlib.util.find_spec(name) is None]
-    if not missing:
-        return None
-    from ...training.twin import INSTALL
-
-    return f"{INSTALL} (missing: {', '.join(missing)})."
-
-
-def make_config(*, precision: str = "auto", **settings):
+def make_config(*, precision: str = "auto", **settings: Any) -> DistillConfig:
     """Return the trainer's configuration with these settings and the host's device.
 
     Args:
@@ -76,9 +72,9 @@ def make_config(*, precision: str = "auto", **settings):
 
 def distill_model(
     model: comfy.model_patcher.ModelPatcher,
-    vae,
+    vae: Vae,
     set_name: str,
-    config,
+    config: DistillConfig,
     *,
     run_name: str,
     tell: Callable[[str], None],
@@ -99,12 +95,7 @@ def distill_model(
         ValueError: model, set, settings or an earlier run of that name do not fit; nothing is overwritten.
         InterruptProcessingException: cancelled; a checkpoint is on disk.
     """
-    if (problem := missing_packages()) is not None:
-        raise ImportError(problem)
-    from ...training.checkpoint import RunFolder
-    from ...training.distill import Task, distill
-    from ...training.parallel import this_process
-
+    require_training_packages()
     tell("reading the weights")
     free_devices()
     with trainable(), (log := RunFolder(run_directory(run_name))).hold(this_process()):
@@ -131,7 +122,15 @@ def distill_model(
         job.target.name,
         to_tensor(plot_training(history, total_steps=config.total_steps)),
         samples,
-        _report(job, watch, trained, history),
+        training_report(
+            trained,
+            data=f"'{job.set_name}' ({len(job.source)} windows)",
+            file=f"models/{job.target.parent.name}/{job.target.name}",
+            first_step=watch.first_step,
+            seconds=watch.seconds,
+            history=history,
+            notes=job.notes,
+        ),
     )
 
 
@@ -188,13 +187,16 @@ def prepare(
     return Job(set_name, source, weights, start, run_dir, target, run_id, tuple(notes))
 
 
-def open_source(training_set: TrainingSet, model, weights: dict[str, Tensor], config):
+def open_source(
+    training_set: TrainingSet,
+    model: comfy.model_patcher.ModelPatcher,
+    weights: dict[str, Tensor],
+    config: DistillConfig,
+) -> VideoFolderSource:
     """Return the clips as this model is to learn them: with known frames, or from text alone.
 
     A text-to-video model whose image channels were just added learns from text, unless those channels are trained.
     """
-    from ...training.twin import takes_image
-
     loaded = model.get_attachment(ATTACHMENT)
     untaught = loaded is not None and loaded.is_expanded and (config.stage, config.train) != ("flow", "full")
     if not takes_image(weights) or untaught:
@@ -202,10 +204,8 @@ def open_source(training_set: TrainingSet, model, weights: dict[str, Tensor], co
     return VideoFolderSource(training_set, known_shares=KNOWN_SHARES)
 
 
-def save_trained(trained, target: Path, run_id: str) -> dict[str, Tensor]:
+def save_trained(trained: TrainedModel, target: Path, run_id: str) -> dict[str, Tensor]:
     """Write a finished run's file and return its tensors; of a stopped run nothing is written."""
-    from safetensors.torch import save_file
-
     if trained.step < trained.config.total_steps:
         return {}
     tensors = _lora_as_weights(trained) if trained.config.train == "lora" else trained.full()
@@ -216,21 +216,8 @@ def save_trained(trained, target: Path, run_id: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _lora_as_weights(trained) -> dict[str, Tensor]:
+def _lora_as_weights(trained: TrainedModel) -> dict[str, Tensor]:
     """Return the LoRA in the base weights' precision: what is in the file is what the MODEL carries."""
     dtype = next(iter(trained.base.values())).dtype
     kept = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
     return {name: tensor.to(kept).contiguous() for name, tensor in trained.lora().items()}
-
-
-def _report(job: Job, watch: TrainingWatch, trained, history: list[dict]) -> str:
-    return training_report(
-        trained.config,
-        step=trained.step,
-        first_step=watch.first_step,
-        seconds=watch.seconds,
-        data=f"'{job.set_name}' ({len(job.source)} windows)",
-        file=f"models/{job.target.parent.name}/{job.target.name}",
-        history=history,
-        notes=[*job.notes, *trained.notes],
-    )

@@ -1,12 +1,15 @@
 """Show a training while it runs: progress bar, curves and sample clips as preview, time left as text."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import comfy.latent_formats
 import comfy.model_management
+import comfy.model_patcher
 import comfy.utils
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ...dit.channels import known_frames_condition
@@ -14,9 +17,12 @@ from ...plots import frame_strips, plot_training, stacked
 from ...sampler import few_step_sigmas
 from ...store.files import make_subfolder
 from ...store.video_sink import VideoFormat, write_segment
+from ...training.batch import ClipSource, TrainingBatch
+from ...training.config import DistillConfig
+from ...training.trainer import StepReport
 from ..progress import duration_text, send_text
 from ..sampling import Sampling, sample_clip
-from ..vae import decode_frames
+from ..vae import Vae, decode_frames
 
 PREVIEW_SECONDS = 3.0
 PREVIEW_PX = 1024
@@ -33,10 +39,18 @@ class TrainingWatch:
         node_id: the node that shows the text; None shows none.
     """
 
-    def __init__(self, run_dir: Path, vae, *, fps: float, read_log, node_id: str | None) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        vae: Vae,
+        *,
+        fps: float,
+        read_log: Callable[[], list[dict]],
+        node_id: str | None,
+    ) -> None:
         self.run_dir, self.vae, self.fps, self.node_id = run_dir, vae, fps, node_id
         self._read_log = read_log
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict] = []
         self.first_step = 0
         self._strips = None
         self._cancelled = False
@@ -44,7 +58,7 @@ class TrainingWatch:
         self.seconds = 0.0
         self._started = self._previewed = time.monotonic()
 
-    def on_step(self, report) -> None:
+    def on_step(self, report: StepReport) -> None:
         """Take a step of the trainer (its ``StepReport``).
 
         A cancel is only noted: the trainer asks ``should_stop`` next, and saves a checkpoint first.
@@ -66,7 +80,7 @@ class TrainingWatch:
         if self._cancelled:
             raise comfy.model_management.InterruptProcessingException
 
-    def _show(self, report) -> None:
+    def _show(self, report: StepReport) -> None:
         if self._bar is None:
             self._bar = comfy.utils.ProgressBar(report.total, node_id=self.node_id)
             self.history, self.first_step = self._read_log(), report.step - 1
@@ -86,7 +100,7 @@ class TrainingWatch:
         write_segment(folder / f"step-{step:06d}{size.suffix}", frames, size)
         return clips
 
-    def _preview(self, report):
+    def _preview(self, report: StepReport) -> tuple[str, Image.Image, int] | None:
         """Return the picture of a step for the host's bar, or None where the last one is a moment old."""
         now = time.monotonic()
         if now - self._previewed < PREVIEW_SECONDS and report.samples is None and report.step < report.total:
@@ -96,7 +110,7 @@ class TrainingWatch:
         sheet = curves if self._strips is None else stacked([curves, self._strips])
         return ("JPEG", sheet, PREVIEW_PX)
 
-    def _tell(self, report) -> None:
+    def _tell(self, report: StepReport) -> None:
         made = report.step - self.first_step
         self.seconds = time.monotonic() - self._started
         left = self.seconds / made * (report.total - report.step)
@@ -110,7 +124,7 @@ class TrainingWatch:
 
 
 @torch.inference_mode()
-def decode_clips(vae, latents: Tensor) -> Tensor:
+def decode_clips(vae: Vae, latents: Tensor) -> Tensor:
     """Decode latents as the model makes them (B, 16, T, h, w), a clip at a time: (B, frames, H, W, 3) in [0, 1]."""
     unscaled = comfy.latent_formats.HunyuanVideo().process_out(latents)
     return torch.stack([decode_frames(vae, clip[None]).float().cpu() for clip in unscaled])
@@ -125,7 +139,13 @@ SEED = 0
 
 
 @torch.inference_mode()
-def compare_clips(before, after, vae, source, config) -> Tensor:
+def compare_clips(
+    before: comfy.model_patcher.ModelPatcher,
+    after: comfy.model_patcher.ModelPatcher,
+    vae: Vae,
+    source: ClipSource,
+    config: DistillConfig,
+) -> Tensor:
     """Sample the first clips of a data set with two MODELs from the same noise.
 
     Args:
@@ -140,7 +160,9 @@ def compare_clips(before, after, vae, source, config) -> Tensor:
     return torch.cat(rows, dim=1)
 
 
-def _sampled_row(model, vae, batch, config) -> Tensor:
+def _sampled_row(
+    model: comfy.model_patcher.ModelPatcher, vae: Vae, batch: TrainingBatch, config: DistillConfig
+) -> Tensor:
     clips = []
     for row in range(len(batch)):
         conditioning, latent = _conditioning(batch, row, config)
@@ -150,7 +172,7 @@ def _sampled_row(model, vae, batch, config) -> Tensor:
     return side_by_side(torch.stack(clips))
 
 
-def _conditioning(batch, row: int, config) -> tuple[list, dict]:
+def _conditioning(batch: TrainingBatch, row: int, config: DistillConfig) -> tuple[list, dict]:
     """Return a clip's conditions in the host's format, and the empty latent to sample."""
     clean = comfy.latent_formats.HunyuanVideo().process_out(batch.latents[row : row + 1])
     num_known = int(batch.num_known[row])

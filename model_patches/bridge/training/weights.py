@@ -89,12 +89,9 @@ def _with_patches(
 def with_lora(
     model: comfy.model_patcher.ModelPatcher, lora: Mapping[str, Tensor]
 ) -> comfy.model_patcher.ModelPatcher:
-    """Return a clone with a LoRA on it, as stock LoraLoaderModelOnly makes it.
-
-    Raises:
-        ValueError: a part of the LoRA found no weight.
-    """
+    """Return a clone with a LoRA on it, as stock LoraLoaderModelOnly makes it."""
     patched, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)
+    assert patched is not None
     wanted = sum(name.endswith(".lora_A.weight") for name in lora)
     fitted = {
         key for key, patches in patched.patches.items() if len(patches) > len(model.patches.get(key, []))

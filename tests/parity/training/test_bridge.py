@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.model_patches.training.config import DistillConfig
+from magic141.model_patches.training.twin import missing_packages
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tools.host import use_comfyui
 from safetensors.torch import save_file
@@ -21,10 +22,10 @@ CONFIG = DistillConfig(total_steps=3)
 
 
 def test_missing_packages_are_named_with_the_way_to_get_them(monkeypatch):
-    assert training.missing_packages() is None
+    assert missing_packages() is None
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else found(name))
-    assert "pip install diffusers peft (missing: peft)" in training.missing_packages()
+    assert "pip install diffusers peft (missing: peft)" in missing_packages()
 
 
 def test_a_file_that_another_run_wrote_is_not_replaced(tmp_path, monkeypatch):

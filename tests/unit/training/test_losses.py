@@ -28,7 +28,7 @@ def test_flow_matching_loss():
     assert loss.item() == pytest.approx((1 + 4) / 2)
 
 
-def test_the_two_guidance_conventions():
+def test_guidance_by_the_papers_w():
     conditional, unconditional = latents([1.0]), latents([0.5])
     assert losses.guided(conditional, unconditional, 2.0).item() == 3 * 1.0 - 2 * 0.5
     assert losses.guided(conditional, unconditional, 0.0).item() == 1.0
@@ -48,17 +48,15 @@ def test_ode_step_loss_wants_the_mean_velocity_of_the_way():
     assert loss.item() == pytest.approx((1 + 4) / 2)
 
 
-def test_cfg_distillation_and_its_sum():
+def test_the_guided_teacher_gets_no_gradient():
     student = latents([1.0, 1.0]).requires_grad_()
     guided = latents([3.0, 0.0]).requires_grad_()
     cfg = losses.cfg_distillation_loss(student, guided)
     assert cfg.item() == pytest.approx((4 + 1) / 2)
-    total = losses.distillation_loss(cfg, torch.tensor(0.5), 2.0)
-    assert total.item() == pytest.approx(2 * 2.5 + 0.5)
-    total.backward()
+    cfg.backward()
     assert guided.grad is None
-    # d/dx of 2 * mean((x - y)^2)
-    assert student.grad.flatten().tolist() == [-4.0, 2.0]
+    # d/dx of mean((x - y)^2)
+    assert student.grad.flatten().tolist() == [-2.0, 1.0]
 
 
 def test_dmd_gradient_points_from_real_to_fake():
@@ -88,21 +86,6 @@ def test_equation_4_written_out():
     assert losses.dmd_gradient(noisy, real, fake, normalize=False).item() == 0.5 * (3.0 - 1.0)
 
 
-def test_guidance_folded_into_dmd():
-    sigma, noisy = torch.tensor([0.5]), latents([7.0])
-    gradient = losses.folded_dmd_gradient(
-        latents([1.0]),
-        noisy,
-        sigma,
-        real_conditional=latents([3.0]),
-        real_unconditional=latents([2.0]),
-        fake=latents([1.0]),
-        guidance_w=4.0,
-        normalize=False,
-    )
-    assert gradient.item() == 0.5 * ((5 * 3.0 - 4 * 2.0) - 1.0)
-
-
 def test_surrogate_has_the_gradient_it_was_given():
     generated = latents([1.0, -2.0, 0.0, 5.0]).requires_grad_()
     gradient = latents([0.5, 1.0, -1.0, 0.0])
@@ -110,13 +93,3 @@ def test_surrogate_has_the_gradient_it_was_given():
     assert loss.item() == pytest.approx(0.5 * (0.25 + 1 + 1 + 0) / 4)
     loss.backward()
     assert torch.allclose(generated.grad * generated.numel(), gradient)
-
-
-def test_the_critic_sends_no_gradient_to_the_generator():
-    generated = latents([1.0]).requires_grad_()
-    velocity = latents([0.0]).requires_grad_()
-    loss = losses.fake_loss(velocity, generated, latents([3.0]))
-    assert loss.item() == 4.0
-    loss.backward()
-    assert generated.grad is None
-    assert velocity.grad.item() == -4.0

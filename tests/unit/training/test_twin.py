@@ -3,6 +3,7 @@
 import pytest
 import torch
 from magic141.model_patches.dit.channels import expand_input_channels
+from magic141.model_patches.dit.keys import diffusers_to_host
 from magic141.model_patches.training import twin
 from magic141.model_patches.training.adapters import (
     FAKE,
@@ -27,7 +28,7 @@ def inputs(num_known: int = 1, count: int = 2):
 @pytest.mark.parametrize("patch", [1, 2])
 def test_a_twin_gives_its_weights_back(patch):
     host = tiny_dit(patch=patch)
-    back = twin.to_host(twin.from_host(host))
+    back = diffusers_to_host(twin.from_host(host).state_dict())
     assert set(back) == set(host)
     assert all(torch.equal(back[key], host[key]) for key in host)
 
@@ -40,8 +41,7 @@ def test_a_missing_weight_is_refused():
 
 
 def test_surgery_changes_nothing_at_first():
-    text = twin.from_host(tiny_dit(16))
-    image = twin.expand(text)
+    text, image = (twin.from_host(host) for host in (tiny_dit(16), expand_input_channels(tiny_dit(16))))
     batch, noisy, sigma = inputs()
     with torch.no_grad():
         before = twin.predict_velocity(text, noisy, sigma, twin.Conditions.of(batch, image=False))

@@ -129,7 +129,9 @@ def test_noise_levels_are_shifted_as_the_schedule_is(shift):
 
 def test_the_cfg_student_is_told_the_scale_that_it_matches():
     """The host's g: the target is u + g (c - u), and the base loss is told g = 1."""
-    config = replace(TINY, stage="cfg", guidance_w_min=2.0, guidance_w_max=4.0, drop_caption=0.0)
+    config = replace(
+        TINY, stage="cfg", guidance_w_min=2.0, guidance_w_max=4.0, drop_caption=0.0, cfg_weight=2.0
+    )
     networks = recorded(config, guidance=True)
     losses = stages.cfg_losses(micro(config, networks))
     prompted, empty = networks.teacher.calls
@@ -142,6 +144,7 @@ def test_the_cfg_student_is_told_the_scale_that_it_matches():
     assert is_empty_prompt(empty)
     target = empty.velocity + g * (prompted.velocity - empty.velocity)
     torch.testing.assert_close(losses["cfg"].detach(), (matched.velocity - target).square().mean())
+    torch.testing.assert_close(losses["loss"], 2 * losses["cfg"] + losses["base"])
     for call in (prompted, empty, base):
         assert call.conditions.guidance.tolist() == [1.0] * 3
 
