@@ -1,4 +1,4 @@
-"""Distill to Few Steps: a model learns to make in a few steps what it makes in many."""
+"""Distill to Few Steps: a model learns to make in a few steps what it now makes in many."""
 
 from comfy_api.latest import io, ui
 
@@ -19,10 +19,10 @@ class DistillToFewSteps(io.ComfyNode):
             node_id="Magic141DistillToFewSteps",
             display_name="Distill to Few Steps",
             category="Magic141",
-            description="Trains a few-step model over your own videos: DMD2 as in the Magic 1-For-1 paper, guidance "
-            "distillation, or plain fine-tuning. Curves and sample clips show while it runs. Cancel at any step; queue "
-            "the same workflow again and it goes on from there. What comes out is a LoRA for the stock loader, or a "
-            "whole checkpoint.",
+            description="Trains a few-step model on your own videos: by DMD2 as in the Magic 1-For-1 paper, by "
+            "guidance distillation, or by plain fine-tuning. The node shows curves and sample clips while it runs. "
+            "Cancel at any step; queue the same workflow again to continue. The result is a LoRA for the stock "
+            "loader, or a whole checkpoint.",
             search_aliases=[
                 "magic141",
                 "dmd2",
@@ -38,7 +38,7 @@ class DistillToFewSteps(io.ComfyNode):
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="The trained model, ready to sample with: the file is on it already.",
+                    tooltip="The trained model, ready to sample with: the new file is already applied.",
                 ),
                 io.String.Output(
                     display_name="file_name",
@@ -49,8 +49,8 @@ class DistillToFewSteps(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="samples",
-                    tooltip="Clips of your set sampled in few steps: above before, below after training. Frames of one "
-                    "video.",
+                    tooltip="Clips of your set sampled in few steps, as the frames of one video: before training "
+                    "above, after training below.",
                 ),
                 io.String.Output(
                     display_name="report", tooltip="What was trained, how it went and how to use it."

@@ -14,43 +14,43 @@ MOST_CFG = 30.0
 
 
 def what_inputs() -> list:
-    """Return the sockets and what comes out."""
+    """Return what is trained, on what, and what is written."""
     return [
         io.Model.Input(
             "model",
-            tooltip="The model to learn from and to train: a HunyuanVideo-layout MODEL with plain weights (bf16, fp16, "
-            "fp32). LoRAs on it count as part of it.",
+            tooltip="The model to learn from and to train: a MODEL of the HunyuanVideo layout with plain weights "
+            "(bf16, fp16 or fp32). LoRAs on it count as part of it.",
         ),
         io.String.Input(
-            "training_set", default="my videos", tooltip="Name of a training set: from Build Training Set."
+            "training_set", default="my videos", tooltip="Name of a training set, from Build Training Set."
         ),
-        io.Vae.Input("vae", tooltip="Decodes the sample clips: the VAE the set was built with."),
+        io.Vae.Input("vae", tooltip="Decodes the sample clips. Use the VAE that the set was built with."),
         io.Combo.Input(
             "method",
             options=list(METHODS),
-            tooltip="DMD2 makes a few-step model. CFG distillation puts the strength of guidance into the model as an "
-            "input (needs train: full). Flow matching is plain training: a text-to-video model becomes an "
-            "image-to-video one (train: full), or a model learns your clips.",
+            tooltip="DMD2 makes a few-step model. CFG distillation makes guidance strength an input of the model "
+            "(needs train: full). Flow matching is plain training: a text-to-video model becomes an image-to-video "
+            "one (train: full), or a model learns your clips.",
         ),
         io.Combo.Input(
             "train",
             options=list(TRAIN),
-            tooltip="LoRA: small, opens in stock LoraLoaderModelOnly, fits the same model only. full: a whole "
-            "checkpoint, for small models; it needs more than ten times the memory of the bf16 weights.",
+            tooltip="LoRA: small, opens in the stock LoraLoaderModelOnly, fits this model only. full: a whole "
+            "checkpoint, for small models; training it needs more than ten times the memory of the bf16 weights.",
         ),
         io.Int.Input(
             "few_steps",
             default=DEFAULT_STEPS,
             min=1,
             max=64,
-            tooltip="Steps the student is trained for, and sampled with afterwards: 4 is the paper's, 8 is easier, "
-            "1 hardest.",
+            tooltip="Steps that the student is trained for and sampled with afterwards. The paper uses 4; 8 is "
+            "easier to learn, 1 is hardest.",
         ),
         io.String.Input(
             "run_name",
             default="distilled",
-            tooltip="Name of the run's folder in output/magic141_distill and of the file that comes out. Same name and "
-            "settings: the run is resumed.",
+            tooltip="Name of the run's folder in output/magic141_distill and of the file that is written. With the "
+            "same name and settings a stopped run continues.",
         ),
     ]
 
@@ -63,15 +63,15 @@ def how_inputs() -> list:
             default=200,
             min=1,
             max=1000000,
-            tooltip="Updates of the student by the method. The paper's 4-step model was best at 200, its 8-step one at "
-            "100.",
+            tooltip="How often the chosen method updates the student. The paper's 4-step model was best at 200, its "
+            "8-step model at 100.",
         ),
         io.Int.Input(
             "batch_size",
             default=16,
             min=1,
             max=4096,
-            tooltip="Clips an update; the paper's is 16. Fewer is noisier.",
+            tooltip="Clips per update; the paper uses 16. With fewer, updates are noisier.",
         ),
         io.Int.Input(
             "micro_batch_size",
@@ -79,8 +79,8 @@ def how_inputs() -> list:
             min=0,
             max=4096,
             advanced=True,
-            tooltip="Clips in memory at once; the batch is made of several. 0: the whole batch. batch_size must be a "
-            "multiple of it.",
+            tooltip="Clips in memory at once; a batch is processed in parts of this size. 0: the whole batch. "
+            "batch_size must be a multiple of it.",
         ),
         io.Float.Input(
             "learning_rate",
@@ -89,7 +89,8 @@ def how_inputs() -> list:
             max=1.0,
             step=1e-8,
             round=False,
-            tooltip="Of the student. 1e-4 suits a LoRA; the paper trained all weights of the 13B model at 2e-6.",
+            tooltip="Learning rate of the student. 1e-4 suits a LoRA; the paper trained all weights of the 13B "
+            "model at 2e-6.",
         ),
         io.Float.Input(
             "critic_learning_rate",
@@ -100,7 +101,7 @@ def how_inputs() -> list:
             step=1e-8,
             round=False,
             advanced=True,
-            tooltip="DMD2: of the fake model, which must keep up with the student.",
+            tooltip="DMD2: learning rate of the fake model, which must keep up with the student.",
         ),
         io.Int.Input(
             "critic_updates",
@@ -109,7 +110,7 @@ def how_inputs() -> list:
             min=0,
             max=100,
             advanced=True,
-            tooltip="DMD2: updates of the fake model for one of the student; the paper's is 5.",
+            tooltip="DMD2: updates of the fake model for each update of the student; the paper uses 5.",
         ),
         io.Int.Input("rank", default=32, min=1, max=1024, advanced=True, tooltip="Rank of the LoRA."),
         io.Int.Input(
@@ -128,14 +129,16 @@ def how_inputs() -> list:
             max=1.0,
             step=0.05,
             advanced=True,
-            tooltip="DMD2: how much of the fake model's LoRA the real model carries (the paper's weight shift, 0.25).",
+            tooltip="DMD2: how much of the fake model's LoRA is added to the real model (the paper's weight shift "
+            "is 0.25).",
         ),
         io.Boolean.Input(
             "normalise",
             display_name="normalize",
             default=True,
             advanced=True,
-            tooltip="DMD2: scale the gradient of every clip alike. Not in the paper; steadier.",
+            tooltip="DMD2: give the gradients of all clips the same scale. The paper does not; training is steadier "
+            "with it.",
         ),
         io.Float.Input(
             "cfg",
@@ -143,8 +146,8 @@ def how_inputs() -> list:
             min=1.0,
             max=MOST_CFG,
             step=0.1,
-            tooltip="Guidance to learn, so that the student needs none. DMD2: the teacher's, 1 for none. CFG "
-            "distillation: the strongest of the range that is learnt.",
+            tooltip="Guidance that the student learns, so that it needs none itself. DMD2: how strongly the teacher "
+            "is guided; 1 for none. CFG distillation: the upper end of the range that is learned.",
         ),
         io.Float.Input(
             "shift",
@@ -153,40 +156,51 @@ def how_inputs() -> list:
             max=100.0,
             step=0.01,
             advanced=True,
-            tooltip="Shift of the schedule the student is trained for; sample with the same.",
+            tooltip="Shift of the schedule that the student is trained for; sample with the same value.",
         ),
         io.Combo.Input(
             "rollout",
             display_name="sampler",
             options=list(SAMPLERS),
             advanced=True,
-            tooltip="DMD2: the sampler the student is trained with; sample with the same.",
+            tooltip="DMD2: the sampler that the student is trained with; sample with the same one.",
         ),
     ]
 
 
 def run_inputs() -> list:
-    """Return how the run goes and what it shows."""
+    """Return seed, sample clips, checkpoints and precision."""
     return [
         io.Int.Input(
-            "training_seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Start of all that is random."
+            "training_seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFF,
+            tooltip="Seed of all random numbers in the training.",
         ),
         io.Int.Input(
             "sample_every",
             default=20,
             min=0,
             max=100000,
-            tooltip="Make sample clips every so many steps: in the preview and as videos in the run's folder. 0: none.",
+            tooltip="Steps between sample clips, which are shown in the preview and saved as videos in the run's "
+            "folder. 0: none.",
         ),
         io.Int.Input(
-            "sample_clips", default=3, min=1, max=16, advanced=True, tooltip="How many clips, side by side."
+            "sample_clips",
+            default=3,
+            min=1,
+            max=16,
+            advanced=True,
+            tooltip="How many sample clips to make; they are shown side by side.",
         ),
         io.Int.Input(
             "save_every",
             default=25,
             min=0,
             max=100000,
-            tooltip="Write a checkpoint every so many steps, against a crash. A cancel always writes one.",
+            tooltip="Steps between checkpoints, from which a crashed run continues. Canceling always writes one. 0: "
+            "only at the end.",
         ),
         io.Float.Input(
             "ema_decay",
@@ -196,34 +210,34 @@ def run_inputs() -> list:
             step=0.00001,
             round=False,
             advanced=True,
-            tooltip="The result is the running average of the weights: how much of it stays at each step.",
+            tooltip="The result is a running average of the weights: how much of the average is kept at each step.",
         ),
         io.Combo.Input(
             "precision",
             options=["auto", "bfloat16", "float32"],
             advanced=True,
-            tooltip="What is computed in. auto: bfloat16 on a GPU that is fast at it.",
+            tooltip="Precision of the computation. auto: bfloat16 on a GPU that is fast at it.",
         ),
         io.Boolean.Input(
             "gradient_checkpointing",
             default=True,
             advanced=True,
-            tooltip="Compute activations twice instead of keeping them: much less memory, a third slower.",
+            tooltip="Compute activations twice instead of storing them: far less memory, a third slower.",
         ),
     ]
 
 
 def start_inputs() -> list:
-    """Return how DMD2 starts, before the student and the fake model learn from each other."""
+    """Return how DMD2 begins, and where the student starts."""
     return [
         io.Int.Input(
             "ode_updates",
             default=100,
             min=0,
             max=100000,
-            tooltip="DMD2: updates before total_steps in which the student learns to reach in one of its steps what "
-            "the teacher, guided by cfg, reaches in several. Cheap, since no fake model is needed, and most of what a "
-            "student gains; 0 for none.",
+            tooltip="DMD2: first updates, on top of total_steps, in which one step of the student learns to reach "
+            "what the teacher, guided by cfg, reaches in several. They need no fake model, so they are cheap, and "
+            "they bring most of the gain. 0: none.",
         ),
         io.Int.Input(
             "ode_substeps",
@@ -231,8 +245,8 @@ def start_inputs() -> list:
             min=1,
             max=64,
             advanced=True,
-            tooltip="DMD2: how many steps of the teacher one of the student's reaches in ode_updates. few_steps times "
-            "this should be a number of steps at which the teacher is good.",
+            tooltip="DMD2: how many steps of the teacher one step of the student covers in ode_updates. few_steps "
+            "times this number should be enough steps for the teacher to make good clips.",
         ),
         io.Int.Input(
             "critic_warmup",
@@ -241,14 +255,14 @@ def start_inputs() -> list:
             min=0,
             max=100000,
             advanced=True,
-            tooltip="DMD2: steps between ode_updates and total_steps in which the fake model alone learns what the "
-            "student makes, so that the student's first updates are not noise.",
+            tooltip="DMD2: steps after ode_updates, on top of total_steps, in which only the fake model learns, so "
+            "that the student's first updates are not noise.",
         ),
         io.Model.Input(
             "student",
             optional=True,
-            tooltip="Where the training starts, if not at the model itself: the same MODEL with a few-step LoRA on it, "
-            "from Load LoRA, or a fine-tune of it. A LoRA that comes out holds both and goes onto the model; its rank "
-            "must be at least that of the LoRA it starts from.",
+            tooltip="Where the student starts, if not at the model itself: the same MODEL with a few-step LoRA on "
+            "it, from Load LoRA, or a fine-tune of it. The LoRA that is written contains that start: apply it to "
+            "the model. Its rank must be at least that of the LoRA it starts from.",
         ),
     ]

@@ -22,9 +22,9 @@ class BuildTrainingSet(io.ComfyNode):
             node_id="Magic141BuildTrainingSet",
             display_name="Build Training Set",
             category="Magic141",
-            description="Makes a folder of captioned videos ready for training: cuts them to windows of one size and "
-            "keeps latents, text states and the VLM's image states on disk. Running it again encodes only what is new "
-            "or changed; an interrupted run goes on where it stopped.",
+            description="Prepares a folder of captioned videos for training: cuts them into windows of one size and "
+            "stores latents, text states and the VLM's image states on disk. Running it again encodes only what is "
+            "new or changed; an interrupted run continues where it stopped.",
             search_aliases=[
                 "magic141",
                 "dataset",
@@ -54,25 +54,28 @@ class BuildTrainingSet(io.ComfyNode):
                 default="input/training",
                 tooltip="The folder with the videos, subfolders included: inside ComfyUI's input, output or models "
                 "folder, or one registered in extra_model_paths.yaml. Captions: a text file of the same name beside "
-                'each video (cat.mp4, cat.txt), or one .jsonl of {"video": "cat.mp4", "caption": "a cat jumps"} lines.',
+                'each video (cat.mp4, cat.txt), or one .jsonl of {"video": "cat.mp4", "caption": "a cat jumps"} '
+                "lines.",
             ),
             io.String.Input(
                 "set_name",
                 default="my videos",
-                tooltip="Name of the set. It is kept in models/magic141_training_sets.",
+                tooltip="Name of the set. It is stored in models/magic141_training_sets.",
             ),
             EncodersSocket.Input(
-                "encoders", tooltip="The encoders the model will be used with: from Load Magic141 Encoders."
+                "encoders",
+                tooltip="The encoders that the model will be used with, from Load Magic141 Encoders.",
             ),
             io.Vae.Input(
-                "vae", tooltip="The VAE the model will be used with: HunyuanVideo's or the embedded one."
+                "vae", tooltip="The VAE that the model will be used with: HunyuanVideo's or the embedded one."
             ),
             io.Combo.Input(
                 "size",
                 options=[FREE_SIZE, *BUCKET_CHOICES],
                 default=FREE_SIZE,
-                tooltip="All windows of a set have one size: width and height as they are, or the training size whose "
-                "shape most of the videos have. Other shapes are scaled to cover it and cut at the centre.",
+                tooltip="All windows of a set have one size: width and height as given, or the training size whose "
+                "shape is nearest to most of the videos. Videos of other shapes are scaled to cover it and cropped "
+                "at the center.",
             ),
             io.Int.Input(
                 "width",
@@ -96,8 +99,8 @@ class BuildTrainingSet(io.ComfyNode):
                 min=5,
                 max=MOST_FRAMES,
                 step=4,
-                tooltip="Frames of a window, 4n + 1: what the model will make at once. Shorter videos are skipped, "
-                "longer ones give several windows. Embedded model: 13.",
+                tooltip="Frames per window, 4n + 1: as many as the model will make at once. Shorter videos are "
+                "skipped, longer ones give several windows. Embedded model: 13.",
             ),
             io.Float.Input(
                 "fps",
@@ -106,8 +109,8 @@ class BuildTrainingSet(io.ComfyNode):
                 max=240.0,
                 step=0.001,
                 advanced=True,
-                tooltip="Frames a second of the windows. Videos at another rate are read at this one, so motion keeps "
-                "its speed. The models were trained at 24.",
+                tooltip="Frames per second of the windows. Videos at another rate are converted to this one, so "
+                "motion keeps its speed. The models were trained at 24.",
             ),
             io.Int.Input(
                 "max_windows",
@@ -115,21 +118,21 @@ class BuildTrainingSet(io.ComfyNode):
                 min=0,
                 max=100000,
                 advanced=True,
-                tooltip="Windows taken of one video at most, from its beginning. 0: all.",
+                tooltip="Most windows to take from one video, from its beginning. 0: all.",
             ),
             io.Boolean.Input(
                 "image_states",
                 default=True,
                 advanced=True,
-                tooltip="Let the VLM look at the last frame that the model will know of a window, as VLM Image Encode "
-                "and Sliding Window Extend do in use. Off for text-to-video models and for encoders without a vision "
-                "side.",
+                tooltip="Show the VLM the last frame that the model will be given of a window, as VLM Image Encode "
+                "and Sliding Window Extend do in use. Turn it off for text-to-video models and for encoders without "
+                "vision.",
             ),
             io.Boolean.Input(
                 "replace",
                 default=False,
                 advanced=True,
-                tooltip="Give up a set of this name that was made of another folder or with other settings.",
+                tooltip="Replace a set of this name that was made from another folder or with other settings.",
             ),
         ]
 
