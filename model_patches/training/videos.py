@@ -134,7 +134,7 @@ def _take_line(
         if (reason := caption_fault(caption)) is not None:
             skipped.append((place, reason))
         else:
-            captions.setdefault(name, []).append(one_line(caption))
+            captions.setdefault(name, []).append(one_line(str(caption)))
 
 
 def _composed(name: str) -> str:
