@@ -122,15 +122,7 @@ def distill_model(
         job.target.name,
         to_tensor(plot_training(history, total_steps=config.total_steps)),
         samples,
-        training_report(
-            trained,
-            data=f"'{job.set_name}' ({len(job.source)} windows)",
-            file=f"models/{job.target.parent.name}/{job.target.name}",
-            first_step=watch.first_step,
-            seconds=watch.seconds,
-            history=history,
-            notes=job.notes,
-        ),
+        _report(job, watch, trained, history),
     )
 
 
@@ -221,3 +213,15 @@ def _lora_as_weights(trained: TrainedModel) -> dict[str, Tensor]:
     dtype = next(iter(trained.base.values())).dtype
     kept = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
     return {name: tensor.to(kept).contiguous() for name, tensor in trained.lora().items()}
+
+
+def _report(job: Job, watch: TrainingWatch, trained: TrainedModel, history: list[dict]) -> str:
+    return training_report(
+        trained,
+        data=f"'{job.set_name}' ({len(job.source)} windows)",
+        file=f"models/{job.target.parent.name}/{job.target.name}",
+        first_step=watch.first_step,
+        seconds=watch.seconds,
+        history=history,
+        notes=job.notes,
+    )
