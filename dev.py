@@ -167,14 +167,17 @@ def ensure_all() -> Path:
 # --- running inside the environment ----------------------------------------------------------------------
 
 
-def run(python: Path, *arguments: str, folder: Path | None = None) -> int:
+def run(python: Path, *arguments: str, folder: Path | None = None, paths: tuple[str, ...] = ()) -> int:
     """Run ``python arguments`` in a folder (the caller's, if none is named) with the package ``magic141`` importable.
+
+    Args:
+        paths: more folders to import from.
 
     Returns:
         The exit status.
     """
-    paths = [str(ROOT / "tests" / "shim"), os.environ.get("PYTHONPATH", "")]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
+    importable = [str(ROOT / "tests" / "shim"), *paths, os.environ.get("PYTHONPATH", "")]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, importable)), "PYTHONUTF8": "1"}
     pending: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: pending.append(number))  # kept until there is a child
     # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
@@ -222,9 +225,10 @@ def command_test(arguments: list[str]) -> int:
         return run(python, "-m", "pytest", *arguments, folder=ROOT)
     checks = (("ruff", "check"), ("ruff", "format", "--check"), ("pyright", "--pythonpath", str(python)))
     failed = []
+    host = (os.environ["COMFYUI_PATH"],)  # pyright looks for imports where that Python does
     for check in checks:
         say(" ".join(check))
-        if run(python, "-m", *check, folder=ROOT):
+        if run(python, "-m", *check, folder=ROOT, paths=host if check[0] == "pyright" else ()):
             failed.append(" ".join(check))
     status = run(python, "-m", "pytest", folder=ROOT)
     for check in failed:

@@ -4,7 +4,7 @@ from types import ModuleType
 
 from comfy_api.latest import ComfyExtension, io
 
-from ..model_patches.bridge.embedded_models import offer_example_image, register_embedded_models
+from ..model_patches.bridge.folders import offer_example_image, register_embedded_models
 from . import (
     distill,
     drift_report,

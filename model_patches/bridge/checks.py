@@ -1,8 +1,11 @@
 """Faults in what a sampler is given that the host would meet late, or pass over in silence."""
 
+from typing import cast
+
 import comfy.model_base
 import comfy.model_patcher
 import comfy.model_sampling
+from comfy.latent_formats import LatentFormat
 from torch import Tensor
 
 from ..dit.checkpoint import SKYREELS_CHANNELS, T2V_CHANNELS
@@ -82,7 +85,7 @@ def check_latent_format(model: comfy.model_patcher.ModelPatcher, samples: Tensor
     """
     if samples.is_nested:  # picture and sound together: the host takes them apart
         return
-    latent_format = model.get_model_object("latent_format")
+    latent_format = cast(LatentFormat, model.get_model_object("latent_format"))
     channels, dims = latent_format.latent_channels, latent_format.latent_dimensions
     if samples.shape[1] != channels or samples.ndim != dims + 2 or min(samples.shape) == 0:
         names = ("batch", str(channels), "frames", "height", "width")

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ def module_fingerprint(module: nn.Module) -> str:
     return _weights_fingerprint(module.state_dict())
 
 
-def _weights_fingerprint(weights: Mapping[str, object]) -> str:
+def _weights_fingerprint(weights: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         if isinstance(value, Tensor):
@@ -53,7 +54,7 @@ def _patcher_fingerprint(patcher, network: nn.Module, prefix: str) -> str:
     return digest.hexdigest()
 
 
-def _bypass_adapters(patcher) -> Iterator[tuple[str, object, float]]:
+def _bypass_adapters(patcher) -> Iterator[tuple[str, Any, float]]:
     """Yield (weight, adapter, strength) of LoRAs that run beside the weights: only their injection knows them."""
     for _, injections in sorted(patcher.injections.items()):
         for injection in injections:
@@ -67,7 +68,7 @@ def encoders_fingerprint(encoders) -> str:
     digest = hashlib.sha256()
     for name, part in sorted(vars(encoders.backend).items()):
         patcher = getattr(part, "patcher", None)
-        if isinstance(getattr(patcher, "model", None), nn.Module):
+        if patcher is not None and isinstance(patcher.model, nn.Module):
             digest.update(f"{name} {_patcher_fingerprint(patcher, patcher.model, '')}".encode())
         elif isinstance(part, nn.Module):
             digest.update(f"{name} {module_fingerprint(part)}".encode())
@@ -82,7 +83,7 @@ def _sample(value: Tensor) -> bytes:
     return flat[::step][:SAMPLES_PER_TENSOR].float().cpu().numpy().tobytes()
 
 
-def _tensors(value: object):
+def _tensors(value: Any) -> Iterator[Tensor]:
     """Yield the tensors inside a patch, which is a nest of tuples and adapter objects."""
     if isinstance(value, Tensor):
         yield value

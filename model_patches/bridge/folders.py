@@ -1,6 +1,8 @@
-"""Which folders the pack may read, and where it keeps what has a name: indexes and training sets."""
+"""The host's folders: which the pack may read, where its indexes and training sets lie, and what it adds to them."""
 
+import logging
 import os
+import shutil
 from pathlib import Path
 
 import folder_paths
@@ -8,6 +10,10 @@ import folder_paths
 from ..store.names import name_fault
 
 INDEX_CATEGORY = "magic141_image_index"
+EMBEDDED = Path(__file__).resolve().parents[2] / "embedded"
+MODEL_FOLDERS = ("diffusion_models", "loras", "vae", "text_encoders")
+EXAMPLE = EMBEDDED / "examples" / "magic141_example.png"
+EXAMPLES_CATEGORY = "magic141_examples"  # Build Image Index can read "magic141_examples/gallery"
 NO_MODELS = {".magic141"}  # matches no file: what lies in our folders is no entry of the host's model lists
 
 
@@ -81,3 +87,21 @@ def named_directory(name: str, category: str, what: str) -> Path:
     folder_paths.folder_names_and_paths.setdefault(category, ([default], NO_MODELS))
     candidates = [Path(path) / name for path in folder_paths.get_folder_paths(category)]
     return next((path for path in candidates if path.is_dir()), candidates[0])
+
+
+def register_embedded_models(root: Path = EMBEDDED / "models") -> None:
+    """Add the pack's model folders after the user's own, so that a user's file of the same name wins."""
+    for folder in MODEL_FOLDERS:
+        folder_paths.add_model_folder_path(folder, str(root / folder))
+    folder_paths.folder_names_and_paths.setdefault(EXAMPLES_CATEGORY, ([str(EXAMPLE.parent)], NO_MODELS))
+
+
+def offer_example_image(example: Path = EXAMPLE) -> None:
+    """Copy the picture that the workflows start from into the input folder, once; a user's file stays as it is."""
+    target = Path(folder_paths.get_input_directory()) / example.name
+    if os.path.lexists(target):  # a link that leads nowhere would be written through
+        return
+    try:
+        shutil.copyfile(example, target)
+    except OSError as error:
+        logging.warning("Magic141: the example picture could not be put into the input folder: %s", error)

@@ -31,7 +31,7 @@ class Vae(Protocol):
     latent_channels: int
     latent_dim: int
 
-    def spacial_compression_encode(self) -> int: ...
+    def spacial_compression_encode(self) -> Any: ...  # a number for VAEs of this kind
 
     def encode(self, pixel_samples: Tensor) -> Tensor: ...
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 
 from .video_source import Source, open_source, video_stream
 
@@ -45,7 +48,7 @@ def choose_sound(source: Source) -> tuple[Sound | None, list[str]]:
     for track in range(count):
         try:
             copied, note = _try_track(source, track)
-        except (av.FFmpegError, ValueError, ArithmeticError) as error:
+        except (FFmpegError, ValueError, ArithmeticError) as error:
             notes.append(f"Sound track {track + 1} of {count} cannot be used: {error}.")
             continue
         return Sound(source, track, copied), notes + ([f"Sound track {track + 1}: {note}."] if note else [])
@@ -102,7 +105,7 @@ def _copied(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packe
     with open_source(sound.source) as container:
         start_s = _first_picture_s(container, sound.source)
         for packet in container.demux(sound.stream(container)):
-            if not packet.size or packet.pts is None or packet.dts is None:
+            if not packet.size or packet.pts is None or packet.dts is None or packet.time_base is None:
                 continue
             shift = round(start_s / packet.time_base)
             if shift > 0 and packet.pts + (packet.duration or 0) <= shift:
@@ -113,11 +116,11 @@ def _copied(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packe
 
 
 def _encoded(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
-    for frame in _moved(sound, stream):
+    for frame in chain(_moved(sound, stream), [None]):
         for packet in stream.encode(frame):
+            assert packet.pts is not None
+            assert packet.time_base is not None
             yield float(packet.pts * packet.time_base), packet
-    for packet in stream.encode(None):
-        yield float(packet.pts * packet.time_base), packet
 
 
 def _moved(sound: Sound, stream: AudioStream) -> Iterator[av.AudioFrame]:
@@ -127,7 +130,7 @@ def _moved(sound: Sound, stream: AudioStream) -> Iterator[av.AudioFrame]:
         resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
         for frame in container.decode(sound.stream(container)):
             frame = _finite(frame)
-            if frame.pts is not None and start_s:
+            if frame.pts is not None and frame.time_base is not None and start_s:
                 frame.pts -= round(start_s / frame.time_base)
                 if frame.pts * frame.time_base + frame.samples / frame.sample_rate <= 0:
                     continue
@@ -140,8 +143,9 @@ def _finite(frame: av.AudioFrame) -> av.AudioFrame:
     values = frame.to_ndarray()
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return frame
-    mended = av.AudioFrame.from_ndarray(
-        np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), frame.format.name, frame.layout.name
-    )
+    finite: Any = np.nan_to_num(
+        values, nan=0.0, posinf=0.0, neginf=0.0
+    )  # PyAV's type holds one kind of number
+    mended = av.AudioFrame.from_ndarray(finite, frame.format.name, frame.layout.name)
     mended.pts, mended.time_base, mended.sample_rate = frame.pts, frame.time_base, frame.sample_rate
     return mended

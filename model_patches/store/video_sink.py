@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 from torch import Tensor
@@ -87,12 +88,13 @@ def write_segment(path: Path, frames: Iterable[Tensor], video: VideoFormat) -> i
     return count
 
 
-def _add_video_stream(container: av.container.OutputContainer, video: VideoFormat) -> av.VideoStream:
+def _add_video_stream(container: OutputContainer, video: VideoFormat) -> av.VideoStream:
     codec = CODECS[video.codec]
     options = dict(codec.options)
     if codec.quality_option:
         options[codec.quality_option] = str(video.quality)
     stream = container.add_stream(codec.encoder, rate=video.rate, options=options)
+    assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = video.width, video.height, codec.pix_fmt
     context = stream.codec_context
     context.max_b_frames = 0  # decode order is display order, so pieces join without edit lists
@@ -110,7 +112,7 @@ def to_uint8(frame: Tensor) -> np.ndarray:
 
 def _encoder_frame(pixels: np.ndarray, stream: av.VideoStream) -> av.VideoFrame:
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    if stream.pix_fmt.startswith("yuv"):
+    if (stream.pix_fmt or "").startswith("yuv"):
         return frame.reformat(
             format=stream.pix_fmt, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
@@ -167,6 +169,8 @@ def _video_packets(segments: list[Path], stream: av.VideoStream) -> Iterator[tup
     for segment in segments:
         with av.open(str(segment)) as container:
             source = container.streams.video[0]
+            if source.average_rate is None or source.time_base is None:
+                raise ValueError(f"{segment.name} is damaged: it does not say its frame rate.")
             step = 1 / (source.average_rate * source.time_base)
             in_segment = 0
             for packet in container.demux(source):

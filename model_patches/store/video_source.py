@@ -13,7 +13,7 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideDataType
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
@@ -38,7 +38,7 @@ def open_source(source: Source) -> InputContainer:
     """
     if isinstance(source, io.BytesIO):
         source.seek(0)
-        return av.open(source)
+        return av.open(source, "r")
     if source.exists() and not source.is_file():
         raise ValueError(f"{source_name(source)} is not a regular file. Give a video file.")
     return av.open(str(source))
@@ -93,7 +93,7 @@ def probe_video(source: Source) -> VideoFacts:
             picture = Picture.of(next(container.decode(stream)), stream)
             rate = Fraction(stream.average_rate or 0)
             return VideoFacts(*picture.size, rate, bool(container.streams.audio))
-    except (av.FFmpegError, StopIteration) as error:
+    except (FFmpegError, StopIteration) as error:
         reason = error or "it has no frames"
         raise ValueError(f"{source_name(source)} cannot be read as a video ({reason}).") from error
 
@@ -202,7 +202,7 @@ def _damage_said(source: Source) -> Iterator[_Progress]:
     progress = _Progress()
     try:
         yield progress
-    except av.FFmpegError as error:
+    except FFmpegError as error:
         raise ValueError(
             f"{source_name(source)} is damaged after {progress.count} frames ({error.strerror or error}). "
             "Repair it, or cut it before that place."
@@ -262,7 +262,7 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[int, ...]]:
 
     The display matrix says that x y of the stored picture is shown at (a x + c y, b x + d y).
     """
-    matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return False, ()
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

@@ -10,10 +10,11 @@ which transformers 5 turns into a SentencePiece-like tokenizer that loses spaces
 "larg", "ered").
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import comfy.text_encoders.hunyuan_video
@@ -38,7 +39,7 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
 
-def unweighted(token_ids: list[int]) -> list[list[tuple]]:
+def unweighted(token_ids: Sequence[int | dict[str, Any]]) -> list[list[tuple]]:
     """Return ids in the host's form: one row of (token, weight)."""
     return [[(token, 1.0) for token in token_ids]]
 
@@ -67,6 +68,7 @@ class HostClipBackend:
         tokenizer = llama_tokenizer()
         token_ids = tokenizer(vlm_text(len(images))).input_ids
         image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+        assert isinstance(image_token_id, int)
         _, is_kept = layout(
             token_ids,
             tokenizer(USER_HEADER, add_special_tokens=False).input_ids,
@@ -83,10 +85,12 @@ class HostClipBackend:
         """Return (1, L, D): hidden state ``layer``, or the last one, normed, for None."""
         with self._ready() as model:
             model.llama.set_clip_options({"layer": layer})
-            return model.llama.encode_token_weights(tokens)[0]
+            states = model.llama.encode_token_weights(tokens)[0]
+            assert isinstance(states, Tensor)
+            return states
 
     @contextmanager
-    def _ready(self) -> Iterator[torch.nn.Module]:
+    def _ready(self) -> Iterator[HunyuanVideoClipModel]:
         """Have the text encoders on their device, with their own options, for the time of one pass."""
         model = self.clip.cond_stage_model
         model.reset_clip_options()

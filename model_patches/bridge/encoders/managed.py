@@ -53,7 +53,7 @@ def use_host_layers(module: nn.Module, *, in_float32: bool = False) -> nn.Module
         if twin is not None:
             child.__class__ = twin
             if not hasattr(child, "bias"):  # the host's embedding carries an empty one
-                child.bias = None
+                child.register_parameter("bias", None)
     return module
 
 

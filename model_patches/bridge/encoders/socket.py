@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import comfy.model_management
 import torch
@@ -29,6 +29,8 @@ Conditioning = list[tuple[Tensor, dict[str, Any]] | list[Any]]
 
 Latent = dict[str, Any]
 """The host's LATENT: {"samples": (B, C, T, H, W), ...}."""
+
+Result = TypeVar("Result")
 
 # Activations of one pass of about 800 tokens, in units of the model's width.
 ACTIVATION_ROWS = 64 * 800
@@ -62,7 +64,7 @@ class Magic141Encoders:
 
     def __init__(self, backend: EncoderBackend):
         self.backend = backend
-        self._results: OrderedDict[str, object] = OrderedDict()
+        self._results: OrderedDict[str, Any] = OrderedDict()
 
     def encode(self, prompt: str, negative_prompt: str = "", images=None) -> EncodedPrompt:
         """Encode a prompt, its negative and the reference images.
@@ -90,7 +92,7 @@ class Magic141Encoders:
         check_finite(states, "LLM")
         return [[join_context(vlm, states), {"pooled_output": check_finite(pooled, "CLIP text encoder")}]]
 
-    def _remember(self, key: str, compute: Callable[[], object]):
+    def _remember(self, key: str, compute: Callable[[], Result]) -> Result:
         if key not in self._results:
             self._results[key] = compute()
             if len(self._results) > CACHED_RESULTS:
