@@ -22,19 +22,6 @@ def check_prompt(prompt: str, name: str = "prompt") -> None:
             )
 
 
-def strip_padding(states: Tensor, mask: Tensor) -> Tensor:
-    """Return the states whose mask is 1.
-
-    The authors' token refiner averages over unmasked tokens, the host's over all of them; without padding they
-    are the same (text has no RoPE, so positions do not matter).
-
-    Args:
-        states: (1, L, D).
-        mask: (1, L), 1 or 0.
-    """
-    return states[:, mask[0].bool()]
-
-
 def join_context(image_states: Tensor | None, prompt_states: Tensor) -> Tensor:
     """Return [image states ; prompt states]: (1, L_image + L_prompt, D).
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ..store.pictures import PictureError, decode, read_bytes, sha256_of
 from ..store.walk import PictureFile, walk_pictures
-from .index import ImageIndex, Row
+from .index import ImageIndex
+from .records import Row
 from .search import unit_length
 from .write import IndexWriter
 

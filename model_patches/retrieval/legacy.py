@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..store.fields import checked
 from ..store.files import path_inside, read_json
-from .index import DATABASE, ImageIndex, Model, Row, damage_said
+from .index import DATABASE, ImageIndex, damage_said
+from .records import Model, Row
 from .write import OLD_FILES, IndexWriter
 
 MANIFEST = "index.json"

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ..store.files import atomic_file, disk_errors
-from .index import DATABASE, VECTORS, ImageIndex, Row, copy_database, new_vectors_name
+from .index import DATABASE, ImageIndex, copy_database, new_vectors_name
+from .records import VECTORS, Row
 
 SHARE_OF_TIME = 0.05
 """Committing may take this share of a build, so a killed one loses next to nothing and a large one is not slowed."""

@@ -10,7 +10,6 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
-from PIL import Image
 from torch import Tensor
 
 from .files import atomic_file
@@ -117,18 +116,6 @@ def _encoder_frame(pixels: np.ndarray, stream: av.VideoStream) -> av.VideoFrame:
             format=stream.pix_fmt, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
         )
     return frame.reformat(format=stream.pix_fmt)
-
-
-def write_pngs(folder: Path, frames: Iterable[Tensor], first_number: int) -> list[Path]:
-    """Write frames as ``000001.png`` and on; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, frame in enumerate(frames, start=first_number):
-        path = folder / f"{number:06d}.png"
-        with atomic_file(path) as temporary:
-            Image.fromarray(to_uint8(frame)).save(temporary, compress_level=4)
-        paths.append(path)
-    return paths
 
 
 def join_segments(

@@ -26,18 +26,13 @@ class PictureFile:
     ctime_ns: int = 0
 
 
-def path_order(path: str) -> list[str]:
-    """Return the sort key of the order in which `walk_pictures` lists relative paths."""
-    return path.split("/")
-
-
 def is_name_of_macos(name: str) -> bool:
     """Say whether a file is what macOS keeps beside a file on foreign disks: of its name, but not of its kind."""
     return name.startswith("._")
 
 
 def walk_pictures(folder: Path, on_skip: Callable[[str, str], None] | None = None) -> Iterator[PictureFile]:
-    """Yield the pictures below a folder, sorted by `path_order`; memory is one listing a level.
+    """Yield the pictures below a folder, sorted by folder and name; memory is one listing a level.
 
     Hidden folders and what lies more than 100 folders deep are left out. A symbolic link to a file inside the folder
     counts as a file; linked folders are never entered (they could loop) and links that leave the folder are refused.

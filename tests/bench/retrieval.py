@@ -19,7 +19,8 @@ import torch
 from magic141.lab import world
 from magic141.model_patches.retrieval.build import build_index
 from magic141.model_patches.retrieval.embed import ClipEmbedder, probe_image
-from magic141.model_patches.retrieval.index import ImageIndex, Model, Row
+from magic141.model_patches.retrieval.index import ImageIndex
+from magic141.model_patches.retrieval.records import Model, Row
 from magic141.model_patches.retrieval.search import unit_length
 from magic141.model_patches.retrieval.write import ROWS_AT_ONCE, IndexWriter
 from magic141.model_patches.store.pictures import to_image

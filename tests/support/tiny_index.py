@@ -2,9 +2,9 @@
 
 import torch
 from magic141.model_patches.retrieval.build import build_index
-from magic141.model_patches.retrieval.index import ImageIndex, Model
+from magic141.model_patches.retrieval.index import ImageIndex
+from magic141.model_patches.retrieval.records import Model
 from magic141.model_patches.retrieval.search import unit_length
-from magic141.model_patches.store.walk import path_order
 from PIL import Image
 
 
@@ -55,7 +55,8 @@ def build(old, folder, embedder=None, **options):
 
 
 def paths(index):
-    return sorted((row.path for row in index.rows()), key=path_order)
+    """Return the paths of an index in the order in which a folder is listed."""
+    return sorted((row.path for row in index.rows()), key=lambda path: path.split("/"))
 
 
 def check_vectors(index, folder):

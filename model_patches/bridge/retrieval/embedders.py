@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...retrieval import search as retrieval
 from ...retrieval.build import Embedder
 from ...retrieval.embed import ClipEmbedder, Preprocess, is_clip_folder, probe_image
-from ...retrieval.index import Model
+from ...retrieval.records import Model
 from ...store.pictures import to_image
 from ..encoders.folders import encoder_folders
 from ..encoders.managed import host_managed, load_managed

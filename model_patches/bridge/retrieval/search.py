@@ -10,7 +10,8 @@ from torch import Tensor
 from ...retrieval import legacy
 from ...retrieval import search as retrieval
 from ...retrieval.build import Report, build_index
-from ...retrieval.index import ImageIndex, Model, Row
+from ...retrieval.index import ImageIndex
+from ...retrieval.records import Model, Row
 from ...sizes import resize_cover_crop
 from ...store.directory_lock import DirectoryLock
 from ...store.files import disk_errors, path_inside

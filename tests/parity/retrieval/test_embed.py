@@ -109,7 +109,7 @@ def test_other_folders_are_refused(tmp_path):
 
 
 def test_the_probe_tells_models_apart(embedder, tmp_path):
-    from magic141.model_patches.retrieval.index import Model
+    from magic141.model_patches.retrieval.records import Model
 
     other = ClipEmbedder.from_folder(write_clip_folder(tmp_path / "other", seed=7))
     probes = [Model("", e.embed_prepared(probe_image(IMAGE_SIZE))[0].tolist()) for e in (embedder, other)]

@@ -7,7 +7,8 @@ from contextlib import closing
 
 import pytest
 import torch
-from magic141.model_patches.retrieval.index import DATABASE, ImageIndex, Model
+from magic141.model_patches.retrieval.index import DATABASE, ImageIndex
+from magic141.model_patches.retrieval.records import Model
 from magic141.tests.support.tiny_index import MODEL, add, build, empty, write_pictures
 
 

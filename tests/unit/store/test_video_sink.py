@@ -12,11 +12,9 @@ from magic141.model_patches.store.video_sink import (
     CODECS,
     VideoFormat,
     join_segments,
-    write_pngs,
     write_segment,
 )
 from magic141.model_patches.store.video_source import check_frame_rate, probe_video, read_frames
-from PIL import Image
 
 
 def clip(count: int, seed: int = 0) -> torch.Tensor:
@@ -140,13 +138,6 @@ def test_a_rate_that_aac_does_not_know_is_converted(tmp_path):
     write_segment(piece, clip(24), video_format())
     join_segments(joined, [piece], sound=choose_sound(source)[0])
     assert abs(len(samples(joined)) - 48000) < 3000
-
-
-def test_pngs_are_exact_and_numbered_on(tmp_path):
-    frames = (clip(2) * 255).round() / 255
-    paths = write_pngs(tmp_path / "frames", frames, 14)
-    assert [path.name for path in paths] == ["000014.png", "000015.png"]
-    assert np.array_equal(np.asarray(Image.open(paths[0])), (frames[0] * 255).round().byte().numpy())
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no video"])

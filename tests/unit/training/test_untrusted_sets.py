@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from magic141.model_patches.encoders.folders import check_clip_folder
-from magic141.model_patches.retrieval.index import Row
+from magic141.model_patches.retrieval.records import Row
 from magic141.model_patches.store.fields import checked
 from magic141.model_patches.training.dataset import TrainingSet
 from magic141.model_patches.training.shards import ShardStore, locked_directory
