@@ -198,13 +198,13 @@ def plot_bars(bars: Mapping[str, float], *, title: str) -> Tensor:
 
 def _draw_bars(draw: ImageDraw.ImageDraw, axes: Axes, bars: Mapping[str, float]) -> None:
     width = 1 / max(1, len(bars))
-    labelled = max(1, round(BAR_LABEL_PX / (width * (axes.right - axes.left))))
+    labeled = max(1, round(BAR_LABEL_PX / (width * (axes.right - axes.left))))
     groups = list(dict.fromkeys(label.split(".")[0] for label in bars))
     for i, (label, value) in enumerate(bars.items()):
         left, right = axes.x(width * (i + 0.15)), axes.x(width * (i + 0.85))
         color = BAR_COLORS[groups.index(label.split(".")[0]) % 2]
         draw.rectangle((left, axes.y(value), right, axes.bottom), color)
-        if i % labelled == 0:
+        if i % labeled == 0:
             text = label.replace("_blocks", "")
             draw.text((axes.x(width * (i + 0.5)), axes.bottom + 8), text, INK, _font(12), anchor="ma")
     draw.text((axes.left, BARS_HEIGHT_PX - 24), "  ".join(groups), INK, _font(13))

@@ -40,7 +40,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 
 class StepCallback(Protocol):
-    """Told after each model call: the step, the state before it, its sigma and the estimate."""
+    """Called after each model call with the step, the state before it, its sigma and the estimate."""
 
     def __call__(self, i: int, x: Tensor, sigma: Tensor, denoised: Tensor) -> None: ...
 
@@ -48,7 +48,7 @@ class StepCallback(Protocol):
 def sample_euler(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, callback: StepCallback | None = None
 ) -> Tensor:
-    """Follow the probability-flow ODE with one Euler step between neighbouring sigmas.
+    """Follow the probability-flow ODE with one Euler step between neighboring sigmas.
 
     Args:
         denoise: the model, x0 prediction.

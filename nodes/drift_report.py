@@ -17,40 +17,38 @@ class DriftReport(io.ComfyNode):
             node_id="Magic141DriftReport",
             display_name="Drift Report",
             category="Magic141",
-            description=(
-                "Measures a long video window by window: color shift (CIE delta E), brightness, sharpness, motion at "
-                "the seams, and with a CLIP_VISION or encoders connected its likeness to the first frame."
-            ),
+            description="Measures a long video window by window: color shift (CIE delta E), brightness, sharpness, "
+            "motion at the seams and, if a CLIP_VISION or encoders are connected, likeness to the first frame.",
             search_aliases=["magic141", "drift", "color shift", "colour shift", "seam", "quality report"],
             inputs=[
-                io.Video.Input("video", tooltip="Any video; best one from Sliding Window Extend."),
+                io.Video.Input("video", tooltip="Any video; one from Sliding Window Extend works best."),
                 io.Int.Input(
                     "window_length",
                     default=24,
                     min=1,
                     max=100000,
-                    tooltip="Frames a window where no report is connected.",
+                    tooltip="Frames per window, used when no report is connected.",
                 ),
                 io.String.Input(
                     "report",
                     optional=True,
                     force_input=True,
-                    tooltip="The report of Sliding Window Extend: it knows where the seams are.",
+                    tooltip="The report of Sliding Window Extend, which says where the seams are.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="Measures likeness to the first frame by this tower.",
+                    tooltip="Measures likeness to the first frame with this vision model.",
                 ),
                 EncodersSocket.Input(
                     "encoders",
                     optional=True,
-                    tooltip="Measures likeness by the VLM, where no CLIP_VISION is connected.",
+                    tooltip="Measures likeness to the first frame with the VLM, if no CLIP_VISION is connected.",
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="plot", tooltip="All measures over the windows."),
-                io.String.Output(display_name="json", tooltip="The figures behind the plot."),
+                io.Image.Output(display_name="plot", tooltip="All measures, plotted over the windows."),
+                io.String.Output(display_name="json", tooltip="The numbers behind the plot."),
             ],
         )
 

@@ -26,8 +26,8 @@ def _steps() -> io.Input:
         default=DEFAULT_STEPS,
         min=1,
         max=1000,
-        tooltip="Model calls for a clip. Distilled models: 4 (1, 2 and 8 also work), HunyuanVideo 1.5 distilled: 8."
-        " Plain models: 28 or more.",
+        tooltip="Model calls per clip. Distilled models: 4 (1, 2 and 8 also work); HunyuanVideo 1.5 distilled: 8. "
+        "Models that are not distilled: 28 or more.",
     )
 
 
@@ -38,7 +38,8 @@ def _shift() -> io.Input:
         min=0.01,
         max=100.0,
         step=0.01,
-        tooltip="How much of the steps is spent at high noise. Magic141 and Wan in four steps: 5. HunyuanVideo 1.5: 7.",
+        tooltip="How much of the schedule is spent at high noise. Magic141 and Wan in four steps: 5. HunyuanVideo "
+        "1.5: 7.",
     )
 
 
@@ -47,8 +48,8 @@ def _sampler() -> io.Input:
         "sampler",
         options=list(SAMPLERS),
         default="euler",
-        tooltip="euler follows one path from noise to clip. renoise estimates the clip and puts fresh noise on it at"
-        " every step, as DMD2 models are often sampled; more change, less of the noise's structure.",
+        tooltip="euler follows one path from noise to clip. renoise estimates the clip and adds fresh noise to it at "
+        "every step, as is common with DMD2 models: more change, and less of the original noise's structure.",
     )
 
 
@@ -59,28 +60,28 @@ class FewStepTI2VSampler(io.ComfyNode):
             node_id="Magic141FewStepSampler",
             display_name="Few-Step TI2V Sampler",
             category="Magic141",
-            description="Turn noise into a clip in a few steps, with live preview. For every flow-matching video model:"
-            " HunyuanVideo, Wan, LTX and others; Wan 2.2 with both of its models at once.",
+            description="Turns noise into a clip in a few steps, with a live preview. Works with every flow-matching "
+            "video model: HunyuanVideo, Wan, LTX and others, and with both models of Wan 2.2 at once.",
             search_aliases=ALIASES,
             inputs=[
                 io.Model.Input(
                     "model",
-                    tooltip="A flow-matching video model from Load Magic141 Model or any loader. Of Wan 2.2: the"
-                    " high-noise one.",
+                    tooltip="A flow-matching video model, from Load Magic141 Model or any other loader. For Wan 2.2, "
+                    "connect the high-noise model.",
                 ),
                 io.Conditioning.Input(
                     "positive",
-                    tooltip="What to show: positive of VLM Image Encode, or of the node that"
-                    " belongs to the model.",
+                    tooltip="What to show: the positive output of VLM Image Encode, or of the encode node that "
+                    "belongs to the model.",
                 ),
                 io.Conditioning.Input(
                     "negative",
-                    tooltip="What to avoid: negative of VLM Image Encode. Used only when cfg is not 1.",
+                    tooltip="What to avoid: the negative output of VLM Image Encode. Used only when cfg is not 1.",
                 ),
                 io.Latent.Input(
                     "latent",
-                    tooltip="An empty clip of the wanted size: latent of VLM Image Encode, or of the node that belongs"
-                    " to the model.",
+                    tooltip="An empty clip of the size you want: the latent output of VLM Image Encode, or of the "
+                    "node that belongs to the model.",
                 ),
                 _steps(),
                 _shift(),
@@ -91,8 +92,8 @@ class FewStepTI2VSampler(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     round=0.01,
-                    tooltip="Strength of the prompt against the negative one. 1 for distilled models: one model call a"
-                    " step. Anything else calls the model twice.",
+                    tooltip="How strongly the prompt is followed over the negative prompt. Leave it at 1 for "
+                    "distilled models: one model call per step. Any other value makes two.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -100,7 +101,8 @@ class FewStepTI2VSampler(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="The noise. The same seed gives the same clip, and the same noise as stock samplers.",
+                    tooltip="Chooses the noise. The same seed gives the same clip, from the same noise as the stock "
+                    "samplers.",
                 ),
                 _sampler(),
                 # optional, and last: workflows of older versions do not have them
@@ -110,13 +112,13 @@ class FewStepTI2VSampler(io.ComfyNode):
                     min=0,
                     max=1000,
                     optional=True,
-                    tooltip="The first steps that use cfg; the others run at 1. Against slow motion in four steps: cfg"
-                    " 2 to 3.5 and cfg_steps 1. 0: cfg in all steps.",
+                    tooltip="How many of the first steps use cfg; the rest run at 1. If four steps make the motion "
+                    "slow, try cfg 2 to 3.5 with cfg_steps 1. 0 uses cfg in every step.",
                 ),
                 io.Model.Input(
                     "model_low_noise",
                     optional=True,
-                    tooltip="A second model for the later steps: the low-noise one of Wan 2.2.",
+                    tooltip="A second model for the later steps: the low-noise model of Wan 2.2.",
                 ),
                 io.Float.Input(
                     "switch_sigma",
@@ -125,8 +127,8 @@ class FewStepTI2VSampler(io.ComfyNode):
                     max=1.0,
                     step=0.001,
                     optional=True,
-                    tooltip="With model_low_noise: steps that begin below this noise level are its own. Wan 2.2 image"
-                    " to video 0.9, text to video 0.875: two of four steps each at shift 5.",
+                    tooltip="model_low_noise makes the steps that begin below this noise level. Wan 2.2 image to "
+                    "video: 0.9; text to video: 0.875. At shift 5 and four steps, each model makes two.",
                 ),
             ],
             outputs=[
@@ -156,8 +158,8 @@ class FewStepTI2VSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         low_noise = None if model_low_noise is None else LowNoiseModel(model_low_noise, switch_sigma)
         sampling = Sampling(few_step_sigmas(steps, shift), seed, sampler, cfg, cfg_steps, low_noise)
-        with stages() as tell:
-            tell(f"loading the model for {steps} steps")
+        with stages() as show_stage:
+            show_stage(f"loading the model for {steps} steps")
             samples = sample_clip(model, positive, negative, latent, sampling)
         return io.NodeOutput({**_without_empty_ratios(latent), "samples": samples})
 
@@ -174,7 +176,8 @@ class FewStepSchedule(io.ComfyNode):
             node_id="Magic141FewStepSchedule",
             display_name="Few-Step Schedule",
             category="Magic141",
-            description="The sampler's sigmas and method, for stock SamplerCustomAdvanced and any flow-matching model.",
+            description="Gives the sampler's sigmas and method to stock SamplerCustomAdvanced, for any flow-matching "
+            "model.",
             search_aliases=[*ALIASES, "scheduler", "sigmas", "samplercustomadvanced"],
             inputs=[_steps(), _shift(), _sampler()],
             outputs=[
@@ -186,7 +189,7 @@ class FewStepSchedule(io.ComfyNode):
                 io.Sampler.Output(
                     "sampler_out",
                     display_name="sampler",
-                    tooltip="The chosen method, with its state in float32.",
+                    tooltip="The sampling method you chose. It keeps its state in float32.",
                 ),
             ],
         )

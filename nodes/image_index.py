@@ -20,7 +20,7 @@ class BuildImageIndex(io.ComfyNode):
             display_name="Build Image Index",
             category="Magic141",
             description="Makes a folder of pictures searchable by words or by a picture. Running it again embeds only "
-            "new and changed pictures; an interrupted run goes on where it stopped.",
+            "new and changed pictures; an interrupted run continues where it stopped.",
             search_aliases=[
                 "image search",
                 "retrieval",
@@ -34,20 +34,20 @@ class BuildImageIndex(io.ComfyNode):
                 io.String.Input(
                     "folder",
                     default="input",
-                    tooltip="The folder with the pictures, subfolders included: inside ComfyUI's input, output or "
-                    "models folder (for example input/pets), or in a folder registered in extra_model_paths.yaml, by "
-                    "its name there or its full path.",
+                    tooltip="The folder with the pictures; its subfolders are included. It must lie inside ComfyUI's "
+                    "input, output or models folder (for example input/pets), or be registered in "
+                    "extra_model_paths.yaml: then give its name there or its full path.",
                 ),
                 io.String.Input(
                     "index_name",
                     default="my pictures",
-                    tooltip="Name of the index. It is kept in models/magic141_image_index.",
+                    tooltip="A name for the index, which is kept in models/magic141_image_index.",
                 ),
                 io.Combo.Input(
                     "clip",
                     options=list(clip_folders()),
-                    tooltip="CLIP model folder (Hugging Face layout) in models/text_encoders. Retrieve Image Prior "
-                    "must use the same one.",
+                    tooltip="A CLIP model folder (Hugging Face layout) in models/text_encoders. Choose the same one "
+                    "in Retrieve Image Prior.",
                 ),
                 io.Int.Input(
                     "batch_size",
@@ -55,35 +55,33 @@ class BuildImageIndex(io.ComfyNode):
                     min=1,
                     max=1024,
                     advanced=True,
-                    tooltip="Pictures embedded at once. Lower it if memory runs out; higher is faster on a large GPU.",
+                    tooltip="How many pictures are embedded at once. Lower it if you run out of memory; a higher "
+                    "number is faster on a large GPU.",
                 ),
                 io.Boolean.Input(
                     "rebuild",
                     default=False,
                     advanced=True,
-                    tooltip="Throw the index away and embed everything again: for another folder or model under the "
-                    "same name, or a damaged index.",
+                    tooltip="Delete the index and embed everything again: to use its name for another folder or "
+                    "model, or to replace a damaged index.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="Stock CLIP Vision model to embed with instead of 'clip'. Searching by words then needs "
+                    tooltip="A stock CLIP Vision model to use instead of 'clip'. To search by words later, you need "
                     "the CLIP folder that this vision model belongs to.",
                 ),
             ],
             outputs=[
-                io.String.Output("index", tooltip="Name of the index: connect it to Retrieve Image Prior."),
+                io.String.Output("index", tooltip="The name of the index, for Retrieve Image Prior."),
                 io.String.Output("report", tooltip="What was added, changed, removed and skipped, and why."),
             ],
         )
 
     @classmethod
     def validate_inputs(cls, folder=None, index_name=None) -> bool | str:
-        try:
-            if folder is not None:
-                resolve_folder(folder)
-        except (ValueError, FileNotFoundError) as error:
-            return str(error)
+        if folder is not None:
+            resolve_folder(folder)
         return (name_fault(index_name, "an index") if index_name is not None else None) or True
 
     @classmethod

@@ -1,5 +1,7 @@
 """Image Prior: one picture to start from, wherever it comes from; only the source that is used is run."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 AUTOMATIC = "first connected"
@@ -16,8 +18,9 @@ class ImagePrior(io.ComfyNode):
             node_id="Magic141ImagePrior",
             display_name="Image Prior",
             category="Magic141",
-            description="Chooses the start picture of a video: from a text-to-image model if connected, else "
-            "retrieved, else uploaded. Only the branch that is used runs, so one workflow serves all three.",
+            description="Chooses the start picture of a video: a generated one if a text-to-image model is connected, "
+            "otherwise a retrieved one, otherwise an uploaded one. Only the branch that is used runs, so one workflow "
+            "serves all three.",
             search_aliases=[
                 "start image",
                 "first frame",
@@ -30,8 +33,8 @@ class ImagePrior(io.ComfyNode):
                     "source",
                     options=[AUTOMATIC, *SOURCES],
                     default=AUTOMATIC,
-                    tooltip="Which picture to use. 'first connected' takes text-to-image before retrieved before "
-                    "uploaded; muted and bypassed branches do not count as connected.",
+                    tooltip="Which picture to use. 'first connected' prefers text-to-image, then retrieved, then "
+                    "uploaded; muted and bypassed branches count as not connected.",
                 ),
                 io.Image.Input(
                     "generated",
@@ -49,15 +52,9 @@ class ImagePrior(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(
-        cls, source, generated=NOT_WIRED, retrieved=NOT_WIRED, uploaded=NOT_WIRED
-    ) -> bool | str:
-        if source is None:  # linked: known only when it runs
-            return True
-        try:
+    def validate_inputs(cls, source, generated=NOT_WIRED, retrieved=NOT_WIRED, uploaded=NOT_WIRED) -> bool:
+        if source is not None:  # else linked: known only when it runs
             choose(source, generated=generated, retrieved=retrieved, uploaded=uploaded)
-        except ValueError as error:
-            return str(error)
         return True
 
     @classmethod
@@ -77,7 +74,7 @@ class ImagePrior(io.ComfyNode):
         )
 
 
-def choose(source: str, **pictures: object) -> str:
+def choose(source: str, **pictures: Any) -> str:
     """Return the name of the input to use; an input that is not connected is NOT_WIRED.
 
     Raises:
@@ -93,7 +90,7 @@ def choose(source: str, **pictures: object) -> str:
         return wired[0]
     if source not in SOURCES:
         raise ValueError(
-            f"'{source}' is no source of Image Prior. Use one of: {', '.join([AUTOMATIC, *SOURCES])}."
+            f"'{source}' is not a source of Image Prior. Use one of: {', '.join([AUTOMATIC, *SOURCES])}."
         )
     if SOURCES[source] not in wired:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The limits that a node's schema states, kept where the host leaves them to the node.
+"""Check a node's inputs before anything runs: by the limits of its schema, and by its own ``validate_inputs``.
 
 The host checks an input against its schema unless ``validate_inputs`` names it, and NaN passes all its comparisons.
 """
@@ -16,7 +16,8 @@ MAX_CHOICES_SHOWN = 20
 def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """Return a node that checks the limits of what its ``validate_inputs`` names, and of every decimal number.
 
-    Choices of older versions that a node lists in ``OLD_CHOICES`` (by input) pass.
+    What ``validate_inputs`` raises becomes its message. Choices of older versions that a node lists in ``OLD_CHOICES``
+    (by input) pass.
     """
     own = vars(node).get("validate_inputs")
     named = _parameters(own.__func__) if own is not None else []
@@ -36,8 +37,11 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             return fault
         if own is not None:
             own_values = {name: value for name, value in values.items() if name in names}
-            if (verdict := own.__func__(cls, **own_values)) is not True:
-                return verdict
+            try:
+                if (verdict := own.__func__(cls, **own_values)) is not True:
+                    return verdict
+            except (ValueError, OSError) as error:
+                return str(error)
         return _first_fault(inputs, values, step_fault) or True
 
     required = [each for each in named if each.default is inspect.Parameter.empty]
@@ -54,7 +58,7 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
 
 def limit_fault(widget: io.Input, value: Any) -> str | None:
-    """Say what of a value its schema does not allow: not a number, too small, too large, no choice; None if nothing."""
+    """Return why a schema does not allow a value (not a number, too small, too large, not a choice), or None."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"{widget.id} is {value}; a number is needed."
     if isinstance(widget, io.Int.Input | io.Float.Input):
@@ -62,12 +66,12 @@ def limit_fault(widget: io.Input, value: Any) -> str | None:
         if (low is not None and value < low) or (high is not None and value > high):
             return f"{widget.id} is {value}; it can be {low} to {high}."
     if isinstance(widget, io.Combo.Input) and widget.options is not None and value not in widget.options:
-        return f"{widget.id} is {value!r}, which is no choice. {_choices(widget.options)}"
+        return f"{widget.id} is {value!r}, which is not a choice. {_choices(widget.options)}"
     return None
 
 
 def step_fault(widget: io.Input, value: Any) -> str | None:
-    """Say that a whole number lies between the steps of its schema; None if not."""
+    """Return that a whole number lies between the steps of its schema, or None."""
     if not isinstance(widget, io.Int.Input) or not widget.step or widget.step == 1:
         return None
     low = widget.min or 0

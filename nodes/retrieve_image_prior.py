@@ -37,7 +37,7 @@ class RetrieveImagePrior(io.ComfyNode):
                 io.String.Input(
                     "index",
                     default="my pictures",
-                    tooltip="Name of an index made by Build Image Index; connect that node's output to build and "
+                    tooltip="The name of an index made by Build Image Index. Connect that node's output to build and "
                     "search in one run.",
                 ),
                 io.Combo.Input(
@@ -49,7 +49,7 @@ class RetrieveImagePrior(io.ComfyNode):
                     "prompt",
                     default="",
                     multiline=True,
-                    tooltip="What the picture should show. CLIP reads the first 77 tokens, about 50 words. Not used "
+                    tooltip="What the picture should show. CLIP reads the first 77 tokens, about 50 words. Ignored "
                     "when a picture is connected.",
                 ),
                 io.Int.Input(
@@ -65,8 +65,9 @@ class RetrieveImagePrior(io.ComfyNode):
                     min=-1.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Least similarity (cosine). Below it the node stops and says so. With CLIP models a good "
-                    "match of words and picture scores 0.25 to 0.35, chance 0.1 to 0.2; two similar pictures 0.8.",
+                    tooltip="The lowest similarity (cosine) to accept. If no picture reaches it, the node stops and "
+                    "says so. With CLIP models, words and a fitting picture score 0.25 to 0.35, words and an "
+                    "unrelated one 0.1 to 0.2, and two similar pictures about 0.8.",
                 ),
                 io.Float.Input(
                     "diversity",
@@ -74,8 +75,8 @@ class RetrieveImagePrior(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="0 returns the best matches even if they look alike; towards 1, pictures unlike each "
-                    "other. The first is always the best match.",
+                    tooltip="0 returns the best matches even if they look alike; toward 1, the pictures differ more "
+                    "from each other. The first is always the best match.",
                 ),
                 io.Image.Input(
                     "image",
@@ -85,14 +86,18 @@ class RetrieveImagePrior(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="Stock CLIP Vision model to embed the picture with, if the index was built with one.",
+                    tooltip="A stock CLIP Vision model to embed the picture with, if the index was built with one.",
                 ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The pictures, best first, at the size of the first."),
-                io.Float.Output("scores", is_output_list=True, tooltip="Cosine similarity of each picture."),
+                io.Float.Output(
+                    "scores", is_output_list=True, tooltip="The cosine similarity of each picture."
+                ),
                 io.String.Output("paths", is_output_list=True, tooltip="Where each picture comes from."),
-                io.String.Output("report", tooltip="Scores and paths, and what was skipped and why."),
+                io.String.Output(
+                    "report", tooltip="Scores and paths, and which pictures were skipped and why."
+                ),
             ],
         )
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy.cli_args import args
@@ -53,12 +54,10 @@ class SlidingWindowExtend(io.ComfyNode):
             node_id="Magic141SlidingWindowExtend",
             display_name="Sliding Window Extend",
             category="Magic141",
-            description=(
-                "Makes a long video in windows, each going on from the end of the one before. It starts from a "
-                "picture, or continues a video or latent. Each finished window is saved at once: after a crash or a "
-                "cancel, run the same workflow again and it goes on from there. A changed prompt makes only its "
-                "window and the later ones again."
-            ),
+            description="Makes a long video in windows, each continuing from the end of the one before. It starts "
+            "from a picture, or continues a video or latent. Each finished window is saved at once: after a crash or "
+            "a cancel, run the same workflow again and it continues from there. If a prompt changes, only its window "
+            "and the later ones are made again.",
             search_aliases=ALIASES,
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.dynprompt, io.Hidden.extra_pnginfo],
@@ -73,16 +72,18 @@ class SlidingWindowExtend(io.ComfyNode):
             outputs=[
                 io.Video.Output(
                     display_name="video",
-                    tooltip="The whole video, on disk; a continued video is its beginning.",
+                    tooltip="The whole video, as a file on disk. A video you continue is its beginning.",
                 ),
-                io.Image.Output(display_name="last_frame", tooltip="The last frame."),
+                io.Image.Output(display_name="last_frame", tooltip="The last frame of the video."),
                 io.Latent.Output(
                     display_name="tail",
-                    tooltip="The last latent frames: with the video, what another Sliding Window Extend goes on from.",
+                    tooltip="The last latent frames. Together with the video, another Sliding Window Extend can "
+                    "continue from them.",
                 ),
                 io.String.Output(
                     display_name="report",
-                    tooltip="What was made, resumed or made again and how far it drifted, as JSON. For Drift Report.",
+                    tooltip="What was made, resumed or made again, and how far the video drifted, as JSON. For Drift "
+                    "Report.",
                 ),
             ],
         )
@@ -97,13 +98,10 @@ class SlidingWindowExtend(io.ComfyNode):
         run_name=None,
         hand_over=None,  # named so that the host lets OLD_CHOICES pass
     ) -> bool | str:
-        try:
-            if None not in (window_length, overlap):
-                check_window(num_latent_frames(window_length), overlap)
-            check_text(negative_prompt or "", "negative_prompt")
-            parse_prompts(prompts or "")
-        except ValueError as error:
-            return str(error)
+        if None not in (window_length, overlap):
+            check_window(num_latent_frames(window_length), overlap)
+        check_text(negative_prompt or "", "negative_prompt")
+        parse_prompts(prompts or "")
         return (run_name is not None and name_fault(run_name, "a run")) or True
 
     @classmethod
@@ -132,7 +130,7 @@ class SlidingWindowExtend(io.ComfyNode):
         )
 
 
-def _choice_now(name: str, value: object) -> object:
+def _choice_now(name: str, value: Any) -> Any:
     """Return a widget's value; what stands for a choice of older versions."""
     old = OLD_CHOICES.get(name, {})
     return old[value] if isinstance(value, str) and value in old else value

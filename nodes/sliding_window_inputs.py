@@ -35,20 +35,20 @@ def start_inputs() -> list:
         io.Video.Input(
             "video",
             optional=True,
-            tooltip="A video to continue, with its sound; it becomes the beginning of the result, at its own size.",
+            tooltip="A video to continue, with its sound. It becomes the beginning of the result and keeps its size.",
         ),
         io.Latent.Input(
             "latent",
             optional=True,
             advanced=True,
-            tooltip="Latents to continue, e.g. the tail of an earlier run. With its video connected too, the result "
-            "holds both, and nothing is encoded twice.",
+            tooltip="Latents to continue, for example the tail of an earlier run. If you also connect its video, the "
+            "result holds both and nothing is encoded twice.",
         ),
         io.Image.Input(
             "end_image",
             optional=True,
             advanced=True,
-            tooltip="The last frame of the video, for models trained with a known last frame.",
+            tooltip="The last frame of the video, for models that were trained with one.",
         ),
     ]
 
@@ -60,8 +60,8 @@ def story_inputs() -> list:
             "prompts",
             multiline=True,
             dynamic_prompts=True,
-            tooltip="One line a window; the last line goes on to the end. Or with times: [0:00-0:20] a cat walks, "
-            "[0:20-end] it sleeps; a line without a time fills the gaps.",
+            tooltip="One line per window; the last line is used until the end. Or with times: [0:00-0:20] a cat "
+            "walks, [0:20-end] it sleeps; a line without a time fills the gaps.",
         ),
         io.String.Input(
             "negative_prompt",
@@ -77,14 +77,15 @@ def story_inputs() -> list:
             min=0.1,
             max=86400.0,
             step=0.1,
-            tooltip="Length of what is made, without a video that is continued. Rounded to 4 frames, the VAE's step.",
+            tooltip="Length of the new part, not counting a video that is continued. It is rounded to 4 frames, the "
+            "VAE's step.",
         ),
         io.Combo.Input(
             "length_in",
             options=[SECONDS, WINDOWS],
             default=DEFAULTS.length_in,
             advanced=True,
-            tooltip="Whether length counts seconds or windows.",
+            tooltip="Whether length is in seconds or in windows.",
         ),
     ]
 
@@ -98,17 +99,17 @@ def window_inputs() -> list:
             min=5,
             max=2049,
             step=4,
-            tooltip="Frames the model makes at once, 4n + 1. Use the length it was trained for: 121 (5 s), or 13 for "
-            "the embedded model.",
+            tooltip="How many frames the model makes at once, 4n + 1. Use the length it was trained for: 121 (5 s), "
+            "or 13 for the embedded model.",
         ),
         io.Int.Input(
             "overlap",
             default=DEFAULTS.overlap,
             min=1,
             max=512,
-            tooltip="How many latent frames of each window the next one starts from (1 is one frame, each more adds "
-            "four). More keeps the motion better but leaves fewer new frames in a window. Use 1 for models "
-            "trained on a start image alone.",
+            tooltip="How many latent frames of each window the next one starts from: 1 is one frame, and each more "
+            "adds four. More keeps the motion better but leaves fewer new frames per window. Use 1 for models trained "
+            "on a start image alone.",
         ),
         io.Int.Input(
             "width",
@@ -133,7 +134,7 @@ def window_inputs() -> list:
             max=240.0,
             step=0.001,
             advanced=True,
-            tooltip="Frames a second; the model was trained at 24. A video to continue must run at this rate.",
+            tooltip="Frames per second; the model was trained at 24. A video to continue must run at this rate.",
         ),
     ]
 
@@ -146,7 +147,7 @@ def sampling_inputs() -> list:
             default=DEFAULTS.steps,
             min=1,
             max=1000,
-            tooltip="Model calls a window. Distilled models: 4. Plain models: 28 or more.",
+            tooltip="Model calls per window. Distilled models: 4. Models that are not distilled: 28 or more.",
         ),
         io.Float.Input(
             "shift",
@@ -155,14 +156,14 @@ def sampling_inputs() -> list:
             max=100.0,
             step=0.01,
             advanced=True,
-            tooltip="How much of the steps is spent at high noise. Magic141 was trained for 5.",
+            tooltip="How much of the schedule is spent at high noise. Magic141 was trained for 5.",
         ),
         io.Combo.Input(
             "sampler",
             options=list(SAMPLERS),
             default=DEFAULTS.sampler,
             advanced=True,
-            tooltip="euler follows one path from noise to clip; renoise puts fresh noise on it at every step.",
+            tooltip="euler follows one path from noise to clip; renoise adds fresh noise to it at every step.",
         ),
         io.Float.Input(
             "cfg",
@@ -171,7 +172,8 @@ def sampling_inputs() -> list:
             max=100.0,
             step=0.1,
             advanced=True,
-            tooltip="Strength of the prompt against the negative one. 1 for distilled models.",
+            tooltip="How strongly the prompt is followed over the negative prompt. Leave it at 1 for distilled "
+            "models.",
         ),
         io.Float.Input(
             "guidance",
@@ -180,7 +182,7 @@ def sampling_inputs() -> list:
             max=30.0,
             step=0.1,
             advanced=True,
-            tooltip="Embedded guidance, for models with a guidance embedder; others ignore it. It is not cfg.",
+            tooltip="Embedded guidance, for models with a guidance embedder; others ignore it. This is not cfg.",
         ),
         io.Int.Input(
             "seed",
@@ -188,7 +190,7 @@ def sampling_inputs() -> list:
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="Seed of the first window; each later one gets a seed derived from it. Keep it fixed to go on with "
+            tooltip="Seed of the first window; each later window gets one derived from it. Keep it fixed to continue "
             "a run.",
         ),
     ]
@@ -202,8 +204,9 @@ def seam_inputs() -> list:
             options=[choice.value for choice in HandOver],
             default=DEFAULTS.hand_over,
             advanced=True,
-            tooltip="How the next window gets the end of the one before. latent: its latent frames as they are. pixel: "
-            "its frames, encoded again. auto: latent for taehv and the embedded VAE, pixel for HunyuanVideo's.",
+            tooltip="How the next window gets the end of the one before. latent: as latent frames, unchanged. pixel: "
+            "as frames that are encoded again. auto: latent for taehv and the embedded VAE, pixel for HunyuanVideo's "
+            "VAE.",
         ),
         io.Float.Input(
             "color_anchor",
@@ -212,8 +215,8 @@ def seam_inputs() -> list:
             max=1.0,
             step=0.05,
             advanced=True,
-            tooltip="Takes color drift back: each color of the first window is found again in every later one and moved"
-            " back to where it was, by this share. For one continuous scene; leave 0 where the light changes.",
+            tooltip="Undoes color drift: finds each color of the first window in every later one and moves it back by "
+            "this share. For one continuous scene; leave it at 0 where the light changes.",
         ),
         io.Float.Input(
             "reroll_threshold",
@@ -222,8 +225,8 @@ def seam_inputs() -> list:
             max=20.0,
             step=0.1,
             advanced=True,
-            tooltip="Makes a window again with another seed, at most twice, if the motion at its seam is more than this"
-            " many times too large or too small. People start to see it at 2. 0: never.",
+            tooltip="Makes a window again with another seed, at most twice, if the motion at its seam is more than "
+            "this many times too large or too small. People start to see it at 2. 0 turns it off.",
         ),
         io.Float.Input(
             "turn_limit",
@@ -232,8 +235,8 @@ def seam_inputs() -> list:
             max=180.0,
             step=1.0,
             advanced=True,
-            tooltip="Makes a window again with another seed, at most twice, if the motion has turned by more than this "
-            "many degrees since its prompt began. 20 to 30 keeps a course. 0: never.",
+            tooltip="Makes a window again with another seed, at most twice, if the motion has turned by more than "
+            "this many degrees since its prompt began. 20 to 30 keeps a course. 0 turns it off.",
         ),
     ]
 
@@ -245,7 +248,7 @@ def file_inputs() -> list:
             "run_name",
             default=DEFAULTS.run_name,
             tooltip="Name of the run's folder in output/magic141_runs. A run with the same name, settings and models "
-            "goes on where it stopped.",
+            "continues where it stopped.",
         ),
         io.Combo.Input(
             "codec",

@@ -1,4 +1,4 @@
-"""VLM Image Encode: prompt and pictures to what an image-to-video DiT is conditioned on."""
+"""VLM Image Encode: turn prompt and pictures into the conditioning of an image-to-video DiT."""
 
 from comfy_api.latest import io
 
@@ -17,6 +17,98 @@ FREE_SIZE = "width x height"
 BUCKET_CHOICES = {f"nearest {family} bucket": family for family in BUCKETS}
 
 
+def _inputs() -> list:
+    return [
+        EncodersSocket.Input(
+            "encoders",
+            lazy=True,  # gigabytes: the pictures are looked at first
+            tooltip="From Load Magic141 Encoders or Magic141 Encoders from CLIP.",
+        ),
+        io.Vae.Input("vae", tooltip="A HunyuanVideo VAE, or a tiny one (taehv, the embedded shapes VAE)."),
+        io.String.Input(
+            "prompt",
+            multiline=True,
+            dynamic_prompts=True,
+            tooltip="What happens in the clip, in plain words.",
+        ),
+        io.String.Input(
+            "negative_prompt",
+            multiline=True,
+            dynamic_prompts=True,
+            default="",
+            tooltip="What the clip should not show. Used only with cfg above 1; the few-step models run at cfg 1.",
+        ),
+        io.Int.Input(
+            "width",
+            default=960,
+            min=16,
+            max=8192,
+            step=16,
+            tooltip="Width of the clip in pixels, a multiple of 16. With a bucket, only its ratio to the height "
+            "counts.",
+        ),
+        io.Int.Input(
+            "height",
+            default=544,
+            min=16,
+            max=8192,
+            step=16,
+            tooltip="Height of the clip in pixels, a multiple of 16. With a bucket, only its ratio to the width "
+            "counts.",
+        ),
+        io.Int.Input(
+            "length",
+            default=81,
+            min=1,
+            max=2049,
+            step=4,
+            tooltip="Number of frames, 4n + 1, at 24 per second: 81 is 3.4 s, 121 is 5 s, 1 is a still image.",
+        ),
+        io.Combo.Input(
+            "size",
+            options=[FREE_SIZE, *BUCKET_CHOICES],
+            default=FREE_SIZE,
+            tooltip="Use width and height as they are, or the training size closest in shape to the picture "
+            "(without a picture, to width : height).",
+        ),
+        io.Combo.Input(
+            "image_mode",
+            options=[mode.value for mode in ImageMode],
+            default=ImageMode.START_FRAME.value,
+            tooltip="What the pictures mean. start frame: the clip begins with this one picture. known frames: "
+            "they are the clip's first 4n + 1 frames, and the model continues them. reference pictures: only the "
+            "VLM sees them. start frame + references: the first is the start frame, and the VLM sees all.",
+        ),
+        io.Image.Input(
+            "image",
+            optional=True,
+            tooltip="A picture or a batch; see image_mode. It is resized to cover the clip and cropped at the "
+            "center.",
+        ),
+        io.Image.Input(
+            "end_image",
+            optional=True,
+            tooltip="The clip's last frame, for models that were trained with one.",
+        ),
+        io.Latent.Input(
+            "known_latent",
+            optional=True,
+            tooltip="Latents of the clip's first frames instead of pictures, for example the end of another clip "
+            "(Latent Cut, dim t). All its frames are used.",
+        ),
+        io.Float.Input(
+            "guidance",
+            default=6.0,
+            min=1.0,
+            max=30.0,
+            step=0.1,
+            optional=True,
+            tooltip="Embedded guidance g = 1 + w, for models with a guidance embedder: 6 for HunyuanVideo; for "
+            "CFG-distilled students, the value they were trained for. Other models ignore it. This is not cfg.",
+        ),
+    ]
+
+
 class VLMImageEncode(io.ComfyNode):
     """Wires encoders, VAE, pictures and size to positive, negative and latent."""
 
@@ -26,134 +118,32 @@ class VLMImageEncode(io.ComfyNode):
             node_id="Magic141VLMImageEncode",
             display_name="VLM Image Encode",
             category="Magic141",
-            description=(
-                "Conditions an image-to-video model: the VLM looks at the whole picture, the LLM reads the "
-                "prompt, the VAE encodes the known frames. Leave image unconnected for text to video (or text to "
-                "image, with length 1)."
-            ),
+            description="Encodes what an image-to-video model needs: the VLM looks at the whole picture, the LLM "
+            "reads the prompt, and the VAE encodes the known frames. Leave image unconnected for text to video, or "
+            "for text to image with length 1.",
             search_aliases=["magic141", "magic 1-for-1", "image to video", "i2v", "llava", "hunyuan video"],
-            inputs=cls._inputs(),
+            inputs=_inputs(),
             outputs=[
                 io.Conditioning.Output(
                     display_name="positive",
-                    tooltip="Prompt, picture and known frames, for the sampler's positive.",
+                    tooltip="The prompt, pictures and known frames, for the sampler's positive input.",
                 ),
                 io.Conditioning.Output(
                     display_name="negative",
-                    tooltip="Negative prompt with the same picture and frames; it counts only with cfg above 1.",
+                    tooltip="The negative prompt with the same pictures and frames. Used only with cfg above 1.",
                 ),
                 io.Latent.Output(
-                    display_name="latent", tooltip="The empty clip to sample, of the chosen size."
+                    display_name="latent", tooltip="An empty clip of the chosen size, for the sampler."
                 ),
             ],
         )
 
     @classmethod
-    def _inputs(cls) -> list:
-        return [
-            EncodersSocket.Input(
-                "encoders",
-                lazy=True,  # gigabytes: the pictures are looked at first
-                tooltip="From Load Magic141 Encoders or Magic141 Encoders from CLIP.",
-            ),
-            io.Vae.Input(
-                "vae", tooltip="A HunyuanVideo VAE, or a tiny one (taehv, the embedded shapes VAE)."
-            ),
-            io.String.Input(
-                "prompt",
-                multiline=True,
-                dynamic_prompts=True,
-                tooltip="What happens in the clip, in plain words.",
-            ),
-            io.String.Input(
-                "negative_prompt",
-                multiline=True,
-                dynamic_prompts=True,
-                default="",
-                tooltip="What to keep away from. Used only with cfg above 1; the few-step models run at cfg 1.",
-            ),
-            io.Int.Input(
-                "width",
-                default=960,
-                min=16,
-                max=8192,
-                step=16,
-                tooltip="Width of the clip in pixels, a multiple of 16. With a bucket it only says the shape.",
-            ),
-            io.Int.Input(
-                "height",
-                default=544,
-                min=16,
-                max=8192,
-                step=16,
-                tooltip="Height of the clip in pixels, a multiple of 16. With a bucket it only says the shape.",
-            ),
-            io.Int.Input(
-                "length",
-                default=81,
-                min=1,
-                max=2049,
-                step=4,
-                tooltip="Frames of the clip, 4n + 1, at 24 a second: 81 is 3.4 s, 121 is 5 s, 1 is a still image.",
-            ),
-            io.Combo.Input(
-                "size",
-                options=[FREE_SIZE, *BUCKET_CHOICES],
-                default=FREE_SIZE,
-                tooltip=(
-                    "Use width and height as they are, or the training size whose shape is nearest to the "
-                    "picture's (to width : height without a picture)."
-                ),
-            ),
-            io.Combo.Input(
-                "image_mode",
-                options=[mode.value for mode in ImageMode],
-                default=ImageMode.START_FRAME.value,
-                tooltip=(
-                    "What the image batch means. start frame: one picture the clip begins with. known frames: the "
-                    "clip's first 4n + 1 frames, to be continued. reference pictures: the VLM sees them, none is "
-                    "a frame. start frame + references: the first is the start frame, the VLM sees all."
-                ),
-            ),
-            io.Image.Input(
-                "image",
-                optional=True,
-                tooltip="Picture or batch; see image_mode. Resized to cover the clip and cropped at the center.",
-            ),
-            io.Image.Input(
-                "end_image", optional=True, tooltip="The clip's last frame, for models trained with one."
-            ),
-            io.Latent.Input(
-                "known_latent",
-                optional=True,
-                tooltip=(
-                    "Known first frames as latents, e.g. the end of another clip (Latent Cut, dim t), instead of "
-                    "pictures. All its frames are used."
-                ),
-            ),
-            io.Float.Input(
-                "guidance",
-                default=6.0,
-                min=1.0,
-                max=30.0,
-                step=0.1,
-                optional=True,
-                tooltip=(
-                    "Embedded guidance g = 1 + w, for models with a guidance embedder (HunyuanVideo: 6, CFG-distilled "
-                    "students: what they were trained for). Models without one ignore it. It is not cfg."
-                ),
-            ),
-        ]
-
-    @classmethod
-    def validate_inputs(cls, width, height, length, prompt, negative_prompt) -> bool | str:
-        try:
-            if None not in (width, height, length):
-                check_clip_size(width, height, length)
-            check_prompt(prompt or "")
-            check_prompt(negative_prompt or "", "negative prompt")
-        except ValueError as error:
-            return str(error)
+    def validate_inputs(cls, width, height, length, prompt, negative_prompt) -> bool:
+        if None not in (width, height, length):
+            check_clip_size(width, height, length)
+        check_prompt(prompt or "")
+        check_prompt(negative_prompt or "", "negative prompt")
         return True
 
     @classmethod
@@ -206,8 +196,8 @@ class VLMImageEncode(io.ComfyNode):
             known_latent=samples_of(known_latent),
             guidance=guidance,
         )
-        with stages() as tell:
-            return io.NodeOutput(*image_to_video_conditioning(encoders, vae, request, tell=tell))
+        with stages() as show_stage:
+            return io.NodeOutput(*image_to_video_conditioning(encoders, vae, request, on_stage=show_stage))
 
 
 def clip_size(image, width: int, height: int, size: str) -> tuple[int, int]:
@@ -219,7 +209,7 @@ def clip_size(image, width: int, height: int, size: str) -> tuple[int, int]:
 
 
 def samples_of(latent: dict | None):
-    """Return a LATENT's samples, or None of none."""
+    """Return a LATENT's samples, or None if there is no LATENT."""
     return None if latent is None else latent["samples"]
 
 

@@ -1,4 +1,4 @@
-"""Faults in what a sampler is given that the host would meet late, or pass over in silence."""
+"""Check what a sampler is given for faults that the host would notice late or not at all."""
 
 from typing import cast
 
@@ -24,8 +24,8 @@ def check_clip(
 ) -> None:
     """Check that model, conditioning and latent belong together.
 
-    Of a MODEL with another layout than HunyuanVideo's only the latent is checked; what it needs in the conditioning
-    the host knows.
+    If the MODEL's layout is not HunyuanVideo's, only the latent is checked: what such a model needs in the
+    conditioning, the host knows.
 
     Raises:
         ValueError: they do not; the message says what to change.
@@ -45,16 +45,16 @@ def check_clip(
 
 
 def check_flow_matching(model: comfy.model_patcher.ModelPatcher) -> comfy.model_sampling.CONST:
-    """Return the model's sampling, if the model was trained by flow matching.
+    """Return the model's sampling, which must be flow matching.
 
     Raises:
-        ValueError: it was not, so its noise levels mean something else.
+        ValueError: it is not, so its noise levels mean something else.
     """
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, comfy.model_sampling.CONST):
         raise ValueError(
-            f"This MODEL ({type(model.model).__name__}) is not a flow-matching one, and these noise levels are not"
-            " its own. Use a KSampler for it, or load a model like HunyuanVideo, Wan or LTX."
+            f"This MODEL ({type(model.model).__name__}) was not trained by flow matching, so these noise levels do not"
+            " fit it. Use a KSampler, or load a model such as HunyuanVideo, Wan or LTX."
         )
     return sampling
 
@@ -72,8 +72,8 @@ def check_model(model: comfy.model_patcher.ModelPatcher) -> None:
     """
     if not has_hunyuan_layout(model):
         raise ValueError(
-            f"This MODEL is a {type(model.model).__name__}; a HunyuanVideo model with 16, 32 or 33 input channels is"
-            f" expected. Load one with Load Magic141 Model."
+            f"This MODEL is a {type(model.model).__name__}; this node needs a HunyuanVideo model with 16, 32 or 33"
+            f" input channels. Load one with Load Magic141 Model."
         )
 
 
@@ -159,8 +159,8 @@ def _check_image(model: comfy.model_patcher.ModelPatcher, options: dict, samples
         )
     if options.get("concat_mask") is None and channels != SKYREELS_CHANNELS:
         raise ValueError(
-            f"The {name} conditioning has an image latent but no mask, so this model would take the image for"
-            f" unknown. Encode it with VLM Image Encode."
+            f"The {name} conditioning has an image latent but no mask, so this model would treat the image"
+            f" as unknown. Encode it with VLM Image Encode."
         )
     _check_image_size(image, options.get("concat_mask"), samples, name)
 

@@ -57,7 +57,7 @@ def resolve_folder(name: str) -> Path:
 
 
 def folder_label(folder: Path) -> str:
-    """Return how an index remembers a folder: the name of what it lies in and the way from there; never a full path."""
+    """Return how an index remembers a folder: its root's name and the path below it, never a full path."""
     for name, group in allowed_roots().items():
         for root in group:
             real = os.path.realpath(root)
@@ -67,7 +67,7 @@ def folder_label(folder: Path) -> str:
 
 
 def index_directory(name: str) -> Path:
-    """Return where the index of this name lives, or will live; users may redirect the category.
+    """Return the folder of the index of this name, which may not exist yet.
 
     Raises:
         ValueError: the name is not usable.
@@ -76,7 +76,7 @@ def index_directory(name: str) -> Path:
 
 
 def named_directory(name: str, category: str, what: str) -> Path:
-    """Return the folder of this name in a category of ours, below models/ where the user has not redirected it.
+    """Return the folder of this name in one of our categories: under models/, unless the user has redirected it.
 
     Raises:
         ValueError: the name is not usable.

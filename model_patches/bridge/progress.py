@@ -1,4 +1,4 @@
-"""What the running node shows of its work: bar, Cancel button, and a line of text for every stage.
+"""What the running node shows of its work: a bar, the Cancel button, and a line of text for every stage.
 
 The host keeps such a text on the node until the next one, also after the run; so the last one gives the time it took.
 """
@@ -21,36 +21,36 @@ def show_stage(text: str) -> None:
     send_text(text, None if context is None else context.node_id)
 
 
-def quiet(_text: str) -> None:
-    """Show nothing: for callers that show something else meanwhile."""
+def ignore_stage(_text: str) -> None:
+    """Show nothing, for callers that show something else meanwhile."""
 
 
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
-    """Give a function that shows a stage; in the end the node shows the time that all of them took."""
+    """Give a function that shows a stage; at the end, show the time that all stages took."""
     started = time.monotonic()
     yield show_stage
     show_stage(f"done in {duration_text(time.monotonic() - started)}")
 
 
 def host_progress(stage: str = "") -> Callable[[int, int], None]:
-    """Return a function of (done, total) that moves the node's bar and raises when the run was cancelled.
+    """Return a function of (done, total) that moves the node's bar and raises when the run was canceled.
 
     Args:
         stage: what is counted, shown as text with the share that is done; empty shows the bar alone.
     """
     bars: list[comfy.utils.ProgressBar] = []
-    told = float("-inf")
+    shown_at = float("-inf")
 
     def show(done: int, total: int) -> None:
-        nonlocal told
+        nonlocal shown_at
         comfy.model_management.throw_exception_if_processing_interrupted()
         if not bars:
             bars.append(comfy.utils.ProgressBar(total))
         bars[0].update_absolute(done, total)
         now = time.monotonic()
-        if stage and (done >= total or now - told >= LEAST_SECONDS):
-            told = now
+        if stage and (done >= total or now - shown_at >= LEAST_SECONDS):
+            shown_at = now
             show_stage(f"{stage}: {100 * done // max(1, total)} %")
 
     return show

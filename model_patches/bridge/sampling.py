@@ -93,7 +93,7 @@ def sample_clip(
                 ksampler(sampling.sampler),
                 sigmas,
                 denoise_mask=latent.get("noise_mask"),
-                callback=_counted(callback, bar),
+                callback=_count_steps(callback, bar),
                 disable_pbar=True,
                 seed=sampling.seed,
             )
@@ -104,7 +104,7 @@ def sample_clip(
 
 
 def ksampler(sampler: str) -> comfy.samplers.KSAMPLER:
-    """Return the host's SAMPLER around one of ours.
+    """Return one of our samplers as the host's SAMPLER.
 
     Raises:
         ValueError: no such sampler.
@@ -124,7 +124,7 @@ def renoise_seed(seed: int, first_sigma: float) -> int:
 
 
 class _FirstStepsGuider(comfy.samplers.CFGGuider):
-    """Guidance down to a noise level, none below it: the remedy for slow motion in few steps."""
+    """Use guidance down to a noise level and none below it, which helps against slow motion in few steps."""
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, last_guided_sigma: float):
         super().__init__(model)
@@ -153,10 +153,10 @@ def _guider(
 def _share_steps(
     model: comfy.model_patcher.ModelPatcher, sampling: Sampling
 ) -> list[tuple[comfy.model_patcher.ModelPatcher, Tensor]]:
-    """Return each expert, ready to sample, with the part of the schedule that it makes."""
+    """Return each expert, ready to sample, with its part of the schedule."""
     sigmas, low_noise = sampling.sigmas, sampling.low_noise
     if low_noise is None:
-        return [(_ready(model), sigmas)]
+        return [(_prepared_clone(model), sigmas)]
     num_high = int((sigmas[:-1] >= low_noise.switch_sigma).sum())
     if num_high in (0, len(sigmas) - 1):
         idle = "model_low_noise" if num_high else "model"
@@ -165,18 +165,21 @@ def _share_steps(
             f"With switch_sigma {low_noise.switch_sigma:g} {idle} has nothing to do: the steps begin at {levels}. Set "
             "switch_sigma between two of them, raise steps, or disconnect model_low_noise."
         )
-    return [(_ready(model), sigmas[: num_high + 1]), (_ready(low_noise.model), sigmas[num_high:])]
+    return [
+        (_prepared_clone(model), sigmas[: num_high + 1]),
+        (_prepared_clone(low_noise.model), sigmas[num_high:]),
+    ]
 
 
-def _ready(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+def _prepared_clone(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
     model = model.clone()
     if has_hunyuan_layout(model):
         fit_input_patches(model)
     return model
 
 
-def _counted(callback: PreviewCallback, bar: tqdm) -> PreviewCallback:
-    """Return a callback that counts the steps of all experts together."""
+def _count_steps(callback: PreviewCallback, bar: tqdm) -> PreviewCallback:
+    """Return a callback that numbers the steps of all experts as one sequence."""
     first = int(bar.n)
 
     def show(step: int, x0: Tensor, x: Tensor, _total: int) -> None:
@@ -199,7 +202,7 @@ def _renoise(model, x, sigmas, extra_args=None, callback=None, disable=None):
     with _Steps(model, sigmas, extra_args, callback, disable) as steps:
         if steps.noise_scale != 1.0:
             raise ValueError(
-                f"This MODEL scales its noise by {steps.noise_scale:g}, which renoise does not know. Choose euler."
+                f"This MODEL scales its noise by {steps.noise_scale:g}, which renoise does not support. Choose euler."
             )
         return sample_renoise(steps.denoise, x, sigmas, generator=generator, callback=steps.report)
 

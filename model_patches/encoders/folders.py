@@ -31,12 +31,12 @@ def read_config(folder: Path) -> dict:
     """Return a folder's ``config.json``.
 
     Raises:
-        ValueError: there is none, or it is no JSON object.
+        ValueError: there is none, or it is not a JSON object.
     """
     try:
         config = read_json(folder / "config.json")
         if not isinstance(config, dict):
-            raise ValueError(f"it holds {str(config)[:20]}, no object")
+            raise ValueError(f"it holds {str(config)[:20]}, not an object")
         return config
     except FileNotFoundError:
         raise ValueError(
@@ -118,7 +118,7 @@ def check_clip_folder(folder: Path) -> None:
 
 
 def check_vlm_tokenizer(tokenizer, name: str, image_token_id: int | None) -> None:
-    """Refuse a tokenizer that lacks a special token, or cuts the prompt template into other than 95 tokens.
+    """Refuse a tokenizer that lacks a special token, or does not split the prompt template into 95 tokens.
 
     Raises:
         ValueError: naming the token.
@@ -142,8 +142,8 @@ def check_vlm_tokenizer(tokenizer, name: str, image_token_id: int | None) -> Non
     count = len(tokenizer(prefix).input_ids)
     if count != CROP_START:
         raise ValueError(
-            f"The tokenizer in {name} cuts the video prompt template into {count} tokens, but Magic141 crops "
-            f"{CROP_START}. Use the LLaMA-3 tokenizer of the LLaVA release (it must add '<|begin_of_text|>')."
+            f"The tokenizer in {name} splits the video prompt template into {count} tokens, but Magic141 "
+            f"crops {CROP_START}. Use the LLaMA-3 tokenizer of the LLaVA release (it must add '<|begin_of_text|>')."
         )
 
 

@@ -31,7 +31,7 @@ class VisionLanguageModel(nn.Module):
         self.activation_dtype: torch.dtype = llava.dtype
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
-        """Return (N, T, D) projected features of (N, 3, H, W) normalised pixels."""
+        """Return (N, T, D) projected features of (N, 3, H, W) normalized pixels."""
         outputs = self.vision_tower(pixel_values.to(self.activation_dtype), output_hidden_states=True)
         first = 1 if self.drops_class_token else 0
         layers = [outputs.hidden_states[layer][:, first:] for layer in self.vision_feature_layers]
@@ -52,7 +52,7 @@ def position_after(token_ids: list[int], header: list[int]) -> int:
 
 
 def layout(token_ids: list[int], header: list[int], *, image_token_id: int, tokens_per_image: int):
-    """Say for the text with every ``<image>`` expanded which positions are image, and which are kept.
+    """Return which positions are image and which are kept, for the text with every ``<image>`` expanded.
 
     Kept are, from just after the user header, every text token and of each image the tokens 0, 4, 8...
 

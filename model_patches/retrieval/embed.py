@@ -162,6 +162,6 @@ def probe_image(image_size: int) -> Tensor:
     return torch.stack([x, rings, (x * 8 + y * 4) % 1], dim=-1).mul(255).to(torch.uint8)[None]
 
 
-def _pooled(features: object) -> Tensor:
+def _pooled(features: Any) -> Tensor:
     """Return the projected vectors: transformers 5 wraps them, transformers 4 does not."""
-    return getattr(features, "pooler_output", features)  # type: ignore[return-value]
+    return getattr(features, "pooler_output", features)

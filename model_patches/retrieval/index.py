@@ -68,7 +68,7 @@ class ImageIndex:
             FileNotFoundError: there is no index.
             ValueError: the files are damaged or of a newer version.
         """
-        with damage_said(directory):
+        with damage_errors(directory):
             database = _load(path_inside(directory, DATABASE))
             [[text]] = database.execute("SELECT value FROM about").fetchall()
             index = cls(directory, About.from_json(text), database)
@@ -102,13 +102,13 @@ class ImageIndex:
         Raises:
             ValueError: the files are damaged.
         """
-        with damage_said(self.directory):
+        with damage_errors(self.directory):
             query = f"SELECT {_COLUMNS} FROM pictures ORDER BY position"
             yield from map(Row.from_sql, self.database.execute(query))
 
     def row_of(self, path: str) -> Row | None:
         """Return the row of a picture, if it has one."""
-        with damage_said(self.directory):
+        with damage_errors(self.directory):
             key = (path.encode("utf-8", "surrogatepass"),)
             found = self.database.execute(f"SELECT {_COLUMNS} FROM pictures WHERE path = ?", key).fetchone()
             return Row.from_sql(found) if found else None
@@ -119,7 +119,7 @@ class ImageIndex:
 
     def rows_at(self, positions: list[int]) -> list[Row]:
         """Return the rows with these positions, in the order asked for."""
-        with damage_said(self.directory):
+        with damage_errors(self.directory):
             query = f"SELECT {_COLUMNS} FROM pictures WHERE position = ?"
             found = [self.database.execute(query, (position,)).fetchone() for position in positions]
             if None in found:
@@ -195,7 +195,7 @@ def _load(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def damage_said(directory: Path) -> Iterator[None]:
+def damage_errors(directory: Path) -> Iterator[None]:
     """Turn what damaged files raise into one message.
 
     Raises:
@@ -214,7 +214,7 @@ def damage_said(directory: Path) -> Iterator[None]:
         raise ValueError(_damaged(directory, error)) from None
 
 
-def _damaged(directory: Path, reason: object) -> str:
+def _damaged(directory: Path, reason: Exception) -> str:
     return (
         f"The image index '{directory.name}' is damaged ({reason}). Turn on 'rebuild' in Build Image Index, or delete "
         f"its folder {directory}."

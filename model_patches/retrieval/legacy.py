@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..store.fields import checked
 from ..store.files import path_inside, read_json
-from .index import DATABASE, ImageIndex, damage_said
+from .index import DATABASE, ImageIndex, damage_errors
 from .records import Model, Row
 from .write import OLD_FILES, IndexWriter
 
@@ -37,18 +37,18 @@ class _Row:
 
 
 def is_old(directory: Path) -> bool:
-    """Say whether a folder holds an index of the first format and none of today's."""
+    """Return whether a folder holds an index of the first format and none of today's."""
     return (directory / MANIFEST).is_file() and not (directory / DATABASE).exists()
 
 
 def convert(directory: Path) -> None:
-    """Write an index of the first format in today's; the old files go when the new ones are whole.
+    """Convert an index of the first format; its files are removed when the new ones are complete.
 
     Raises:
         ValueError: the old files are damaged. They stay as they are.
         DiskRefused: the disk is full or cannot be written.
     """
-    with damage_said(directory):
+    with damage_errors(directory):
         try:
             manifest = read_json(directory / MANIFEST)
             model, shards = (

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by cosine over any number of vectors, and diversity among the best.
+"""Exact nearest neighbors by cosine over any number of vectors, and diversity among the best.
 
 Shapes: N vectors, D width, K results. Vectors and queries have length 1, so a cosine is a product.
 Vectors may be memory-mapped, so the search has no size limit: it reads 2 * D bytes a vector (1.5 GB for a million of

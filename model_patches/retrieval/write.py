@@ -40,7 +40,7 @@ class IndexWriter:
 
     @property
     def changed(self) -> bool:
-        """Whether the index is another than the old one, committed or not."""
+        """Whether the index differs from the old one, committed or not."""
         return self.index.database.total_changes > self._at_start
 
     def keep(self, row: Row) -> None:
@@ -79,7 +79,7 @@ class IndexWriter:
             self.commit(complete=False)
 
     def commit(self, *, complete: bool) -> None:
-        """Make the changes the index in one step, then remove the files that no longer belong to it.
+        """Commit the changes in one step, then remove the files that no longer belong to the index.
 
         Raises:
             DiskRefused: the disk is full or cannot be written; the index is what it was.
@@ -107,7 +107,7 @@ class IndexWriter:
         self._commit_took = self._committed_at - started
 
     def remove_files(self, names: re.Pattern) -> None:
-        """Remove the files of these names but for the vectors that are in use."""
+        """Remove the files of these names, except the vectors in use."""
         for path in self.index.directory.iterdir():
             if names.fullmatch(path.name) and path.name != self.index.about.vectors:
                 with contextlib.suppress(

@@ -9,7 +9,7 @@ Kind = TypeVar("Kind")
 LARGEST_INT = 2**63
 
 
-def checked(kind: type[Kind], values: object) -> Kind:
+def checked(kind: type[Kind], values: Any) -> Kind:
     """Return a flat dataclass with these values; a list becomes a tuple where a tuple is wanted.
 
     Raises:
@@ -34,7 +34,7 @@ def _as(value: Any, wanted: Any) -> Any:
     return tuple(value) if get_origin(wanted) is tuple else value
 
 
-def _fits(value: object, wanted: Any) -> bool:
+def _fits(value: Any, wanted: Any) -> bool:
     """Say whether a value out of JSON is of a type: str, bool, int, float, dict[str, x], list[x], tuple[x, ...]."""
     origin, inner = get_origin(wanted) or wanted, get_args(wanted)
     if origin is dict:

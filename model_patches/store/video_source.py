@@ -272,7 +272,7 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[int, ...]]:
 
 
 def crop_to_multiple(frames: Iterable[Tensor], multiple: int) -> Iterator[Tensor]:
-    """Cut every frame at its centre to sides that are multiples of ``multiple``."""
+    """Cut every frame at its center to sides that are multiples of ``multiple``."""
     for frame in frames:
         height, width = (side - side % multiple for side in frame.shape[:2])
         top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2

@@ -27,7 +27,7 @@ class PictureFile:
 
 
 def is_name_of_macos(name: str) -> bool:
-    """Say whether a file is what macOS keeps beside a file on foreign disks: of its name, but not of its kind."""
+    """Return whether macOS keeps a file of this name beside another one on foreign disks: same name, other content."""
     return name.startswith("._")
 
 

@@ -1,4 +1,4 @@
-"""Prompt, pictures and size to (positive, negative, latent): what VLM Image Encode and the sliding window call."""
+"""Turn prompt, pictures and size into (positive, negative, latent), for VLM Image Encode and the sliding window."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ...sizes import (
     latent_shape,
     resize_cover_crop,
 )
-from ..progress import quiet
+from ..progress import ignore_stage
 from ..vae import Vae, check_vae, encode_frames
 from .socket import Conditioning, Latent, Magic141Encoders
 
@@ -39,7 +39,7 @@ class ClipRequest:
     Args:
         width, height: in pixels, multiples of 16.
         length: in frames, 4n + 1.
-        prompt, negative_prompt: the negative one counts only with cfg above 1.
+        prompt, negative_prompt: the negative one is used only with cfg above 1.
         images: (N, H, W, 3) in [0, 1], meaning what ``image_mode`` says; None for text to video.
         end_image: (1, H, W, 3), the clip's last frame; the VLM does not see it.
         known_latent: (1, 16, k, h, w), known first latent frames instead of pictures.
@@ -103,7 +103,7 @@ def pictures_for_vlm(images: Tensor, mode: ImageMode) -> Tensor:
 
 
 def encode_known_frames(vae: Vae, request: ClipRequest) -> Tensor | None:
-    """Return the known first latent frames: as they were given, or the cropped frames encoded; None of none."""
+    """Return the known first latent frames: those given, or the cropped pictures encoded; None if there are none."""
     if request.known_latent is not None or request.images is None:
         return request.known_latent
     frames = frames_for_vae(request.images, ImageMode(request.image_mode))
@@ -113,7 +113,7 @@ def encode_known_frames(vae: Vae, request: ClipRequest) -> Tensor | None:
 
 
 def check_known_latent(known_latent: Tensor, request: ClipRequest) -> None:
-    """Refuse known latent frames of another size than the clip's, or beside frames that claim the same place.
+    """Refuse known latent frames that differ in size from the clip, or that come with pictures for the same place.
 
     Raises:
         ValueError: saying what was given and what fits.
@@ -141,7 +141,7 @@ def check_known_latent(known_latent: Tensor, request: ClipRequest) -> None:
 
 
 def check_end_image(end_image: Tensor, length: int) -> None:
-    """Refuse a last frame that is no single picture, or that is the whole clip.
+    """Refuse a last frame that is not a single picture, or that is the whole clip.
 
     Raises:
         ValueError: saying which.
@@ -154,7 +154,7 @@ def check_end_image(end_image: Tensor, length: int) -> None:
 
 
 def check_request(request: ClipRequest) -> None:
-    """Refuse what no encoder and no model has to be loaded for.
+    """Check everything about a request that can be checked before an encoder or model is loaded.
 
     Raises:
         ValueError: sizes, pictures or known latent frames do not fit.
@@ -183,12 +183,16 @@ def place_known_frames(first: Tensor | None, last: Tensor | None, empty: Tensor)
 
 
 def image_to_video_conditioning(
-    encoders: Magic141Encoders, vae: Vae, request: ClipRequest, *, tell: Callable[[str], None] = quiet
+    encoders: Magic141Encoders,
+    vae: Vae,
+    request: ClipRequest,
+    *,
+    on_stage: Callable[[str], None] = ignore_stage,
 ) -> tuple[Conditioning, Conditioning, Latent]:
     """Encode everything an image-to-video DiT is conditioned on.
 
     Args:
-        tell: called with each stage as text.
+        on_stage: called with each stage as text.
 
     Returns:
         (positive, negative, latent): CONDITIONING with ``concat_latent_image``, ``concat_mask``, ``guidance`` and
@@ -202,9 +206,9 @@ def image_to_video_conditioning(
     pictures = request.vlm_images
     if pictures is None and request.images is not None:
         pictures = pictures_for_vlm(request.images, ImageMode(request.image_mode))
-    tell("reading the prompt" if pictures is None else "looking at the picture, reading the prompt")
+    on_stage("reading the prompt" if pictures is None else "looking at the picture, reading the prompt")
     encoded = encoders.encode(request.prompt, request.negative_prompt, pictures)
-    tell("encoding the known frames")
+    on_stage("encoding the known frames")
     empty = empty_latent(request.width, request.height, request.length)
     values = _known_frames_values(vae, request, empty)
     positive = node_helpers.conditioning_set_values(encoded.positive, values)

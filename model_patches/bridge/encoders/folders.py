@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 
@@ -30,8 +31,8 @@ def roots() -> list[Path]:
 
 
 @functools.cache
-def say_skipped(path: str, reason: str) -> None:
-    """Say in the log, once, what a scan has left out; scans run at import and must not fail."""
+def log_skipped(path: str, reason: str) -> None:
+    """Log once what a scan leaves out; scans run at import and must not fail."""
     logging.warning("Magic141: %r is skipped: %s", path, reason)
 
 
@@ -40,7 +41,7 @@ def _model_folders(root: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
         try:
             holds_model = (path / "config.json").is_file()
         except OSError as error:
-            say_skipped(str(path), error.strerror or str(error))
+            log_skipped(str(path), error.strerror or str(error))
             continue
         if holds_model:
             yield path
@@ -49,12 +50,12 @@ def _model_folders(root: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder by name; no hidden ones, none that cannot be read, none that leads back up."""
+    """Return a folder's subfolders by name, without hidden or unreadable ones and links that lead back up."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        say_skipped(str(folder), error.strerror or str(error))
+        log_skipped(str(folder), error.strerror or str(error))
         return []
     return [Path(entry.path) for entry in entries if not entry.name.startswith(".") and _is_folder(entry)]
 
@@ -65,10 +66,10 @@ def _is_folder(entry: os.DirEntry) -> bool:
             return False
         entry.name.encode()
     except OSError as error:
-        say_skipped(entry.path, error.strerror or str(error))
+        log_skipped(entry.path, error.strerror or str(error))
         return False
     except UnicodeEncodeError:
-        say_skipped(entry.path, "its name is not UTF-8")
+        log_skipped(entry.path, "its name is not UTF-8")
         return False
     leads_back = entry.is_symlink() and Path(os.path.realpath(os.path.dirname(entry.path))).is_relative_to(
         os.path.realpath(entry.path)
@@ -90,12 +91,12 @@ def folder_choices(model_types: tuple[str, ...]) -> list[str]:
 
     A folder whose ``config.json`` cannot be read is left out.
     """
-    types: dict[str, object] = {}
+    types: dict[str, Any] = {}
     for name, folder in encoder_folders().items():
         try:
             types[name] = read_config(folder).get("model_type")
         except ValueError as error:
-            say_skipped(str(folder), str(error))
+            log_skipped(str(folder), str(error))
     return sorted(types, key=lambda name: (types[name] not in model_types, name.lower()))
 
 
@@ -104,7 +105,7 @@ def model_files(category: str) -> list[str]:
     try:
         return folder_paths.get_filename_list(category)
     except OSError as error:
-        say_skipped(f"models/{category}", str(error))
+        log_skipped(f"models/{category}", str(error))
         return []
 
 

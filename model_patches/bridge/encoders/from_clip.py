@@ -1,4 +1,4 @@
-"""The same encoders made from stock CLIP (DualCLIPLoader, type hunyuan_video) and CLIP_VISION.
+"""The same encoders, made from stock CLIP (DualCLIPLoader, type hunyuan_video) and CLIP_VISION.
 
 Same templates, tokens, token selection, pictures, hidden states and order as the Hugging Face path. A picture is fitted
 to the tower here: the host resizes in floats and rounds the long side up or down, transformers on 8-bit pixels and
@@ -39,7 +39,7 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
 
-def unweighted(token_ids: Sequence[int | dict[str, Any]]) -> list[list[tuple]]:
+def with_weights_of_one(token_ids: Sequence[int | dict[str, Any]]) -> list[list[tuple]]:
     """Return ids in the host's form: one row of (token, weight)."""
     return [[(token, 1.0) for token in token_ids]]
 
@@ -52,12 +52,12 @@ class HostClipBackend:
 
     @torch.no_grad()
     def prompt_states(self, prompt: str) -> tuple[Tensor, Tensor]:
-        """Return ((1, L, D), (1, P)); cropped here, as the host cuts one token more off a prompt that is too long."""
-        tokens = unweighted(tokenize_prompt(llama_tokenizer(), prompt)[0].tolist())
+        """Return ((1, L, D), (1, P)); cropped here, because the host cuts one token too many off a long prompt."""
+        tokens = with_weights_of_one(tokenize_prompt(llama_tokenizer(), prompt)[0].tolist())
         states = self._llama_states(tokens, HIDDEN_STATE_INDEX)[:, CROP_START:]
         clip_l = self.clip.cond_stage_model.clip_l
         tokens = self.clip.tokenizer.clip_l.tokenize_with_weights(prompt, disable_weights=True)
-        with self._ready():
+        with self._loaded():
             pooled = clip_l.encode_token_weights(tokens)[1]
         return to_intermediate(states), to_intermediate(pooled)
 
@@ -79,19 +79,19 @@ class HostClipBackend:
         tokens = [
             {"type": "embedding", "data": next(embeds)} if i == image_token_id else i for i in token_ids
         ]
-        return to_intermediate(self._llama_states(unweighted(tokens), None)[:, is_kept])
+        return to_intermediate(self._llama_states(with_weights_of_one(tokens), None)[:, is_kept])
 
     def _llama_states(self, tokens: list[list[tuple]], layer: int | None) -> Tensor:
-        """Return (1, L, D): hidden state ``layer``, or the last one, normed, for None."""
-        with self._ready() as model:
+        """Return hidden state ``layer`` (1, L, D); for None the last one, normalized."""
+        with self._loaded() as model:
             model.llama.set_clip_options({"layer": layer})
             states = model.llama.encode_token_weights(tokens)[0]
             assert isinstance(states, Tensor)
             return states
 
     @contextmanager
-    def _ready(self) -> Iterator[HunyuanVideoClipModel]:
-        """Have the text encoders on their device, with their own options, for the time of one pass."""
+    def _loaded(self) -> Iterator[HunyuanVideoClipModel]:
+        """Keep the text encoders on their device, with options of our own, for one pass."""
         model = self.clip.cond_stage_model
         model.reset_clip_options()
         self.clip.load_model()

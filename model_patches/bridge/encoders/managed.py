@@ -91,7 +91,7 @@ def _product_seconds(dtype: torch.dtype) -> float:
 
 
 def load_managed(patcher: comfy.model_patcher.CoreModelPatcher, memory_required: int) -> torch.device:
-    """Have the host bring a module to its device (wholly, or as far as fits) and return that device."""
+    """Let the host move a module to its device, all of it or as much as fits, and return that device."""
     comfy.model_management.load_models_gpu([patcher], memory_required=memory_required)
     device = patcher.load_device
     if not patcher.is_dynamic():

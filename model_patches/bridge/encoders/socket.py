@@ -1,4 +1,4 @@
-"""The MAGIC141_ENCODERS socket: prompt, negative prompt and images to the host's conditioning."""
+"""The MAGIC141_ENCODERS socket, which turns prompt, negative prompt and images into the host's conditioning."""
 
 import hashlib
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from ...encoders.context import check_finite, check_prompt, join_context
 from ...encoders.folders import load_clip_text, load_vlm
 from ...encoders.llm import prompt_states, tokenize_prompt
 from ...encoders.vlm import image_states
-from ..progress import quiet
+from ..progress import ignore_stage
 from .managed import host_managed, load_managed
 
 EncodersSocket = io.Custom("MAGIC141_ENCODERS")
@@ -133,20 +133,24 @@ class HuggingFaceBackend:
 
 
 def load_encoders(
-    vlm_folder: Path, clip_folder: Path, precision: str = "auto", *, tell: Callable[[str], None] = quiet
+    vlm_folder: Path,
+    clip_folder: Path,
+    precision: str = "auto",
+    *,
+    on_stage: Callable[[str], None] = ignore_stage,
 ) -> Magic141Encoders:
     """Load the encoders from two Hugging Face folders.
 
     Args:
         precision: "auto", "bf16", "fp16" or "fp32"; see ``choose_dtype``.
-        tell: called with each stage as text.
+        on_stage: called with each stage as text.
 
     Raises:
         ValueError: a folder is incomplete or does not fit; the message names file, key or token.
     """
-    tell(f"loading {clip_folder.name}")
+    on_stage(f"loading {clip_folder.name}")
     clip_text, clip_tokenizer = load_clip_text(clip_folder, choose_dtype(precision, clip_folder))
-    tell(f"loading {vlm_folder.name}")
+    on_stage(f"loading {vlm_folder.name}")
     vlm, tokenizer, image_processor = load_vlm(vlm_folder, choose_dtype(precision, vlm_folder))
     return Magic141Encoders(HuggingFaceBackend(vlm, tokenizer, image_processor, clip_text, clip_tokenizer))
 

@@ -30,7 +30,7 @@ class Found:
     """Retrieved pictures, best first.
 
     Attributes:
-        images: (K, H, W, 3) in [0, 1]; all at the size of the first, covered and centre-cropped.
+        images: (K, H, W, 3) in [0, 1]; all at the size of the first, covered and center-cropped.
         scores: cosine of each with the query.
         paths: where each comes from, the folder's name first.
         report: for people.
@@ -127,7 +127,7 @@ def find(index: ImageIndex, query: Tensor, *, k: int, threshold: float, diversit
         query: (D,), length 1.
         k: how many at most.
         threshold: least cosine.
-        diversity: 0 takes the best k; towards 1 prefers pictures unlike each other.
+        diversity: 0 takes the best k; toward 1 prefers pictures unlike each other.
 
     Raises:
         ValueError: k < 1, nothing reaches the threshold, or none of what does can be read.

@@ -82,7 +82,7 @@ def test_the_message_says_what_is_allowed(value, said):
 
 def test_an_unknown_choice_is_named_with_those_there_are():
     said = faults("Magic141ImagePrior", source="neither")["source"]
-    assert "source is 'neither', which is no choice. Choose first connected, text-to-image, " in said
+    assert "source is 'neither', which is not a choice. Choose first connected, text-to-image, " in said
 
 
 @pytest.mark.parametrize("name", NODES)

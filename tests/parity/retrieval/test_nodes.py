@@ -22,6 +22,7 @@ from magic141.model_patches.retrieval.write import IndexWriter
 from magic141.model_patches.store.directory_lock import DirectoryLock
 from magic141.nodes.image_index import BuildImageIndex
 from magic141.nodes.image_prior import AUTOMATIC, ImagePrior
+from magic141.nodes.limits import keep_limits
 from magic141.nodes.retrieve_image_prior import RetrieveImagePrior
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
@@ -165,7 +166,7 @@ def test_folders_outside_are_refused(host, name):
         (ValueError, FileNotFoundError), match=r"outside what ComfyUI may read|There is no folder"
     ):
         image_folders.resolve_folder(name)
-    assert isinstance(BuildImageIndex.validate_inputs(folder=name), str)
+    assert isinstance(keep_limits(BuildImageIndex).validate_inputs(folder=name), str)
 
 
 def test_a_link_out_of_the_input_folder_is_refused_until_it_is_registered(host):
@@ -183,7 +184,7 @@ def test_a_link_out_of_the_input_folder_is_refused_until_it_is_registered(host):
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b", ".hidden", "x" * 201, "a\nb", "c:d"])
 def test_index_names_cannot_leave_their_folder(name):
-    assert isinstance(BuildImageIndex.validate_inputs(index_name=name), str)
+    assert isinstance(keep_limits(BuildImageIndex).validate_inputs(index_name=name), str)
     with pytest.raises(ValueError, match="cannot be the name"):
         image_folders.index_directory(name)
 
@@ -291,6 +292,9 @@ def test_the_prior_asks_only_for_what_it_uses(source, wired, used):
 
 
 def test_the_prior_says_what_to_connect():
-    assert "no picture" in ImagePrior.validate_inputs(AUTOMATIC)
-    assert "no source of Image Prior" in ImagePrior.validate_inputs("camera", uploaded=None)
-    assert "nothing is connected to 'retrieved'" in ImagePrior.validate_inputs("retrieved", uploaded=None)
+    with pytest.raises(ValueError, match="no picture"):
+        ImagePrior.validate_inputs(AUTOMATIC)
+    with pytest.raises(ValueError, match="not a source of Image Prior"):
+        ImagePrior.validate_inputs("camera", uploaded=None)
+    with pytest.raises(ValueError, match="nothing is connected to 'retrieved'"):
+        ImagePrior.validate_inputs("retrieved", uploaded=None)

@@ -59,7 +59,7 @@ def test_a_folder_that_is_gone_is_named(models):
 
 @pytest.fixture
 def logged(caplog):
-    encoder_folders.say_skipped.cache_clear()
+    encoder_folders.log_skipped.cache_clear()
     caplog.set_level(logging.WARNING)
     return lambda: [record.getMessage() for record in caplog.records]
 

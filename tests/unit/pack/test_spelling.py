@@ -16,13 +16,23 @@ BRITISH = re.compile(
 )
 NAMES = {"normalise", "shape_colour", "last_frame_shape_colour_accuracy"}
 """Names of inputs and figures, which are not respelled: files and scripts know them."""
+SEARCHED_FOR = '"colour shift"'
+"""What British people type to find a node."""
+NOT_YET = (
+    "locales/en/nodeDefs.json", "model_patches/bridge/loading.py", "model_patches/bridge/training", "model_patches/dit",
+    "model_patches/int8", "model_patches/training", "model_patches/window", "nodes/distill", "nodes/training_set",
+)  # fmt: skip
+"""What is still to be respelled."""
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "dev.py", "pyproject.toml")),
-    *(path for folder in ("docs", "workflows", "subgraphs", "web", "tools", "embedded/models")
+    *(path for folder in (
+          "docs", "workflows", "subgraphs", "web", "tools", "embedded/models", "nodes", "model_patches", "locales/en",
+      )
       for suffix in ("md", "json", "js", "py") for path in sorted((ROOT / folder).rglob(f"*.{suffix}"))
       if path.stem != "zh" and not path.name.startswith(("tokenizer", "config", "generation"))),
     ROOT / "lab" / "README.md",
 ]  # fmt: skip
+PAGES = [path for path in PAGES if not path.relative_to(ROOT).as_posix().startswith(NOT_YET)]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -30,7 +40,7 @@ def test_spelling_is_american(path):
     text = path.read_text(encoding="utf-8")
     if path.is_relative_to(ROOT / "web" / "docs"):
         text = prose_of(text)  # the rest is made from the schemas
-    found = [word for word in BRITISH.findall(text) if word not in NAMES]
+    found = [word for word in BRITISH.findall(text.replace(SEARCHED_FOR, "")) if word not in NAMES]
     assert found == []
 
 
