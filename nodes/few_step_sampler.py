@@ -149,15 +149,13 @@ class FewStepTI2VSampler(io.ComfyNode):
         latent,
         steps,
         shift,
-        cfg,
-        seed,
-        sampler,
-        cfg_steps=0,
+        *,
         model_low_noise=None,
         switch_sigma=0.9,
+        **widgets,
     ) -> io.NodeOutput:
         low_noise = None if model_low_noise is None else LowNoiseModel(model_low_noise, switch_sigma)
-        sampling = Sampling(few_step_sigmas(steps, shift), seed, sampler, cfg, cfg_steps, low_noise)
+        sampling = Sampling(few_step_sigmas(steps, shift), low_noise=low_noise, **widgets)
         with stages() as show_stage:
             show_stage(f"loading the model for {steps} steps")
             samples = sample_clip(model, positive, negative, latent, sampling)

@@ -147,57 +147,23 @@ class VLMImageEncode(io.ComfyNode):
         return True
 
     @classmethod
-    def check_lazy_status(
-        cls,
-        width,
-        height,
-        length,
-        size,
-        image_mode,
-        encoders=None,
-        image=None,
-        end_image=None,
-        known_latent=None,
-        **_,
-    ) -> list[str]:
+    def check_lazy_status(cls, encoders=None, vae=None, guidance=None, **inputs) -> list[str]:
         """Refuse pictures and sizes that do not fit before the encoders are loaded, then ask for them."""
-        width, height = clip_size(image, width, height, size)
-        known = {"images": image, "end_image": end_image, "known_latent": samples_of(known_latent)}
-        check_request(ClipRequest(width, height, length, image_mode=image_mode, **known))
+        check_request(_request(**inputs))
         return ["encoders"] if encoders is None else []
 
     @classmethod
-    def execute(
-        cls,
-        encoders,
-        vae,
-        prompt,
-        negative_prompt,
-        width,
-        height,
-        length,
-        size,
-        image_mode,
-        image=None,
-        end_image=None,
-        known_latent=None,
-        guidance=6.0,
-    ) -> io.NodeOutput:
-        width, height = clip_size(image, width, height, size)
-        request = ClipRequest(
-            width,
-            height,
-            length,
-            prompt,
-            negative_prompt,
-            images=image,
-            image_mode=image_mode,
-            end_image=end_image,
-            known_latent=samples_of(known_latent),
-            guidance=guidance,
-        )
+    def execute(cls, encoders, vae, guidance=6.0, **inputs) -> io.NodeOutput:
+        request = _request(guidance=guidance, **inputs)
         with stages() as show_stage:
             return io.NodeOutput(*image_to_video_conditioning(encoders, vae, request, on_stage=show_stage))
+
+
+def _request(*, width: int, height: int, size: str, image=None, known_latent=None, **others) -> ClipRequest:
+    """Return the clip that the node's inputs ask for."""
+    width, height = clip_size(image, width, height, size)
+    known = None if known_latent is None else known_latent["samples"]
+    return ClipRequest(width, height, images=image, known_latent=known, **others)
 
 
 def clip_size(image, width: int, height: int, size: str) -> tuple[int, int]:
@@ -206,11 +172,6 @@ def clip_size(image, width: int, height: int, size: str) -> tuple[int, int]:
         return width, height
     shape = (width, height) if image is None else (image.shape[2], image.shape[1])
     return nearest_bucket(*shape, BUCKET_CHOICES[size])
-
-
-def samples_of(latent: dict | None):
-    """Return a LATENT's samples, or None if there is no LATENT."""
-    return None if latent is None else latent["samples"]
 
 
 NODES: list[type[io.ComfyNode]] = [VLMImageEncode]

@@ -222,7 +222,7 @@ def load_image_processor(folder: Path):
         raise ValueError(f"The image processor in {folder.name} could not be loaded: {error}") from error
 
 
-def load_vlm(folder: Path, dtype: torch.dtype):
+def load_vlm(folder: Path, dtype: torch.dtype) -> tuple[VisionLanguageModel, Any, Any]:
     """Load a LLaVA folder.
 
     Returns:
@@ -246,7 +246,7 @@ def load_vlm(folder: Path, dtype: torch.dtype):
     )
 
 
-def load_clip_text(folder: Path, dtype: torch.dtype):
+def load_clip_text(folder: Path, dtype: torch.dtype) -> tuple[PooledTextEncoder, Any]:
     """Load the text tower of a CLIP folder, whole (``CLIPModel``) or text-only (``CLIPTextModel``).
 
     Returns:

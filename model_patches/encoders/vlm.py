@@ -51,7 +51,9 @@ def position_after(token_ids: list[int], header: list[int]) -> int:
     return starts[0] + n
 
 
-def layout(token_ids: list[int], header: list[int], *, image_token_id: int, tokens_per_image: int):
+def layout(
+    token_ids: list[int], header: list[int], *, image_token_id: int, tokens_per_image: int
+) -> tuple[Tensor, Tensor]:
     """Return which positions are image and which are kept, for the text with every ``<image>`` expanded.
 
     Kept are, from just after the user header, every text token and of each image the tokens 0, 4, 8...

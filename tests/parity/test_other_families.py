@@ -60,7 +60,17 @@ def test_two_experts_equal_two_stock_samplers(experts, cfg, cfg_steps):
     half = stock(high, positive, negative, empty(), cfg=cfg, first=0, last=2)
     theirs = stock(low, positive, negative, half, cfg=1.0 if cfg_steps else cfg, first=2, last=4)["samples"]
     ours = FewStepTI2VSampler.execute(
-        high, positive, negative, empty(), 4, 5.0, cfg, SEED, "euler", cfg_steps, low, 0.9
+        high,
+        positive,
+        negative,
+        empty(),
+        4,
+        5.0,
+        cfg=cfg,
+        seed=SEED,
+        sampler="euler",
+        cfg_steps=cfg_steps,
+        model_low_noise=low,
     ).result[0]["samples"]
     assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
     assert relative_error(sample(high), theirs) > 1e-3  # the second expert counts
@@ -92,7 +102,16 @@ def test_one_bar_counts_the_steps_of_both_experts(experts):
     try:
         positive = wan_conditioning()
         FewStepTI2VSampler.execute(
-            experts[0], positive, positive, empty(), 4, 5.0, 1.0, SEED, "euler", 0, experts[1], 0.9
+            experts[0],
+            positive,
+            positive,
+            empty(),
+            4,
+            5.0,
+            cfg=1.0,
+            seed=SEED,
+            sampler="euler",
+            model_low_noise=experts[1],
         )
     finally:
         comfy.utils.set_progress_bar_global_hook(None)
@@ -116,7 +135,16 @@ def test_the_host_finds_every_sigma_and_the_next_one_in_sample_sigmas(experts):
     for model in (high, low):
         model.set_model_unet_function_wrapper(note)
     FewStepTI2VSampler.execute(
-        high, wan_conditioning(), wan_conditioning(), empty(), 4, 5.0, 1.0, SEED, "euler", 0, low, 0.9
+        high,
+        wan_conditioning(),
+        wan_conditioning(),
+        empty(),
+        4,
+        5.0,
+        cfg=1.0,
+        seed=SEED,
+        sampler="euler",
+        model_low_noise=low,
     )
     assert seen == list(zip(sigmas[:-1].tolist(), sigmas[1:].tolist(), strict=True))
 
@@ -143,10 +171,8 @@ def test_experts_of_two_families_are_refused(experts):
             empty(),
             4,
             5.0,
-            1.0,
-            SEED,
-            "euler",
-            0,
-            hunyuan,
-            0.9,
+            cfg=1.0,
+            seed=SEED,
+            sampler="euler",
+            model_low_noise=hunyuan,
         )

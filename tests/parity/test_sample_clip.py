@@ -127,7 +127,9 @@ def sample_with_schedule_node(model, sampler="euler"):
 @pytest.mark.parametrize("sampler", ["euler", "renoise"])
 def test_schedule_node_in_sampler_custom_advanced_equals_the_sampler_node(model, sampler):
     positive = tiny_conditioning()
-    node = FewStepTI2VSampler.execute(model, positive, positive, empty_latent(), 4, 5.0, 1.0, SEED, sampler)
+    node = FewStepTI2VSampler.execute(
+        model, positive, positive, empty_latent(), 4, 5.0, cfg=1.0, seed=SEED, sampler=sampler
+    )
     assert torch.equal(node.result[0]["samples"], sample_with_schedule_node(model, sampler))
 
 

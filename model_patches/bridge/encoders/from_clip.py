@@ -19,6 +19,8 @@ from typing import Any
 import comfy.model_management
 import comfy.text_encoders.hunyuan_video
 import torch
+from comfy.clip_vision import ClipVisionModel
+from comfy.sd import CLIP
 from comfy.text_encoders.hunyuan_video import HunyuanVideoClipModel
 from PIL import Image
 from torch import Tensor
@@ -47,7 +49,7 @@ def with_weights_of_one(token_ids: Sequence[int | dict[str, Any]]) -> list[list[
 class HostClipBackend:
     """CLIP and CLIP_VISION of the host in the role of LLM, CLIP-L and VLM."""
 
-    def __init__(self, clip, clip_vision=None):
+    def __init__(self, clip: CLIP, clip_vision: ClipVisionModel | None = None):
         self.clip, self.clip_vision = clip, clip_vision
 
     @torch.no_grad()
@@ -123,7 +125,7 @@ class HostClipBackend:
         return torch.cat(features).to(comfy.model_management.intermediate_device())
 
 
-def encoders_from_clip(clip, clip_vision=None) -> Magic141Encoders:
+def encoders_from_clip(clip: CLIP, clip_vision: ClipVisionModel | None = None) -> Magic141Encoders:
     """Make encoders from the host's CLIP and CLIP_VISION.
 
     Raises:

@@ -13,11 +13,11 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ...encoders.clip import tokenize_pooled
+from ...encoders.clip import PooledTextEncoder, tokenize_pooled
 from ...encoders.context import check_finite, check_prompt, join_context
 from ...encoders.folders import load_clip_text, load_vlm
 from ...encoders.llm import prompt_states, tokenize_prompt
-from ...encoders.vlm import image_states
+from ...encoders.vlm import VisionLanguageModel, image_states
 from ..progress import ignore_stage
 from .managed import host_managed, load_managed
 
@@ -26,6 +26,9 @@ EncodersSocket = io.Custom("MAGIC141_ENCODERS")
 
 Conditioning = list[tuple[Tensor, dict[str, Any]] | list[Any]]
 """The host's CONDITIONING: [[context (1, L, D), {"pooled_output": ..., ...}], ...]."""
+
+Images = Tensor | list[Tensor] | None
+"""An IMAGE (N, H, W, 3), or several of different sizes."""
 
 Latent = dict[str, Any]
 """The host's LATENT: {"samples": (B, C, T, H, W), ...}."""
@@ -66,7 +69,7 @@ class Magic141Encoders:
         self.backend = backend
         self._results: OrderedDict[str, Any] = OrderedDict()
 
-    def encode(self, prompt: str, negative_prompt: str = "", images=None) -> EncodedPrompt:
+    def encode(self, prompt: str, negative_prompt: str = "", images: Images = None) -> EncodedPrompt:
         """Encode a prompt, its negative and the reference images.
 
         Args:
@@ -104,7 +107,14 @@ class Magic141Encoders:
 class HuggingFaceBackend:
     """LLaVA and CLIP from transformers; one LLaMA serves as LLM and as the VLM's language part."""
 
-    def __init__(self, vlm, tokenizer, image_processor, clip_text, clip_tokenizer):
+    def __init__(
+        self,
+        vlm: VisionLanguageModel,
+        tokenizer: Any,
+        image_processor: Any,
+        clip_text: PooledTextEncoder,
+        clip_tokenizer: Any,
+    ):
         self.vlm, self.tokenizer, self.image_processor = vlm, tokenizer, image_processor
         self.clip_text, self.clip_tokenizer = clip_text, clip_tokenizer
         self.vlm_patcher = host_managed(vlm)
@@ -171,7 +181,7 @@ def choose_dtype(precision: str, folder: Path) -> torch.dtype:
     return torch.float32 if weights <= SMALL_MODEL_BYTES else torch.bfloat16
 
 
-def as_uint8(images) -> list[Tensor]:
+def as_uint8(images: Images) -> list[Tensor]:
     """Return IMAGE batches as a list of (H, W, 3) uint8 pictures on the CPU, as an image file would hold them."""
     if images is None:
         return []

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import comfy.model_management
 import torch
+from comfy.clip_vision import ClipVisionModel
 from PIL import Image
 from torch import Tensor, nn
 
@@ -58,7 +59,7 @@ class ClipVisionEmbedder:
 
     name = "CLIP_VISION"
 
-    def __init__(self, clip_vision) -> None:
+    def __init__(self, clip_vision: ClipVisionModel) -> None:
         projection = getattr(clip_vision.model, "visual_projection", None)
         if not isinstance(projection, nn.Module) or getattr(clip_vision.model, "multi_modal_projector", None):
             raise ValueError(
