@@ -26,6 +26,7 @@ from . import (
     window_start,
 )
 from .limits import keep_limits
+from .refusals import say_refusals
 
 # One line a module; each holds a list ``NODES``.
 MODULES: tuple[ModuleType, ...] = (
@@ -58,7 +59,7 @@ class Magic141Extension(ComfyExtension):
         offer_example_image()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [keep_limits(node) for module in MODULES for node in module.NODES]
+        return [say_refusals(keep_limits(node)) for module in MODULES for node in module.NODES]
 
 
 async def comfy_entrypoint() -> Magic141Extension:

@@ -4,12 +4,15 @@ The host keeps such a text on the node until the next one, also after the run; s
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import comfy.model_management
 import comfy.utils
 from comfy_execution.utils import get_executing_context
+
+Item = TypeVar("Item")
 
 #: The text of a count is not renewed more often than this.
 LEAST_SECONDS = 0.2
@@ -25,6 +28,18 @@ def ignore_stage(_text: str) -> None:
     """Show nothing, for callers that show something else meanwhile."""
 
 
+def stop_if_cancelled() -> None:
+    """Raise when the run was cancelled."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def until_cancelled(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass items on; raise between two of them when the run was cancelled."""
+    for item in items:
+        stop_if_cancelled()
+        yield item
+
+
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
     """Give a function that shows a stage; at the end, show the time that all stages took."""
@@ -38,13 +53,17 @@ def host_progress(stage: str = "") -> Callable[[int, int], None]:
 
     Args:
         stage: what is counted, shown as text with the share that is done; empty shows the bar alone.
+
+    While the total is not known yet it is given as 0: nothing is shown then.
     """
     bars: list[comfy.utils.ProgressBar] = []
     shown_at = float("-inf")
 
     def show(done: int, total: int) -> None:
         nonlocal shown_at
-        comfy.model_management.throw_exception_if_processing_interrupted()
+        stop_if_cancelled()
+        if not total:
+            return
         if not bars:
             bars.append(comfy.utils.ProgressBar(total))
         bars[0].update_absolute(done, total)

@@ -95,18 +95,19 @@ def build_index(
         folder: the folder to index, with all its subfolders.
         embedder: makes the vectors; must be the model of `old`.
         batch_size: pictures embedded at once.
-        on_progress: called with (pictures done, pictures in all); may raise to stop.
+        on_progress: called with (pictures done, pictures in all), (0, 0) while they are counted; may raise to stop.
 
     Raises:
         ValueError: the folder holds no picture, or none that can be read. The old index is left as it was.
     """
-    total = sum(1 for _ in walk_pictures(folder))
+    tell, total = on_progress or _ignore, 0
+    for _ in walk_pictures(folder):
+        tell(0, 0)
+        total += 1
     if not total:
         raise ValueError(f"No picture in '{old.folder}' or below it. Put .png, .jpg or .webp files there.")
     with closing(IndexWriter(old)) as writer:
-        build = _Build(
-            writer, folder, embedder, lambda done: (on_progress or _ignore)(min(done, total), total)
-        )
+        build = _Build(writer, folder, embedder, lambda done: tell(min(done, total), total))
         build.embed_changed(batch_size)
         build.report.removed = writer.remove_unseen()
         if not len(writer.index):

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,6 +20,9 @@ _NO_FLUSH = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR,
 """What file systems answer that cannot flush a folder: network drives, Windows. Nothing written is lost."""
 WAITS_S = (0.05, 0.1, 0.2, 0.4)
 """How long to wait for a file that a virus scanner or a player holds, before each new try."""
+HASH_CHUNK_BYTES = 1 << 22
+_ASIDE = ".old.part"
+"""How the name of a folder ends while a new one takes its place."""
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 
@@ -44,10 +47,10 @@ class KeptElsewhere(DiskRefused):
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a message.
+    """Turn what a disk refuses into a message.
 
     Raises:
-        DiskRefused: in place of the ``OSError``; other errors pass through.
+        DiskRefused: in place of an ``OSError`` of the system; errors with a sentence of their own pass through.
     """
     try:
         yield
@@ -62,7 +65,32 @@ def disk_errors(folder: Path) -> Iterator[None]:
                 f"{folder} cannot be written ({os.strerror(error.errno)}). "
                 "Choose a folder that can be written, or mend its permissions."
             ) from error
+        if error.errno is not None:
+            raise DiskRefused(refusal_text(error, folder)) from error
         raise
+
+
+def refusal_text(error: OSError, folder: Path | None = None) -> str:
+    """Say in a sentence what the system refused, where, and what to do.
+
+    Args:
+        folder: where it happened, if the error names no file.
+    """
+    place = error.filename or folder
+    if error.errno == errno.ENOENT:
+        what, todo = "is not there", "If it was moved or deleted meanwhile, queue the same workflow again"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        what = "cannot be opened or changed: permission denied"
+        todo = "Mend its permissions, or close what has it open"
+    elif error.errno in _FULL:
+        what, todo = (
+            "cannot be written: the disk is full",
+            "Free some space and queue the same workflow again",
+        )
+    else:
+        what = f"could not be read or written ({error.strerror})"
+        todo = "Check the disk or the network drive and queue the same workflow again"
+    return f"{place or 'A file'} {what}. {todo}."
 
 
 @contextlib.contextmanager
@@ -98,9 +126,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         DiskRefused: the disk is full or cannot be written; the folder is what it was.
         KeptElsewhere: a file in the folder is in use; the new folder has another name.
     """
-    temporary, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.old.part")
+    temporary, old = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}{_ASIDE}")
     with disk_errors(path.parent):
         try:
+            restore_folders(path.parent)
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             yield temporary
@@ -117,21 +146,41 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_json_object(path: Path) -> dict:
-    """Return the JSON object that a file holds.
+def restore_folders(parent: Path) -> None:
+    """Undo what a kill inside ``atomic_folder`` left: a folder moved aside comes back if no new one took its place."""
+    for old in parent.glob(f"*{_ASIDE}"):
+        path = old.with_name(old.name.removesuffix(_ASIDE))
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, path)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
 
     Raises:
-        ValueError: it holds something else; says what is wrong, in half a sentence.
+        FileNotFoundError: there is no such file.
         OSError: it cannot be read.
+        ValueError: it is no plain file (a pipe would be waited for), no JSON, or nested too deeply; half a sentence.
     """
-    if path.exists() and not path.is_file():
-        raise ValueError("it is not a plain file")  # a pipe would be waited for
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a plain file")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"it is not JSON: {error}") from None
+
+
+def read_json_object(path: Path) -> dict:
+    """Return the JSON object that a file holds.
+
+    Raises:
+        FileNotFoundError, OSError, ValueError: as ``read_json``; or it holds something else.
+    """
+    value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"it holds a {type(value).__name__}, not an object")
     return value
@@ -143,10 +192,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(path: Path, on_chunk: Callable[[], None] = lambda: None) -> str:
+    """Return the SHA-256 of a file's bytes; ``on_chunk`` is called now and then and may raise to stop."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(HASH_CHUNK_BYTES):
+            digest.update(chunk)
+            on_chunk()
+    return digest.hexdigest()
 
 
 def remove_parts(folder: Path) -> None:
@@ -222,22 +275,6 @@ def make_subfolder(folder: Path, name: str) -> Path:
         )
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: it cannot be read.
-        ValueError: it is no regular file (a pipe would block for ever), no UTF-8, no JSON, or nested too deep.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"{path.name} is not a regular file")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ValueError(f"{path.name} is nested too deep") from None
 
 
 def _replace(source: Path, target: Path, *, or_keep: tuple[Path, Path] | None = None) -> None:

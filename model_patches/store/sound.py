@@ -1,6 +1,6 @@
 """Keep the sound of a video beside new pictures: copied where the container can hold it, encoded to AAC otherwise."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -37,17 +37,20 @@ class Sound:
         return container.streams.audio[self.track]
 
 
-def choose_sound(source: Source) -> tuple[Sound | None, list[str]]:
+def choose_sound(
+    source: Source, on_frame: Callable[[], None] = lambda: None
+) -> tuple[Sound | None, list[str]]:
     """Return the first sound track that can be decoded to its end, if there is one, and notes on what cannot be used.
 
     The whole track is decoded once: what is wrong with it must not come up when all pictures are made.
+    ``on_frame`` is called for each frame of sound and may raise to stop.
     """
     notes = []
     with open_source(source) as container:
         count = len(container.streams.audio)
     for track in range(count):
         try:
-            copied, note = _try_track(source, track)
+            copied, note = _try_track(source, track, on_frame)
         except (FFmpegError, ValueError, ArithmeticError) as error:
             notes.append(f"Sound track {track + 1} of {count} cannot be used: {error}.")
             continue
@@ -55,7 +58,7 @@ def choose_sound(source: Source) -> tuple[Sound | None, list[str]]:
     return None, notes + (["The video gets no sound."] if count else [])
 
 
-def _try_track(source: Source, track: int) -> tuple[bool, str]:
+def _try_track(source: Source, track: int, on_frame: Callable[[], None]) -> tuple[bool, str]:
     """Return whether a track can be copied, and a note.
 
     Raises:
@@ -67,6 +70,7 @@ def _try_track(source: Source, track: int) -> tuple[bool, str]:
             raise ValueError("no decoder for it is here")
         num_samples = num_broken = 0
         for frame in container.decode(stream):
+            on_frame()
             values = frame.to_ndarray()
             num_samples += values.size
             if values.dtype.kind == "f":

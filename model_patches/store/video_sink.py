@@ -1,7 +1,7 @@
 """Write a video piece by piece: every piece is a playable file, and joining them copies packets, not pixels."""
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -124,6 +124,7 @@ def join_segments(
     *,
     sound: Sound | None = None,
     metadata: dict[str, str] | None = None,
+    on_packet: Callable[[], None] = lambda: None,
 ) -> None:
     """Join pieces of one format into ``path`` without encoding again, with the sound of another file.
 
@@ -132,6 +133,7 @@ def join_segments(
         segments: the pieces.
         sound: what to put beside the pictures, see ``choose_sound``.
         metadata: tags to keep in the file, such as the workflow that made it.
+        on_packet: called for each packet; may raise to stop, and no file is made.
 
     Raises:
         ValueError: there is nothing to join.
@@ -147,6 +149,7 @@ def join_segments(
         if sound is not None:
             streams.append(sound_packets(sound, out))
         for _, packet in heapq.merge(*streams, key=lambda timed: timed[0]):
+            on_packet()
             out.mux(packet)
 
 

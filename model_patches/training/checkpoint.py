@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from ..store.directory_lock import DirectoryLock
-from ..store.files import disk_errors, read_json_object, remove_parts, write_text
+from ..store.files import disk_errors, read_json_object, remove_parts, restore_folders, write_text
 from .config import SET_CONTENT, DistillConfig, check_same_run
 from .parallel import Processes
 from .state_file import StateUnreadable, check_state, read_state, write_state
@@ -82,6 +82,7 @@ class RunFolder:
                 with disk_errors(self.path):
                     self.path.mkdir(parents=True, exist_ok=True)
                     lock.acquire()
+                    restore_folders(self.checkpoints)
             except (OSError, ValueError) as error:
                 refused = error
         try:

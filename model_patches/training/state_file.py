@@ -4,7 +4,7 @@ The first process writes whole tensors, a tensor at a time; every process reads 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -91,13 +91,20 @@ def check_state(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
 def _rewrite(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
     try:
         old = OldCheckpoint(folder)
-        whole_ones = ((name, old.tensor(name.replace("/", "."), like)) for name, like in tensors.items())
         with atomic_folder(folder) as part:
-            _write(part, step, tensors, whole_ones)
+            _write(part, step, tensors, _old_tensors(old, tensors))
     except DiskRefused:
         raise
     except (OSError, ValueError) as error:
         raise StateUnreadable(f"it was saved by an older version, and {error}") from error
+
+
+def _old_tensors(old: OldCheckpoint, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, like in tensors.items():
+        try:
+            yield name, old.tensor(name.replace("/", "."), like)
+        except OSError as error:  # of the old files: not the disk that is written to
+            raise ValueError(str(error)) from error
 
 
 def _check_tensors(path: Path, wanted: Mapping[str, TensorInfo]) -> None:

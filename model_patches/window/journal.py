@@ -173,17 +173,23 @@ class RunJournal:
                 "delete the folder or give this run another name."
             )
 
-    def finished(self, keys: list[str]) -> tuple[list[Entry], list[str]]:
+    def finished(
+        self, keys: list[str], on_chunk: Callable[[], None] = lambda: None
+    ) -> tuple[list[Entry], list[str]]:
         """Return the windows from the first on that are finished, whole and made as ``keys`` say.
+
+        Args:
+            on_chunk: called now and then while files are read; may raise to stop.
 
         Returns:
             The entries, and sentences on why it ends where it ends (empty when simply nothing follows).
         """
         entries: list[Entry] = []
+        taken: set[str] = set()
         for index, key in enumerate(keys):
             if not os.path.lexists(self._path(index, "json")):
                 return entries, []
-            entry, problem = self._read(index, {name for entry in entries for name in entry.files})
+            entry, problem = self._read(index, taken, on_chunk)
             if entry is not None and entry.key != key:
                 return entries, [
                     f"Window {index + 1} and later are made again: its prompt or length changed."
@@ -191,6 +197,7 @@ class RunJournal:
             if entry is None:
                 return entries, [f"Window {index + 1} and later are made again: {problem}."]
             entries.append(entry)
+            taken.update(entry.files)
         return entries, []
 
     def _numbers(self) -> list[int]:
@@ -211,7 +218,7 @@ class RunJournal:
                 return entry, ""
         return None, f"{path.name} is damaged"
 
-    def _read(self, index: int, taken: set[str]) -> tuple[Entry | None, str]:
+    def _read(self, index: int, taken: set[str], on_chunk: Callable[[], None]) -> tuple[Entry | None, str]:
         """Return the entry of a window whose files are whole, or None and why not.
 
         Args:
@@ -222,7 +229,7 @@ class RunJournal:
             file = self.folder / name
             if not file.is_file():
                 return None, f"{name} is missing"
-            if name in taken or file_sha256(file) != sha256:
+            if name in taken or file_sha256(file, on_chunk) != sha256:
                 return None, f"{name} is damaged"
         return entry, problem
 

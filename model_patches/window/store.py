@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from av.error import FFmpegError
@@ -39,6 +39,8 @@ class WindowStore:
         self.lead_in: Path | None = None
         self.sound: Sound | None = None
         self.metadata: dict[str, str] = {}
+        self.on_chunk: Callable[[], None] = lambda: None
+        """Called now and then while files are read or joined; may raise to stop."""
 
     def __enter__(self) -> "WindowStore":
         self.journal.__enter__()
@@ -61,7 +63,7 @@ class WindowStore:
 
     def restore(self, keys: list[str]) -> list[str]:
         """Take over the finished windows that ``keys`` allow; say so, and what is made again and why."""
-        self.entries, notes = self.journal.finished(keys)
+        self.entries, notes = self.journal.finished(keys, self.on_chunk)
         if self.entries:
             notes.insert(0, f"{len(self.entries)} of {len(keys)} windows were finished by an earlier run.")
         return notes
@@ -82,7 +84,7 @@ class WindowStore:
 
     def use_sound_of(self, source: Source) -> list[str]:
         """Put the sound of a video beside the pictures; return what could not be used of it."""
-        self.sound, notes = choose_sound(source)
+        self.sound, notes = choose_sound(source, self.on_chunk)
         return notes
 
     def save(self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict) -> None:
@@ -110,17 +112,17 @@ class WindowStore:
                 "same workflow again to go on."
             )
 
-    def _join_with_sound(self, path: Path, segments: list[Path]) -> None:
+    def _join_with_sound(self, path: Path, segments: list[Path], on_packet: Callable[[], None]) -> None:
         """Join the pieces; sound never keeps them from being joined."""
         try:
-            join_segments(path, segments, sound=self.sound, metadata=self.metadata)
+            join_segments(path, segments, sound=self.sound, metadata=self.metadata, on_packet=on_packet)
         except DiskRefused:
             raise
         except (FFmpegError, ValueError) as error:
             if self.sound is None:
                 raise
             logging.warning("Magic141: %s gets no sound: %s", path.name, error)
-            join_segments(path, segments, metadata=self.metadata)
+            join_segments(path, segments, metadata=self.metadata, on_packet=on_packet)
 
     def join(self, *, finished: bool = True) -> Path:
         """Join all windows there are into one video and return its path; the name tells runs apart.
@@ -133,7 +135,7 @@ class WindowStore:
         if self.lead_in is not None:
             segments.insert(0, self.lead_in)
         try:
-            self._join_with_sound(path, segments)
+            self._join_with_sound(path, segments, self.on_chunk if finished else lambda: None)
         except KeptElsewhere as kept:  # open in a player
             logging.warning("Magic141: %s", kept)
             path = kept.path

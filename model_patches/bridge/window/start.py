@@ -1,6 +1,7 @@
 """Read what a long video starts from: an image, or the end of a video or latent to continue."""
 
 import io as bytes_io
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ...window.journal import digest
 from ...window.run import SEAM_FRAMES, Begin, Tail, from_uint8, make_reference, to_uint8
 from ...window.settings import WindowSettings
 from ..fingerprint import tensor_fingerprint
+from ..progress import stop_if_cancelled, until_cancelled
 from ..vae import decode_frames, encode_frames, kept_latent_frames
 from .make import latent_state
 
@@ -89,16 +91,16 @@ def read_start(vae, settings: WindowSettings, sources: Sources) -> Material:
 def _from_video(vae, settings: WindowSettings, video: object) -> Material:
     """Read the end of a video; its frames go in front of the new ones."""
     source = video_source(video)
-    check_frame_rate(source, settings.fps)
+    check_frame_rate(source, settings.fps, stop_if_cancelled)
     num_last = num_frames_of(max(settings.overlap, kept_latent_frames(vae)))
     first, last, count = read_ends(
-        crop_to_multiple(read_frames(source, settings.fps), SIZE_MULTIPLE_PX), num_last
+        crop_to_multiple(_frames(source, settings.fps), SIZE_MULTIPLE_PX), num_last
     )
     if 0 in first.shape:
         raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
     tail = tail_of_frames(vae, last, settings.overlap)
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(last))
-    return Material(first, begin, source_sha256(source), source, count)
+    return Material(first, begin, source_sha256(source, stop_if_cancelled), source, count)
 
 
 def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | None) -> Material:
@@ -113,16 +115,21 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
     if video is not None:
         source = video_source(video)
         _check_same_clip(source, latent, settings.fps)
-        first, last, count = read_ends(read_frames(source, settings.fps), len(tail.frames))
+        first, last, count = read_ends(_frames(source, settings.fps), len(tail.frames))
         if len(last) == len(tail.frames):  # what was seen, not what the tail alone decodes to
             tail = replace(tail, frames=to_uint8(last))
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(from_uint8(tail.frames)))
-    hashes = tensor_fingerprint(latent) + (source_sha256(source) if source else "")
+    hashes = tensor_fingerprint(latent) + (source_sha256(source, stop_if_cancelled) if source else "")
     return Material(first, begin, digest(hashes), source, count)
 
 
+def _frames(source: Source, fps: float) -> Iterator[Tensor]:
+    """Yield the frames of a video, and stop where the run is cancelled."""
+    return until_cancelled(read_frames(source, fps, on_packet=stop_if_cancelled))
+
+
 def _check_same_clip(source: Source, latent: Tensor, fps: float) -> None:
-    facts = check_frame_rate(source, fps)
+    facts = check_frame_rate(source, fps, stop_if_cancelled)
     height, width = (side * SPATIAL_COMPRESSION for side in latent.shape[-2:])
     if (facts.width, facts.height) != (width, height):
         raise ValueError(

@@ -1,14 +1,18 @@
 """Files are replaced whole or not at all, on disks and systems that refuse, lock or cannot flush."""
 
 import errno
+import hashlib
 import os
 
 import pytest
 from magic141.model_patches.store import files
 from magic141.model_patches.store.files import (
+    HASH_CHUNK_BYTES,
     DiskRefused,
     KeptElsewhere,
     atomic_folder,
+    file_sha256,
+    restore_folders,
     write_text,
 )
 
@@ -52,7 +56,7 @@ def test_a_folder_that_fails_is_not_passed_over(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(DiskRefused, match=r"could not be read or written \(Input/output error\)"):
         write_text(tmp_path / "a.txt", "whole")
 
 
@@ -115,3 +119,31 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(tmp_path):
     with atomic_folder(tmp_path / "step") as folder:
         (folder / "b.txt").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "step"]
+
+
+@pytest.mark.parametrize("new_is_there", [False, True])
+def test_a_folder_moved_aside_by_a_killed_process_comes_back_unless_the_new_one_is_there(
+    tmp_path, new_is_there
+):
+    aside = tmp_path / "step.old.part"
+    aside.mkdir()
+    (aside / "content").write_text("old")
+    if new_is_there:
+        (tmp_path / "step").mkdir()
+        (tmp_path / "step" / "content").write_text("new")
+    restore_folders(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step"]
+    assert (tmp_path / "step" / "content").read_text() == ("new" if new_is_there else "old")
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path):
+    with pytest.raises(DiskRefused, match=r"gone.* is not there\. If it was moved or deleted meanwhile"):
+        write_text(tmp_path / "gone" / "a.txt", "")
+
+
+def test_hashing_can_be_stopped(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(HASH_CHUNK_BYTES + 1))
+    chunks = []
+    assert file_sha256(path, lambda: chunks.append(1)) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert len(chunks) == 2

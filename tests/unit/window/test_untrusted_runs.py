@@ -285,5 +285,5 @@ def test_deep_json_and_pipes_are_value_errors(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(ValueError, match="nested too deep"):
         read_json(tmp_path / "deep.json")
-    with pytest.raises(ValueError, match="not a regular file"):
+    with pytest.raises(ValueError, match="not a plain file"):
         read_json(tmp_path / "pipe.json")

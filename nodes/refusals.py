@@ -1,0 +1,46 @@
+"""Say what the system refused in a sentence, whichever node and whichever library it happened in."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..model_patches.store.files import DiskRefused, refusal_text
+
+
+def say_refusals(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """Return a node in which what the system refuses (a full disk, missing rights) becomes a message for people."""
+    members: dict[str, Any] = {"__doc__": node.__doc__, "__module__": node.__module__}
+    members["execute"] = classmethod(_saying(node.execute.__func__, _raise))
+    if (validate := _own(node, "validate_inputs")) is not None:
+        members["validate_inputs"] = classmethod(_saying(validate, lambda text: text))
+    return type(node.__name__, (node,), members)
+
+
+def _own(node: type, name: str) -> Callable | None:
+    """Return the function behind a class method that our node defines, None where it is the host's own."""
+    owner = next((each for each in node.__mro__ if name in vars(each)), None)
+    is_ours = owner is not None and issubclass(owner, io.ComfyNode) and owner is not io.ComfyNode
+    return vars(owner)[name].__func__ if is_ours else None
+
+
+def _saying(function: Callable, say: Callable[[str], Any]) -> Callable:
+    def guarded(cls: type, *arguments: Any, **values: Any) -> Any:
+        try:
+            return function(cls, *arguments, **values)
+        except OSError as error:
+            if error.errno is None:  # has a sentence of its own
+                raise
+            try:
+                return say(refusal_text(error))
+            except DiskRefused as refused:
+                raise refused from error
+
+    # the host reads off the signature which inputs to hand over
+    guarded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return guarded
+
+
+def _raise(text: str) -> None:
+    raise DiskRefused(text)
