@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from ..dit.weights_file import read_header, unpickling_trouble
 from ..store.files import is_relative_name, read_json
+from ..store.library_errors import library_errors
 from .clip import PooledTextEncoder
 from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE
 from .vlm import VisionLanguageModel
@@ -169,15 +169,14 @@ def _load(model_class, folder: Path, dtype: torch.dtype) -> Any:
     release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     name = "dtype" if release >= (4, 56) else "torch_dtype"
     options = {name: dtype, "local_files_only": True, "output_loading_info": True}
-    try:
-        # Mismatches are let through to be named here; transformers' own error does not say which key.
-        model, report = model_class.from_pretrained(
-            folder, ignore_mismatched_sizes=True, weights_only=True, **options
-        )
-    except pickle.UnpicklingError as error:  # a .bin; every newer one was looked at before
-        raise ValueError(f"A .bin file in {folder.name} {unpickling_trouble(error)}") from None
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{folder.name} could not be loaded: {error}") from error
+    with library_errors(folder.name):
+        try:
+            # Mismatches are let through to be named here; transformers' own error does not say which key.
+            model, report = model_class.from_pretrained(
+                folder, ignore_mismatched_sizes=True, weights_only=True, **options
+            )
+        except pickle.UnpicklingError as error:  # a .bin; every newer one was looked at before
+            raise ValueError(f"a .bin file in it {unpickling_trouble(error)}") from None
     _require_all_keys(folder, report)
     return model.eval().requires_grad_(False)
 
@@ -193,12 +192,10 @@ def load_tokenizer(folder: Path):
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    try:
+    with library_errors(f"The tokenizer in {folder.name}"):
         if (folder / "tokenizer.json").is_file():
             return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"The tokenizer in {folder.name} could not be loaded: {error}") from error
 
 
 def load_image_processor(folder: Path):
@@ -214,12 +211,10 @@ def load_image_processor(folder: Path):
     with_pillow = (
         {"backend": "pil"} if hasattr(transformers, "CLIPImageProcessorPil") else {"use_fast": False}
     )
-    try:
+    with library_errors(f"The image processor in {folder.name}"):
         return transformers.AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **with_pillow
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"The image processor in {folder.name} could not be loaded: {error}") from error
 
 
 def load_vlm(folder: Path, dtype: torch.dtype) -> tuple[VisionLanguageModel, Any, Any]:

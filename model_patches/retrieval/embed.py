@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..encoders.folders import read_config
 from ..store.files import read_json
+from ..store.library_errors import library_errors
 from . import search as retrieval
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -114,13 +115,20 @@ class ClipEmbedder:
                 f"'{folder.name}' is not a CLIP model folder: expected config.json with model_type 'clip', a "
                 "text and a vision part (for example openai/clip-vit-large-patch14 as downloaded from Hugging Face)."
             )
-        module: Any = (  # transformers types the parts of its models as anything
-            CLIPModel.from_pretrained(str(folder), local_files_only=True, weights_only=True)
-            .float()
-            .eval()
-            .requires_grad_(False)
-        )
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        model_class: Any = CLIPModel  # transformers types neither the parts of its models nor this pair
+        with library_errors(folder.name):
+            module, report = model_class.from_pretrained(
+                str(folder), local_files_only=True, weights_only=True, output_loading_info=True
+            )
+            if missing := sorted(key for key in report["missing_keys"] if "position_ids" not in key):
+                raise ValueError(
+                    f"it lacks {len(missing)} of the weights its config.json asks for, first {missing[0]}. Download "
+                    "it again"
+                )
+            module = module.float().eval().requires_grad_(False)
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
         return cls(module, tokenizer, Preprocess.from_folder(folder, module.config.vision_config.image_size))
 
     def prepare(self, image: Image.Image) -> Tensor:

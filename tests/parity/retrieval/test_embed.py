@@ -1,6 +1,7 @@
 """Our CLIP embeddings against transformers' own pipeline and the host's CLIP_VISION, on one set of tiny weights."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from magic141.model_patches.retrieval.embed import ClipEmbedder, Preprocess, is_
 from magic141.tests.support.tiny_encoders import IMAGE_SIZE, write_clip_folder
 from magic141.tools.host import use_comfyui
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 TEXTS = ["a large red star", "a small blue circle on black background moves right fast"]
 
@@ -134,3 +136,23 @@ def test_the_hosts_clip_vision_makes_the_same_vectors(folder, embedder):
     images = torch.stack([embedder.prepare(smooth_picture(100, 60)), probe_image(IMAGE_SIZE)[0]])
     got = ClipVisionEmbedder(host).embed_prepared(images)
     torch.testing.assert_close(got, embedder.embed_prepared(images), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_damaged_folder_is_said(folder, tmp_path, name):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    content = (damaged / name).read_bytes()
+    (damaged / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"^damaged could not be loaded: |is not a CLIP model folder"):
+        ClipEmbedder.from_folder(damaged)
+
+
+def test_weights_that_are_missing_are_not_drawn_from_a_hat(folder, tmp_path):
+    lacking = tmp_path / "lacking"
+    shutil.copytree(folder, lacking)
+    weights = load_file(lacking / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, lacking / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 of the weights .* visual_projection\.weight"):
+        ClipEmbedder.from_folder(lacking)
