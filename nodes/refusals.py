@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..model_patches.store.files import DiskRefused, refusal_text
+from ..model_patches.store.disk import DiskRefused, refusal_text
 
 
 def say_refusals(node: type[io.ComfyNode]) -> type[io.ComfyNode]:

@@ -6,7 +6,6 @@ renamed at the end.
 
 import contextlib
 import errno
-import getpass
 import hashlib
 import json
 import math
@@ -23,6 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from ..store.files import replace_or_keep
 from .weights_file import DTYPES, Header, TensorInfo, load_torch_zip
 
 ALIGNMENT = 8
@@ -183,6 +183,7 @@ def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[Bin
         num_bytes: how large it will be; checked against the free space first.
     Raises:
         FileExistsError: the target is there and ``overwrite`` is False.
+        KeptElsewhere: the old file is in use (Windows); the new one is whole under another name.
         OSError: the disk is full, before or during the writing.
     """
     refuse_to_overwrite(target, overwrite=overwrite)
@@ -201,7 +202,7 @@ def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[Bin
                 file.flush()
                 os.fsync(file.fileno())
             refuse_to_overwrite(target, overwrite=overwrite)
-            part.replace(target)
+            replace_or_keep(part, target)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise OSError(
@@ -210,7 +211,8 @@ def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[Bin
                 ) from error
             raise
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # still open (Windows): the next run removes it
+                part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -221,7 +223,7 @@ def only_writer_of(target: Path) -> Iterator[None]:
         FileExistsError: another one is writing it.
     """
     name = hashlib.sha256(os.path.realpath(target).encode()).hexdigest()[:16]
-    user = getpass.getuser()
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
     lock = FileLock(Path(tempfile.gettempdir()) / f"magic141-{user}-{name}.lock", timeout=0)
     try:
         lock.acquire()

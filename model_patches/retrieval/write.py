@@ -12,7 +12,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from ..store.files import atomic_file, disk_errors
+from ..store.disk import disk_errors
+from ..store.files import atomic_file
 from .index import DATABASE, ImageIndex, copy_database, new_vectors_name
 from .records import VECTORS, Row
 

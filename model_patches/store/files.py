@@ -1,4 +1,4 @@
-"""Write files so that a reader sees the old one or the whole new one, and say plainly when a disk refuses.
+"""Write files so that a reader sees the old one or the whole new one.
 
 Whatever a file names or holds is data that anyone may have written: it is checked here before it is used.
 """
@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+from .disk import KeptElsewhere, disk_errors
+
 _NO_FLUSH = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP)
 """What file systems answer that cannot flush a folder: network drives, Windows. Nothing written is lost."""
 WAITS_S = (0.05, 0.1, 0.2, 0.4)
@@ -23,74 +25,6 @@ WAITS_S = (0.05, 0.1, 0.2, 0.4)
 HASH_CHUNK_BYTES = 1 << 22
 _ASIDE = ".old.part"
 """How the name of a folder ends while a new one takes its place."""
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
-
-
-class DiskRefused(ValueError):
-    """The disk is full or cannot be written; the message is for the screen."""
-
-
-class KeptElsewhere(DiskRefused):
-    """A file in use could not be replaced (Windows); what was to be written is whole under another name.
-
-    Attributes:
-        path: that name.
-    """
-
-    def __init__(self, wanted: Path, path: Path) -> None:
-        super().__init__(
-            f"{wanted} is open in another program or loaded, so it cannot be replaced. The new one is kept as "
-            f"{path.name} beside it. Close the program or free the models, and rename it."
-        )
-        self.path = path
-
-
-@contextlib.contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk refuses into a message.
-
-    Raises:
-        DiskRefused: in place of an ``OSError`` of the system; errors with a sentence of their own pass through.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise DiskRefused(
-                f"The disk is full: {folder}. What was finished so far is kept; "
-                "free some space and queue the same workflow again to go on."
-            ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise DiskRefused(
-                f"{folder} cannot be written ({os.strerror(error.errno)}). "
-                "Choose a folder that can be written, or mend its permissions."
-            ) from error
-        if error.errno is not None:
-            raise DiskRefused(refusal_text(error, folder)) from error
-        raise
-
-
-def refusal_text(error: OSError, folder: Path | None = None) -> str:
-    """Say in a sentence what the system refused, where, and what to do.
-
-    Args:
-        folder: where it happened, if the error names no file.
-    """
-    place = error.filename or folder
-    if error.errno == errno.ENOENT:
-        what, todo = "is not there", "If it was moved or deleted meanwhile, queue the same workflow again"
-    elif error.errno in (errno.EACCES, errno.EPERM):
-        what = "cannot be opened or changed: permission denied"
-        todo = "Mend its permissions, or close what has it open"
-    elif error.errno in _FULL:
-        what, todo = (
-            "cannot be written: the disk is full",
-            "Free some space and queue the same workflow again",
-        )
-    else:
-        what = f"could not be read or written ({error.strerror})"
-        todo = "Check the disk or the network drive and queue the same workflow again"
-    return f"{place or 'A file'} {what}. {todo}."
 
 
 @contextlib.contextmanager
@@ -109,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _flush(temporary)
-            _replace(temporary, path)
+            replace_or_keep(temporary, path)
             _flush_folder(path.parent)
         finally:
             with contextlib.suppress(OSError):  # still open (Windows): the next run removes it
@@ -138,8 +72,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _flush_folder(temporary)
             shutil.rmtree(old, ignore_errors=True)
             if path.exists():  # aside in one step: deleting it could stop half way, at a file that is in use
-                _replace(path, old, or_keep=(temporary, path))
-            _replace(temporary, path)
+                replace_or_keep(path, old, or_keep=(temporary, path))
+            replace_or_keep(temporary, path)
             _flush_folder(path.parent)
             shutil.rmtree(old, ignore_errors=True)
         finally:
@@ -277,7 +211,7 @@ def make_subfolder(folder: Path, name: str) -> Path:
     return path
 
 
-def _replace(source: Path, target: Path, *, or_keep: tuple[Path, Path] | None = None) -> None:
+def replace_or_keep(source: Path, target: Path, *, or_keep: tuple[Path, Path] | None = None) -> None:
     """Move a file or folder over another; where that one is in use, wait a little, then keep the new one beside it.
 
     Args:

@@ -19,7 +19,8 @@ from typing import Any
 from torch import Tensor
 
 from ..store.directory_lock import DirectoryLock
-from ..store.files import disk_errors, read_json_object, remove_parts, restore_folders, write_text
+from ..store.disk import disk_errors
+from ..store.files import read_json_object, remove_parts, restore_folders, write_text
 from .config import SET_CONTENT, DistillConfig, check_same_run
 from .parallel import Processes
 from .state_file import StateUnreadable, check_state, read_state, write_state

@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..store.disk import disk_errors
 from ..store.fields import checked
-from ..store.files import disk_errors, file_sha256, path_inside, read_json, write_text
+from ..store.files import file_sha256, path_inside, read_json, write_text
 from .dataset_checks import checked_set, is_key
 from .shards import ROOMS, shard_name
 

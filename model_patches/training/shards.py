@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..sizes import FRAMES_PER_LATENT, num_latent_frames
 from ..store.directory_lock import DirectoryLock
-from ..store.files import atomic_file, disk_errors, file_sha256, make_subfolder, remove_parts
+from ..store.disk import disk_errors
+from ..store.files import atomic_file, file_sha256, make_subfolder, remove_parts
 
 ROOMS = ("videos", "captions")
 MOST_KNOWN = 3

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..dit.stream import RowReader, TensorWriter
 from ..dit.weights_file import TensorInfo, read_header
-from ..store.files import DiskRefused, atomic_folder, file_sha256, read_json_object, write_text
+from ..store.disk import DiskRefused
+from ..store.files import atomic_folder, file_sha256, read_json_object, write_text
 from .old_checkpoint import INDEX, OldCheckpoint
 from .parallel import Processes, whole
 

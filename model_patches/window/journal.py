@@ -24,10 +24,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..store.directory_lock import DirectoryLock
+from ..store.disk import disk_errors
 from ..store.fields import checked
 from ..store.files import (
     atomic_file,
-    disk_errors,
     file_sha256,
     make_subfolder,
     path_inside,

@@ -9,7 +9,8 @@ from pathlib import Path
 from av.error import FFmpegError
 from torch import Tensor
 
-from ..store.files import DiskRefused, KeptElsewhere, disk_errors, make_subfolder
+from ..store.disk import DiskRefused, KeptElsewhere, disk_errors
+from ..store.files import make_subfolder
 from ..store.sound import Sound, choose_sound
 from ..store.video_sink import CODECS, VideoFormat, join_segments, write_segment
 from ..store.video_source import Source

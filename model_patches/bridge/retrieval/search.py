@@ -14,7 +14,8 @@ from ...retrieval.index import ImageIndex
 from ...retrieval.records import Model, Row
 from ...sizes import resize_cover_crop
 from ...store.directory_lock import DirectoryLock
-from ...store.files import disk_errors, path_inside
+from ...store.disk import disk_errors
+from ...store.files import path_inside
 from ...store.pictures import PictureError, read_bytes, sha256_of, to_tensor
 from ...store.pictures import decode as decode_picture
 from ..folders import folder_label, index_directory, resolve_folder

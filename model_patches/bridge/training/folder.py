@@ -9,7 +9,8 @@ import folder_paths
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ...store.files import disk_errors, make_subfolder, refuse_links_out, write_text
+from ...store.disk import disk_errors
+from ...store.files import make_subfolder, refuse_links_out, write_text
 from ...store.names import name_fault
 from ...training.checkpoint import RunFolder, fingerprint
 from ...training.config import (

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ...plots import plot_training, to_tensor
-from ...store.files import atomic_file, disk_errors
+from ...store.disk import KeptElsewhere, check_writable
+from ...store.files import atomic_file
 from ...training.checkpoint import RunFolder
 from ...training.config import DistillConfig, current_names
 from ...training.dataset import TrainingSet
@@ -110,7 +111,7 @@ def distill_model(
             should_stop=watch.should_stop,
             lock=False,
         )
-        learnt = save_trained(trained, job.target, job.run_id)
+        learnt, job = save_trained(trained, job)
     watch.raise_if_cancelled()
     comfy.model_management.soft_empty_cache()
     taught = with_lora(model, learnt) if config.train == "lora" else load_magic141_model(job.target)[0]
@@ -175,6 +176,7 @@ def prepare(
     if saved is not None and is_of_other_data(saved, source):
         notes.append(move_aside(run_dir, target, {read_run_id(run_dir), old_id}))
     check_target(target, {run_id, old_id})
+    check_writable(target.parent)
     note_run(run_dir, set_name, run_id)
     return Job(set_name, source, weights, start, run_dir, target, run_id, tuple(notes))
 
@@ -196,16 +198,22 @@ def open_source(
     return VideoFolderSource(training_set, known_shares=KNOWN_SHARES)
 
 
-def save_trained(trained: TrainedModel, target: Path, run_id: str) -> dict[str, Tensor]:
-    """Write a finished run's file and return its tensors; of a stopped run nothing is written."""
+def save_trained(trained: TrainedModel, job: Job) -> tuple[dict[str, Tensor], Job]:
+    """Write a finished run's file; of a stopped run nothing is written.
+
+    Returns:
+        The tensors, and the job: where the old file is in use (Windows), the new one has another name and a note.
+    """
     if trained.step < trained.config.total_steps:
-        return {}
+        return {}, job
     tensors = _lora_as_weights(trained) if trained.config.train == "lora" else trained.full()
-    notes = {"format": "pt", RUN_KEY: run_id, "magic141_distill": json.dumps(asdict(trained.config))}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with disk_errors(target.parent), atomic_file(target) as temporary:
-        save_file(tensors, temporary, notes)
-    return tensors
+    notes = {"format": "pt", RUN_KEY: job.run_id, "magic141_distill": json.dumps(asdict(trained.config))}
+    try:
+        with atomic_file(job.target) as temporary:
+            save_file(tensors, temporary, notes)
+    except KeptElsewhere as kept:
+        job = replace(job, target=kept.path, notes=(*job.notes, str(kept)))
+    return tensors, job
 
 
 def _lora_as_weights(trained: TrainedModel) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from magic141.tools.host import use_comfyui
 use_comfyui()
 
 from comfy_api.latest import io
-from magic141.model_patches.store.files import DiskRefused
+from magic141.model_patches.store.disk import DiskRefused
 from magic141.nodes import Magic141Extension
 from magic141.nodes.refusals import say_refusals
 

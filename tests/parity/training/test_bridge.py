@@ -1,17 +1,21 @@
 """What is said before a training starts: packages, names, files of others, runs of other settings."""
 
+import errno
 import importlib.util
 import json
+import os
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from magic141.model_patches.store import files
 from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.twin import missing_packages
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tools.host import use_comfyui
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 use_comfyui()
 import folder_paths
@@ -145,3 +149,28 @@ def test_an_identity_stays_what_it_was_when_settings_are_renamed():
 def test_inputs_of_the_node_that_keep_their_old_names_reach_the_settings():
     config = training.make_config(normalise=False, rollout="renoise", critic_rank=3)
     assert (config.normalize, config.sampler, config.fake_rank) == (False, "renoise", 3)
+
+
+def test_a_training_whose_file_is_in_use_does_not_fail_at_its_last_step(tmp_path, monkeypatch):
+    target = tmp_path / "loras" / "mine.safetensors"
+    target.parent.mkdir()
+    target.write_bytes(b"mapped by the host")
+    replace_file, tensors = os.replace, {"a": torch.ones(1)}
+
+    def refusing(source, to):
+        if Path(to) == target:
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        replace_file(source, to)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    monkeypatch.setattr(files, "WAITS_S", ())
+    trained = SimpleNamespace(
+        step=3, config=replace(CONFIG, train="lora"), base=tensors, lora=lambda: tensors
+    )
+    job = training.Job("set", None, {}, {}, tmp_path, target, "me", ("a note",))
+    learnt, job = training.save_trained(trained, job)
+    assert torch.equal(learnt["a"], load_file(job.target)["a"])
+    assert job.target.name == "mine (2).safetensors"
+    assert job.notes[0] == "a note"
+    assert "mine.safetensors is open in another program" in job.notes[1]
+    assert target.read_bytes() == b"mapped by the host"

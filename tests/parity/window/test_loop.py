@@ -202,7 +202,7 @@ def test_a_bad_video_is_said(models, output_folder):
 
 
 def test_a_full_disk_keeps_finished_windows(models, monkeypatch, output_folder):
-    from magic141.model_patches.store.files import DiskRefused
+    from magic141.model_patches.store.disk import DiskRefused
     from magic141.model_patches.window import store as window_store
 
     original = window_store.write_segment

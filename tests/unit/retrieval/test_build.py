@@ -11,7 +11,7 @@ from magic141.model_patches.retrieval.index import ImageIndex
 from magic141.model_patches.retrieval.records import Row
 from magic141.model_patches.retrieval.write import IndexWriter
 from magic141.model_patches.store import files
-from magic141.model_patches.store.files import DiskRefused
+from magic141.model_patches.store.disk import DiskRefused
 from magic141.tests.support.tiny_index import (
     MeanColor,
     add,

@@ -7,7 +7,7 @@ import torch
 from magic141.model_patches.retrieval import legacy
 from magic141.model_patches.retrieval.index import ImageIndex
 from magic141.model_patches.store import files
-from magic141.model_patches.store.files import DiskRefused
+from magic141.model_patches.store.disk import DiskRefused
 from magic141.tests.support.tiny_index import build, check_vectors, empty, paths, write_pictures
 from safetensors.torch import save_file
 

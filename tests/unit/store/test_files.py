@@ -5,16 +5,18 @@ import hashlib
 import os
 
 import pytest
+import torch
 from magic141.model_patches.store import files
+from magic141.model_patches.store.disk import DiskRefused, KeptElsewhere, check_writable
 from magic141.model_patches.store.files import (
     HASH_CHUNK_BYTES,
-    DiskRefused,
-    KeptElsewhere,
+    atomic_file,
     atomic_folder,
     file_sha256,
     restore_folders,
     write_text,
 )
+from safetensors.torch import save_file
 
 
 @pytest.fixture
@@ -147,3 +149,20 @@ def test_hashing_can_be_stopped(tmp_path):
     chunks = []
     assert file_sha256(path, lambda: chunks.append(1)) == hashlib.sha256(path.read_bytes()).hexdigest()
     assert len(chunks) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    check_writable(tmp_path / "loras")
+    assert list((tmp_path / "loras").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskRefused, match=r"could not be read or written \(Not a directory\)"):
+        check_writable(tmp_path / "file" / "loras")
+
+
+def test_a_full_disk_under_safetensors_is_said(tmp_path, small_files):
+    with (
+        pytest.raises(DiskRefused, match="the disk is full"),
+        atomic_file(tmp_path / "a.safetensors") as part,
+    ):
+        save_file({"a": torch.zeros(1 << 16)}, part)
+    assert list(tmp_path.iterdir()) == []

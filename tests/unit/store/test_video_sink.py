@@ -182,7 +182,7 @@ def test_nothing_to_join_is_said(tmp_path):
 
 
 def test_a_disk_that_fills_up_under_a_piece_is_said(tmp_path, small_files):
-    from magic141.model_patches.store.files import DiskRefused
+    from magic141.model_patches.store.disk import DiskRefused
 
     noise = torch.rand(40, 48, 64, 3, generator=torch.Generator().manual_seed(0))
     for codec in ("ffv1 lossless", "h264 lossless"):
@@ -192,7 +192,7 @@ def test_a_disk_that_fills_up_under_a_piece_is_said(tmp_path, small_files):
 
 
 def test_a_full_disk_is_said(tmp_path, monkeypatch):
-    from magic141.model_patches.store.files import DiskRefused
+    from magic141.model_patches.store.disk import DiskRefused
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

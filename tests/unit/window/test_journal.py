@@ -11,7 +11,8 @@ import pytest
 import torch
 from magic141.model_patches.store import directory_lock
 from magic141.model_patches.store.directory_lock import DirectoryLock, DirectoryLocked
-from magic141.model_patches.store.files import DiskRefused, atomic_file, disk_errors, write_text
+from magic141.model_patches.store.disk import DiskRefused, disk_errors
+from magic141.model_patches.store.files import atomic_file, write_text
 from magic141.model_patches.window.journal import RunDirectoryBroken, RunJournal, chain_keys
 
 SETTINGS = {"steps": 4, "model": "abc"}

@@ -1,0 +1,99 @@
+"""Say plainly what a disk refuses."""
+
+import contextlib
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+
+
+class DiskRefused(ValueError):
+    """The disk is full or cannot be written; the message is for the screen."""
+
+
+class KeptElsewhere(DiskRefused):
+    """A file in use could not be replaced (Windows); what was to be written is whole under another name.
+
+    Attributes:
+        path: that name.
+    """
+
+    def __init__(self, wanted: Path, path: Path) -> None:
+        super().__init__(
+            f"{wanted} is open in another program or loaded, so it cannot be replaced. The new one is kept as "
+            f"{path.name} beside it. Close the program or free the models, and rename it."
+        )
+        self.path = path
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what a disk refuses into a message.
+
+    Raises:
+        DiskRefused: in place of an ``OSError`` of the system; errors with a sentence of their own pass through.
+    """
+    try:
+        yield
+    except SafetensorError as error:  # hides what the system said
+        if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        raise DiskRefused(
+            refusal_text(OSError(int(number[1]), os.strerror(int(number[1]))), folder)
+        ) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskRefused(
+                f"The disk is full: {folder}. What was finished so far is kept; "
+                "free some space and queue the same workflow again to go on."
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise DiskRefused(
+                f"{folder} cannot be written ({os.strerror(error.errno)}). "
+                "Choose a folder that can be written, or mend its permissions."
+            ) from error
+        if error.errno is not None:
+            raise DiskRefused(refusal_text(error, folder)) from error
+        raise
+
+
+def refusal_text(error: OSError, folder: Path | None = None) -> str:
+    """Say in a sentence what the system refused, where, and what to do.
+
+    Args:
+        folder: where it happened, if the error names no file.
+    """
+    place = error.filename or folder
+    if error.errno == errno.ENOENT:
+        what, todo = "is not there", "If it was moved or deleted meanwhile, queue the same workflow again"
+    elif error.errno in (errno.EACCES, errno.EPERM):
+        what = "cannot be opened or changed: permission denied"
+        todo = "Mend its permissions, or close what has it open"
+    elif error.errno in _FULL:
+        what, todo = (
+            "cannot be written: the disk is full",
+            "Free some space and queue the same workflow again",
+        )
+    else:
+        what = f"could not be read or written ({error.strerror})"
+        todo = "Check the disk or the network drive and queue the same workflow again"
+    return f"{place or 'A file'} {what}. {todo}."
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder if it is not there, and refuse one that no file can be written to.
+
+    Raises:
+        DiskRefused: says why.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"1")
+            file.flush()
