@@ -17,7 +17,7 @@ from ...encoders.clip import PooledTextEncoder, tokenize_pooled
 from ...encoders.context import check_finite, check_prompt, join_context
 from ...encoders.folders import load_clip_text, load_vlm
 from ...encoders.llm import prompt_states, tokenize_prompt
-from ...encoders.vlm import VisionLanguageModel, image_states
+from ...encoders.vlm import image_states
 from ..progress import ignore_stage
 from .managed import host_managed, load_managed
 
@@ -109,7 +109,7 @@ class HuggingFaceBackend:
 
     def __init__(
         self,
-        vlm: VisionLanguageModel,
+        vlm: Any,  # a VisionLanguageModel, or its int8 twin
         tokenizer: Any,
         image_processor: Any,
         clip_text: PooledTextEncoder,
