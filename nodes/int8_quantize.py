@@ -10,7 +10,7 @@ from ..model_patches.bridge.int8.report import LORA_IN_STOCK_FILES, lora_advice
 from ..model_patches.bridge.progress import host_progress, show_stage
 from ..model_patches.int8.quantize import QuantizationPlan
 from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
-from .old_inputs import ignored_inputs
+from .old_inputs import describe_old_inputs
 
 
 class Int8Quantize(io.ComfyNode):
@@ -21,9 +21,10 @@ class Int8Quantize(io.ComfyNode):
             display_name="Int8 Quantize",
             category="Magic141",
             description=(
-                "Halves the memory of a Magic141 or HunyuanVideo MODEL and of the encoders. The result is ComfyUI's "
-                "own kind of quantized model: clone, LoRA, low VRAM, offload, unload and torch.compile work, and a "
-                "saved file opens in stock Load Diffusion Model."
+                "Halves the memory of a diffusion MODEL of any family (HunyuanVideo, Wan, Flux, Qwen-Image, LTX, SD3 "
+                "and others) and of the encoders. The result is ComfyUI's own kind of quantized model: clone, LoRA, "
+                "low VRAM, offload, unload and torch.compile work, and a saved file opens in stock Load Diffusion "
+                "Model."
             ),
             search_aliases=["quantize", "int8", "quanto", "8 bit", "int4", "low vram", "w8a8", "magic141"],
             inputs=[
@@ -42,7 +43,7 @@ class Int8Quantize(io.ComfyNode):
                 io.Boolean.Input(
                     "dit",
                     default=True,
-                    tooltip="Quantize the MODEL's transformer blocks, modulation included.",
+                    tooltip="Quantize the Linear layers of the MODEL's repeated blocks, modulation included.",
                 ),
                 io.Boolean.Input(
                     "llm",
@@ -105,7 +106,7 @@ class Int8Quantize(io.ComfyNode):
         quantizes_encoders = encoders is not None and (llm or vlm)
         if not (model is not None and dit) and not quantizes_encoders:
             raise ValueError("Nothing to quantize: connect model or encoders, and switch on dit, llm or vlm.")
-        lines = ignored_inputs(cls)
+        lines = describe_old_inputs(cls)
         if model is not None and dit:
             target = saved_path(save_as, overwrite=overwrite) if save_as else None
             before = model.model_size()

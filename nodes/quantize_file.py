@@ -1,16 +1,20 @@
 """Quantize File: a checkpoint to a smaller checkpoint, without loading it."""
 
+import re
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.encoders.folders import model_files
+from ..model_patches.bridge.int8.detect import find_layout
 from ..model_patches.bridge.int8.model import saved_path
 from ..model_patches.bridge.progress import host_progress
-from ..model_patches.int8.file import quantize_file
+from ..model_patches.dit.shards import read_model_header
+from ..model_patches.int8.choice import plan_file
+from ..model_patches.int8.file import only_translates, quantize_file
 from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
-from .old_inputs import ignored_inputs
+from .old_inputs import describe_old_inputs
 
 LAYOUTS = {
     "ComfyUI": "native",
@@ -27,9 +31,10 @@ class QuantizeFile(io.ComfyNode):
             display_name="Quantize File",
             category="Magic141",
             description=(
-                "Writes a quantized copy of a checkpoint, a few rows at a time: memory stays small however large the "
-                "file. The copy opens in stock Load Diffusion Model and in Load Magic141 Model. A file that "
-                "optimum-quanto quantized elsewhere is translated. Where the copy comes from stands in its header."
+                "Writes a quantized copy of any diffusion model that ComfyUI detects (HunyuanVideo, Wan, Flux, "
+                "Qwen-Image, LTX, SD3 and others), a few rows at a time: memory stays small however large the file. "
+                "The copy opens in stock Load Diffusion Model. The Linear layers of the model's repeated blocks are "
+                "quantized, the rest stays as it is. Where the copy comes from stands in its header."
             ),
             search_aliases=["quantize", "int8", "quanto", "convert checkpoint", "save int8", "magic141"],
             is_output_node=True,
@@ -37,7 +42,10 @@ class QuantizeFile(io.ComfyNode):
                 io.Combo.Input(
                     "model_name",
                     options=model_files("diffusion_models"),
-                    tooltip="The checkpoint in models/diffusion_models: safetensors or .pth, bf16, fp16 or fp32.",
+                    tooltip=(
+                        "The checkpoint in models/diffusion_models: safetensors or .pth, in bf16, fp16, fp32 or "
+                        "fp8_scaled. Of a model in several parts choose any part."
+                    ),
                 ),
                 io.String.Input(
                     "save_as",
@@ -50,12 +58,20 @@ class QuantizeFile(io.ComfyNode):
                     "layout",
                     options=list(LAYOUTS),
                     tooltip=(
-                        "ComfyUI's own keys, or optimum-quanto's (weight-only int8) for diffusers or for the authors' "
-                        "code."
+                        "ComfyUI's own keys, or optimum-quanto's (weight-only int8, HunyuanVideo only) for diffusers "
+                        "or for the authors' code. A file in quanto's keys is translated to ComfyUI's."
                     ),
                 ),
                 io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name."),
                 ALL_LINEAR_INPUT,
+                io.Boolean.Input(
+                    "dry_run",
+                    default=False,
+                    tooltip=(
+                        "Write nothing: the report lists what would be quantized and the bytes it would save. "
+                        "Weights are not read."
+                    ),
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             outputs=[
@@ -75,37 +91,50 @@ class QuantizeFile(io.ComfyNode):
         granularity=None,
         layout=None,
         overwrite=False,
+        dry_run=False,
     ) -> bool | str:
         if model_name is not None and folder_paths.get_full_path("diffusion_models", model_name) is None:
             return f"{model_name} is not in models/diffusion_models. Choose a file from the list."
         try:
             plan = make_plan(mode, granularity)
-            if model_name is not None and save_as is not None:
+            if model_name is not None and save_as is not None and not dry_run:
                 saved_path(save_as or default_name(model_name, plan.mode, layout), overwrite=bool(overwrite))
         except (ValueError, ImportError, OSError) as error:
             return str(error)
         return True
 
     @classmethod
-    def execute(cls, model_name, save_as, mode, granularity, layout, overwrite, all_linear) -> io.NodeOutput:
+    def execute(
+        cls, model_name, save_as, mode, granularity, layout, overwrite, all_linear, dry_run=False
+    ) -> io.NodeOutput:
         plan = make_plan(mode, granularity, all_linear=all_linear)
-        target = saved_path(save_as or default_name(model_name, plan.mode, layout), overwrite=overwrite)
-        report = quantize_file(
-            folder_paths.get_full_path_or_raise("diffusion_models", model_name),
-            target,
-            plan,
-            layout=LAYOUTS[layout],
-            overwrite=overwrite,
-            progress=host_progress("quantizing and writing"),
-        )
-        text = "\n".join([report.line, *ignored_inputs(cls)])
-        return io.NodeOutput(target.name, text, ui=ui.PreviewText(text))
+        name = save_as or default_name(model_name, plan.mode, layout)
+        source = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        header = read_model_header(source)
+        holds = None if only_translates(header, LAYOUTS[layout]) else find_layout(header, plan)
+        if dry_run:
+            line = plan_file(header, holds, plan).text if holds else "This file would only be translated."
+        else:
+            target = saved_path(name, overwrite=overwrite)
+            name = target.name
+            line = quantize_file(
+                source,
+                target,
+                plan,
+                holds=holds,
+                layout=LAYOUTS[layout],
+                overwrite=overwrite,
+                progress=host_progress("quantizing and writing"),
+            ).line
+        text = "\n".join([line, *describe_old_inputs(cls)])
+        return io.NodeOutput(name, text, ui=ui.PreviewText(text))
 
 
 def default_name(model_name: str, mode: str, layout: str | None) -> str:
     bits = "int4" if mode == "int4" else "int8"
     quanto = "" if layout in (None, "ComfyUI") else "_quanto"
-    return f"{Path(model_name).stem}_{bits}{quanto}.safetensors"
+    stem = re.sub(r"-\d+-of-\d+$", "", Path(model_name).stem)  # of a model in parts
+    return f"{stem}_{bits}{quanto}.safetensors"
 
 
 NODES: list[type[io.ComfyNode]] = [QuantizeFile]

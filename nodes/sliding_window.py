@@ -20,9 +20,9 @@ from ..model_patches.window.plan import check_window
 from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.report import report_text, timeline
 from ..model_patches.window.settings import WindowSettings
+from .old_inputs import describe_old_inputs
 from .sliding_window_inputs import (
     OLD_CHOICES,
-    REMOVED,
     file_inputs,
     sampling_inputs,
     seam_inputs,
@@ -113,7 +113,7 @@ class SlidingWindowExtend(io.ComfyNode):
     def execute(
         cls, model, encoders, vae, image=None, video=None, latent=None, end_image=None, **widgets
     ) -> io.NodeOutput:
-        caller = _caller(cls.hidden)
+        caller = _caller(cls)
         settings = WindowSettings(**{name: _choice_now(name, value) for name, value in widgets.items()})
         sources = Sources(image, video, None if latent is None else latent["samples"], end_image)
         outcome = run_windows(Models(model, encoders, vae), settings, sources, caller)
@@ -136,25 +136,15 @@ def _choice_now(name: str, value: Any) -> Any:
     return old[value] if isinstance(value, str) and value in old else value
 
 
-def _caller(hidden) -> Caller:
+def _caller(node: type[io.ComfyNode]) -> Caller:
     """Return what the run needs to know of the graph it stands in."""
+    hidden = node.hidden
     inputs = hidden.dynprompt.get_node(hidden.unique_id)["inputs"]
     identity = graph_identity(hidden.dynprompt, hidden.unique_id, MODELS)
-    notes = [*_removed_inputs(inputs), *describe_unknown(identity)]
+    notes = [*describe_old_inputs(node, inputs), *describe_unknown(identity)]
     for note in notes:
         logging.warning("Magic141: %s", note)
     return Caller(hidden.unique_id, identity.hash, _metadata(hidden), tuple(notes))
-
-
-def _removed_inputs(inputs: dict) -> list[str]:
-    """Say which inputs of older versions a prompt still gives."""
-    given = [name for name in REMOVED if name in inputs]
-    for name, old in OLD_CHOICES.items():
-        if inputs.get(name) in list(old):
-            given.append(f"{name} {inputs[name]!r} (now {old[inputs[name]]!r})")
-    if not given:
-        return []
-    return [f"Sliding Window Extend no longer has these settings and left them out: {', '.join(given)}."]
 
 
 def _metadata(hidden) -> dict[str, str]:

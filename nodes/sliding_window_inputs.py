@@ -9,11 +9,6 @@ from ..model_patches.store.video_sink import CODECS
 from ..model_patches.window.settings import SECONDS, WINDOWS, WindowSettings
 
 DEFAULTS = WindowSettings()
-REMOVED = (
-    "latent_anchor", "color_match", "first_frame_context", "reroll_limit", "fusion_length", "fusion_overlap", "quality",
-    "png_sequence",
-)  # fmt: skip
-"""Inputs of older versions. Prompts that still give them run; what they say is left out, and the report says so."""
 OLD_CHOICES = {"hand_over": {"mixed": HandOver.AUTO.value}}
 """By input: choices of older versions, and what stands for them now."""
 

@@ -5,7 +5,7 @@ Run as ``python -m magic141.tools.weight_sizes``; a test compares what it prints
 
 from ..model_patches.dit.keys import expected_shapes
 from ..model_patches.dit.stream import num_elements
-from ..model_patches.int8.quantize import QuantizationPlan
+from ..model_patches.int8.quantize import BLOCK_WEIGHT, QuantizationPlan
 from ..tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b
 
 #: Bits per weight of GGUF's kinds (block scales included) and of fp8, where int8 takes 8.
@@ -34,7 +34,9 @@ def dit_gigabytes() -> dict[str, float]:
     shapes = expected_shapes(hidden_size=3072, depth=20, depth_single=40)
     plan = QuantizationPlan()
     whole, int8 = dit_bytes(shapes, plan)
-    matrices = sum(num_elements(shape) for key, shape in shapes.items() if plan.selects(key, shape))
+    matrices = sum(
+        num_elements(shape) for key, shape in shapes.items() if BLOCK_WEIGHT.match(key) and plan.fits(shape)
+    )
     sizes = {"bf16": whole, "int8": int8}
     sizes |= {kind: whole - 2 * matrices + matrices * bits / 8 for kind, bits in BITS.items()}
     return {kind: size / 1e9 for kind, size in sizes.items()}

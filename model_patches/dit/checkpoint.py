@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .diffusers_config import HEAD_SIZE, count_blocks
@@ -36,9 +36,11 @@ RELATIVES = {
     "time_r_in.": "a MeanFlow HunyuanImage",
 }
 
+LORA_MARKS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.")
+
 #: Marks of everything else, first match wins.
 STRANGERS = (
-    ((".lora_A.", ".lora_B.", ".lora_down.", ".lora_up."), "a LoRA (for LoraLoaderModelOnly, after this node)"),
+    (LORA_MARKS, "a LoRA (for LoraLoaderModelOnly, after this node)"),
     (("context_embedder.token_refiner.",), "HunyuanVideo in diffusers' names. Use the ComfyUI single-file version"),
     (("blocks.0.cross_attn.q.", "head.modulation"), "a Wan model"),
     (("double_blocks.0.img_attn.",), "a Flux model"),
@@ -150,9 +152,18 @@ def _find_prefix(tensors: Mapping[str, TensorInfo], name: str) -> str:
     )
 
 
+def find_stranger(tensors: Iterable[str]) -> str | None:
+    """Say what a file holds that is no HunyuanVideo, by the marks of its keys; None if it bears none."""
+    return next((kind for marks, kind in STRANGERS if any(m in k for k in tensors for m in marks)), None)
+
+
+def is_lora(tensors: Iterable[str]) -> bool:
+    """Say whether these are the keys of a LoRA."""
+    return any(mark in key for key in tensors for mark in LORA_MARKS)
+
+
 def _stranger(tensors: Mapping[str, TensorInfo], name: str) -> str:
-    kind = next((kind for marks, kind in STRANGERS if any(m in k for k in tensors for m in marks)), None)
-    if kind is not None:
+    if (kind := find_stranger(tensors)) is not None:
         return (
             f"{name} is {kind}; a DiT of the HunyuanVideo layout (16, 32 or 33 input channels) is expected."
         )

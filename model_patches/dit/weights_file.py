@@ -44,6 +44,18 @@ class Header:
     metadata: Mapping[str, str]
     #: Where each tensor's bytes start in a safetensors file.
     starts: Mapping[str, int] = field(default_factory=dict)
+    #: The files of a model in several parts; ``path`` is then the name it would have as one file.
+    parts: "tuple[Header, ...]" = ()
+
+    @property
+    def files(self) -> "tuple[Header, ...]":
+        """The headers of the files there are."""
+        return self.parts or (self,)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.path.stat().st_size for file in self.files)
 
 
 def read_header(path: str | Path) -> Header:

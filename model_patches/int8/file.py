@@ -9,10 +9,8 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ..dit.checkpoint import identify
+from ..dit.shards import read_model_header
 from ..dit.stream import (
-    FileDigest,
-    RowReader,
     TensorWriter,
     num_elements,
     refuse_to_overwrite,
@@ -22,8 +20,10 @@ from ..dit.stream import (
 from ..dit.weights_file import Header, TensorInfo, load_torch_zip, read_header
 from ..store.files import file_sha256
 from .check import check_layers
-from .quantize import INT4_FORMAT, QuantizationPlan, encode_config, quantize_rows
+from .choice import num_bytes, plan_file
+from .quantize import QuantizationPlan, encode_config, quantize_rows
 from .quanto import NAMES, from_quanto, is_quanto, to_quanto
+from .source import HUNYUAN, SourceLayout, SourceReader, hunyuan_layout, refuse_quantized
 
 #: Elements quantized at a time; in fp32 and with what the arithmetic needs, about 20 MB.
 CHUNK_ELEMENTS = 1 << 20
@@ -31,8 +31,8 @@ CHUNK_ELEMENTS = 1 << 20
 #: Header key of where a file comes from.
 PROVENANCE = "magic141_quantization"
 QUANTO_MAP = "quantization_map"
-QUANT_MARKS = (".comfy_quant", ".weight_scale", ".scale_weight", "scaled_fp8")
-FLOAT_TYPES = ("float32", "float16", "bfloat16", "float64")
+#: Header entries that would not be true of the new file.
+DROPPED_METADATA = (PROVENANCE, QUANTO_MAP, "_quantization_metadata")
 LAYOUTS = ("native", *(f"quanto_{names}" for names in NAMES))
 
 #: Called with (bytes done, bytes in all); raising stops the run and leaves nothing.
@@ -62,38 +62,49 @@ def quantize_file(
     target: str | Path,
     plan: QuantizationPlan,
     *,
+    holds: SourceLayout | None = None,
     layout: str = "native",
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> FileReport:
-    """Quantize ``source`` into the new file ``target``; a quanto file is only translated.
+    """Quantize a model into the new file ``target``; a quanto file is only translated.
 
     Args:
-        source: safetensors or ``.pth`` of the HunyuanVideo layout, in the host's, the authors' or, when quanto
-            wrote it, diffusers' names.
+        source: safetensors, in one file or in several of which this is one or the index, or a ``.pth``.
         target: a ``.safetensors`` file.
-        layout: "native" (ComfyUI opens it), "quanto_diffusers" or "quanto_authors".
+        holds: what stands in it; without it a HunyuanVideo in the host's, the authors' or, when quanto wrote
+            it, diffusers' names is expected.
+        layout: "native" (ComfyUI opens it), "quanto_diffusers" or "quanto_authors" (HunyuanVideo only).
     Raises:
         FileExistsError: the target exists and ``overwrite`` is False.
         ValueError: quantized already, NaN or Inf, another architecture; the message says which.
         OSError: the disk is full.
     """
-    source, target = Path(source), Path(target)
-    _check_paths(source, target, layout, overwrite=overwrite)
-    header = read_header(source)
-    if is_quanto(header.tensors):
+    target, header = Path(target), read_model_header(source)
+    _check_paths(header, target, layout, overwrite=overwrite)
+    if only_translates(header, layout):
         return _translate(header, target, plan, layout, overwrite=overwrite)
-    if layout != "native" and _is_native_int8(header):
-        return _translate(header, target, plan, layout, overwrite=overwrite)
+    refuse_quantized(header)
+    holds = hunyuan_layout(header) if holds is None else holds
+    if layout != "native" and holds.family != HUNYUAN:
+        raise ValueError(
+            f"{header.path.name} is a {holds.family}; quanto's keys are known for {HUNYUAN} only. Choose ComfyUI's."
+        )
     if layout == "native":
-        return _quantize_native(header, target, plan, overwrite=overwrite, progress=progress)
+        return _quantize_native(header, holds, target, plan, overwrite=overwrite, progress=progress)
     step = target.with_name(f".{target.name}.native.part")  # removed by the next run if this one is killed
     try:
-        _quantize_native(header, step, plan, overwrite=True, progress=progress)
+        _quantize_native(header, holds, step, plan, overwrite=True, progress=progress)
         report = _translate(read_header(step), target, plan, layout, overwrite=overwrite)
     finally:
         step.unlink(missing_ok=True)
-    return FileReport(target, report.num_layers, source.stat().st_size, report.bytes_after)
+    return FileReport(target, report.num_layers, header.num_bytes, report.bytes_after)
+
+
+def only_translates(header: Header, layout: str) -> bool:
+    """Say whether a file is quantized already and changes its keys only."""
+    is_int8 = any(dtype == "int8" and key.endswith(".weight") for key, (dtype, _) in header.tensors.items())
+    return is_quanto(header.tensors) or (layout != "native" and is_int8)
 
 
 def save_state_dict(
@@ -103,7 +114,7 @@ def save_state_dict(
     tensors = {
         k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in state_dict.items()
     }
-    with whole_file(target, num_bytes=_num_bytes(tensors), overwrite=overwrite) as file:
+    with whole_file(target, num_bytes=num_bytes(tensors), overwrite=overwrite) as file:
         writer = TensorWriter(file, tensors, metadata)
         for name, tensor in state_dict.items():
             for piece in tensor.reshape(-1).split(CHUNK_ELEMENTS):
@@ -123,83 +134,82 @@ def provenance(plan: QuantizationPlan, source: Mapping[str, object]) -> dict[str
 
 
 def _quantize_native(
-    header: Header, target: Path, plan: QuantizationPlan, *, overwrite: bool, progress: Progress | None
+    header: Header, holds: SourceLayout, target: Path, plan: QuantizationPlan, *, overwrite: bool, progress
 ) -> FileReport:
-    renames = identify(header).renames
-    _refuse_quantized(header)
-    planned = {host: key for key, host in renames.items() if plan.selects(host, header.tensors[key].shape)}
-    size = header.path.stat().st_size
+    chosen = plan_file(header, holds, plan)
+    size = header.num_bytes
     count = _Counter(size, progress)
-    tensors = _planned_tensors(header, renames, planned, plan)
-    source = {"name": header.path.name, "bytes": size, "sha256": "0" * 64}
     with (
-        FileDigest(header.path) as digest,
-        RowReader(header, digest=digest) as reader,
-        whole_file(target, num_bytes=_num_bytes(tensors), overwrite=overwrite) as file,
+        SourceReader(header, holds) as reader,
+        whole_file(target, num_bytes=num_bytes(chosen.tensors), overwrite=overwrite) as file,
     ):
-        writer = TensorWriter(file, tensors, provenance(plan, source))
-        for key in sorted(renames, key=lambda key: header.starts.get(key, 0)):
-            copy = _quantize_tensor if renames[key] in planned else _copy_tensor
-            copy(reader, writer, key, renames[key], plan, count)
-        writer.set_metadata(provenance(plan, source | {"sha256": digest.hexdigest()}))
-    return FileReport(target, len(planned), size, target.stat().st_size)
+        writer = TensorWriter(file, chosen.tensors, _metadata(header, plan, _files(header)))
+        for key in reader.in_file_order():
+            copy = _quantize_tensor if key in chosen.layers else _copy_tensor
+            copy(reader, writer, key, plan, count)
+        writer.set_metadata(_metadata(header, plan, reader.digests()))
+    return FileReport(target, len(chosen.layers), size, target.stat().st_size)
+
+
+def _files(header: Header) -> Iterator[tuple[Header, str]]:
+    for file in header.files:
+        yield file, "0" * 64  # as long as what will stand there
+
+
+def _metadata(
+    header: Header, plan: QuantizationPlan, digests: Iterator[tuple[Header, str]]
+) -> dict[str, str]:
+    """Return the new file's metadata: the source's own, which the host may read, and where it comes from."""
+    files = [{"name": file.path.name, "bytes": file.num_bytes, "sha256": sha256} for file, sha256 in digests]
+    source = (
+        files[0]
+        if not header.parts
+        else {"name": header.path.name, "bytes": header.num_bytes, "parts": files}
+    )
+    kept = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
+    return kept | provenance(plan, source)
 
 
 def _quantize_tensor(
-    reader: RowReader, writer: TensorWriter, key: str, host: str, plan: QuantizationPlan, count: Callable
+    reader: SourceReader, writer: TensorWriter, key: str, plan: QuantizationPlan, count: Callable
 ) -> None:
-    name = host.removesuffix(".weight")
+    name = key.removesuffix(".weight")
     absmax, scale = None, None
     try:
         if plan.granularity == "tensor":
             absmax = torch.stack([rows.float().abs().max() for rows in _chunks(reader, key)]).max()
         for rows in _chunks(reader, key):
             integers, scale = quantize_rows(rows, plan, absmax=absmax)
-            writer.write(host, integers)
+            writer.write(key, integers)
             if plan.granularity == "row":
                 writer.write(f"{name}.weight_scale", scale)
             count(rows.nbytes)
     except ValueError as error:
-        raise ValueError(f"{key}: {error}. The checkpoint is damaged; nothing was written.") from error
+        raise ValueError(
+            f"{reader.origin(key)}: {error}. The checkpoint is damaged; nothing was written."
+        ) from error
     if plan.granularity == "tensor":
         assert scale is not None
         writer.write(f"{name}.weight_scale", scale)
-    writer.write(f"{name}.comfy_quant", encode_config(plan.layer_config(reader.tensors[key].shape[1])))
+    writer.write(f"{name}.comfy_quant", encode_config(plan.layer_config(reader.info(key).shape[1])))
 
 
-def _copy_tensor(
-    reader: RowReader, writer: TensorWriter, key: str, host: str, _plan, count: Callable
-) -> None:
+def _copy_tensor(reader: SourceReader, writer: TensorWriter, key: str, _plan, count: Callable) -> None:
+    dtype = torch_dtype(reader.info(key).dtype)
     for rows in _chunks(reader, key):
         if rows.is_floating_point() and not bool(torch.isfinite(rows.float()).all()):
-            raise ValueError(f"{key} holds NaN or Inf. The checkpoint is damaged; nothing was written.")
-        writer.write(host, rows)
+            raise ValueError(
+                f"{reader.origin(key)} holds NaN or Inf. The checkpoint is damaged; nothing was written."
+            )
+        writer.write(key, rows.to(dtype))
         count(rows.nbytes)
 
 
-def _chunks(reader: RowReader, key: str) -> Iterator[Tensor]:
-    shape = reader.tensors[key].shape or (1,)
+def _chunks(reader: SourceReader, key: str) -> Iterator[Tensor]:
+    shape = reader.info(key).shape or (1,)
     step = max(1, CHUNK_ELEMENTS // max(1, num_elements(shape[1:])))
     for first in range(0, shape[0], step):
         yield reader.rows(key, first, min(first + step, shape[0]))
-
-
-def _planned_tensors(
-    header: Header, renames: Mapping[str, str], planned: Mapping[str, str], plan: QuantizationPlan
-) -> dict[str, TensorInfo]:
-    tensors = {}
-    for key, host in renames.items():
-        dtype, shape = header.tensors[key]
-        if host not in planned:
-            tensors[host] = TensorInfo(dtype, shape)
-            continue
-        name, config = host.removesuffix(".weight"), plan.layer_config(shape[1])
-        is_int4 = config["format"] == INT4_FORMAT
-        tensors[host] = TensorInfo("int8", (shape[0], shape[1] // 2) if is_int4 else shape)
-        scale_shape = () if plan.granularity == "tensor" else (shape[0],) if is_int4 else (shape[0], 1)
-        tensors[f"{name}.weight_scale"] = TensorInfo("float32", scale_shape)
-        tensors[f"{name}.comfy_quant"] = TensorInfo("uint8", tuple(encode_config(config).shape))
-    return tensors
 
 
 def _translate(
@@ -237,33 +247,16 @@ def _mapped(header: Header) -> dict[str, Tensor]:
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
-def _check_paths(source: Path, target: Path, layout: str, *, overwrite: bool) -> None:
+def _check_paths(header: Header, target: Path, layout: str, *, overwrite: bool) -> None:
     if layout not in LAYOUTS:
         raise ValueError(f"Layout is {layout!r}; it must be one of {', '.join(LAYOUTS)}.")
     if target.suffix != ".safetensors":
         raise ValueError(f"The new file must end in .safetensors; got {target.name}.")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"The folder {target.parent} does not exist.")
-    if target.exists() and target.samefile(source):
+    if target.exists() and any(target.samefile(file.path) for file in header.files):
         raise ValueError(f"{target.name} is the file to quantize. Give the new file another name.")
     refuse_to_overwrite(target, overwrite=overwrite)
-
-
-def _is_native_int8(header: Header) -> bool:
-    return any(key.endswith(".comfy_quant") for key in header.tensors)
-
-
-def _refuse_quantized(header: Header) -> None:
-    for key, (dtype, shape) in header.tensors.items():
-        if key.endswith(QUANT_MARKS) or (len(shape) == 2 and dtype not in FLOAT_TYPES):
-            raise ValueError(
-                f"{header.path.name} is quantized already ({key} is {dtype}). Start from the bf16, fp16 or fp32 "
-                "checkpoint."
-            )
-
-
-def _num_bytes(tensors: Mapping[str, TensorInfo]) -> int:
-    return sum(num_elements(shape) * torch_dtype(dtype).itemsize for dtype, shape in tensors.values())
 
 
 class _Counter:

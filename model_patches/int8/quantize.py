@@ -87,13 +87,9 @@ class QuantizationPlan:
                 "Choose per row, or the weight-only mode."
             )
 
-    def selects(self, key: str, shape: tuple[int, ...]) -> bool:
-        """Say whether this plan quantizes the tensor called ``key``."""
-        if len(shape) != 2 or not key.endswith(".weight"):
-            return False
-        if self.mode == "int4" and shape[1] % INT4_WIDTH_MULTIPLE:
-            return False
-        return self.all_linear or BLOCK_WEIGHT.match(key) is not None
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Say whether a Linear's weight of this shape can be quantized so."""
+        return len(shape) == 2 and (self.mode != "int4" or shape[1] % INT4_WIDTH_MULTIPLE == 0)
 
     def layer_config(self, in_features: int) -> dict:
         """Return what the host reads in a layer's ``comfy_quant``."""

@@ -8,6 +8,7 @@ import torch
 from magic141.model_patches.int8.file import PROVENANCE
 from magic141.tests.support.int8_shapes import write_random_dit
 from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tests.support.tiny_wan import tiny_wan
 from magic141.tools.client import ExecutionFailed, Interrupted, PromptRejected
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,7 @@ FILE = {
     "layout": "ComfyUI",
     "overwrite": False,
     "all_linear": False,
+    "dry_run": False,
 }
 
 
@@ -118,6 +120,23 @@ def test_damaged_and_missing_files(client, models):
         client.run(quantize_file(model_name="none.safetensors", save_as=""))
 
 
+def test_another_family_is_planned_and_then_quantized(client, models):
+    save_file(tiny_wan(), models / "int8_nodes_wan.safetensors")
+    wan = {"model_name": "int8_nodes_wan.safetensors", "save_as": ""}
+    said = client.run(quantize_file(dry_run=True, **wan)).outputs["1"]["text"][0]
+    assert said.startswith("WAN21_T2V: 10 layers would be quantized")
+    assert not (models / "int8_nodes_wan_int8.safetensors").exists()
+    client.run(quantize_file(**wan))
+    written = load_file(models / "int8_nodes_wan_int8.safetensors")
+    assert "blocks.0.self_attn.q.comfy_quant" in written
+    loaders = {
+        "1": stock_loader("int8_nodes_wan.safetensors"),
+        "2": stock_loader("int8_nodes_wan_int8.safetensors"),
+    }
+    with pytest.raises(ExecutionFailed, match="HunyuanVideo"):
+        client.run(loaders | {"3": report(["1", 0], ["2", 0])})
+
+
 def test_impossible_combination_is_said_before_the_run(client, models):
     with pytest.raises(PromptRejected, match="per row"):
         client.run(quantize_file(save_as="x", mode="int8 W8A8 (fast, rotated)", granularity="per tensor"))
@@ -127,7 +146,7 @@ def test_prompts_of_older_versions_run_and_say_what_is_ignored(client, models):
     old = quantize_file(save_as="int8_nodes_old", engine="quanto")
     text = client.run(old).outputs["1"]["text"][0]
     assert "13 layers quantized" in text
-    assert text.endswith("no such input: engine.")
+    assert text.endswith("no longer has these settings and left them out: engine.")
 
 
 def test_nothing_connected_is_said(client, models):

@@ -7,7 +7,7 @@ import torch
 from magic141.model_patches.dit.keys import expected_shapes
 from magic141.model_patches.dit.stream import TensorWriter, num_elements
 from magic141.model_patches.dit.weights_file import TensorInfo
-from magic141.model_patches.int8.quantize import INT4_FORMAT, QuantizationPlan, encode_config
+from magic141.model_patches.int8.quantize import BLOCK_WEIGHT, INT4_FORMAT, QuantizationPlan, encode_config
 from torch import nn
 
 BF16_BYTES, SCALE_BYTES = 2, 4
@@ -19,7 +19,9 @@ def dit_bytes(shapes: Mapping[str, tuple[int, ...]], plan: QuantizationPlan) -> 
     after = 0
     for key, shape in shapes.items():
         after += (
-            quantized_bytes(shape, plan) if plan.selects(key, shape) else BF16_BYTES * num_elements(shape)
+            quantized_bytes(shape, plan)
+            if BLOCK_WEIGHT.match(key) and plan.fits(shape)
+            else BF16_BYTES * num_elements(shape)
         )
     return before, after
 

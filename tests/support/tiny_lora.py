@@ -1,5 +1,7 @@
 """Random LoRAs of a wanted size, their merge in fp32, the routes by which the host applies them, what is left."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -8,10 +10,12 @@ RANK = 4
 
 def lora_for(patcher, share: float, *, seed: int = 3) -> dict[str, Tensor]:
     """Return a LoRA over the blocks' Linears whose every update has ``share`` of the weight's norm."""
+    from magic141.model_patches.bridge.int8.detect import block_weights
+
     generator = torch.Generator().manual_seed(seed)
-    lora = {}
+    lora, layers = {}, block_weights(patcher.model.diffusion_model)
     for key, weight in patcher.model.diffusion_model.state_dict().items():
-        if not key.endswith(".weight") or weight.ndim != 2 or "_blocks." not in key:
+        if key not in layers:
             continue
         up = torch.randn(weight.shape[0], RANK, generator=generator)
         down = torch.randn(RANK, weight.shape[1], generator=generator)
@@ -46,14 +50,20 @@ def apply_lora(patcher, lora: dict[str, Tensor], route: str):
     return apply(patcher, None, lora, 1.0, 0)[0]
 
 
-def output_on_route(patcher, route: str) -> Tensor:
-    """Return the probe's output with the MODEL fully loaded, or (route "lowvram") with no layer kept loaded."""
+def output_on_route(patcher, route: str, get_output: Callable | None = None) -> Tensor:
+    """Return the output with the MODEL fully loaded, or (route "lowvram") with no layer kept loaded.
+
+    Args:
+        get_output: of the MODEL; without it, of the pack's own layout, on the probe.
+    """
     import comfy.model_management
     from magic141.model_patches.bridge.int8.report import make_probe, run_probe
 
     comfy.model_management.unload_all_models()
     patcher.patch_model(patcher.load_device, lowvram_model_memory=1 if route == "lowvram" else 0)
     try:
+        if get_output is not None:
+            return get_output(patcher)
         return run_probe(patcher, make_probe(patcher), load=False).output
     finally:
         patcher.unpatch_model(patcher.offload_device)

@@ -18,6 +18,7 @@ from ...int8.file import provenance, save_state_dict
 from ...int8.quantize import QuantizationPlan, quantize_layer
 from ...store.names import path_fault
 from ..int8_ops import int8_operations, keep_lora_exact
+from .detect import block_weights, linear_weights
 
 DIT = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -55,7 +56,7 @@ def quantized_state_dict(
 ) -> dict[str, Tensor]:
     """Return the DiT's state dict, the planned layers in the host's quantized keys, without any patch merged."""
     weights = dict(unpatched_weights(patcher))
-    planned = [key for key, weight in weights.items() if plan.selects(key, tuple(weight.shape))]
+    planned = planned_weights(patcher, plan)
     state_dict = {key: weight for key, weight in weights.items() if key not in planned}
     for done, key in enumerate(planned, start=1):
         name = key.removesuffix(".weight")
@@ -73,6 +74,15 @@ def unpatched_weights(patcher: ModelPatcher) -> Iterator[tuple[str, Tensor]]:
         yield key, tensor if backup is None else backup.weight
 
 
+def planned_weights(patcher: ModelPatcher, plan: QuantizationPlan) -> list[str]:
+    """Return the names of the weights that the plan quantizes."""
+    dit = patcher.model.diffusion_model
+    wanted = linear_weights(dit) if plan.all_linear else block_weights(dit)
+    return [
+        key for key, weight in unpatched_weights(patcher) if key in wanted and plan.fits(tuple(weight.shape))
+    ]
+
+
 def check_quantizable(patcher: ModelPatcher, plan: QuantizationPlan) -> None:
     """Raise ValueError, saying what to change, for a MODEL that cannot be quantized as planned."""
     weights = dict(unpatched_weights(patcher))
@@ -86,10 +96,10 @@ def check_quantizable(patcher: ModelPatcher, plan: QuantizationPlan) -> None:
                 f"{key} is {tensor.dtype}: this model is quantized already. Load the bf16, fp16 or fp32 "
                 "checkpoint, with weight_dtype `default`."
             )
-    if not any(plan.selects(key, tuple(tensor.shape)) for key, tensor in weights.items()):
+    if not planned_weights(patcher, plan):
         raise ValueError(
-            "No transformer blocks of the HunyuanVideo layout are in this model (double_blocks, single_blocks). "
-            "Connect a Magic141 or HunyuanVideo MODEL."
+            f"{type(patcher.model).__name__} has no Linear layers in repeated blocks that could be quantized. "
+            "Connect a MODEL that is a transformer."
         )
     _check_nothing_holds_the_layers(patcher)
 

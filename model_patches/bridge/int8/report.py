@@ -181,6 +181,11 @@ def compare_models(
         ValueError: the two MODELs are not of the same shape.
     """
     before, after = (p.model.model_config.unet_config for p in (original, quantized))
+    if before.get("image_model") != "hunyuan_video":
+        raise ValueError(
+            f"The report measures models of the HunyuanVideo layout; this is {type(original.model).__name__}. Compare "
+            "its pictures instead: same seed and prompt, before and after."
+        )
     sizes = ("in_channels", "hidden_size", "depth", "depth_single_blocks", "context_in_dim")
     if different := [
         f"{k} {before.get(k)} and {after.get(k)}" for k in sizes if before.get(k) != after.get(k)

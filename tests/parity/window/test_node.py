@@ -12,7 +12,7 @@ from magic141.model_patches.bridge.window.finished import FinishedVideos
 from magic141.model_patches.window.settings import OF_ONE_WINDOW, WindowSettings
 from magic141.nodes.limits import keep_limits
 from magic141.nodes.sliding_window import SlidingWindowExtend
-from magic141.nodes.sliding_window_inputs import OLD_CHOICES, REMOVED
+from magic141.nodes.sliding_window_inputs import OLD_CHOICES
 
 INPUTS = SlidingWindowExtend.define_schema().inputs
 WIDGETS = [each for each in INPUTS if isinstance(each, io.WidgetInput)]
@@ -36,8 +36,7 @@ def test_every_setting_counts_but_those_of_one_window():
     assert set(WindowSettings().of_every_window()) == {each.id for each in WIDGETS} - set(OF_ONE_WINDOW)
 
 
-def test_what_is_gone_is_no_input():
-    assert not {each.id for each in INPUTS} & set(REMOVED)
+def test_a_choice_that_is_gone_stands_for_one_there_is():
     options = {each.id: each.options for each in WIDGETS if isinstance(each, io.Combo.Input)}
     for name, old in OLD_CHOICES.items():
         assert not set(old) & set(options[name])

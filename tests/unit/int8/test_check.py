@@ -70,7 +70,7 @@ def test_they_are_not_translated_either(weights, change, tmp_path):
 
 def test_one_part_of_a_model_is_called_so(tmp_path):
     save_file(tiny_dit(), tmp_path / "dit-00001-of-00003.safetensors")
-    with pytest.raises(ValueError, match="part 1 of 3"):
+    with pytest.raises(FileNotFoundError, match=r"3 parts. Missing: dit-00002-of-00003"):
         quantize_file(
             tmp_path / "dit-00001-of-00003.safetensors", tmp_path / "out.safetensors", QuantizationPlan()
         )

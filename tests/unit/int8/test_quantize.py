@@ -91,17 +91,11 @@ def test_nan_and_inf_are_refused_by_name(bad):
         quantize_layer(values, QuantizationPlan(), name="double_blocks.0.img_mod.lin")
 
 
-def test_blocks_are_selected_and_the_rest_only_when_asked():
-    blocks = ("double_blocks.0.img_mod.lin", "single_blocks.12.linear1", "double_blocks.3.txt_attn_qkv")
-    others = ("txt_in.individual_token_refiner.blocks.0.mlp.0", "final_layer.linear", "vector_in.in_layer")
-    plan, everything = QuantizationPlan(), QuantizationPlan(all_linear=True)
-    assert all(plan.selects(f"{name}.weight", (64, 64)) for name in blocks)
-    assert all(plan.selects(f"model.{name}.weight", (64, 64)) for name in blocks)
-    assert not any(plan.selects(f"{name}.weight", (64, 64)) for name in others)
-    assert all(everything.selects(f"{name}.weight", (64, 64)) for name in others + blocks)
-    assert not everything.selects("img_in.proj.weight", (64, 33, 1, 2, 2))
-    assert not everything.selects("double_blocks.0.img_attn.norm.query_norm.weight", (128,))
-    assert not everything.selects("double_blocks.0.img_mod.lin.bias", (64,))
+def test_four_bits_want_widths_of_whole_groups():
+    assert QuantizationPlan().fits((8, 40))
+    assert QuantizationPlan("int4").fits((8, 128))
+    assert not QuantizationPlan("int4").fits((8, 40))
+    assert not QuantizationPlan().fits((64, 33, 1, 2, 2))
 
 
 def test_combinations_that_do_not_exist_are_refused():

@@ -1,0 +1,228 @@
+"""Find the Linear layers of a model's repeated blocks: in a file by the host's own detection, or in a MODEL."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import comfy.model_detection
+import comfy.ops
+import comfy.supported_models as supported
+import comfy.utils
+import torch
+from torch import Tensor, nn
+
+from ...dit.checkpoint import find_stranger, is_lora
+from ...dit.weights_file import Header, TensorInfo
+from ...int8.choice import plan_file
+from ...int8.quantize import QuantizationPlan
+from ...int8.source import (
+    Piece,
+    SourceLayout,
+    hunyuan_layout,
+    is_companion,
+    refuse_quantized,
+    weight_info,
+    whole,
+)
+
+#: The families that have a layout of their own in this pack, with more names and better messages.
+HUNYUAN = (supported.HunyuanVideo, supported.HunyuanVideoI2V, supported.HunyuanVideoSkyreelsI2V)
+LAYER_KEYS = (".weight", ".weight_scale", ".comfy_quant")
+ROW_BITS = 32
+
+
+def find_layout(header: Header, plan: QuantizationPlan) -> SourceLayout:
+    """Have the host say what model a file holds, and find its layers, without reading weights.
+
+    Raises:
+        ValueError: no diffusion model that this version of ComfyUI detects.
+    """
+    refuse_quantized(header)
+    return keep_recognizable(header, _host_layout(header), plan)
+
+
+def _host_layout(header: Header) -> SourceLayout:
+    if is_lora(header.tensors):
+        raise ValueError(f"{header.path.name} is a LoRA. Choose the diffusion model that it is for.")
+    pieces = _without_prefix(header)
+    config = _detect(header, pieces)
+    if config is None and (converted := _from_diffusers(header, pieces)):
+        pieces, config = converted, _detect(header, converted)
+    if config is None or type(config) in HUNYUAN:
+        return _hunyuan_or_unknown(header, config)
+    stand_ins = _stand_ins(header, pieces)
+    try:
+        names = _module_names(config, stand_ins)
+        dit = _build(config, stand_ins)
+    except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"{header.path.name} looks like {type(config).__name__}, but ComfyUI cannot build that model from it "
+            f"({error}). It may be incomplete; download it again."
+        ) from error
+    linears, blocks = linear_weights(dit), block_weights(dit)
+    return SourceLayout(
+        type(config).__name__,
+        pieces,
+        frozenset(key for key, name in names.items() if name in blocks),
+        frozenset(key for key, name in names.items() if name in linears),
+    )
+
+
+def keep_recognizable(header: Header, layout: SourceLayout, plan: QuantizationPlan) -> SourceLayout:
+    """Return the layout without the weights from whose quantized shape the host would read another model.
+
+    Integers of 8 bits keep the shape. Those of 4 lie two in a byte, which halves a width.
+    """
+    if plan.mode != "int4":
+        return layout
+    before = _unet_config(header, {key: weight_info(header, layout.pieces[key]) for key in layout.pieces})
+    tensors = plan_file(header, layout, plan).tensors
+    if _unet_config(header, tensors) == before:
+        return layout
+    plain = {key: weight_info(header, pieces) for key, pieces in layout.pieces.items()}
+    read = {
+        k for k in layout.linears if k in tensors and _unet_config(header, plain | {k: tensors[k]}) != before
+    }
+    return replace(layout, blocks=layout.blocks - read, linears=layout.linears - read)
+
+
+def linear_weights(dit: nn.Module) -> set[str]:
+    """Return the names of the weights of all Linears."""
+    return {f"{name}.weight" for name, module in dit.named_modules() if _is_linear(module)}
+
+
+def block_weights(dit: nn.Module) -> set[str]:
+    """Return the names of the weights of the Linears inside the repeated blocks.
+
+    Repeated blocks are the lists of modules of one class that stand highest in the model; what stands lower (a
+    text refiner, adapters) is not the trunk.
+    """
+    found: list[tuple[str, nn.Module]] = []
+    level = [("", dit)]
+    while level and not found:
+        below = [
+            (f"{path}{name}.", child) for path, module in level for name, child in module.named_children()
+        ]
+        found = [(path, module) for path, module in below if _is_list_of_blocks(module)]
+        level = below
+    return {path + weight for path, blocks in found for weight in linear_weights(blocks)}
+
+
+def _is_list_of_blocks(module: nn.Module) -> bool:
+    if not isinstance(module, (nn.ModuleList, nn.ModuleDict)) or not len(module):
+        return False
+    children = list(module.children())
+    return len({type(child) for child in children}) == 1 and any(
+        _is_linear(part) for part in children[0].modules() if part is not children[0]
+    )
+
+
+def _is_linear(module: nn.Module) -> bool:
+    is_hosts = hasattr(module, "comfy_cast_weights") and hasattr(module, "in_features")
+    return isinstance(module, nn.Linear) or is_hosts  # the host's quantized Linear is none of torch's
+
+
+def _without_prefix(header: Header) -> dict[str, tuple[Piece, ...]]:
+    """Return the diffusion model's keys as the host's loader names them, and the rows they are made of."""
+    keys = [key for key in header.tensors if not is_companion(key)]
+    prefix = comfy.model_detection.unet_prefix_from_state_dict(dict.fromkeys(keys))
+    inside = [key for key in keys if key.startswith(prefix)] or keys
+    return {key.removeprefix(prefix): whole(key, header.tensors[key].shape) for key in inside}
+
+
+def _stand_ins(header: Header, pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, Tensor]:
+    """Return tensors of the weights' types and shapes without memory; vectors, whose values the host may ask, are 0."""
+    return _empty({key: weight_info(header, rows) for key, rows in pieces.items()})
+
+
+def _empty(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
+    return {
+        key: torch.zeros(shape, dtype=getattr(torch, dtype), device="meta" if len(shape) > 1 else "cpu")
+        for key, (dtype, shape) in tensors.items()
+    }
+
+
+def _unet_config(header: Header, tensors: Mapping[str, TensorInfo]) -> dict | None:
+    """Return what the host reads off the shapes."""
+    return comfy.model_detection.detect_unet_config(_empty(tensors), "", metadata=dict(header.metadata))
+
+
+def _detect(header: Header, pieces: Mapping[str, tuple[Piece, ...]]):
+    """Return the host's model configuration, None where it detects nothing."""
+    try:
+        return comfy.model_detection.model_config_from_unet(
+            _stand_ins(header, pieces), "", metadata=dict(header.metadata)
+        )
+    except (KeyError, IndexError, AttributeError, ValueError, ZeroDivisionError, TypeError):
+        return None  # a key or dimension is missing on which its detection relies
+
+
+def _from_diffusers(
+    header: Header, pieces: Mapping[str, tuple[Piece, ...]]
+) -> dict[str, tuple[Piece, ...]] | None:
+    """Return the pieces in the host's names where it can convert diffusers' names, else None.
+
+    The host's converter is run on small tensors whose values name their own rows.
+    """
+    keys = list(pieces)
+    traced = {}
+    for number, key in enumerate(keys):
+        shape = header.tensors[pieces[key][0].key].shape
+        rows = torch.arange(shape[0] if shape else 1) + (number << ROW_BITS)
+        traced[key] = rows.reshape(-1, *(1 for _ in shape[1:])) if shape else rows[0]
+    converted = comfy.model_detection.convert_diffusers_mmdit(traced, "")
+    if converted is None:
+        return None
+    return {
+        new: tuple(_runs(rows.reshape(-1), [pieces[key][0].key for key in keys]))
+        for new, rows in converted.items()
+    }
+
+
+def _runs(rows: Tensor, keys: list[str]) -> Iterator[Piece]:
+    """Yield the unbroken runs of rows of one tensor."""
+    starts = [0, *(torch.nonzero(rows.diff() != 1).reshape(-1) + 1).tolist(), len(rows)]
+    for start, end in itertools.pairwise(starts):
+        first = int(rows[start])
+        row = first & ((1 << ROW_BITS) - 1)
+        yield Piece(keys[first >> ROW_BITS], row, row + end - start)
+
+
+def _build(config, stand_ins: dict[str, Tensor]) -> nn.Module:
+    """Build the host's module without memory for its weights."""
+    config.set_inference_dtype(torch.bfloat16, None)
+    config.custom_operations = comfy.ops.disable_weight_init
+    return config.get_model(dict(stand_ins), "", device=torch.device("meta")).diffusion_model
+
+
+def _module_names(config, stand_ins: dict[str, Tensor]) -> dict[str, str]:
+    """Return the module's name of each weight of the file that keeps its place when it is quantized.
+
+    A weight that the host cuts or reorders on loading has none, nor one whose scales it would rename otherwise.
+    """
+    plain = config.process_unet_state_dict(dict(stand_ins))
+    names = {id(tensor): name for name, tensor in plain.items()}
+    found = {key: names[id(tensor)] for key, tensor in stand_ins.items() if id(tensor) in names}
+    matrices = [k for k in found if k.endswith(".weight") and stand_ins[k].ndim == 2]
+    extra = {k.removesuffix(".weight") + end: torch.zeros(()) for k in matrices for end in LAYER_KEYS[1:]}
+    renamed = config.process_unet_state_dict(stand_ins | extra)
+    places = {id(tensor): name for name, tensor in renamed.items()}
+
+    def follow(key: str, end: str) -> bool:
+        wanted = found[key].removesuffix(".weight") + end
+        return places.get(id(extra[key.removesuffix(".weight") + end])) == wanted
+
+    lost = {key for key in matrices if not all(follow(key, end) for end in LAYER_KEYS[1:])}
+    return {key: name for key, name in found.items() if key not in lost}
+
+
+def _hunyuan_or_unknown(header: Header, config) -> SourceLayout:
+    """Return the layout of a HunyuanVideo that this pack knows itself, or refuse by name what the host knows not."""
+    if config is not None or any(".individual_token_refiner." in key for key in header.tensors):
+        return hunyuan_layout(header)
+    kind = find_stranger(header.tensors) or "no diffusion model that this version of ComfyUI detects"
+    example = next(iter(sorted(header.tensors)), "no tensor at all")
+    raise ValueError(
+        f"{header.path.name} is {kind}. Choose a diffusion model (the file holds {len(header.tensors)} tensors, the "
+        f"first is {example}; models that ComfyUI detects can be quantized, and those alone)."
+    )

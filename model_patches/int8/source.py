@@ -1,0 +1,199 @@
+"""What is quantized: which rows of which files become which weights, and which of these are Linears of blocks."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..dit.checkpoint import identify
+from ..dit.stream import FileDigest, RowReader
+from ..dit.weights_file import Header, TensorInfo
+from .quantize import BLOCK_WEIGHT
+
+FP8_TYPES = ("float8_e4m3fn", "float8_e5m2")
+#: Where fp8 files keep a weight's scale, in the host's older and newer convention.
+FP8_SCALES = (".scale_weight", ".weight_scale")
+#: What stands beside a weight and is not a weight.
+COMPANIONS = (*FP8_SCALES, ".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
+#: The type in which the host multiplies a weight that was fp8.
+FP8_BECOMES = "bfloat16"
+FLOAT_TYPES = ("float32", "float16", "bfloat16", "float64")
+
+#: Marks of files that other tools quantized: an ending of a key, or None for any, and a type, or None for any.
+QUANTIZED_KINDS = (
+    (".weight_scale_2", None, "nvfp4"),
+    (".comfy_quant", None, "ComfyUI's quantized format"),
+    (".absmax", None, "bitsandbytes"),
+    (".qzeros", None, "GPTQ or AWQ"),
+    (".qweight", None, "GPTQ, AWQ or Nunchaku"),
+    (".weight_scale", None, "a format with scales"),
+    (None, "float8_e4m3fn", "fp8 without scales"),
+    (None, "float8_e5m2", "fp8 without scales"),
+    (None, "int8", "int8"),
+    (None, "uint8", "4 bits"),
+)
+
+
+#: The family whose names the pack knows itself.
+HUNYUAN = "HunyuanVideo"
+
+
+class Piece(NamedTuple):
+    """Rows ``first`` to ``last`` (exclusive) of a tensor in a file."""
+
+    key: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class SourceLayout:
+    """A diffusion model as its files hold it.
+
+    Args:
+        family: what the host calls it.
+        pieces: the new file's keys, and the rows that each is made of.
+        blocks: the keys of ``pieces`` that are weights of Linears inside the repeated blocks.
+        linears: the keys of all weights of Linears.
+    """
+
+    family: str
+    pieces: Mapping[str, tuple[Piece, ...]]
+    blocks: frozenset[str]
+    linears: frozenset[str]
+
+
+def hunyuan_layout(header: Header) -> SourceLayout:
+    """Return the layout of a HunyuanVideo checkpoint, in the host's names.
+
+    Raises:
+        ValueError: it is something else, damaged, or incomplete.
+    """
+    renames = identify(header).renames
+    shapes = {key: header.tensors[key].shape for key in renames}
+    pieces = {host: whole(key, shapes[key]) for key, host in renames.items() if not is_companion(key)}
+    linears = {h for k, h in renames.items() if h.endswith(".weight") and len(shapes[k]) == 2}
+    blocks = frozenset(host for host in linears if BLOCK_WEIGHT.match(host))
+    return SourceLayout(HUNYUAN, pieces, blocks, frozenset(linears))
+
+
+def whole(key: str, shape: tuple[int, ...]) -> tuple[Piece, ...]:
+    """Return all rows of a tensor."""
+    return (Piece(key, 0, shape[0] if shape else 1),)
+
+
+def is_companion(key: str) -> bool:
+    """Say whether a key is no weight but a scale or a description of one."""
+    return key.endswith(COMPANIONS)
+
+
+def refuse_quantized(header: Header) -> None:
+    """Raise ValueError, naming the kind, unless all weights are floating point or fp8 with scales."""
+    for key, (dtype, shape) in header.tensors.items():
+        is_matrix = len(shape) == 2
+        if key.endswith(COMPANIONS) and _is_of_fp8(header, key):
+            continue
+        if is_matrix and (dtype in FLOAT_TYPES or (dtype in FP8_TYPES and _scale_key(header, key))):
+            continue
+        for ending, kind_type, kind in QUANTIZED_KINDS:
+            if key.endswith(ending) if ending else is_matrix and dtype == kind_type:
+                raise ValueError(
+                    f"{header.path.name} is quantized already, to {kind} ({key} is {dtype}). Start from the bf16, "
+                    "fp16, fp32 or fp8_scaled checkpoint."
+                )
+
+
+def _is_of_fp8(header: Header, key: str) -> bool:
+    weight = header.tensors.get(f"{key.rpartition('.')[0]}.weight")
+    return key.endswith("scaled_fp8") or (weight is not None and weight.dtype in FP8_TYPES)
+
+
+def _scale_key(header: Header, key: str) -> str | None:
+    name = key.removesuffix(".weight")
+    return next((name + ending for ending in FP8_SCALES if name + ending in header.tensors), None)
+
+
+class SourceReader:
+    """Rows of a model's weights in the new file's keys, fp8 multiplied out, and the digests of what was read."""
+
+    def __init__(self, header: Header, layout: SourceLayout) -> None:
+        self.layout = layout
+        self._header = header
+        self._stack = contextlib.ExitStack()
+        self._readers: dict[str, RowReader] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        self._digests: list[FileDigest] = []
+        self._scales: dict[str, Tensor] = {}
+
+    def __enter__(self) -> "SourceReader":
+        for number, file in enumerate(self._header.files):
+            digest = self._stack.enter_context(FileDigest(file.path))
+            reader = self._stack.enter_context(RowReader(file, digest=digest))
+            self._digests.append(digest)
+            self._readers |= dict.fromkeys(file.tensors, reader)
+            self._places |= {key: (number, file.starts.get(key, 0)) for key in file.tensors}
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stack.close()
+
+    def info(self, key: str) -> TensorInfo:
+        """Return the type and shape that a weight has in the new file unless it is quantized."""
+        pieces = self.layout.pieces[key]
+        return weight_info(self._header, pieces)
+
+    def origin(self, key: str) -> str:
+        """Return the name of a weight in the source file, for messages."""
+        return self.layout.pieces[key][0].key
+
+    def in_file_order(self) -> list[str]:
+        """Return the new file's keys in the order in which their weights lie in the files."""
+        return sorted(self.layout.pieces, key=lambda key: self._places[self.layout.pieces[key][0].key])
+
+    def rows(self, key: str, first: int, last: int) -> Tensor:
+        """Return rows ``first`` to ``last`` (exclusive) of a weight."""
+        found, start = [], 0
+        for piece in self.layout.pieces[key]:
+            skip, end = max(first - start, 0), min(last - start, piece.last - piece.first)
+            if skip < end:
+                found.append(self._rows_of(piece.key, piece.first + skip, piece.first + end))
+            start += piece.last - piece.first
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def digests(self) -> Iterator[tuple[Header, str]]:
+        """Yield the files and their SHA-256."""
+        for file, digest in zip(self._header.files, self._digests, strict=True):
+            yield file, digest.hexdigest()
+
+    def _rows_of(self, key: str, first: int, last: int) -> Tensor:
+        rows = self._readers[key].rows(key, first, last)
+        if self._header.tensors[key].dtype not in FP8_TYPES:
+            return rows
+        scale = self._scale(key)
+        return rows.float() * (scale if scale.ndim == 0 else scale[first:last])
+
+    def _scale(self, key: str) -> Tensor:
+        """Return a fp8 weight's scale, fp32 () or (rows, 1)."""
+        if key not in self._scales:
+            name = _scale_key(self._header, key)
+            assert name is not None, key
+            num_rows, shape = self._header.tensors[key].shape[0], self._header.tensors[name].shape
+            scale = self._readers[name].rows(name, 0, shape[0] if shape else 1).float()
+            if scale.numel() not in (1, num_rows) or not bool((scale.isfinite() & (scale > 0)).all()):
+                raise ValueError(
+                    f"{name} of shape {shape} is no scale of {key}: one, or one for each of {num_rows} rows, finite "
+                    "and above zero, is expected. The checkpoint is damaged"
+                )
+            self._scales[key] = scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, 1)
+        return self._scales[key]
+
+
+def weight_info(header: Header, pieces: tuple[Piece, ...]) -> TensorInfo:
+    """Return the type and shape of a weight made of pieces; what is fp8 becomes bf16."""
+    dtype, shape = header.tensors[pieces[0].key]
+    if shape:
+        shape = (sum(piece.last - piece.first for piece in pieces), *shape[1:])
+    return TensorInfo(FP8_BECOMES if dtype in FP8_TYPES else dtype, shape)
