@@ -42,10 +42,6 @@ TABLE: dict[tuple[str, str], tuple[tuple[str, str, str, str], ...]] = {
         ("final_layer.linear", "", "proj_out", "o h"),
         ("final_layer.adaLN_modulation.1", "", "norm_out.linear", "2h h"),
     ),
-    ("guidance_in.", "time_text_embed.guidance_embedder."): (
-        ("in_layer", "mlp.0", "linear_1", "h 256"),
-        ("out_layer", "mlp.2", "linear_2", "h h"),
-    ),
     ("txt_in.", "context_embedder."): (
         ("input_embedder", "", "proj_in", "h t"),
         ("t_embedder.in_layer", "t_embedder.mlp.0", "time_text_embed.timestep_embedder.linear_1", "h 256"),
@@ -86,9 +82,6 @@ TABLE: dict[tuple[str, str], tuple[tuple[str, str, str, str], ...]] = {
         ("modulation.lin", "modulation.linear", "norm.linear", "3h h"),
     ),
 }
-
-#: The authors' prefixes where they are not the host's (the first HunyuanVideo files say ``guidance_in``).
-AUTHORS_PREFIX = {"guidance_in.": "text_guidance_in."}
 
 #: A fused weight's rows by diffusers part, in units of the hidden size; all 1 where nothing is said.
 FUSED_SHARES = {"single_blocks.{i}.linear1": (1, 1, 1, 4)}
@@ -139,8 +132,7 @@ def _rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
     for (host_prefix, diffusers_prefix), rows in TABLE.items():
         for host, authors, diffusers, shape in rows:
             parts = tuple(diffusers_prefix + part for part in diffusers.split())
-            authors_prefix = AUTHORS_PREFIX.get(host_prefix, host_prefix)
-            yield host_prefix + host, authors_prefix + (authors or host), parts, shape
+            yield host_prefix + host, host_prefix + (authors or host), parts, shape
 
 
 HOST_TO_AUTHORS = {host: authors for host, authors, _, _ in _rows()}

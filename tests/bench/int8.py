@@ -17,6 +17,7 @@ import psutil
 import torch
 from magic141.model_patches.dit.keys import expected_shapes
 from magic141.model_patches.int8.quantize import QuantizationPlan, quantize_layer
+from magic141.tests.bench.support.int8_families import measure_families
 from magic141.tests.bench.support.int8_gpu import measure_gpu
 from magic141.tests.bench.support.int8_speed import measure_speed
 from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b, write_random_dit
@@ -306,6 +307,7 @@ def parts(folder: Path, *, quick: bool) -> Iterator[dict[str, float]]:
     yield measure_embedded_bytes(original, encoders)
     yield measure_error(original)
     yield measure_lora(original)
+    yield from measure_families(folder)
     yield measure_speed()
     yield measure_stream(folder, quick=quick)
     yield measure_stock_loader(folder)
