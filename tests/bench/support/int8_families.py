@@ -109,15 +109,17 @@ def measure_plans(folder: Path) -> dict[str, float]:
 
 
 def time_plan(path: Path) -> dict[str, float]:
-    """Plan a file and return the seconds, and its bytes before and after in GB."""
+    """Plan a file and return the seconds (the least of three times), and its bytes before and after in GB."""
     from magic141.model_patches.bridge.int8.detect import find_layout
 
-    start = time.perf_counter()
-    header = read_model_header(path)
-    plan = plan_file(header, find_layout(header, PLAN), PLAN)
-    assert plan.text
-    seconds = time.perf_counter() - start
-    return {"seconds": seconds, "gb_before": plan.bytes_before / 1e9, "gb_after": plan.bytes_after / 1e9}
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        header = read_model_header(path)
+        plan = plan_file(header, find_layout(header, PLAN), PLAN)
+        assert plan.text
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": min(seconds), "gb_before": plan.bytes_before / 1e9, "gb_after": plan.bytes_after / 1e9}
 
 
 def write_hollow_file(path: Path, kind: type, config: Mapping) -> Path:
