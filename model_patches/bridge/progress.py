@@ -28,15 +28,15 @@ def ignore_stage(_text: str) -> None:
     """Show nothing, for callers that show something else meanwhile."""
 
 
-def stop_if_cancelled() -> None:
-    """Raise when the run was cancelled."""
+def stop_if_canceled() -> None:
+    """Raise when the run was canceled."""
     comfy.model_management.throw_exception_if_processing_interrupted()
 
 
-def until_cancelled(items: Iterable[Item]) -> Iterator[Item]:
-    """Pass items on; raise between two of them when the run was cancelled."""
+def until_canceled(items: Iterable[Item]) -> Iterator[Item]:
+    """Pass items on; raise between two of them when the run was canceled."""
     for item in items:
-        stop_if_cancelled()
+        stop_if_canceled()
         yield item
 
 
@@ -61,7 +61,7 @@ def host_progress(stage: str = "") -> Callable[[int, int], None]:
 
     def show(done: int, total: int) -> None:
         nonlocal shown_at
-        stop_if_cancelled()
+        stop_if_canceled()
         if not total:
             return
         if not bars:

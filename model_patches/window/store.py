@@ -19,7 +19,7 @@ from .report import check_facts
 
 SPARE_BYTES = 64 * 1024**2
 PARTIAL = "unfinished"
-"""How the video of a cancelled run is named."""
+"""How the video of a canceled run is named."""
 
 
 class WindowStore:

@@ -94,7 +94,7 @@ def distill_model(
     Raises:
         ImportError: a training package is missing; says how to install it.
         ValueError: model, set, settings or an earlier run of that name do not fit; nothing is overwritten.
-        InterruptProcessingException: cancelled; a checkpoint is on disk.
+        InterruptProcessingException: canceled; a checkpoint is on disk.
     """
     require_training_packages()
     tell("reading the weights")
@@ -112,7 +112,7 @@ def distill_model(
             lock=False,
         )
         learnt, job = save_trained(trained, job)
-    watch.raise_if_cancelled()
+    watch.raise_if_canceled()
     comfy.model_management.soft_empty_cache()
     taught = with_lora(model, learnt) if config.train == "lora" else load_magic141_model(job.target)[0]
     tell("sampling clips, before and after")

@@ -53,7 +53,7 @@ class TrainingWatch:
         self.history: list[dict] = []
         self.first_step = 0
         self._strips = None
-        self._cancelled = False
+        self._canceled = False
         self._bar: comfy.utils.ProgressBar | None = None
         self.seconds = 0.0
         self._started = self._previewed = time.monotonic()
@@ -68,16 +68,16 @@ class TrainingWatch:
         try:
             self._show(report)
         except comfy.model_management.InterruptProcessingException:
-            self._cancelled = True
+            self._canceled = True
 
     def should_stop(self) -> bool:
-        """Say whether the run was cancelled."""
-        return self._cancelled or comfy.model_management.processing_interrupted()
+        """Say whether the run was canceled."""
+        return self._canceled or comfy.model_management.processing_interrupted()
 
-    def raise_if_cancelled(self) -> None:
+    def raise_if_canceled(self) -> None:
         """Pass a cancel on to the host, after all is saved."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if self._cancelled:
+        if self._canceled:
             raise comfy.model_management.InterruptProcessingException
 
     def _show(self, report: StepReport) -> None:

@@ -15,7 +15,7 @@ from ...window.plan import window_seed
 from ...window.report import build_report
 from ...window.run import Clip, Judged, WindowRun, from_uint8, to_uint8
 from ...window.store import WindowStore
-from ..progress import duration_text, send_text, stop_if_cancelled
+from ..progress import duration_text, send_text, stop_if_canceled
 from .graph_sound import joined_sound
 from .graph_start import KEEP, Settings, folder_to_keep, keys_of, plan, remember_graph
 from .run import run_folder, write_lead_in
@@ -75,7 +75,7 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
     keys = keys_of(folder, shared, windows, settings.graph)
     video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
     with WindowStore(folder, shared, video) as store:
-        store.metadata, store.on_chunk = metadata, stop_if_cancelled
+        store.metadata, store.on_chunk = metadata, stop_if_canceled
         run = WindowRun(store, windows, keys, save.limits, material.begin)
         notes = [*notes, *run.notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)

@@ -20,7 +20,7 @@ from ...window.store import WindowStore
 from ..checks import check_model
 from ..encoders.conditioning import check_end_image
 from ..fingerprint import tensor_fingerprint
-from ..progress import stop_if_cancelled, until_cancelled
+from ..progress import stop_if_canceled, until_canceled
 from ..vae import check_vae
 from .make import Models, WindowMaker, latent_of, resolve_hand_over
 from .progress import WindowProgress
@@ -84,7 +84,7 @@ def run_windows(
     folder = run_folder(settings.run_name, shared)
     notes = [*caller.notes, *older_folders(folder)]
     with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
-        store.metadata, store.on_chunk = caller.metadata, stop_if_cancelled
+        store.metadata, store.on_chunk = caller.metadata, stop_if_canceled
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
         run = WindowRun(store, windows, keys, limits, material.begin)
         notes += write_lead_in(store, material)
@@ -111,7 +111,7 @@ def run_windows(
 def make_windows(run: WindowRun, maker: WindowMaker, progress: WindowProgress) -> None:
     """Make all windows that are not finished yet, each on disk before the next starts."""
     while (window := run.next_window()) is not None:
-        stop_if_cancelled()
+        stop_if_canceled()
         is_last, tail = window.index == len(run.windows) - 1, run.tail
 
         def make(window: Window, attempt: int, tail=tail, is_last: bool = is_last):
@@ -126,8 +126,8 @@ def write_lead_in(store: WindowStore, material: Material) -> list[str]:
     """Put the video that is continued in front, and take its sound; return what could not be used of it."""
     if material.lead_in is None:
         return []
-    frames = read_frames(material.lead_in, store.video.fps, on_packet=stop_if_cancelled)
-    store.write_lead_in(crop_to_multiple(until_cancelled(frames), SIZE_MULTIPLE_PX))
+    frames = read_frames(material.lead_in, store.video.fps, on_packet=stop_if_canceled)
+    store.write_lead_in(crop_to_multiple(until_canceled(frames), SIZE_MULTIPLE_PX))
     return store.use_sound_of(material.lead_in)
 
 

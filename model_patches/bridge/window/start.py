@@ -28,7 +28,7 @@ from ...window.journal import digest
 from ...window.run import SEAM_FRAMES, Begin, Tail, from_uint8, make_reference, to_uint8
 from ...window.settings import WindowSettings
 from ..fingerprint import tensor_fingerprint
-from ..progress import stop_if_cancelled, until_cancelled
+from ..progress import stop_if_canceled, until_canceled
 from ..vae import decode_frames, encode_frames, kept_latent_frames
 from .make import latent_state
 
@@ -91,7 +91,7 @@ def read_start(vae, settings: WindowSettings, sources: Sources) -> Material:
 def _from_video(vae, settings: WindowSettings, video: object) -> Material:
     """Read the end of a video; its frames go in front of the new ones."""
     source = video_source(video)
-    check_frame_rate(source, settings.fps, stop_if_cancelled)
+    check_frame_rate(source, settings.fps, stop_if_canceled)
     num_last = num_frames_of(max(settings.overlap, kept_latent_frames(vae)))
     first, last, count = read_ends(
         crop_to_multiple(_frames(source, settings.fps), SIZE_MULTIPLE_PX), num_last
@@ -100,7 +100,7 @@ def _from_video(vae, settings: WindowSettings, video: object) -> Material:
         raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
     tail = tail_of_frames(vae, last, settings.overlap)
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(last))
-    return Material(first, begin, source_sha256(source, stop_if_cancelled), source, count)
+    return Material(first, begin, source_sha256(source, stop_if_canceled), source, count)
 
 
 def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | None) -> Material:
@@ -119,17 +119,17 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
         if len(last) == len(tail.frames):  # what was seen, not what the tail alone decodes to
             tail = replace(tail, frames=to_uint8(last))
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(from_uint8(tail.frames)))
-    hashes = tensor_fingerprint(latent) + (source_sha256(source, stop_if_cancelled) if source else "")
+    hashes = tensor_fingerprint(latent) + (source_sha256(source, stop_if_canceled) if source else "")
     return Material(first, begin, digest(hashes), source, count)
 
 
 def _frames(source: Source, fps: float) -> Iterator[Tensor]:
-    """Yield the frames of a video, and stop where the run is cancelled."""
-    return until_cancelled(read_frames(source, fps, on_packet=stop_if_cancelled))
+    """Yield the frames of a video, and stop where the run is canceled."""
+    return until_canceled(read_frames(source, fps, on_packet=stop_if_canceled))
 
 
 def _check_same_clip(source: Source, latent: Tensor, fps: float) -> None:
-    facts = check_frame_rate(source, fps, stop_if_cancelled)
+    facts = check_frame_rate(source, fps, stop_if_canceled)
     height, width = (side * SPATIAL_COMPRESSION for side in latent.shape[-2:])
     if (facts.width, facts.height) != (width, height):
         raise ValueError(
