@@ -4,6 +4,9 @@ Two things the host does otherwise: ``full_precision_matrix_mult`` still quantiz
 input dtype agree, and a LoRA on an int8 weight is merged and rounded again, which swallows a weak LoRA.
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import comfy.model_patcher
 import comfy.ops
 import torch
@@ -25,13 +28,26 @@ HAS_BF16 = any(
 ROWS = 1024
 
 
-class QuantizedLinear:
+if TYPE_CHECKING:
+
+    class _HostLinear(nn.Linear):
+        _full_precision_mm: bool
+
+        def forward_comfy_cast_weights(
+            self, input: Tensor, compute_dtype=None, want_requant=False, weight_only_quant=False
+        ) -> Tensor: ...
+
+else:
+    _HostLinear = object
+
+
+class QuantizedLinear(_HostLinear):
     """Mixed into the host's quantized Linear.
 
     ``lora_at_use``: a function of the fp weight, called at every use instead of once into the integers.
     """
 
-    lora_at_use = None
+    lora_at_use: Callable[[Tensor], Tensor] | None = None
 
     def forward_comfy_cast_weights(
         self, input: Tensor, compute_dtype=None, want_requant=False, weight_only_quant=False
@@ -100,7 +116,7 @@ def _move_lora_to_use(patcher: comfy.model_patcher.ModelPatcher, device: torch.d
             module.lora_at_use = _take_patch(patcher, f"{name}.weight", module, device)
 
 
-def _take_patch(patcher, key: str, module: nn.Module, device: torch.device):
+def _take_patch(patcher, key: str, module: Any, device: torch.device):
     if key not in patcher.patches:
         return None
     if getattr(module, "weight_lowvram_function", None) is not None:  # dynamic memory: would merge on arrival
@@ -113,7 +129,7 @@ def _take_patch(patcher, key: str, module: nn.Module, device: torch.device):
     return comfy.model_patcher.LowVramPatch(key, patcher.patches)
 
 
-def linear_on_cpu(module: nn.Module, input: Tensor) -> Tensor | None:
+def linear_on_cpu(module: Any, input: Tensor) -> Tensor | None:
     """Return the Linear's output where this file has a faster way to it, else None.
 
     It has one for bf16 inputs and plain int8 weights (not rotated) that lie in the processor's memory and are not
@@ -130,7 +146,7 @@ def linear_on_cpu(module: nn.Module, input: Tensor) -> Tensor | None:
     return product.to(input.dtype).reshape(*input.shape[:-1], len(integers))
 
 
-def _is_plain(module: nn.Module, weight: Tensor) -> bool:
+def _is_plain(module: Any, weight: Any) -> bool:
     if not isinstance(weight, QuantizedTensor) or getattr(module, "quant_format", None) != "int8_tensorwise":
         return False
     params = weight._params
@@ -146,6 +162,6 @@ def _is_plain(module: nn.Module, weight: Tensor) -> bool:
 def _multiply(tokens: Tensor, integers: Tensor) -> Tensor:
     """Return tokens (N, in) times integers (out, in), in bf16."""
     if len(tokens) <= FEW_TOKENS or not HAS_BF16:
-        return torch._weight_int8pack_mm(tokens, integers, tokens.new_ones(len(integers)))
+        return torch.ops.aten._weight_int8pack_mm(tokens, integers, tokens.new_ones(len(integers)))
     parts = [nn.functional.linear(tokens, rows.to(tokens.dtype)) for rows in integers.split(ROWS)]
     return torch.cat(parts, dim=-1)

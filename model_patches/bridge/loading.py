@@ -2,9 +2,10 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import comfy.model_patcher
 import comfy.model_sampling
@@ -143,7 +144,7 @@ def _renamed(weights: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Ten
             yield name, tensor
 
 
-def _fit_loras_before_sampling(executor: Callable, *args, **kwargs):
+def _fit_loras_before_sampling(executor: Any, *args, **kwargs):
     """OUTER_SAMPLE wrapper: by now every LoRA loader has had its turn, and no weight has been patched yet."""
     fit_input_patches(executor.class_obj.model_patcher)
     return executor(*args, **kwargs)

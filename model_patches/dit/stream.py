@@ -7,6 +7,7 @@ renamed at the end.
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import math
 import os
@@ -40,7 +41,7 @@ class RowReader:
     def __init__(self, header: Header, *, digest: "FileDigest | None" = None) -> None:
         self.tensors = header.tensors
         self._digest = digest
-        self._file: BinaryIO | None = None
+        self._file: io.FileIO | None = None
         self._mapped: dict[str, Tensor] = {}
         if header.container == "torch":
             self._mapped = load_torch_zip(header.path)

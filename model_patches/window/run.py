@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -79,7 +80,23 @@ class Begin:
     reference: Reference | None = None
 
 
-class WindowRun:
+class Planned(Protocol):
+    """A window of a plan, whoever makes it; see ``plan.Window`` and ``clips.GraphWindow``."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def start_frame(self) -> int: ...
+    @property
+    def num_new_frames(self) -> int: ...
+    @property
+    def prompt(self) -> str: ...
+
+
+PlannedWindow = TypeVar("PlannedWindow", bound=Planned)
+
+
+class WindowRun(Generic[PlannedWindow]):
     """One run of windows on disk, driven a window at a time.
 
     Args:
@@ -91,7 +108,7 @@ class WindowRun:
     """
 
     def __init__(
-        self, store: WindowStore, windows: list[Window], keys: list[str], limits: Limits, begin: Begin
+        self, store: WindowStore, windows: list[PlannedWindow], keys: list[str], limits: Limits, begin: Begin
     ) -> None:
         self.store, self.windows, self.keys, self.limits = store, windows, keys, limits
         self.notes = store.restore(keys)
@@ -109,12 +126,12 @@ class WindowRun:
         """Return what the report says of the finished windows."""
         return [entry.facts for entry in self.store.entries]
 
-    def next_window(self) -> Window | None:
+    def next_window(self) -> PlannedWindow | None:
         """Return the window to make now, or None when all are finished; its time begins to count."""
         self._began = time.monotonic()
         return self.windows[self.num_done] if self.num_done < len(self.windows) else None
 
-    def judge(self, window: Window, clip: Clip) -> Judged:
+    def judge(self, window: PlannedWindow, clip: Clip) -> Judged:
         """Hold a clip's colors to the first window's and measure it against what comes before."""
         if self.reference is not None:
             frames = hold_palette(clip.frames, self.reference.palette, self.limits.color_anchor)
@@ -127,7 +144,7 @@ class WindowRun:
         )
         return Judged(clip, measures, times_over_limits(measures, self.limits))
 
-    def best(self, window: Window, make: Callable[[Window, int], Clip]) -> tuple[Judged, int]:
+    def best(self, window: PlannedWindow, make: Callable[[PlannedWindow, int], Clip]) -> tuple[Judged, int]:
         """Make a window, again while it exceeds a limit; return the best, and how often it was made.
 
         Args:
@@ -140,7 +157,7 @@ class WindowRun:
             attempts += 1
         return best, attempts
 
-    def finish(self, window: Window, judged: Judged, *, attempts: int = 1) -> None:
+    def finish(self, window: PlannedWindow, judged: Judged, *, attempts: int = 1) -> None:
         """Put a window on disk; the next one goes on from it."""
         clip, first = judged.clip, self.reference is None
         if self.reference is None:
@@ -194,7 +211,7 @@ def motion_to_hold(prompt: str, finished: Sequence[dict]) -> tuple[float, float]
     return (measures["motion_right"], measures["motion_down"]) if "motion_right" in measures else None
 
 
-def window_facts(window: Window, judged: Judged, attempts: int, seconds: float) -> dict:
+def window_facts(window: Planned, judged: Judged, attempts: int, seconds: float) -> dict:
     """Return what the report says of a window."""
     return {
         "index": window.index,

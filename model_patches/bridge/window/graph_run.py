@@ -35,7 +35,7 @@ class GraphRun:
 
     settings: Settings
     material: Material
-    run: WindowRun
+    run: WindowRun[GraphWindow]
     shared: dict
     notes: list[str] = field(default_factory=list)
     node_id: str | None = None

@@ -108,7 +108,7 @@ def run_windows(
     return Outcome(path, from_uint8(run.tail.frames[-1:]), latent_of(run.tail), report)
 
 
-def make_windows(run: WindowRun, maker: WindowMaker, progress: WindowProgress) -> None:
+def make_windows(run: WindowRun[Window], maker: WindowMaker, progress: WindowProgress) -> None:
     """Make all windows that are not finished yet, each on disk before the next starts."""
     while (window := run.next_window()) is not None:
         stop_if_canceled()

@@ -15,9 +15,7 @@ from typing import Protocol
 from comfy_execution.caching import HierarchicalCache, NullCache
 from comfy_execution.graph_utils import GraphBuilder, is_link
 
-import nodes as host_nodes
-
-from ..graph_identity import GraphIdentity, graph_identity
+from ..graph_identity import GraphIdentity, graph_identity, node_class
 from .graph_walk import Graph, Link, ancestors, check_frames_come_from, descendants, find_save, links_of
 
 NEXT, FRAMES, WRITE = "Magic141WindowNext", "Magic141WindowFrames", "Magic141WindowWrite"
@@ -103,7 +101,7 @@ def find_body(graph: Graph, dynprompt: DynamicPrompt, start_id: str) -> Body:
 
 def is_output(class_type: str) -> bool:
     """Say whether the host runs a node for its own sake."""
-    return bool(getattr(host_nodes.NODE_CLASS_MAPPINGS.get(class_type), "OUTPUT_NODE", False))
+    return bool(getattr(node_class(class_type), "OUTPUT_NODE", False))
 
 
 def first_next(body: Body, series: object) -> tuple[dict, list]:
@@ -178,7 +176,7 @@ def moved_inputs(inputs: Mapping[str, object], body: Body, ids: Mapping[str, str
     """Return a node's inputs with its links led to the copies, and the values of links from outside."""
 
     def moved(value: object) -> object:
-        if not is_link(value):
+        if not isinstance(value, list) or not is_link(value):
             return value
         source, slot = value[0], int(value[1])
         if source == body.start_id:
