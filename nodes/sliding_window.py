@@ -1,13 +1,9 @@
 """Sliding Window Extend: a minute of video, window after window."""
 
-import json
 import logging
-from pathlib import Path
 from typing import Any
 
-import folder_paths
-from comfy.cli_args import args
-from comfy_api.latest import InputImpl, io, ui
+from comfy_api.latest import InputImpl, io
 
 from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
 from ..model_patches.bridge.window.finished import finished_videos
@@ -21,6 +17,7 @@ from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.report import report_text, timeline
 from ..model_patches.window.settings import WindowSettings
 from .old_inputs import describe_old_inputs
+from .saved_video import preview_of, workflow_tags
 from .sliding_window_inputs import (
     OLD_CHOICES,
     file_inputs,
@@ -124,7 +121,7 @@ class SlidingWindowExtend(io.ComfyNode):
             {"samples": outcome.tail},
             report_text(outcome.report),
             ui={
-                **_preview(outcome.video).as_dict(),
+                **preview_of(outcome.video).as_dict(),
                 "magic141_windows": timeline(outcome.report, fps=settings.fps),
             },
         )
@@ -144,22 +141,7 @@ def _caller(node: type[io.ComfyNode]) -> Caller:
     notes = [*describe_old_inputs(node, inputs), *describe_unknown(identity)]
     for note in notes:
         logging.warning("Magic141: %s", note)
-    return Caller(hidden.unique_id, identity.hash, _metadata(hidden), tuple(notes))
-
-
-def _metadata(hidden) -> dict[str, str]:
-    """Return the tags by which ComfyUI opens the workflow from the file."""
-    if args.disable_metadata:
-        return {}
-    tags = dict(hidden.extra_pnginfo or {})
-    if hidden.prompt is not None:
-        tags["prompt"] = hidden.prompt
-    return {name: json.dumps(value) for name, value in tags.items()}
-
-
-def _preview(path: Path) -> ui.PreviewVideo:
-    subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
-    return ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])
+    return Caller(hidden.unique_id, identity.hash, workflow_tags(hidden), tuple(notes))
 
 
 NODES: list[type[io.ComfyNode]] = [SlidingWindowExtend]

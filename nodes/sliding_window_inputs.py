@@ -184,7 +184,7 @@ def sampling_inputs() -> list:
             default=DEFAULTS.seed,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
+            control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="Seed of the first window; each later window gets one derived from it. Keep it fixed to continue "
             "a run.",
         ),

@@ -1,44 +1,10 @@
 """The nodes that Window Start puts into the running graph: hand a window out, take it back, start the next one."""
 
-from dataclasses import fields
-
 from comfy_api.latest import io
 
-from ..model_patches.bridge.window.graph_run import HandedOut, WindowSocket, hand_out, show_progress
+from ..model_patches.bridge.window.graph_run import WindowSocket, hand_out, show_progress
 from ..model_patches.bridge.window.series import forget_outputs, one_window, with_values
-
-INTERNAL = "Magic141/internal"
-
-
-def handed_out_outputs() -> list:
-    """Return the outputs of Window Start; behind the first they are the fields of ``HandedOut``."""
-    outputs = [
-        WindowSocket.Output(display_name="window", tooltip="For Window Save and Window Schedule."),
-        io.Image.Output(
-            display_name="frames",
-            tooltip="The frames this window begins with: the start picture, then the end of what is finished. "
-            "Connect it in place of your start image.",
-        ),
-        io.Image.Output(
-            display_name="first_frame",
-            tooltip="The first frame of the whole video, in every window: for anchors and CLIP vision.",
-        ),
-        io.String.Output(display_name="prompt", tooltip="The prompt of this window."),
-        io.Int.Output(display_name="seed", tooltip="The seed of this window, for the sampler."),
-        io.Int.Output(display_name="length", tooltip="Frames to make, the known ones included."),
-        io.Int.Output(display_name="width", tooltip="Width of the video in pixels."),
-        io.Int.Output(display_name="height", tooltip="Height of the video in pixels."),
-        io.Int.Output(display_name="index", tooltip="Number of this window; the first is 0."),
-        io.Boolean.Output(display_name="is_first", tooltip="Whether this is the first window."),
-        io.Latent.Output(
-            display_name="latent",
-            tooltip="The latent of the window before, where Window Save is given one; nothing in the first window.",
-        ),
-        io.String.Output(display_name="negative_prompt", tooltip="The negative prompt."),
-        io.Float.Output(display_name="fps", tooltip="Frames a second."),
-    ]
-    assert [output.display_name for output in outputs[1:]] == [part.name for part in fields(HandedOut)]
-    return outputs
+from .window_inputs import INTERNAL, handed_out_outputs
 
 
 class WindowFrames(io.ComfyNode):

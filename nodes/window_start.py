@@ -11,9 +11,8 @@ from ..model_patches.store.names import name_fault
 from ..model_patches.window.clips import ClipSizes
 from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.settings import SECONDS, WINDOWS
-from .sliding_window import _metadata
-from .window_save import save_settings
-from .window_series import handed_out_outputs
+from .saved_video import workflow_tags
+from .window_inputs import handed_out_outputs, save_settings
 
 
 class WindowStart(io.ComfyNode):
@@ -73,7 +72,9 @@ class WindowStart(io.ComfyNode):
         identity = body_identity(dynprompt, body)
         settings = Settings(start, save_settings(body.save_inputs), identity.hash)
         material = read_beginning(start, image=image, video=video)
-        run = begin_run(settings, material, metadata=_metadata(cls.hidden), notes=describe_unknown(identity))
+        run = begin_run(
+            settings, material, metadata=workflow_tags(cls.hidden), notes=describe_unknown(identity)
+        )
         run.latent, run.node_id = latent, cls.hidden.unique_id
         blocked = [ExecutionBlocker(None)] * (len(handed_out_outputs()) - 1)
         if run.window is None:
@@ -174,7 +175,7 @@ def window_inputs() -> list:
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
+            control_after_generate=io.ControlAfterGenerate.fixed,
             tooltip="The first window is given this seed, every other one a seed derived from it. Keep it fixed, so "
             "that a run can be resumed.",
         ),
