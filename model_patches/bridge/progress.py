@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import comfy.model_management
 import comfy.utils
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
 Item = TypeVar("Item")
@@ -21,7 +22,8 @@ LEAST_SECONDS = 0.2
 def show_stage(text: str) -> None:
     """Show a line of text on the node that is running, if one is."""
     context = get_executing_context()
-    send_text(text, None if context is None else context.node_id)
+    if context is not None:  # a copy of a node, inside an expansion, is shown on the node it stands for
+        send_text(text, get_progress_state().dynprompt.get_display_node_id(context.node_id))
 
 
 def ignore_stage(_text: str) -> None:

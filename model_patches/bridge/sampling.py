@@ -85,6 +85,7 @@ def sample_clip(
     callback = callback or latent_preview.prepare_callback(model, total)
     noise = comfy.sample.prepare_noise(samples, sampling.seed, latent.get("batch_index"))
     with tqdm(total=total, disable=not comfy.utils.PROGRESS_BAR_ENABLED) as bar:
+        first = 0
         for expert, sigmas in experts:
             guider = _guider(expert, positive, negative, sampling)
             samples = guider.sample(
@@ -93,10 +94,11 @@ def sample_clip(
                 ksampler(sampling.sampler),
                 sigmas,
                 denoise_mask=latent.get("noise_mask"),
-                callback=_count_steps(callback, bar),
+                callback=_count_steps(callback, bar, first=first),
                 disable_pbar=True,
                 seed=sampling.seed,
             )
+            first += len(sigmas) - 1
             noise = noise * 0.0  # the next expert goes on from a latent that holds its noise
     return samples.to(
         comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
@@ -178,9 +180,8 @@ def _prepared_clone(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patc
     return model
 
 
-def _count_steps(callback: PreviewCallback, bar: tqdm) -> PreviewCallback:
+def _count_steps(callback: PreviewCallback, bar: tqdm, *, first: int) -> PreviewCallback:
     """Return a callback that numbers the steps of all experts as one sequence."""
-    first = int(bar.n)
 
     def show(step: int, x0: Tensor, x: Tensor, _total: int) -> None:
         bar.update()
