@@ -22,8 +22,9 @@ LEAST_SECONDS = 0.2
 def show_stage(text: str) -> None:
     """Show a line of text on the node that is running, if one is."""
     context = get_executing_context()
-    if context is not None:  # a copy of a node, inside an expansion, is shown on the node it stands for
-        send_text(text, get_progress_state().dynprompt.get_display_node_id(context.node_id))
+    # a copy of a node, inside an expansion, is shown on the node it stands for
+    shown_on = get_progress_state().dynprompt.get_display_node_id
+    send_text(text, None if context is None else shown_on(context.node_id))
 
 
 def ignore_stage(_text: str) -> None:

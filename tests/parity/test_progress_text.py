@@ -6,8 +6,11 @@ from magic141.tools.host import use_comfyui
 use_comfyui()
 
 import comfy.model_management
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import CurrentNodeContext
 from magic141.model_patches.bridge import progress
+
+get_progress_state()  # a server has it before any node runs
 
 
 @pytest.fixture

@@ -113,12 +113,13 @@ def test_it_makes_a_video_that_carries_its_workflow(path, client, object_info):
 
     prompt = uncached(workflow_to_prompt(workflow, object_info), path.stem)
     result = client.run(prompt, workflow=workflow, on_event=on_event)
-    for video in videos_of(result):
+    videos = [video for video in videos_of(result) if not video["subfolder"].endswith("segments")]
+    for video in videos:
         with av.open(io.BytesIO(client.download(video))) as container:
             assert json.loads(container.metadata["workflow"]) == workflow
             assert container.streams.video[0].average_rate == 24
             assert len(list(container.decode(video=0))) >= 13
-    assert videos_of(result)
+    assert videos
     assert (4, 4) in steps
     said = [text for node, text in texts if node == "Magic141VLMImageEncode"]
     assert "encoding the known frames" in said
