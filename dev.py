@@ -7,6 +7,7 @@ environment with the pinned requirements and a ComfyUI, both kept in the user's 
 
 import argparse
 import ast
+import contextlib
 import os
 import signal
 import subprocess
@@ -64,22 +65,22 @@ def run_together(
         variables.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(commands))))
     pending: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: pending.append(number))  # kept until there are children
-    kept = [None, *(tempfile.TemporaryFile() for _ in commands[1:])]
-    processes = [
-        # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
-        subprocess.Popen(
-            [str(python), "-P", *arguments], cwd=folder, env=variables, stdout=file, stderr=file
-        )
-        for arguments, file in zip(commands, kept, strict=True)
-    ]
-    signal.signal(signal.SIGTERM, lambda *_: terminate(processes))  # so that the children can clean up, too
-    if pending:
-        terminate(processes)
-    statuses = [wait_for(process) for process in processes]
-    for file in kept[1:]:
-        file.seek(0)
-        print(file.read().decode(errors="replace"), end="", flush=True)
-        file.close()
+    with contextlib.ExitStack() as files:
+        kept = [files.enter_context(tempfile.TemporaryFile()) for _ in commands[1:]]
+        processes = [
+            # -P: the checkout itself must stay off sys.path, where its nodes/ would hide ComfyUI's nodes.py.
+            subprocess.Popen(
+                [str(python), "-P", *arguments], cwd=folder, env=variables, stdout=file, stderr=file
+            )
+            for arguments, file in zip(commands, [None, *kept], strict=True)
+        ]
+        signal.signal(signal.SIGTERM, lambda *_: terminate(processes))  # so that the children can clean up
+        if pending:
+            terminate(processes)
+        statuses = [wait_for(process) for process in processes]
+        for file in kept:
+            file.seek(0)
+            print(file.read().decode(errors="replace"), end="", flush=True)
     return statuses
 
 

@@ -112,7 +112,7 @@ def _load_patcher(
     model = comfy.sd.load_diffusion_model_state_dict(weights, disable_dynamic=disable_dynamic)
     if model is None:
         raise ValueError(
-            f"{header.path.name} was recognised here ({checkpoint.describe()}) but not by ComfyUI."
+            f"{header.path.name} was recognized here ({checkpoint.describe()}) but not by ComfyUI."
         )
     return adopt(model)
 

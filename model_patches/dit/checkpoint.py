@@ -26,7 +26,7 @@ QUANT_SUFFIXES = (
 SCALED_FP8 = "scaled_fp8"
 
 #: Other models that checkpoints carry beside the DiT.
-NEIGHBOURS = ("vae.", "first_stage_model.", "text_encoders.", "cond_stage_model.")
+NEIGHBORS = ("vae.", "first_stage_model.", "text_encoders.", "cond_stage_model.")
 
 #: Marks of layouts that share this one's token refiner but are not it.
 RELATIVES = {
@@ -102,7 +102,7 @@ class Checkpoint:
 
 
 def identify(header: Header) -> Checkpoint:
-    """Recognise a checkpoint from its header.
+    """Recognize a checkpoint from its header.
 
     Raises:
         ValueError: another architecture, or a key that is missing, doubled, unknown or of a wrong shape.
@@ -190,7 +190,7 @@ def _rename(inside: Mapping[str, TensorInfo], prefix: str, name: str) -> dict[st
     renames: dict[str, str] = {}
     origin: dict[str, str] = {}
     for key in inside:
-        if key == SCALED_FP8 or (not prefix and key.startswith(NEIGHBOURS)):
+        if key == SCALED_FP8 or (not prefix and key.startswith(NEIGHBORS)):
             continue
         host = host_key(key)
         if host is None:

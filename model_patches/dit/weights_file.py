@@ -239,7 +239,7 @@ def unpickling_trouble(error: pickle.UnpicklingError) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text without the terminal's colours, which a browser shows as [1m."""
+    """Return a text without the terminal's colors, which a browser shows as [1m."""
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
 
 

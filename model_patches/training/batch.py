@@ -65,5 +65,5 @@ class KnownContent(Protocol):
     """A data set that knows when it is another one, so that a run on the old one is not taken for a run on it."""
 
     def content(self) -> str:
-        """Return a digest of all that can be learnt from it."""
+        """Return a digest of all that can be learned from it."""
         ...

@@ -138,7 +138,7 @@ class TrainingSet:
         return videos | {shard_name("captions", key) for key in captions}
 
     def content(self) -> str:
-        """Return a digest of what can be learnt from the set: videos, captions, how they were cut and encoded."""
+        """Return a digest of what can be learned from the set: videos, captions, how they were cut and encoded."""
         videos = [(video.key, video.num_windows, video.caption_keys) for video in self.videos]
         text = json.dumps([asdict(self.settings), self.null_key, videos])
         return hashlib.sha256(text.encode()).hexdigest()[:16]

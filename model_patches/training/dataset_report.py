@@ -31,7 +31,7 @@ def _size_lines(made: TrainingSet) -> list[str]:
     lines = []
     if cut:
         lines.append(
-            f"{len(cut)} videos have another shape: scaled to cover {width} x {height} px and cut at the centre; up to "
+            f"{len(cut)} videos have another shape: scaled to cover {width} x {height} px and cut at the center; up to "
             f"{max(cut):.0%} of the picture is lost."
         )
     if enlarged:

@@ -26,7 +26,7 @@ __all__ = ["StepReport", "Task", "TrainedModel", "TrainingDiverged", "distill"]
 class TrainedModel:
     """What training made, averaged over steps (EMA).
 
-    base: the weights it started from, in the host's names. weights: what was learnt, in the twin's names.
+    base: the weights it started from, in the host's names. weights: what was learned, in the twin's names.
     step: updates that were done; fewer than ``config.total_steps`` where it was stopped. notes: sentences on what a
     person should know, such as checkpoints that were passed over, since they are damaged.
     """

@@ -64,7 +64,7 @@ class VideoFolderSource:
         return len(self.set)
 
     def content(self) -> str:
-        """Return a digest of all that can be learnt here; see ``KnownContent``."""
+        """Return a digest of all that can be learned here; see ``KnownContent``."""
         return "/".join([self.set.content(), str(self.known_shares.tolist()), str(self.with_image_states)])
 
     def notes(self) -> list[str]:

@@ -51,7 +51,7 @@ class Task:
 class StepReport:
     """What a step came to.
 
-    step: how many are done. updates: how many of them the student has learnt in; the others are the fake model's
+    step: how many are done. updates: how many of them the student has learned in; the others are the fake model's
     warm-up. losses: by name. motion: frame-to-frame change of the student's clips over the data's (1 as much, 0
     static), None where not measured or of one frame. samples: (B, C, T, H, W) latents of the averaged student every
     ``sample_every`` steps, None in between and while the student does not learn.
@@ -143,12 +143,12 @@ class Trainer:
         todo = self.phases(self.config, self.networks, self.step)
         for phase in todo:
             values |= self._update(phase)
-        learnt = any(phase.learner == STUDENT for phase in todo)
-        if learnt:
+        learned = any(phase.learner == STUDENT for phase in todo)
+        if learned:
             self._update_average()
         self.step += 1
         samples, motion = None, values.pop("motion", None)
-        if learnt and self.config.sample_every and self.step % self.config.sample_every == 0:
+        if learned and self.config.sample_every and self.step % self.config.sample_every == 0:
             samples, motion = self.sample()
         if motion is not None and math.isnan(motion):
             motion = None

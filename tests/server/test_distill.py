@@ -77,7 +77,7 @@ def test_building_again_encodes_only_what_is_new(server, client, folder, built):
     (folder / "00000.txt").write_text("another caption")
     text = text_of(client.run(build(), timeout=PATIENCE_S), "set")
     assert "1 videos encoded now, 4 taken over" in text
-    assert "1 videos have another shape: scaled to cover 64 x 64 px and cut at the centre; up to 50%" in text
+    assert "1 videos have another shape: scaled to cover 64 x 64 px and cut at the center; up to 50%" in text
     after = shards(server)
     videos = {name: time for name, time in before.items() if name.startswith("videos")}
     assert {name: after.get(name) for name in videos} == videos

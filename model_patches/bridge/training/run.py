@@ -46,7 +46,7 @@ from .weights import free_devices, started_weights, student_weights, with_lora
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: the MODEL that learnt, its file's name, curves and clips (IMAGE), the report."""
+    """A finished training: the MODEL that learned, its file's name, curves and clips (IMAGE), the report."""
 
     model: comfy.model_patcher.ModelPatcher
     file_name: str
@@ -111,10 +111,10 @@ def distill_model(
             should_stop=watch.should_stop,
             lock=False,
         )
-        learnt, job = save_trained(trained, job)
+        learned, job = save_trained(trained, job)
     watch.raise_if_canceled()
     comfy.model_management.soft_empty_cache()
-    taught = with_lora(model, learnt) if config.train == "lora" else load_magic141_model(job.target)[0]
+    taught = with_lora(model, learned) if config.train == "lora" else load_magic141_model(job.target)[0]
     tell("sampling clips, before and after")
     samples = compare_clips(student or model, taught, vae, job.source, config)
     history = log.read_log()

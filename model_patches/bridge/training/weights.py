@@ -1,4 +1,4 @@
-"""Take the weights to train out of a MODEL, and put what was learnt back into one."""
+"""Take the weights to train out of a MODEL, and put what was learned back into one."""
 
 from collections.abc import Mapping
 

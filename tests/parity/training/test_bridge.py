@@ -168,8 +168,8 @@ def test_a_training_whose_file_is_in_use_does_not_fail_at_its_last_step(tmp_path
         step=3, config=replace(CONFIG, train="lora"), base=tensors, lora=lambda: tensors
     )
     job = training.Job("set", None, {}, {}, tmp_path, target, "me", ("a note",))
-    learnt, job = training.save_trained(trained, job)
-    assert torch.equal(learnt["a"], load_file(job.target)["a"])
+    learned, job = training.save_trained(trained, job)
+    assert torch.equal(learned["a"], load_file(job.target)["a"])
     assert job.target.name == "mine (2).safetensors"
     assert job.notes[0] == "a note"
     assert "mine.safetensors is open in another program" in job.notes[1]

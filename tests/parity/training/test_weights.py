@@ -1,4 +1,4 @@
-"""Weights out of a MODEL, and what was learnt back into one, through the host's own loader and LoRA code."""
+"""Weights out of a MODEL, and what was learned back into one, through the host's own loader and LoRA code."""
 
 import pytest
 import torch

@@ -89,10 +89,10 @@ def assert_alike(one: dict, other: dict) -> None:
     for key in one["weights"].keys() - whole:
         assert torch.allclose(one["weights"][key], other["weights"][key], rtol=1e-3, atol=1e-5), key
     if whole:
-        learnt, others = (
+        learned, others = (
             torch.cat([(run["weights"][key] - start[key]).flatten() for key in whole]) for run in (one, other)
         )
-        assert (learnt - others).norm() < 0.05 * others.norm()
+        assert (learned - others).norm() < 0.05 * others.norm()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def changes(lora) -> dict:
     return {key: weight for key, weight in merge_lora(host, lora).items() if weight is not host[key]}
 
 
-def learnt(networks) -> dict:
+def learned(networks) -> dict:
     return {k: p.detach() for k, p in networks.parameters(CONFIG)[STUDENT].items()}
 
 
@@ -46,10 +46,10 @@ def learnt(networks) -> dict:
 def test_a_lora_starts_as_another_lora(lora, rank):
     start = changes(lora)
     networks = build_networks(replace(CONFIG, rank=rank), tiny_dit(), "cpu", start)
-    merged = merge_lora(tiny_dit(), lora_for_host(learnt(networks)))
+    merged = merge_lora(tiny_dit(), lora_for_host(learned(networks)))
     assert max((merged[key] - start[key]).abs().max() for key in start) < 1e-5
-    plain = learnt(build_networks(replace(CONFIG, rank=rank), tiny_dit(), "cpu"))
-    for name, weight in learnt(networks).items():
+    plain = learned(build_networks(replace(CONFIG, rank=rank), tiny_dit(), "cpu"))
+    for name, weight in learned(networks).items():
         if ".lora_A." in name:
             ratio = weight.norm() / plain[name].norm()
             assert 0.8 < ratio < 1.25, "factors A are as long as those that are drawn"

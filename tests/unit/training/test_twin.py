@@ -74,7 +74,7 @@ def test_known_channels():
 
 
 def shaken(model, adapter: str, seed: int) -> None:
-    """Give an adapter's zero factors values, as if it had learnt."""
+    """Give an adapter's zero factors values, as if it had learned."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in adapter_parameters(model, adapter).values():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
