@@ -1,4 +1,4 @@
-"""The development environment: the pinned requirements in a virtual environment, and a ComfyUI. Standard library only."""
+"""The development environment: pinned requirements in a virtual environment, and a ComfyUI. Standard library only."""
 
 import hashlib
 import os

@@ -13,8 +13,8 @@ from ...model_patches.training.checkpoint import fingerprint
 from ..models import export
 from ..models.run import stage_dir
 from ..models.shipped import GUIDED, TI2V, shipped_dit, student_file
-from .plan import SHIPPED_STUDENTS
 from .student_files import LORA, read_made_of
+from .students import SHIPPED_STUDENTS
 
 SEED = 0
 FEW_STEPS = (

@@ -12,7 +12,8 @@ from typing import Protocol
 
 import torch
 
-from .plan import ARMS, Plan, Student
+from .plan import Plan
+from .students import ARMS, Student
 
 
 @dataclass(frozen=True)

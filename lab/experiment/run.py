@@ -36,8 +36,9 @@ from .features import feature_net
 from .guidance_error import guidance_errors
 from .jobs import Job, TeacherRows, jobs_of, share
 from .judge import FRECHET, judge, measure_coverage, reference_features, summarise
-from .plan import ARMS, CURVE, GUIDANCE_W, PLANS, PLAYED_OPEN_SHARE, PLAYED_WINDOWS, Arm, Plan, Student
+from .plan import PLANS, Plan
 from .student_files import LORA, MADE_OF, START, check_same_student, read_made_of, save_model
+from .students import ARMS, CURVE, GUIDANCE_W, PLAYED_OPEN_SHARE, PLAYED_WINDOWS, Arm, Student
 
 TEST_SEED = 10_000
 """Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .plan import CURVE
+from .students import CURVE
 
 
 def updates_to_share(updates: Tensor, clean: Tensor, *, share: float = 0.9, smooth: int = 3) -> float:

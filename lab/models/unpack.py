@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from ...model_patches.training.checkpoint import fingerprint
 from ..experiment.export import SEED
-from ..experiment.plan import SHIPPED_STUDENTS
 from ..experiment.student_files import LORA, SHIPPED, save_model
+from ..experiment.students import SHIPPED_STUDENTS
 from . import export
 from .run import save_atomically, stage_dir
 from .shipped import MODELS, TI2V, shipped_dit, shipped_student, shipped_vae_weights, student_file

@@ -30,7 +30,7 @@ from magic141.lab.experiment.judge import (
     reference_features,
     summarise,
 )
-from magic141.lab.experiment.plan import GUIDANCE_W, SHIPPED_STUDENTS
+from magic141.lab.experiment.students import GUIDANCE_W, SHIPPED_STUDENTS
 from magic141.lab.models.data import decode_clips
 from magic141.lab.models.shipped import (
     GUIDED,

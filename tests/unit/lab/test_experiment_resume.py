@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.lab.experiment import run as experiment
-from magic141.lab.experiment.plan import ABLATIONS, BASE, CHOOSING, LONG, PLANS, WARM_UP, few_step, ode_only
+from magic141.lab.experiment.plan import PLANS
 from magic141.lab.experiment.student_files import read_made_of, save_model
+from magic141.lab.experiment.students import ABLATIONS, BASE, CHOOSING, LONG, WARM_UP, few_step, ode_only
 from magic141.lab.models.player import Sampling
 from magic141.model_patches.training.trainer import learning_rate
 from magic141.tests.support.tiny_dit import tiny_dit

@@ -4,8 +4,8 @@ import pytest
 import torch
 from magic141.lab.experiment import export as export_students
 from magic141.lab.experiment.export import SEED
-from magic141.lab.experiment.plan import SHIPPED_STUDENTS
 from magic141.lab.experiment.student_files import LORA, save_model
+from magic141.lab.experiment.students import SHIPPED_STUDENTS
 from magic141.lab.models import export, shipped
 from magic141.model_patches.training.checkpoint import fingerprint
 from magic141.tests.support.tiny_dit import tiny_dit

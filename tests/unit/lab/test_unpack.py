@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.lab.experiment.export import SEED
-from magic141.lab.experiment.plan import PLANS, SHIPPED_STUDENTS
+from magic141.lab.experiment.plan import PLANS
 from magic141.lab.experiment.run import Experiment, teacher_weights
+from magic141.lab.experiment.students import SHIPPED_STUDENTS
 from magic141.lab.models import unpack
 from magic141.lab.models.data import Encoders
 from magic141.lab.models.run import stage_dir

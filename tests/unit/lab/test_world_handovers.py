@@ -6,7 +6,7 @@ import pytest
 import torch
 from magic141.lab import world
 from magic141.lab.experiment import run as experiment
-from magic141.lab.experiment.plan import few_step
+from magic141.lab.experiment.students import few_step
 from magic141.lab.models import handovers
 from magic141.lab.models.answers import AnsweredSource
 from magic141.lab.models.drift import DriftingSource
