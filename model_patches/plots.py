@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .store.pictures import to_image, to_tensor
+
 PAPER, INK, GRID, RAW, LINE, BAD = "#ffffff", "#202020", "#d8d8d8", "#b9cfee", "#1f6fd0", "#d03030"
 BAR_COLORS = ("#346ebe", "#d6782c")
 WIDTH_PX, TRAINING_PANEL_PX = 640, 120
@@ -218,7 +220,7 @@ def frame_strips(clips: Tensor, *, width_px: int = WIDTH_PX) -> Image.Image:
     """
     shown = clips[:, torch.linspace(0, clips.shape[1] - 1, min(STRIP_FRAMES, clips.shape[1])).round().long()]
     sheet = torch.cat([torch.cat(list(clip), dim=1) for clip in shown])
-    image = Image.fromarray(sheet.clamp(0, 1).mul(255).round().byte().cpu().numpy())
+    image = to_image(sheet)
     size = (width_px, max(1, round(image.height * width_px / image.width)))
     return image.resize(
         size, Image.Resampling.NEAREST if width_px > image.width else Image.Resampling.LANCZOS
@@ -234,11 +236,6 @@ def stacked(images: Sequence[Image.Image]) -> Image.Image:
         sheet.paste(image, (0, top))
         top += image.height
     return sheet
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    """Return a picture as the host's IMAGE: (1, H, W, 3) in [0, 1]."""
-    return torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32) / 255.0)[None]
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -162,29 +162,9 @@ class BuildTrainingSet(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        folder,
-        set_name,
-        encoders,
-        vae,
-        size,
-        width,
-        height,
-        num_frames,
-        fps,
-        max_windows,
-        image_states,
-        replace,
+        cls, folder, set_name, encoders, vae, size, image_states, replace, **widgets
     ) -> io.NodeOutput:
-        request = SetRequest(
-            width=width,
-            height=height,
-            num_frames=num_frames,
-            fps=fps,
-            max_windows=max_windows,
-            with_image_states=image_states,
-            bucket=BUCKET_CHOICES.get(size),
-        )
+        request = SetRequest(**widgets, with_image_states=image_states, bucket=BUCKET_CHOICES.get(size))
         _, report = build_training_set(set_name, folder, encoders, vae, request, replace_other=replace)
         return io.NodeOutput(set_name, report, ui=ui.PreviewText(report))
 

@@ -5,16 +5,19 @@ afterwards. Batches hold near misses: scenes that differ from another one in a s
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
 
 from .. import world
 from . import muon
 from .run import Log, Run
 from .text import clip_tokenizer
+
+if TYPE_CHECKING:  # seconds to import
+    from transformers import CLIPImageProcessor, CLIPModel
 
 IMAGE_SIZE, PATCH = 64, 8
 POOLED_WIDTH = 768  # what the host's HunyuanVideo layout takes
@@ -29,8 +32,10 @@ VISION = {
 }
 
 
-def image_processor() -> CLIPImageProcessor:
+def image_processor() -> "CLIPImageProcessor":
     """Return the preprocessing of the embedded vision towers: 64x64, CLIP's mean and standard deviation."""
+    from transformers import CLIPImageProcessor
+
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     return CLIPImageProcessor(size={"shortest_edge": IMAGE_SIZE}, crop_size=size)
 
@@ -42,8 +47,10 @@ def normalised(images: Tensor) -> Tensor:
     return (images - mean[:, None, None]) / std[:, None, None]
 
 
-def build(tokenizer) -> CLIPModel:
+def build(tokenizer) -> "CLIPModel":
     """Return the untrained model: text of width 768 in one layer, vision as in ``VISION``."""
+    from transformers import CLIPConfig, CLIPModel
+
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": POOLED_WIDTH,
@@ -118,7 +125,7 @@ def _contrastive_loss(logits: Tensor, same: Tensor) -> Tensor:
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def train(total: int = 1500, batch: int = 64) -> tuple[CLIPModel, object]:
+def train(total: int = 1500, batch: int = 64) -> "tuple[CLIPModel, object]":
     """Train for ``total`` steps, resuming from the cache."""
     torch.manual_seed(0)
     tokenizer = clip_tokenizer()
@@ -155,7 +162,7 @@ def train(total: int = 1500, batch: int = 64) -> tuple[CLIPModel, object]:
 
 
 @torch.no_grad()
-def evaluate(model: CLIPModel, tokenizer, count: int = 1000) -> dict[str, float]:
+def evaluate(model: "CLIPModel", tokenizer, count: int = 1000) -> dict[str, float]:
     """Measure retrieval of a caption's own picture among held-out, distinct pictures."""
     scenes = world.sample_scenes(
         count, generator=torch.Generator().manual_seed(9), split="test", second_share=0.0
@@ -171,8 +178,10 @@ def evaluate(model: CLIPModel, tokenizer, count: int = 1000) -> dict[str, float]
     return {"distinct_pictures": len(scenes), "recall_at_1": hit.float().mean().item()}
 
 
-def save(model: CLIPModel, tokenizer, folder: str) -> None:
+def save(model: "CLIPModel", tokenizer, folder: str) -> None:
     """Write the Hugging Face folder in fp16."""
+    from transformers import CLIPProcessor
+
     tokenizer.backend_tokenizer.no_padding()  # the batches of training set it
     model.half().save_pretrained(folder)
     CLIPProcessor(image_processor=image_processor(), tokenizer=tokenizer).save_pretrained(folder)

@@ -4,9 +4,10 @@ The LLaVA tokenizer splits words as LLaMA-3's does and stops merging where the v
 95 tokens, so that the crop is the same constant as with the real checkpoint.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 from ...model_patches.encoders.templates import (
     CLIP_MAX_TOKENS,
@@ -16,6 +17,9 @@ from ...model_patches.encoders.templates import (
     VLM_TEMPLATE,
 )
 from .. import world
+
+if TYPE_CHECKING:  # seconds to import
+    from transformers import PreTrainedTokenizerFast
 
 LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -59,7 +63,9 @@ def _byte_level_bpe(corpus: list[str], vocabulary: int, specials: list[str], *, 
     return tokenizer
 
 
-def _llava(vocabulary: int) -> PreTrainedTokenizerFast:
+def _llava(vocabulary: int) -> "PreTrainedTokenizerFast":
+    from transformers import PreTrainedTokenizerFast
+
     templates = [VIDEO_PROMPT_TEMPLATE, VLM_TEMPLATE, NEGATIVE_PROMPT] * 3
     pieces = [part for text in templates for part in text.replace("{}", "").split("|>")]
     tokenizer = _byte_level_bpe(pieces + caption_corpus(), vocabulary, LLAVA_SPECIALS, lower=False)
@@ -79,7 +85,7 @@ def _llava(vocabulary: int) -> PreTrainedTokenizerFast:
     )
 
 
-def llava_tokenizer() -> PreTrainedTokenizerFast:
+def llava_tokenizer() -> "PreTrainedTokenizerFast":
     """Return the largest-vocabulary tokenizer whose video template prefix is exactly ``CROP_START`` tokens.
 
     Raises:
@@ -100,8 +106,10 @@ def llava_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def clip_tokenizer() -> PreTrainedTokenizerFast:
+def clip_tokenizer() -> "PreTrainedTokenizerFast":
     """Return a lower-casing tokenizer with CLIP's begin and end tokens, 77 tokens at most."""
+    from transformers import PreTrainedTokenizerFast
+
     start, end = CLIP_SPECIALS
     tokenizer = _byte_level_bpe(caption_corpus(), 420, CLIP_SPECIALS, lower=True)
     tokenizer.post_processor = processors.TemplateProcessing(

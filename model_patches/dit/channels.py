@@ -20,7 +20,7 @@ def known_frames_condition(
     Args:
         known_latent: (B, C, k, H, W), as the VAE encoded it.
         num_latent_frames: length T of the clip.
-        positions: the k latent frames they are; the first k if None.
+        positions: which k latent frames of the clip they are; the first k if None.
     Returns:
         concat_latent: (B, C, T, H, W), zero where nothing is known.
         concat_mask: (B, 1, T, H, W), 0 where a frame is known, 1 elsewhere.

@@ -1,11 +1,10 @@
 """A model in several safetensors files with an index, read as one."""
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from ..store.files import is_relative_name
+from ..store.files import is_relative_name, read_json
 from .weights_file import Header, TensorInfo, read_header
 
 #: The name of one part: base, number, count and ending.
@@ -35,7 +34,7 @@ def read_model_header(path: str | Path) -> Header:
 def _part_files(path: Path, base: str, part: re.Match | None) -> list[Path]:
     index = path.with_name(base + INDEX)
     if index.is_file():
-        names = _indexed_names(index)
+        names = indexed_names(index)
     elif part is None:
         raise FileNotFoundError(f"{index.name} does not exist.")
     else:
@@ -51,15 +50,20 @@ def _part_files(path: Path, base: str, part: re.Match | None) -> list[Path]:
     return [path.with_name(name) for name in names]
 
 
-def _indexed_names(index: Path) -> list[str]:
+def indexed_names(index: Path) -> list[str]:
+    """Return the files that an index names, sorted.
+
+    Raises:
+        ValueError: it is damaged, or names what is no file of its folder.
+    """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
         if not names or not all(is_relative_name(name) and "/" not in name for name in names):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
-            f"{index.name} is no index of a sharded model: its weight_map must name files of the same folder. "
-            "Download it again."
+            f"{index.parent.name}/{index.name} is no index of a sharded model: its weight_map must "
+            "name files of the same folder. Download it again."
         ) from None
     return names
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ..store.files import replace_or_keep
-from .weights_file import DTYPES, Header, TensorInfo, load_torch_zip
+from .weights_file import DTYPES, Header, TensorInfo, describe_tensors, load_torch_zip
 
 ALIGNMENT = 8
 HASH_CHUNK_BYTES = 1 << 22
@@ -174,6 +174,25 @@ class TensorWriter:
         self._file.seek(self._start + self._offsets[name])
         self._file.write(data)
         self._offsets[name] += data.nbytes
+
+
+def save_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    values: Iterable[tuple[str, Tensor]] | None = None,
+) -> None:
+    """Write a safetensors file; safetensors' own writer leaves a hidden file behind where it is killed.
+
+    Args:
+        tensors: their names, types and shapes are taken.
+        values: the tensors to write, if those are not the same ones.
+    """
+    with path.open("wb") as file:
+        writer = TensorWriter(file, describe_tensors(tensors), metadata or {})
+        for name, tensor in tensors.items() if values is None else values:
+            writer.write(name, tensor)
 
 
 @contextlib.contextmanager

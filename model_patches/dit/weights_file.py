@@ -34,6 +34,11 @@ class TensorInfo(NamedTuple):
     shape: tuple[int, ...]
 
 
+def describe_tensors(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
+    """Return types and shapes of tensors, as a header states them."""
+    return {k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in tensors.items()}
+
+
 @dataclass(frozen=True)
 class Header:
     """A weights file without its weights."""
@@ -109,9 +114,7 @@ def _refuse_inflated(weights: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _torch_header(path: Path) -> Header:
-    weights = load_torch_zip(path, device="meta")
-    tensors = {k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in weights.items()}
-    return Header(path, "torch", tensors, {})
+    return Header(path, "torch", describe_tensors(load_torch_zip(path, device="meta")), {})
 
 
 def _find_state_dict(content: Any, name: str) -> dict[str, Tensor]:

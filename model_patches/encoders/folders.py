@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from ..dit.shards import indexed_names
 from ..dit.weights_file import read_header, unpickling_trouble
-from ..store.files import is_relative_name, read_json
+from ..store.files import read_json_object
 from ..store.library_errors import library_errors
 from .clip import PooledTextEncoder
 from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE
@@ -34,10 +35,7 @@ def read_config(folder: Path) -> dict:
         ValueError: there is none, or it is not a JSON object.
     """
     try:
-        config = read_json(folder / "config.json")
-        if not isinstance(config, dict):
-            raise ValueError(f"it holds {str(config)[:20]}, not an object")
-        return config
+        return read_json_object(folder / "config.json")
     except FileNotFoundError:
         raise ValueError(
             f"{folder.name} has no config.json. Choose a complete Hugging Face model folder."
@@ -73,12 +71,7 @@ def _weight_files(folder: Path) -> list[str]:
     first = next(name for name in WEIGHT_FILES if (folder / name).is_file())
     if not first.endswith(".index.json"):
         return [first]
-    try:
-        shards = sorted(set(read_json(folder / first)["weight_map"].values()))
-        if strange := [shard for shard in shards if not is_relative_name(shard)]:
-            raise ValueError(f"it names {strange[0]!r}, which is no file of the folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder.name}/{first} is not readable ({error}). Download it again.") from None
+    shards = indexed_names(folder / first)
     missing = [shard for shard in shards if not (folder / shard).is_file()]
     if missing:
         raise ValueError(f"{folder.name} lacks {missing[0]}, which {first} names. Download it too.")
@@ -163,7 +156,12 @@ def _require_all_keys(folder: Path, report: dict) -> None:
         )
 
 
-def _load(model_class, folder: Path, dtype: torch.dtype) -> Any:
+def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Load a model of transformers from a folder, for inference.
+
+    Raises:
+        ValueError: its weights are damaged, would execute code, or do not match its configuration.
+    """
     import transformers
 
     release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
@@ -208,9 +206,8 @@ def load_image_processor(folder: Path):
     """
     import transformers
 
-    with_pillow = (
-        {"backend": "pil"} if hasattr(transformers, "CLIPImageProcessorPil") else {"use_fast": False}
-    )
+    is_new = hasattr(transformers, "CLIPImageProcessorPil")
+    with_pillow = {"backend": "pil"} if is_new else {"use_fast": False}
     with library_errors(f"The image processor in {folder.name}"):
         return transformers.AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, **with_pillow
@@ -234,11 +231,8 @@ def load_vlm(folder: Path, dtype: torch.dtype) -> tuple[VisionLanguageModel, Any
     image_token_id = config.get("image_token_index", config.get("image_token_id"))
     check_vlm_tokenizer(tokenizer, folder.name, image_token_id)
     image_processor = load_image_processor(folder)
-    return (
-        VisionLanguageModel(_load(LlavaForConditionalGeneration, folder, dtype)),
-        tokenizer,
-        image_processor,
-    )
+    vlm = VisionLanguageModel(load_pretrained(LlavaForConditionalGeneration, folder, dtype))
+    return vlm, tokenizer, image_processor
 
 
 def load_clip_text(folder: Path, dtype: torch.dtype) -> tuple[PooledTextEncoder, Any]:
@@ -255,5 +249,5 @@ def load_clip_text(folder: Path, dtype: torch.dtype) -> tuple[PooledTextEncoder,
     check_clip_folder(folder)
     tokenizer = load_tokenizer(folder)
     if read_config(folder)["model_type"] == "clip":
-        return PooledTextEncoder(_load(CLIPModel, folder, dtype).text_model), tokenizer
-    return PooledTextEncoder(_load(CLIPTextModel, folder, dtype)), tokenizer
+        return PooledTextEncoder(load_pretrained(CLIPModel, folder, dtype).text_model), tokenizer
+    return PooledTextEncoder(load_pretrained(CLIPTextModel, folder, dtype)), tokenizer

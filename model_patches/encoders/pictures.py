@@ -3,17 +3,18 @@
 from PIL import Image
 
 
-def clip_square(picture: Image.Image, side: int) -> Image.Image:
-    """Return the center square of a picture whose short side is resized to ``side``.
+def clip_square(picture: Image.Image, side: int, *, short_side: int | None = None) -> Image.Image:
+    """Return the center square of a picture whose short side is resized first.
 
     On 8-bit pixels, with Pillow's bicubic filter, the long side rounded down: pixel for pixel what transformers' PIL
     processor of CLIP makes.
 
     Args:
-        side: in pixels.
+        side: of the square, in pixels.
+        short_side: what the short side is resized to, in pixels; ``side`` if None.
     """
-    short = min(picture.size)
-    width, height = (side if length == short else int(side * length / short) for length in picture.size)
+    shortest = min(picture.size)
+    width, height = ((short_side or side) * length // shortest for length in picture.size)
     if picture.size != (width, height):
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - side) // 2, (height - side) // 2

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..encoders.folders import read_config
+from ..encoders.folders import PROCESSOR_FILES, load_pretrained, load_tokenizer, read_config
+from ..encoders.pictures import clip_square
 from ..store.files import read_json
-from ..store.library_errors import library_errors
 from . import search as retrieval
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -60,12 +60,8 @@ class Preprocess:
     @classmethod
     def from_folder(cls, folder: Path, image_size: int) -> "Preprocess":
         """Read the processor's settings, whichever file this version of transformers keeps them in."""
-        for name in ("preprocessor_config.json", "processor_config.json"):
-            if (folder / name).is_file():
-                settings = _read_settings(folder / name)
-                break
-        else:
-            settings = {}
+        files = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
+        settings = _read_settings(files[0]) if files else {}
         size = settings.get("size", image_size)
         edge = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
         mean, std = settings.get("image_mean", OPENAI_MEAN), settings.get("image_std", OPENAI_STD)
@@ -73,14 +69,9 @@ class Preprocess:
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return the center square of an RGB picture, (S, S, 3) uint8."""
-        image = _trim_strip(image)
-        shortest = min(image.size)
-        width, height = (max(self.shortest_edge * side // shortest, self.image_size) for side in image.size)
-        if (width, height) != image.size:
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - self.image_size) // 2, (height - self.image_size) // 2
-        image = image.crop((left, top, left + self.image_size, top + self.image_size))
-        return torch.from_numpy(np.array(image, dtype=np.uint8))
+        short_side = max(self.shortest_edge, self.image_size)
+        square = clip_square(_trim_strip(image), self.image_size, short_side=short_side)
+        return torch.from_numpy(np.array(square, dtype=np.uint8))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return prepared pictures (N, S, S, 3) uint8 as model input (N, 3, S, S) float32."""
@@ -108,28 +99,16 @@ class ClipEmbedder:
         Raises:
             ValueError: the folder holds something else.
         """
-        from transformers import AutoTokenizer, CLIPModel
+        from transformers import CLIPModel
 
         if not is_clip_folder(folder):
             raise ValueError(
                 f"'{folder.name}' is not a CLIP model folder: expected config.json with model_type 'clip', a "
                 "text and a vision part (for example openai/clip-vit-large-patch14 as downloaded from Hugging Face)."
             )
-        model_class: Any = CLIPModel  # transformers types neither the parts of its models nor this pair
-        with library_errors(folder.name):
-            module, report = model_class.from_pretrained(
-                str(folder), local_files_only=True, weights_only=True, output_loading_info=True
-            )
-            if missing := sorted(key for key in report["missing_keys"] if "position_ids" not in key):
-                raise ValueError(
-                    f"it lacks {len(missing)} of the weights its config.json asks for, first {missing[0]}. Download "
-                    "it again"
-                )
-            module = module.float().eval().requires_grad_(False)
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        return cls(module, tokenizer, Preprocess.from_folder(folder, module.config.vision_config.image_size))
+        module = load_pretrained(CLIPModel, folder, torch.float32)
+        preprocess = Preprocess.from_folder(folder, module.config.vision_config.image_size)
+        return cls(module, load_tokenizer(folder), preprocess)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return a picture as the model sees it, (S, S, 3) uint8."""

@@ -93,7 +93,8 @@ class ImageIndex:
         if len(self) == self.about.count:
             return None
         mask = torch.ones(self.about.count, dtype=torch.bool)
-        mask[torch.tensor([position for (position,) in self._positions()], dtype=torch.int64)] = False
+        positions = self.database.execute("SELECT position FROM pictures")
+        mask[torch.tensor([position for (position,) in positions], dtype=torch.int64)] = False
         return mask
 
     def rows(self) -> Iterator[Row]:
@@ -129,9 +130,6 @@ class ImageIndex:
     def vectors_at(self, positions: list[int]) -> Tensor:
         """Return the vectors at these positions, (K, D) float16."""
         return self.vectors[positions]
-
-    def _positions(self) -> sqlite3.Cursor:
-        return self.database.execute("SELECT position FROM pictures")
 
     def _check_vectors(self) -> None:
         path = path_inside(self.directory, self.about.vectors)

@@ -1,4 +1,8 @@
-"""Let one process at a time use a directory; the system frees the lock when the process ends, however it ends."""
+"""Let one process at a time use a directory; the system frees the lock when the process ends, however it ends.
+
+Not filelock: on a file system without locks its newer versions fall back to a file that a killed process leaves behind,
+and its older ones empty the file in which the owner's number stands.
+"""
 
 import errno
 import os

@@ -3,12 +3,9 @@
 import contextlib
 import errno
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
@@ -41,12 +38,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
     """
     try:
         yield
-    except SafetensorError as error:  # hides what the system said
-        if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
-            raise
-        raise DiskRefused(
-            refusal_text(OSError(int(number[1]), os.strerror(int(number[1]))), folder)
-        ) from error
     except OSError as error:
         if error.errno in _FULL:
             raise DiskRefused(

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ..dit.checkpoint import identify
+from ..dit.stream import save_tensors
 from ..dit.weights_file import load_torch_zip, read_header
 from .adapters import changed_by_lora
 from .batch import ClipSource
@@ -98,12 +99,10 @@ def print_step(report: StepReport) -> None:
 
 def write(model: TrainedModel, out: Path) -> None:
     """Write a LoRA, or all weights where the model was trained in full."""
-    from safetensors.torch import save_file
-
     if os.environ.get("RANK", "0") == "0":
         out.parent.mkdir(parents=True, exist_ok=True)
         tensors = model.lora() if model.config.train == "lora" else model.full()
-        save_file(tensors, out, metadata={"magic141": json.dumps({"steps": model.step})})
+        save_tensors(out, tensors, {"magic141": json.dumps({"steps": model.step})})
         print("\n".join([*model.notes, f"wrote {out}"]), flush=True)
 
 

@@ -138,7 +138,7 @@ def _changes(lora: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]
     """Yield the host weights that a LoRA changes, each with factors A and B; its alpha is in B.
 
     Raises:
-        ValueError: it holds what is not read here.
+        ValueError: it holds tensors that are not read here.
     """
     left = set(lora)
     for name, down in lora.items():

@@ -62,7 +62,7 @@ class ClipSource(Protocol):
 
 @runtime_checkable
 class KnownContent(Protocol):
-    """A data set that knows when it is another one, so that a run on the old one is not taken for a run on it."""
+    """A data set that can tell whether its content has changed, so that a run on other content is not resumed."""
 
     def content(self) -> str:
         """Return a digest of all that can be learned from it."""

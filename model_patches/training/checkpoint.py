@@ -1,7 +1,7 @@
 """The folder of a run: checkpoints that any number of processes may open, whole or not there at all.
 
 ``run_dir/checkpoints/step-000100`` holds tensors (see ``state_file``); ``run_dir/config.json`` says what the run is,
-``run_dir/log.jsonl`` what every step came to. All of it may come from elsewhere, and nothing in it can execute code.
+``run_dir/log.jsonl`` how every step went. All of it may come from elsewhere, and nothing in it can execute code.
 """
 
 import hashlib
@@ -50,15 +50,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
+        self.config_file, self.log_file = self.path / "config.json", self.path / "log.jsonl"
         self.notes: list[str] = []
-
-    @property
-    def config_file(self) -> Path:
-        return self.path / "config.json"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "log.jsonl"
 
     def saved_steps(self) -> list[int]:
         """Return the steps that have a checkpoint, ascending."""
@@ -130,14 +123,10 @@ class RunFolder:
         if processes.is_first:
             with disk_errors(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
-            self._remove_leftovers()
+            for part in self.checkpoints.glob("*.part"):  # what a killed process left half written
+                shutil.rmtree(part, ignore_errors=True)
+            remove_parts(self.path)
             write_text(self.config_file, json.dumps(wanted, indent=1))
-
-    def _remove_leftovers(self) -> None:
-        """Remove what a killed process left half written."""
-        for part in self.checkpoints.glob("*.part"):
-            shutil.rmtree(part, ignore_errors=True)
-        remove_parts(self.path)
 
     def save(self, step: int, state: dict, processes: Processes) -> None:
         """Write a checkpoint, whole or not at all; older ones go, but for the newest.

@@ -35,22 +35,21 @@ SET_CONTENT = "set_content"
 GONE: dict[str, Any] = {"ode_call_shares": [], "dmd_call_shares": [], "ode_choice_weight": 0.0}
 """Settings that older versions had, with their defaults."""
 
-
 CHOICES = {"stage": STAGES, "sampler": SAMPLERS, "train": PARTS, "precision": PRECISIONS}
-SHARES = ("beta1", "beta2", "ema_decay")
-COUNTS = ("total_steps", "batch_size", "rank", "few_steps", "ode_substeps", "fake_rank", "sample_clips")
-POSITIVE = ("learning_rate", "ode_learning_rate", "fake_learning_rate", "shift", "clip_norm")
+"""Settings that are one of a few words."""
+SHARES = "beta1 beta2 ema_decay"
+COUNTS = "total_steps batch_size rank few_steps ode_substeps fake_rank sample_clips"
+POSITIVE = "learning_rate ode_learning_rate fake_learning_rate shift clip_norm"
 NOT_NEGATIVE = (
-    "real_shift",
-    "guidance_w",
-    "guidance_w_min",
-    "ode_updates",
-    "fake_updates",
-    "fake_warmup",
-    "save_every",
-    "sample_every",
+    "real_shift guidance_w guidance_w_min ode_updates fake_updates fake_warmup save_every sample_every"
 )
-"""Settings by what their values can be."""
+RULES = (
+    (SHARES.split(), lambda value: 0 <= value < 1, "must be 0 or more and less than 1"),
+    (COUNTS.split(), lambda value: value >= 1, "must be at least 1"),
+    (POSITIVE.split(), lambda value: value > 0, "must be greater than 0"),
+    (NOT_NEGATIVE.split(), lambda value: value >= 0, "cannot be negative"),
+)
+"""Settings by what their numbers can be."""
 
 
 @dataclass(frozen=True)
@@ -131,18 +130,10 @@ class DistillConfig:
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}; it must be a finite number.")
-        for name in SHARES:
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}; it must be 0 or more and less than 1.")
-        for name in COUNTS:
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
-        for name in POSITIVE:
-            if not (value := getattr(self, name)) > 0:
-                raise ValueError(f"{name} is {value}; it must be greater than 0.")
-        for name in NOT_NEGATIVE:
-            if (value := getattr(self, name)) < 0:
-                raise ValueError(f"{name} is {value}; it cannot be negative.")
+        for names, is_allowed, rule in RULES:
+            for name in names:
+                if not is_allowed(value := getattr(self, name)):
+                    raise ValueError(f"{name} is {value}; it {rule}.")
         self._check_together()
 
     def _check_choices(self) -> None:
@@ -178,7 +169,7 @@ def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def first_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under their first names, so that a digest of them stays what it was when they are renamed."""
+    """Return settings under their first names, so that renaming one changes no digest of them."""
     first = {new: old for old, new in OLD_NAMES.items()}
     return {first.get(name, name): value for name, value in settings.items()}
 
@@ -186,8 +177,8 @@ def first_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], run_dir: Path | str) -> None:
     """Refuse to continue a run that was started with other settings or other weights.
 
-    A setting that is newer than the run had its default then; one that is gone is ignored at its default. A run that
-    does not know what its training set held is taken to have been on this one.
+    A setting that is newer than the run is taken to have been at its default; one that is gone is ignored at its
+    default. A run without a digest of its training set is taken to have used this one.
 
     Raises:
         ValueError: names every setting that differs, with both values.

@@ -190,7 +190,7 @@ class TrainingSet:
 
     @cached_property
     def _verified(self) -> set[str]:
-        """Names of the shards whose checksum was right when they were read first."""
+        """Names of the shards whose checksum has been found right."""
         return set()
 
     def _remove_unnamed(self) -> None:

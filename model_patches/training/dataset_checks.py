@@ -19,10 +19,10 @@ def is_key(key: Any) -> bool:
 
 
 def checked_set(found: "TrainingSet") -> "TrainingSet":
-    """Return a set that was read from disk if its values can be those of one.
+    """Return a set that was read from disk if its values are possible.
 
     Raises:
-        ValueError: says which cannot.
+        ValueError: says which are not.
     """
     texts = [found.folder, *(text for pair in found.skipped for text in pair)]
     if not all(isinstance(text, str) for text in texts) or not isinstance(found.complete, bool):
@@ -46,7 +46,7 @@ def _check_video(video: "SetVideo") -> None:
         not is_relative_name(video.path)
         or min(video.num_windows, video.source_width, video.source_height) < 1
     ):
-        raise ValueError(f"its video {video.path!r} is none")
+        raise ValueError(f"{video.path!r} is not the entry of a video")
     if not video.captions or len(video.captions) != len(video.caption_keys):
         raise ValueError(
             f"{video.path} has {len(video.captions)} captions, {len(video.caption_keys)} encoded"
@@ -55,7 +55,7 @@ def _check_video(video: "SetVideo") -> None:
 
 def _check_checksums(checksums: Any) -> None:
     if not isinstance(checksums, dict):
-        raise ValueError("its checksums are none")
+        raise ValueError("its checksums are not a table of names and digests")
     for name, checksum in checksums.items():
         if not isinstance(checksum, str) or _CHECKSUM.fullmatch(checksum) is None:
             raise ValueError(f"the checksum of {name} is {checksum!r}")
@@ -63,4 +63,4 @@ def _check_checksums(checksums: Any) -> None:
 
 def _check_key(key: Any) -> None:
     if not is_key(key):
-        raise ValueError(f"{key!r} is the name of no file of it")
+        raise ValueError(f"{key!r} is not the name of one of its files")

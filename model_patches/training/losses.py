@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NORMALIZER_FLOOR = 1e-6
-"""Keeps the normalizer from dividing by zero where generator and real model already agree."""
+"""Smallest divisor, where generator and real model already agree."""
 
 
 def per_clip(values: Tensor, like: Tensor) -> Tensor:

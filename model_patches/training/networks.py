@@ -75,7 +75,7 @@ def build_networks(
 
     Args:
         host: the given weights in the host's names; teacher, real and fake model stay theirs.
-        start: those of them in which the student starts elsewhere.
+        start: weights that the student starts with instead of those of ``host``.
 
     Raises:
         ValueError: the student cannot start there; see ``start``.

@@ -42,15 +42,15 @@ class Processes:
         return dict(zip(values, (stacked / self.size).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Tell whether any process says so."""
+        """Say whether the flag is set in any process."""
         return self.mean({"flag": torch.tensor(float(flag))})["flag"] > 0
 
     def first_says(self, number: int) -> int:
         """Return the number that the first process gives."""
-        told = torch.tensor([number], device=self.device)
+        shared = torch.tensor([number], device=self.device)
         if self.size > 1:
-            dist.broadcast(told, 0)
-        return int(told)
+            dist.broadcast(shared, 0)
+        return int(shared)
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -137,7 +137,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def quick_precision(device: torch.device) -> str:
-    """Return the precision that a device is quick at; a processor without bfloat16 emulates it, slowly."""
+    """Return the precision that a device is fast at; a processor without bfloat16 emulates it, slowly."""
     if device.type != "cpu":
         return "bfloat16"
     quick = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -16,7 +16,7 @@ DMD_SIGMA_MIN, DMD_SIGMA_MAX = 0.02, 0.98
 
 
 def draw_last_call(num_steps: int, generator: torch.Generator) -> int:
-    """Draw which call of a schedule of ``num_steps`` is the last, from 0 on, each as often as the others."""
+    """Draw which call of a schedule of ``num_steps`` is the last, counted from 0, all equally likely."""
     return int(torch.randint(num_steps, (), generator=generator))
 
 
@@ -39,7 +39,7 @@ def guided_denoiser(denoiser: Callable[[bool], Denoise], guidance_w: float) -> D
     """Return a model guided by w of eq. 7, for the samplers; estimates of x0 mix as velocities do.
 
     Args:
-        denoiser: returns the model on the prompt, or told True on the empty one, which is asked for where w is not 0.
+        denoiser: returns the model on the prompt for False, on the empty prompt for True (only asked if w is not 0).
     """
     prompted = denoiser(False)
     if guidance_w == 0:

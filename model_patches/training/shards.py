@@ -1,4 +1,4 @@
-"""The shards of a training set on disk: written whole, looked at before they are taken over, locked while built."""
+"""The shards of a training set on disk: written whole, checked before they are reused, locked during a build."""
 
 import contextlib
 import re
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from ..dit.stream import save_tensors
 from ..sizes import FRAMES_PER_LATENT, num_latent_frames
 from ..store.directory_lock import DirectoryLock
 from ..store.disk import disk_errors
@@ -18,7 +18,7 @@ from ..store.files import atomic_file, file_sha256, make_subfolder, remove_parts
 
 ROOMS = ("videos", "captions")
 MOST_KNOWN = 3
-"""Most leading latent frames of a window that a training knows: the VLM sees the last frame of each number of them."""
+"""Most leading latent frames that may be known in training; the VLM sees the last frame of every number of them."""
 
 
 def shard_name(room: str, key: str) -> str:
@@ -44,7 +44,7 @@ class ShardFacts(NamedTuple):
 
 
 class ShardStore:
-    """The shards of a set, for the build: ask for one, and it is made if it is not there yet.
+    """The shards of a set while it is built: which of them are there and whole, and the writing of the others.
 
     Args:
         known: the checksums that shards should have, as far as they are known.
@@ -109,7 +109,7 @@ class ShardStore:
 
     def _save(self, room: str, key: str, tensors: Mapping[str, Tensor], notes: dict[str, str]) -> None:
         with atomic_file(self._path(room, key)) as temporary:
-            save_file({name: compact(tensor) for name, tensor in tensors.items()}, temporary, notes)
+            save_tensors(temporary, {name: compact(tensor) for name, tensor in tensors.items()}, notes)
             self.checksums[shard_name(room, key)] = file_sha256(temporary)
 
     def _path(self, room: str, key: str) -> Path:

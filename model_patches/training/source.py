@@ -64,7 +64,7 @@ class VideoFolderSource:
         return len(self.set)
 
     def content(self) -> str:
-        """Return a digest of all that can be learned here; see ``KnownContent``."""
+        """Return a digest of all that can be learned from it; see ``KnownContent``."""
         return "/".join([self.set.content(), str(self.known_shares.tolist()), str(self.with_image_states)])
 
     def notes(self) -> list[str]:
@@ -75,8 +75,8 @@ class VideoFolderSource:
         notes = [f"{name} and has no checksums, so that damage to it goes unnoticed."]
         if self.with_image_states:
             notes.append(
-                f"{name}: of windows that go on with a video the VLM saw the first frame, and in use it is shown the "
-                "last known one."
+                f"{name}: for windows that continue a video, the VLM was shown the first frame; in use it is shown "
+                "the last known one."
             )
         return [*notes, "Run Build Training Set again to renew it; a changed set is trained on anew."]
 

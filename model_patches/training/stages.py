@@ -17,7 +17,7 @@ from .sampling import draw_dmd_sigma, draw_last_call, draw_sigma, guided_denoise
 from .twin import Conditions
 
 UNGUIDED = 1.0
-"""The host's scale g that a guidance embedder is told where a clip or a target is not guided."""
+"""The host's scale g that a guidance embedder is given where a clip or a target is not guided."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def flow_losses(micro: Micro) -> Losses:
     """Flow matching on the data (eq. 9), a share of the captions dropped."""
     clean, noise = micro.batch.latents, micro.noise()
     sigma = micro.sigma(draw_sigma)
-    # the data are not guided, so an embedder is told so: what it makes of the usual scale stays guided
+    # the data are not guided, and an embedder is given that; what it makes of the usual scale stays guided
     scale = UNGUIDED if micro.networks.guidance else None
     velocity = _with_dropped_captions(micro, losses.add_noise(clean, noise, sigma), sigma, scale)
     return {"loss": losses.flow_matching_loss(velocity, clean, noise)}
 
 
 def cfg_losses(micro: Micro) -> Losses:
-    """CFG distillation (eq. 6-9): the student is told g = 1 + w and matches the teacher guided by w."""
+    """CFG distillation (eq. 6-9): the student is given g = 1 + w and matches the teacher guided by w."""
     config, teacher, student = micro.config, micro.networks.teacher, micro.networks.student
     assert teacher is not None
     clean, noise = micro.batch.latents, micro.noise()
@@ -142,7 +142,7 @@ class StudentsStep:
 
 
 def students_step(micro: Micro) -> StudentsStep:
-    """Return the step that the last call of the student's sampling makes, from where the student comes."""
+    """Return the step that the last call of the student's sampling makes, from the state that it reaches by itself."""
     conditions = students_conditions(micro)
     start, sigmas = before_last_call(micro, micro.networks.student.denoiser(conditions))
     return StudentsStep(start, sigmas[micro.last_call], sigmas[micro.last_call + 1], conditions)
@@ -155,7 +155,7 @@ def students_velocity(micro: Micro, step: StudentsStep) -> Tensor:
 
 
 def ode_losses(micro: Micro) -> Losses:
-    """Cover with one step of the student what the guided teacher covers with some, from where the student comes."""
+    """Let one step of the student lead where several of the guided teacher lead, from states it reaches itself."""
     step = students_step(micro)
     end, velocity = teachers_way(micro, step.start), students_velocity(micro, step)
     return {"ode": losses.ode_step_loss(velocity, step.start, end, step.sigma - step.following)}
@@ -163,7 +163,7 @@ def ode_losses(micro: Micro) -> Losses:
 
 @torch.no_grad()
 def teachers_way(micro: Micro, start: Tensor) -> Tensor:
-    """Return where the guided teacher leads in its steps that the last call of the student covers."""
+    """Return the state that the guided teacher reaches in the steps that the student's last call covers."""
     config, teacher = micro.config, micro.networks.teacher
     assert teacher is not None
     scale = micro.usual_scale(micro.networks.teacher_guidance)
@@ -227,7 +227,7 @@ def relative_motion(latents: Tensor, clean: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Phase:
-    """One optimizer update: who learns (``STUDENT`` or ``FAKE``), in which role, from which losses (first is the one).
+    """One optimizer update: who learns (``STUDENT`` or ``FAKE``), in which role, from which losses (the first of them).
 
     name: unique in a step; seeds the phase's randomness. draw_last_call: of a number of steps and a generator, draws
     the call of the student's sampling that is its last, which every process must draw alike.
@@ -261,5 +261,5 @@ def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
 
 
 def students_updates(step: int, config: DistillConfig) -> int:
-    """Return how many updates of the student come before a step: all but those of the fake model's warm-up."""
+    """Return how many updates of the student come before a step: its number without the fake model's warm-up."""
     return step - min(max(0, step - config.ode_updates), config.fake_warmup)

@@ -1,4 +1,4 @@
-"""A student that starts elsewhere than at its teacher: at the same model with a few-step LoRA on it, say."""
+"""Start a student from other weights than its teacher's, such as the same model with a few-step LoRA on it."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,9 @@ from ..dit.keys import host_to_diffusers
 from .adapters import STUDENT, adapter_parameters
 
 MOST_LOST = 0.1
-"""Of a difference, by its norm: rounding to 16 bits loses less of what a few-step LoRA does, a too low rank more."""
+"""Share of the difference, by its norm, that may be lost: rounding a few-step LoRA to 16 bits loses less."""
 SPARE = 8
-"""Directions more than are wanted, by which random projections find those that are."""
+"""Directions that are projected on beyond the wanted ones, which are then found accurately."""
 
 
 def check_same_layout(teacher: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
@@ -33,18 +33,20 @@ def check_same_layout(teacher: Mapping[str, Tensor], start: Mapping[str, Tensor]
 def start_adapters(model: nn.Module, teacher: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
     """Set a twin's student adapters to the difference between two host state dicts of one layout.
 
-    Factors A have rows of the length that they are drawn with, so that rates mean what they mean from zero.
+    Rows of the factors A keep the length that peft draws them with, so that a learning rate means the same.
 
     Args:
         teacher: what the twin was built from.
-        start: what the student should be; keys that are missing are as the teacher's.
+        start: what the student should be; missing keys are the teacher's.
 
     Raises:
-        ValueError: the difference is of a higher rank than the adapters', or in weights that have none.
+        ValueError: the difference has a higher rank than the adapters, or lies in weights without one.
     """
     parameters = adapter_parameters(model, STUDENT)
     down, up = f".lora_A.{STUDENT}.weight", f".lora_B.{STUDENT}.weight"
-    changed = {key: weight for key, weight in start.items() if not _same(weight, teacher[key])}
+    changed = {
+        k: weight for k, weight in start.items() if not torch.equal(weight.float(), teacher[k].float())
+    }
     before = host_to_diffusers({key: teacher[key] for key in changed})
     lost = total = 0.0
     for key, weight in host_to_diffusers(changed).items():
@@ -80,7 +82,3 @@ def leading_directions(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tenso
         torch.manual_seed(0)
         left, sizes, right = torch.svd_lowrank(matrix, q=min(rank + SPARE, *matrix.shape), niter=2)
     return left[:, :rank], sizes[:rank], right[:, :rank].T
-
-
-def _same(weight: Tensor, other: Tensor) -> bool:
-    return torch.equal(weight.float(), other.float())

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..dit.stream import RowReader, TensorWriter
-from ..dit.weights_file import TensorInfo, read_header
+from ..dit.stream import RowReader, save_tensors
+from ..dit.weights_file import TensorInfo, describe_tensors, read_header
 from ..store.disk import DiskRefused
 from ..store.files import atomic_folder, file_sha256, read_json_object, write_text
 from .old_checkpoint import INDEX, OldCheckpoint
@@ -55,10 +55,7 @@ def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], processe
 
 
 def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered) -> None:
-    with (folder / TENSORS).open("wb") as file:
-        writer = TensorWriter(file, _described(tensors), {})
-        for name, tensor in gathered:
-            writer.write(name, tensor)
+    save_tensors(folder / TENSORS, tensors, values=gathered)
     note = {"format": FORMAT, "step": step, "sha256": file_sha256(folder / TENSORS)}
     write_text(folder / NOTE, json.dumps(note))
 
@@ -86,7 +83,7 @@ def check_state(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
         )
     if note.get("sha256") != digest:
         raise StateUnreadable(f"{TENSORS} is damaged: its content is not what was written")
-    _check_tensors(folder / TENSORS, _described(tensors))
+    _check_tensors(folder / TENSORS, describe_tensors(tensors))
 
 
 def _rewrite(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
@@ -142,7 +139,3 @@ def _local_rows(tensor, processes: Processes) -> tuple[Tensor, int]:
     local, first = tensor.to_local(), min(processes.rank * rows, tensor.shape[0])
     assert local.shape[0] == min(rows, tensor.shape[0] - first), (local.shape, tensor.shape, processes)
     return local, first
-
-
-def _described(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
-    return {k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in tensors.items()}

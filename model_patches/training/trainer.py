@@ -32,10 +32,10 @@ class TrainingDiverged(FloatingPointError):
 class Task:
     """What is trained, on what, and how.
 
-    weights: those to start from, in the host's names; teacher, real and fake model stay these. start: those of them in
-    which the student starts elsewhere, such as the ones that a few-step LoRA changes; a LoRA that is trained holds that
-    difference, too. sample_source: whose first clips' conditions the samples in reports are made for; ``source`` if
-    None. phases: the updates of every step. identity: what of ``phases`` must be the same for a run to be resumed.
+    weights: those to start from, in the host's names; teacher, real and fake model keep them. start: weights that the
+    student starts with instead, such as those that a few-step LoRA changes; a trained LoRA then includes that
+    difference. sample_source: its first clips are sampled for the reports; ``source`` if None. phases: the updates of
+    every step. identity: what of ``phases`` must be the same for a run to be resumed.
     """
 
     config: DistillConfig
@@ -49,9 +49,9 @@ class Task:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step came to.
+    """The outcome of a step.
 
-    step: how many are done. updates: how many of them the student has learned in; the others are the fake model's
+    step: how many are done. updates: in how many of them the student learned; the others are the fake model's
     warm-up. losses: by name. motion: frame-to-frame change of the student's clips over the data's (1 as much, 0
     static), None where not measured or of one frame. samples: (B, C, T, H, W) latents of the averaged student every
     ``sample_every`` steps, None in between and while the student does not learn.
@@ -66,10 +66,10 @@ class StepReport:
 
 
 def learning_rate(step: int, config: DistillConfig) -> float:
-    """Return the student's rate at a step, which falls linearly after a linear warm-up, both once for each of its ways.
+    """Return the student's learning rate at a step: it warms up and then falls, both linearly.
 
-    Following the ODE it falls from ode_learning_rate to learning_rate; after that, counted from the next update of
-    the student, from learning_rate to final_learning_rate.
+    It does so twice: from ode_learning_rate to learning_rate while the student follows the ODE, and from learning_rate
+    to final_learning_rate from the student's next update on.
     """
     if step < config.ode_updates:
         start, end, last = config.ode_learning_rate, config.learning_rate, config.ode_updates - 1
@@ -90,7 +90,7 @@ def seeded(*parts: str | int) -> torch.Generator:
 
 
 def sample_generator(config: DistillConfig) -> torch.Generator:
-    """Return what the noise of sample clips is drawn with first, the same at every look."""
+    """Return the generator that sample clips are drawn with, the same every time."""
     return seeded(config.seed, "sample")
 
 
@@ -233,7 +233,7 @@ class Trainer:
         return clips.cpu(), float(relative_motion(clips, batch.latents))
 
     def _state(self) -> dict:
-        """Return every tensor a resumed run needs; loading writes into them."""
+        """Return every tensor that a resumed run needs; loading writes into them."""
         return {
             **{f"weights.{name}": dict(parameters) for name, parameters in self.parameters.items()},
             "average": self.average,

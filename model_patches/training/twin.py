@@ -54,7 +54,7 @@ def from_host(
     with torch.device("meta"):
         model = Twin(**diffusers_config(host))
     weights = {
-        # a host in inference mode makes tensors that backward refuses; copies made here are none
+        # a host in inference mode makes tensors that backward refuses; copies made here are plain
         key: value.to(dtype, copy=not share or value.is_inference())
         for key, value in host_to_diffusers(host).items()
     }
@@ -95,7 +95,7 @@ def with_guidance(host: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a model is told beside the noisy latent.
+    """What a model is given beside the noisy latent.
 
     known: (B, C + 1, T, H, W) known frames and their mask, None for text to video. states (B, L, D), mask (B, L)
     and pooled (B, P): the prompt. guidance: (B,) the host's scale g, None where the model has no embedder for it.

@@ -182,7 +182,7 @@ def _caption_beside(folder: Path, name: str, skipped: Skipped) -> list[str]:
 
 
 def caption_fault(caption: Any) -> str | None:
-    """Return what is wrong with a caption, or None."""
+    """Say what is wrong with a caption; None if nothing is."""
     if not isinstance(caption, str) or not caption.strip():
         return "the caption is empty"
     try:

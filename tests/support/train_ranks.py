@@ -1,9 +1,5 @@
-"""One process of a tiny training: ``torchrun`` or a test starts several, which then write what they lost and learnt.
+"""One process of a tiny training: a test starts several, which then write what they lost and learned."""
 
-Usage: python -m magic141.tests.support.train_ranks RUN_DIR CONFIG_JSON
-"""
-
-import json
 import os
 import sys
 from pathlib import Path
@@ -16,21 +12,24 @@ from .tiny_dit import tiny_dit
 from .tiny_source import TinySource
 
 
-def main(run_dir: str, config: str) -> None:
-    """Train and write ``result-RANK.pt``: the losses of every step and the averaged weights."""
+def train_rank(rank: int, count: int, port: int, run_dir: str, config: DistillConfig) -> None:
+    """Train as one of the processes that ``torchrun`` starts; write ``result-RANK.pt``: losses of steps, weights."""
+    here = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": count,
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+    }
+    os.environ.update({name: str(value) for name, value in here.items()})
     torch.set_num_threads(1)
     losses = []
     model = distill(
-        Task(DistillConfig(**json.loads(config)), TinySource(), tiny_dit()),
+        Task(config, TinySource(), tiny_dit()),
         Path(run_dir),
         on_step=lambda report: losses.append(report.losses),
     )
-    result = {"losses": losses, "weights": dict(model.weights)}
-    torch.save(result, Path(run_dir) / f"result-{os.environ.get('RANK', '0')}.pt")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], json.dumps(json.loads(sys.argv[2])))
+    torch.save({"losses": losses, "weights": dict(model.weights)}, Path(run_dir) / f"result-{rank}.pt")
     # torch keeps sharded tensors' process groups in caches of its own; gloo's threads then outlive the group, and once
     # in some hundred times Python aborts while it ends under them, with everything written
     sys.stdout.flush()

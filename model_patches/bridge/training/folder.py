@@ -114,11 +114,11 @@ def _beside(target: Path, number: int) -> Path:
 def identity(
     config: DistillConfig, data: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
 ) -> str:
-    """Return a digest of what decides what a run learns; its file carries it.
+    """Return a digest of everything that decides what a run learns; the run's file carries it.
 
     Args:
         data: what the training set holds, as a digest.
-        start: weights in which the student starts elsewhere.
+        start: weights that the student starts with instead.
     """
     return _identity(asdict(config), data, weights, start)
 
@@ -126,7 +126,7 @@ def identity(
 def older_identity(
     config: DistillConfig, set_name: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
 ) -> str:
-    """Return the identity that an older version gave a run, of whose data it knew the set's name alone."""
+    """Return the identity that an older version gave a run: of its data it knew only the set's name."""
     return _identity({**asdict(config), **GONE}, set_name, weights, start)
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import comfy.model_management
 import comfy.model_patcher
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from ...plots import plot_training, to_tensor
+from ...dit.stream import save_tensors
+from ...plots import plot_training
 from ...store.disk import KeptElsewhere, check_writable
 from ...store.files import atomic_file
+from ...store.pictures import to_tensor
 from ...training.checkpoint import RunFolder
 from ...training.config import DistillConfig, current_names
 from ...training.dataset import TrainingSet
@@ -46,7 +47,7 @@ from .weights import free_devices, started_weights, student_weights, with_lora
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training: the MODEL that learned, its file's name, curves and clips (IMAGE), the report."""
+    """A finished training: the trained MODEL, its file's name, curves and clips (IMAGE), the report."""
 
     model: comfy.model_patcher.ModelPatcher
     file_name: str
@@ -62,7 +63,7 @@ def make_config(*, precision: str = "auto", **settings: Any) -> DistillConfig:
         precision: "float32", "bfloat16", or "auto": bfloat16 where the device is fast at it.
 
     Raises:
-        ValueError: one of them is impossible; says which.
+        ValueError: one of them is impossible; the message says which.
     """
     device = comfy.model_management.get_torch_device()
     if precision == "auto":
@@ -89,7 +90,7 @@ def distill_model(
         config: from ``make_config``.
         run_name: of the run's folder in output/magic141_distill and of the file that comes out.
         tell: shows a line of text on the node.
-        student: what the training starts from, where that is not the model: the same with LoRAs on it, say.
+        student: what the training starts from instead of the model, such as the same model with LoRAs on it.
 
     Raises:
         ImportError: a training package is missing; says how to install it.
@@ -123,7 +124,7 @@ def distill_model(
         job.target.name,
         to_tensor(plot_training(history, total_steps=config.total_steps)),
         samples,
-        _report(job, watch, trained, history),
+        training_report(trained, job, watch, history),
     )
 
 
@@ -138,7 +139,7 @@ def trainable() -> Iterator[None]:
 class Job:
     """What a run works with: the set, its clips, weights, its folder, its file, its identity, and what to say of it.
 
-    weights: of the model. start: those of them in which the student starts elsewhere.
+    weights: of the model. start: weights that the student starts with instead.
     """
 
     set_name: str
@@ -158,7 +159,7 @@ def prepare(
     run_name: str,
     student: comfy.model_patcher.ModelPatcher | None = None,
 ) -> Job:
-    """Collect what a run needs, so that every fault of the inputs is said before anything is trained.
+    """Collect what a run needs, and refuse unusable inputs before anything is trained.
 
     A run of this name on other data is moved aside, and a new one begins.
 
@@ -210,7 +211,7 @@ def save_trained(trained: TrainedModel, job: Job) -> tuple[dict[str, Tensor], Jo
     notes = {"format": "pt", RUN_KEY: job.run_id, "magic141_distill": json.dumps(asdict(trained.config))}
     try:
         with atomic_file(job.target) as temporary:
-            save_file(tensors, temporary, notes)
+            save_tensors(temporary, tensors, notes)
     except KeptElsewhere as kept:
         job = replace(job, target=kept.path, notes=(*job.notes, str(kept)))
     return tensors, job
@@ -221,15 +222,3 @@ def _lora_as_weights(trained: TrainedModel) -> dict[str, Tensor]:
     dtype = next(iter(trained.base.values())).dtype
     kept = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
     return {name: tensor.to(kept).contiguous() for name, tensor in trained.lora().items()}
-
-
-def _report(job: Job, watch: TrainingWatch, trained: TrainedModel, history: list[dict]) -> str:
-    return training_report(
-        trained,
-        data=f"'{job.set_name}' ({len(job.source)} windows)",
-        file=f"models/{job.target.parent.name}/{job.target.name}",
-        first_step=watch.first_step,
-        seconds=watch.seconds,
-        history=history,
-        notes=job.notes,
-    )

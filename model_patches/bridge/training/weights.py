@@ -31,11 +31,7 @@ def student_weights(model: comfy.model_patcher.ModelPatcher) -> dict[str, Tensor
     check_model(model)
     weights = {}
     for key, weight in model.model.diffusion_model.state_dict().items():
-        if not is_plain(weight):
-            raise ValueError(
-                f"This MODEL is quantized ({key} is no plain weight) and cannot be trained. Load the bf16, fp16 or "
-                "fp32 file; what comes out can be quantized again."
-            )
+        _check_plain(key, weight, "model")
         weights[key] = _with_patches(model, DIT + key, weight, weight.dtype)
     return weights
 
@@ -46,7 +42,7 @@ def started_weights(
     """Return the weights in which a MODEL differs from another of the same file, in float32: LoRAs lose nothing.
 
     Raises:
-        ValueError: it is of another layout, its weights are quantized, or nothing is on it that the other has not.
+        ValueError: it is of another layout, its weights are quantized, or it does not differ from the other.
     """
     check_model(student)
     changed = {}
@@ -57,11 +53,7 @@ def started_weights(
         patches = [patcher.patches.get(name, []) for patcher in (student, model)]
         if same and len(patches[0]) == len(patches[1]) and all(a is b for a, b in zip(*patches, strict=True)):
             continue
-        if not is_plain(weight):
-            raise ValueError(
-                f"The MODEL at student is quantized ({key} is no plain weight) and training cannot start from it. "
-                "Load the bf16, fp16 or fp32 file."
-            )
+        _check_plain(key, weight, "student")
         changed[key] = _with_patches(student, name, weight, torch.float32)
     if not changed:
         raise ValueError(
@@ -71,9 +63,13 @@ def started_weights(
     return changed
 
 
-def is_plain(weight: Tensor) -> bool:
-    """Tell whether a weight holds its own values: no quantized tensor, no integers."""
-    return type(weight) in (Tensor, torch.nn.Parameter) and weight.is_floating_point()
+def _check_plain(key: str, weight: Tensor, input_name: str) -> None:
+    """Refuse a weight that does not hold its own values: a quantized tensor, integers."""
+    if type(weight) not in (Tensor, torch.nn.Parameter) or not weight.is_floating_point():
+        raise ValueError(
+            f"The MODEL at {input_name} is quantized ({key} is no plain weight) and cannot be trained. Load the bf16, "
+            "fp16 or fp32 file; what comes out can be quantized again."
+        )
 
 
 def _with_patches(

@@ -76,7 +76,7 @@ def test_truncated_weights_are_named_before_anything_is_loaded(broken):
 def test_an_unreadable_index(broken, content):
     (broken / "model.safetensors").unlink()
     (broken / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(ValueError, match=r"my_llava/model\.safetensors\.index\.json is not readable"):
+    with pytest.raises(ValueError, match=r"my_llava/model\.safetensors\.index\.json is no index"):
         check_vlm_folder(broken)
 
 

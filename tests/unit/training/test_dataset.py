@@ -244,7 +244,7 @@ def test_a_set_of_an_older_version_opens_without_checksums_and_says_so(tmp_path)
     source = VideoFolderSource(opened, known_shares=(0, 0, 1))
     said = " ".join(source.notes())
     assert "'set' was built by an older version and has no checksums" in said
-    assert "the VLM saw the first frame, and in use it is shown the last known one" in said
+    assert "the VLM was shown the first frame; in use it is shown the last known one" in said
     assert (source.batch(torch.tensor([0]), torch.Generator()).states[:, :5] == 9).all()
     assert VideoFolderSource(made).notes() == []
 

@@ -1,15 +1,12 @@
 """Two gloo processes with FSDP2 train as one process does, and each opens the other's checkpoints."""
 
-import json
-import os
 import socket
-import subprocess
-import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.distill import Task, distill
 from magic141.model_patches.training.parallel import Processes, my_micro_batches
@@ -17,9 +14,14 @@ from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 from magic141.tests.support.tiny_training import TINY
+from magic141.tests.support.train_ranks import train_rank
 
 CONFIG = replace(TINY, total_steps=2, micro_batch_size=1, fake_updates=1, save_every=1)
-ROOT = Path(__file__).resolve().parents[3]
+START_METHOD = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
+mp.set_forkserver_preload(
+    [train_rank.__module__, "diffusers.models.transformers.transformer_hunyuan_video", "peft"]
+)
+"""What takes seconds to import is imported once, by the process that the others are forked from."""
 
 
 def free_port() -> int:
@@ -30,38 +32,8 @@ def free_port() -> int:
 
 def two_processes(config: DistillConfig, run_dir: Path) -> list[dict]:
     """Start two processes as ``torchrun`` would and return what they wrote."""
-    paths = os.pathsep.join([str(ROOT / "tests" / "shim"), os.environ.get("PYTHONPATH", "")])
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": paths,
-    }
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "magic141.tests.support.train_ranks",
-        str(run_dir),
-        json.dumps(asdict(config)),
-    ]
-    processes = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n---\n".join(outputs)
+    arguments = (2, free_port(), str(run_dir), config)
+    mp.start_processes(train_rank, arguments, nprocs=2, start_method=START_METHOD)
     return [torch.load(run_dir / f"result-{rank}.pt", weights_only=True) for rank in range(2)]
 
 
