@@ -1,7 +1,6 @@
 """Sizes the model was trained at, and how a picture is fitted to one: resize to cover, then center crop."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,26 +29,20 @@ def nearest_bucket(width: int, height: int, family: str) -> tuple[int, int]:
     return min(BUCKETS[family], key=lambda size: abs(size[0] / size[1] - width / height))
 
 
-@dataclass(frozen=True)
-class CoverCrop:
-    """How to fit a picture: resize to ``resized`` and cut ``target`` at ``offset``, each (width, height) in px."""
-
-    resized: tuple[int, int]
-    offset: tuple[int, int]
-    target: tuple[int, int]
-
-
-def plan_cover_crop(width: int, height: int, target: tuple[int, int]) -> CoverCrop:
+def plan_cover_crop(
+    width: int, height: int, target: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Plan the smallest resize that covers a target size without distortion, and the center crop after it.
 
     Args:
         width, height: the picture's, in pixels.
         target: (width, height) in pixels.
+    Returns:
+        The size to resize to, and where to cut the target: (width, height) and (left, top) in pixels.
     """
     scale = max(target[0] / width, target[1] / height)
     resized = (max(target[0], round(width * scale)), max(target[1], round(height * scale)))
-    offset = ((resized[0] - target[0]) // 2, (resized[1] - target[1]) // 2)
-    return CoverCrop(resized, offset, target)
+    return resized, ((resized[0] - target[0]) // 2, (resized[1] - target[1]) // 2)
 
 
 def resize_cover_crop(frames: Tensor, width: int, height: int) -> Tensor:
@@ -63,10 +56,8 @@ def resize_cover_crop(frames: Tensor, width: int, height: int) -> Tensor:
     if frames.shape[1:3] == (height, width):
         return frames
     frames = _trim_overhang(frames, width, height)
-    plan = plan_cover_crop(frames.shape[2], frames.shape[1], (width, height))
-    channels_first = frames.movedim(-1, 1)
-    resized = F.interpolate(channels_first, size=plan.resized[::-1], mode="bicubic", antialias=True)
-    left, top = plan.offset
+    size, (left, top) = plan_cover_crop(frames.shape[2], frames.shape[1], (width, height))
+    resized = F.interpolate(frames.movedim(-1, 1), size=size[::-1], mode="bicubic", antialias=True)
     return resized[:, :, top : top + height, left : left + width].movedim(1, -1).clamp(0.0, 1.0)
 
 

@@ -72,11 +72,8 @@ class Checkpoint:
 
     def describe(self) -> str:
         """Say in one line what was found and which conditioning it needs."""
-        size = (
-            f"{self.num_parameters / 1e9:.1f} B"
-            if self.num_parameters >= 5e8
-            else f"{self.num_parameters / 1e6:.1f} M"
-        )
+        unit, name = (1e9, "B") if self.num_parameters >= 5e8 else (1e6, "M")
+        size = f"{self.num_parameters / unit:.1f} {name}"
         found = (
             f"HunyuanVideo layout, {size} parameters, {self.weight_type}, {self.depth}+{self.depth_single} blocks,"
             f" {self.in_channels} input channels."

@@ -75,11 +75,9 @@ class RowReader:
             view = view[count:]
         if self._digest is not None:
             self._digest.saw(self._starts[name] + first * row_bytes, buffer)
-        return (
-            torch.frombuffer(buffer, dtype=item).reshape(-1, *row_shape)
-            if buffer
-            else torch.empty(0, dtype=item)
-        )
+        if not buffer:
+            return torch.empty(0, dtype=item)
+        return torch.frombuffer(buffer, dtype=item).reshape(-1, *row_shape)
 
 
 class FileDigest:
@@ -143,11 +141,8 @@ class TensorWriter:
         for name in sorted(tensors, key=lambda k: (-torch_dtype(tensors[k].dtype).itemsize, k)):
             dtype, shape = tensors[name]
             end = position + num_elements(shape) * torch_dtype(dtype).itemsize
-            entries[name] = {
-                "dtype": TYPE_NAMES[dtype],
-                "shape": list(shape),
-                "data_offsets": [position, end],
-            }
+            offsets = [position, end]
+            entries[name] = {"dtype": TYPE_NAMES[dtype], "shape": list(shape), "data_offsets": offsets}
             self._offsets[name], position = position, end
         self._entries = entries
         header = self._header()

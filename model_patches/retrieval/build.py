@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..store.pictures import PictureError, decode, read_bytes, sha256_of
-from ..store.walk import PictureFile, walk_pictures
+from ..store.walk import PictureFile, walk_files
 from .index import ImageIndex
 from .records import Row
 from .search import unit_length
@@ -101,7 +101,7 @@ def build_index(
         ValueError: the folder holds no picture, or none that can be read. The old index is left as it was.
     """
     tell, total = on_progress or _ignore, 0
-    for _ in walk_pictures(folder):
+    for _ in walk_files(folder):
         tell(0, 0)
         total += 1
     if not total:
@@ -166,7 +166,7 @@ class _Build:
 
     def _new_or_touched(self) -> Iterator[_ToRead]:
         """Yield the pictures that have to be read; those whose size and times are known are kept as they are."""
-        for file in walk_pictures(self.folder, self.report.skip):
+        for file in walk_files(self.folder, on_skip=self.report.skip):
             row = self.writer.index.row_of(file.path)
             if row and (file.size, file.mtime_ns, file.ctime_ns) == (row.size, row.mtime_ns, row.ctime_ns):
                 self.writer.keep(row)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -51,24 +52,20 @@ def convert(directory: Path) -> None:
     with damage_errors(directory):
         try:
             manifest = read_json(directory / MANIFEST)
-            model, shards = (
-                checked(Model, manifest["model"]),
-                [checked(_Shard, s) for s in manifest["shards"]],
-            )
+            model = checked(Model, manifest["model"])
+            shards = [checked(_Shard, each) for each in manifest["shards"]]
             if not isinstance(manifest["folder"], str) or not shards:
                 raise ValueError(f"it has {len(shards)} shards of the folder {manifest['folder']!r}")
             parts = [_read(directory, shard, width=len(model.probe)) for shard in shards]
             complete = manifest["complete"] is True
         except (KeyError, SafetensorError) as error:
             raise ValueError(error) from None
-    writer = IndexWriter(ImageIndex.empty(directory, folder=manifest["folder"], model=model))
-    try:
+    new = ImageIndex.empty(directory, folder=manifest["folder"], model=model)
+    with closing(IndexWriter(new)) as writer:
         for rows, vectors in parts:
             writer.add(rows, vectors)
         writer.commit(complete=complete)
         writer.remove_files(OLD_FILES)
-    finally:
-        writer.close()
 
 
 def _read(directory: Path, shard: _Shard, *, width: int) -> tuple[list[Row], Tensor]:

@@ -111,9 +111,8 @@ class IndexWriter:
         """Remove the files of these names, except the vectors in use."""
         for path in self.index.directory.iterdir():
             if names.fullmatch(path.name) and path.name != self.index.about.vectors:
-                with contextlib.suppress(
-                    OSError
-                ):  # mapped by a reader (Windows): the next commit tries again
+                # one that a reader has mapped (Windows) is tried again by the next commit
+                with contextlib.suppress(OSError):
                     path.unlink()
 
     def close(self) -> None:

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import IO
 
+from .disk import disk_errors
+
 _LOCKED_BYTE = 1 << 30
 """Windows locks byte ranges and refuses to read them, so the byte lies far behind the text."""
 
@@ -21,7 +23,7 @@ class DirectoryLocked(ValueError):
 
 
 class DirectoryLock:
-    """An exclusive lock on a directory, held from ``acquire`` to ``release``.
+    """An exclusive lock on a directory, held from ``acquire`` to ``release``, or in a ``with`` block.
 
     Args:
         folder: an existing directory; a file ``lock`` is kept in it.
@@ -41,7 +43,8 @@ class DirectoryLock:
             raise DirectoryLocked(
                 f"{self.path} is not a plain file, so it cannot lock the folder. Remove it and try again."
             )
-        file = self.path.open("a+b")
+        with disk_errors(self.path.parent):
+            file = self.path.open("a+b")
         try:
             _lock(file)
         except OSError as error:
@@ -61,6 +64,13 @@ class DirectoryLock:
         file.truncate(0)
         file.write(str(os.getpid()).encode())
         file.flush()
+
+    def __enter__(self) -> "DirectoryLock":
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Free the lock; safe to call twice."""

@@ -67,10 +67,8 @@ def refusal_text(error: OSError, folder: Path | None = None) -> str:
         what = "cannot be opened or changed: permission denied"
         todo = "Mend its permissions, or close what has it open"
     elif error.errno in _FULL:
-        what, todo = (
-            "cannot be written: the disk is full",
-            "Free some space and queue the same workflow again",
-        )
+        what = "cannot be written: the disk is full"
+        todo = "Free some space and queue the same workflow again"
     else:
         what = f"could not be read or written ({error.strerror})"
         todo = "Check the disk or the network drive and queue the same workflow again"

@@ -75,9 +75,7 @@ def decode(
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # our own pixel limit is checked below, before anything is decoded
+            warnings.simplefilter("ignore")  # our own limit of pixels is checked before anything is decoded
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
                 _check_pixels(image, max_pixels)
                 note = _note(image)
@@ -138,7 +136,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         values = np.asarray(image)
         scale = 255.0 if np.nanmax(values) <= 1 else 1.0
-        return Image.fromarray(np.nan_to_num(values * scale).clip(0, 255).astype(np.uint8), "L").convert(
-            "RGB"
-        )
+        gray = np.nan_to_num(values * scale).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(gray, "L").convert("RGB")
     return image.convert("RGB")

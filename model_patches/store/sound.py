@@ -77,11 +77,8 @@ def _try_track(source: Source, track: int, on_frame: Callable[[], None]) -> tupl
                 num_broken += int(np.count_nonzero(~np.isfinite(values)))
         if not num_samples:
             raise ValueError("it is empty")
-        note = (
-            f"{num_broken} of its {num_samples} values are no numbers (NaN) and become silence"
-            if num_broken
-            else ""
-        )
+        broken = f"{num_broken} of its {num_samples} values are no numbers (NaN) and become silence"
+        note = broken if num_broken else ""
         return not num_broken and stream.codec_context.name in _MP4_SOUND, note
 
 
@@ -147,9 +144,7 @@ def _finite(frame: av.AudioFrame) -> av.AudioFrame:
     values = frame.to_ndarray()
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return frame
-    finite: Any = np.nan_to_num(
-        values, nan=0.0, posinf=0.0, neginf=0.0
-    )  # PyAV's type holds one kind of number
+    finite: Any = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)  # PyAV types one kind of number
     mended = av.AudioFrame.from_ndarray(finite, frame.format.name, frame.layout.name)
     mended.pts, mended.time_base, mended.sample_rate = frame.pts, frame.time_base, frame.sample_rate
     return mended

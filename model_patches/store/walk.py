@@ -31,28 +31,25 @@ def is_name_of_macos(name: str) -> bool:
     return name.startswith("._")
 
 
-def walk_pictures(folder: Path, on_skip: Callable[[str, str], None] | None = None) -> Iterator[PictureFile]:
-    """Yield the pictures below a folder, sorted by folder and name; memory is one listing a level.
+def walk_files(
+    folder: Path,
+    is_wanted: Callable[[str], bool] = is_picture_name,
+    on_skip: Callable[[str, str], None] = lambda path, reason: None,
+) -> Iterator[PictureFile]:
+    """Yield the files below a folder whose name is wanted, sorted by folder and name; memory is one listing a level.
 
     Hidden folders and what lies more than 100 folders deep are left out. A symbolic link to a file inside the folder
     counts as a file; linked folders are never entered (they could loop) and links that leave the folder are refused.
 
     Args:
-        folder: where to look.
+        is_wanted: says of a file's name whether it is; pictures are, unless told otherwise.
         on_skip: called with (relative path, reason) for each thing that is refused.
     """
-    yield from walk_files(folder, is_picture_name, on_skip)
-
-
-def walk_files(
-    folder: Path, is_wanted: Callable[[str], bool], on_skip: Callable[[str, str], None] | None = None
-) -> Iterator[PictureFile]:
-    """Yield the files below a folder whose name is wanted, as ``walk_pictures`` does."""
 
     def is_wanted_too(name: str) -> bool:
         return is_wanted(name) and not is_name_of_macos(name)
 
-    yield from _walk(folder, folder, "", on_skip or (lambda path, reason: None), is_wanted_too)
+    yield from _walk(folder, folder, "", on_skip, is_wanted_too)
 
 
 def listing_digest(folder: Path, is_wanted: Callable[[str], bool] = is_picture_name) -> str:
@@ -108,11 +105,8 @@ def _refuse_link(root: Path, entry: os.DirEntry, is_wanted: Callable[[str], bool
     try:
         is_folder = entry.is_dir()
     except OSError as error:  # a link that points to itself, a folder that cannot be entered
-        return (
-            f"a symbolic link that cannot be followed: {error.strerror or error}"
-            if is_wanted(entry.name)
-            else ""
-        )
+        reason = f"a symbolic link that cannot be followed: {error.strerror or error}"
+        return reason if is_wanted(entry.name) else ""
     if not stays_inside(root, Path(entry.path)):
         return "a symbolic link that leaves the folder" if is_wanted(entry.name) or is_folder else ""
     return "a symbolic link to a folder" if is_folder else ""

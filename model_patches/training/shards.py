@@ -126,13 +126,9 @@ def locked_directory(directory: Path) -> Iterator[None]:
     with disk_errors(directory):
         for room in ROOMS:
             make_subfolder(directory, room)
-    lock = DirectoryLock(directory)
-    lock.acquire()
-    try:
+    with DirectoryLock(directory):
         remove_parts(directory)
         yield
-    finally:
-        lock.release()
 
 
 def compact(tensor: Tensor) -> Tensor:

@@ -119,18 +119,15 @@ def check_known_latent(known_latent: Tensor, request: ClipRequest) -> None:
         ValueError: saying what was given and what fits.
     """
     _, channels, num_frames, height, width = request.latent_shape
-    if known_latent.ndim != 5 or (known_latent.shape[1], *known_latent.shape[3:]) != (
-        channels,
-        height,
-        width,
-    ):
+    shape = known_latent.shape
+    if len(shape) != 5 or (shape[1], *shape[3:]) != (channels, height, width):
         raise ValueError(
-            f"known_latent has shape {tuple(known_latent.shape)}; for this width and height it must be "
+            f"known_latent has shape {tuple(shape)}; for this width and height it must be "
             f"(1, {channels}, k, {height}, {width}). Encode it at the same size."
         )
-    if known_latent.shape[2] >= num_frames:
+    if shape[2] >= num_frames:
         raise ValueError(
-            f"known_latent has {known_latent.shape[2]} latent frames and the clip only {num_frames}. Cut its end off "
+            f"known_latent has {shape[2]} latent frames and the clip only {num_frames}. Cut its end off "
             "(Latent Cut, dim t), or raise length."
         )
     if request.images is not None and request.image_mode != ImageMode.REFERENCES:

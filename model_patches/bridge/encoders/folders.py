@@ -1,6 +1,7 @@
 """Find the Hugging Face folders an artist has among the host's model folders."""
 
 import functools
+import itertools
 import logging
 import os
 from collections.abc import Iterator
@@ -18,15 +19,11 @@ MAX_DEPTH = 3
 def roots() -> list[Path]:
     """Return the folders that are searched, the user's own first."""
     known = folder_paths.folder_names_and_paths
-    paths = [
-        path
-        for category in CATEGORIES
-        if category in known
-        for path in folder_paths.get_folder_paths(category)
-    ]
-    paths.append(
-        os.path.join(folder_paths.models_dir, "LLM")
+    groups = [folder_paths.get_folder_paths(category) for category in CATEGORIES if category in known]
+    others = os.path.join(
+        folder_paths.models_dir, "LLM"
     )  # other packs' custom; the host has no such category
+    paths = [*itertools.chain.from_iterable(groups), others]
     return [Path(path) for path in dict.fromkeys(paths) if os.path.isdir(path)]
 
 
@@ -71,10 +68,8 @@ def _is_folder(entry: os.DirEntry) -> bool:
     except UnicodeEncodeError:
         log_skipped(entry.path, "its name is not UTF-8")
         return False
-    leads_back = entry.is_symlink() and Path(os.path.realpath(os.path.dirname(entry.path))).is_relative_to(
-        os.path.realpath(entry.path)
-    )
-    return not leads_back
+    parent = Path(os.path.realpath(os.path.dirname(entry.path)))
+    return not entry.is_symlink() or not parent.is_relative_to(os.path.realpath(entry.path))
 
 
 def encoder_folders() -> dict[str, Path]:

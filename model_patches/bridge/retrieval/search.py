@@ -57,14 +57,10 @@ def update_index(
     folder, directory = resolve_folder(folder_name), index_directory(name)
     with disk_errors(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        lock = DirectoryLock(directory)
-        lock.acquire()
-    try:
+    with DirectoryLock(directory):
         old = _open_or_start(directory, folder_label(folder), identify(embedder), rebuild)
         progress = host_progress("embedding pictures")
         return build_index(old, folder, embedder, batch_size=batch_size, on_progress=progress)
-    finally:
-        lock.release()
 
 
 def _open_or_start(directory: Path, label: str, model: Model, rebuild: bool) -> ImageIndex:
@@ -82,11 +78,7 @@ def _open_or_start(directory: Path, label: str, model: Model, rebuild: bool) -> 
             f"The index '{directory.name}' is of the folder '{old.folder}', not '{label}'. Give this folder's index "
             "another name, or turn on 'rebuild' to replace it."
         )
-    if not old.model.same_as(model):
-        raise ValueError(
-            f"The index '{directory.name}' was made by another model ({old.model.name}); this is {model.name}. "
-            "Choose that model, give the index another name, or turn on 'rebuild' to embed everything again."
-        )
+    _check_model(old, model)
     return old
 
 
@@ -99,20 +91,20 @@ def open_index(name: str, embedder: PictureEmbedder) -> ImageIndex:
     """
     directory = index_directory(name)
     if legacy.is_old(directory):
-        lock = DirectoryLock(directory)
-        lock.acquire()
-        try:
+        with DirectoryLock(directory):
             _convert(directory)
-        finally:
-            lock.release()
     index = ImageIndex.open(directory)
-    model = identify(embedder)
+    _check_model(index, identify(embedder))
+    return index
+
+
+def _check_model(index: ImageIndex, model: Model) -> None:
     if not index.model.same_as(model):
         raise ValueError(
-            f"The index '{name}' was made by another model: {index.model.name}, {len(index.model.probe)} wide. "
-            f"This is {model.name}, {len(model.probe)} wide. Choose the same model, or rebuild the index with this one."
+            f"The index '{index.directory.name}' was made by another model: {index.model.name}, "
+            f"{len(index.model.probe)} wide. This is {model.name}, {len(model.probe)} wide. Choose that model, give "
+            "the index another name, or turn on 'rebuild' in Build Image Index to embed everything again."
         )
-    return index
 
 
 def _convert(directory: Path) -> None:

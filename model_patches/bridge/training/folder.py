@@ -112,28 +112,22 @@ def _beside(target: Path, number: int) -> Path:
 
 
 def identity(
-    config: DistillConfig, data: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
+    config: DistillConfig,
+    data: str,
+    weights: Mapping[str, Tensor],
+    start: Mapping[str, Tensor],
+    *,
+    older: bool = False,
 ) -> str:
     """Return a digest of everything that decides what a run learns; the run's file carries it.
 
     Args:
-        data: what the training set holds, as a digest.
+        data: what the training set holds, as a digest; older versions took the set's name.
         start: weights that the student starts with instead.
+        older: return the identity that an older version gave, which had the settings of ``GONE`` as well.
     """
-    return _identity(asdict(config), data, weights, start)
-
-
-def older_identity(
-    config: DistillConfig, set_name: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
-) -> str:
-    """Return the identity that an older version gave a run: of its data it knew only the set's name."""
-    return _identity({**asdict(config), **GONE}, set_name, weights, start)
-
-
-def _identity(
-    settings: Mapping[str, Any], data: str, weights: Mapping[str, Tensor], start: Mapping[str, Tensor]
-) -> str:
-    settings = {k: v for k, v in first_names(settings).items() if k not in MAY_CHANGE}
+    named = first_names({**asdict(config), **(GONE if older else {})})
+    settings = {k: v for k, v in named.items() if k not in MAY_CHANGE}
     started = [fingerprint(start)] if start else []
     return digest([settings, data, fingerprint(weights), *started])
 

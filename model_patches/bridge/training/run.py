@@ -35,7 +35,6 @@ from .folder import (
     is_of_other_data,
     move_aside,
     note_run,
-    older_identity,
     read_run_id,
     run_directory,
     target_path,
@@ -172,7 +171,7 @@ def prepare(
     start = {} if student is None else started_weights(student, model)
     source = open_source(training_set, model, weights, config)
     run_id = identity(config, source.content(), weights, start)
-    old_id = older_identity(config, set_name, weights, start)
+    old_id = identity(config, set_name, weights, start, older=True)
     target, notes = target_path(run_name, config.train), source.notes()
     if saved is not None and is_of_other_data(saved, source):
         notes.append(move_aside(run_dir, target, {read_run_id(run_dir), old_id}))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from magic141.model_patches.store.walk import listing_digest, walk_pictures
+from magic141.model_patches.store.walk import listing_digest, walk_files
 from magic141.model_patches.training.videos import find_videos
 from magic141.model_patches.window.journal import RunJournal
 from magic141.tests.support.tiny_videos import write_captioned, write_video
@@ -108,7 +108,7 @@ def test_what_macos_leaves_beside_files_is_passed_over(tmp_path):
     for name in ("._a.mp4", "._a.txt", "._captions.jsonl", "._a.png"):
         (tmp_path / name).write_bytes(b"\0\5\x16\7")
     assert found(tmp_path) == (["a.mp4"], {})
-    assert list(walk_pictures(tmp_path)) == []
+    assert list(walk_files(tmp_path)) == []
 
 
 def test_pipes_and_loops_among_videos_and_pictures_are_said(tmp_path):
@@ -123,7 +123,7 @@ def test_pipes_and_loops_among_videos_and_pictures_are_said(tmp_path):
     assert skipped["pipe.mp4"] == "not a regular file"
     assert "cannot be followed" in skipped["loop.mp4"]
     pictures: dict[str, str] = {}
-    assert list(walk_pictures(tmp_path, pictures.__setitem__)) == []
+    assert list(walk_files(tmp_path, on_skip=pictures.__setitem__)) == []
     assert pictures.keys() == {"pipe.png", "loop.png", "around"}
     assert listing_digest(tmp_path)
 
