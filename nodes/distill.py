@@ -7,7 +7,7 @@ from ..model_patches.bridge.training.dataset import set_directory
 from ..model_patches.bridge.training.run import distill_model, make_config
 from ..model_patches.store.names import name_fault
 from ..model_patches.training.twin import missing_packages
-from .distill_inputs import METHODS, MOST_CFG, TRAIN, how_inputs, run_inputs, start_inputs, what_inputs
+from .distill_inputs import METHODS, TRAIN, how_inputs, run_inputs, start_inputs, what_inputs
 
 
 class DistillToFewSteps(io.ComfyNode):
@@ -59,14 +59,9 @@ class DistillToFewSteps(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, run_name=None, method=None, train=None, cfg=None) -> bool | str:
+    def validate_inputs(cls, run_name=None, method=None, cfg=None) -> bool | str:
         if (problem := missing_packages()) is not None:
             return problem
-        for name, value, choices in (("method", method, METHODS), ("train", train, TRAIN)):
-            if value is not None and value not in choices:
-                return f"{name} is {value!r}; wanted one of {', '.join(choices)}."
-        if cfg is not None and not 1.0 <= cfg <= MOST_CFG:
-            return f"cfg is {cfg:g}; wanted a number from 1, no guidance, to {MOST_CFG:g}."
         if METHODS.get(method) == "cfg" and cfg == 1.0:
             return f"cfg is {cfg:g}: there is no guidance to distill. Set the strongest you would sample with, e.g. 7."
         return (name_fault(run_name, "a run") if run_name is not None else None) or True

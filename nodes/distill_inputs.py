@@ -10,7 +10,6 @@ METHODS = {
     "fine-tune (flow matching)": "flow",
 }
 TRAIN = {"LoRA": "lora", "full": "full"}
-MOST_CFG = 30.0
 
 
 def what_inputs() -> list:
@@ -144,7 +143,7 @@ def how_inputs() -> list:
             "cfg",
             default=1.0,
             min=1.0,
-            max=MOST_CFG,
+            max=30.0,
             step=0.1,
             tooltip="Guidance that the student learns, so that it needs none itself. DMD2: how strongly the teacher "
             "is guided; 1 for none. CFG distillation: the upper end of the range that is learned.",

@@ -59,10 +59,7 @@ class LoadMagic141Model(io.ComfyNode):
         path = folder_paths.get_full_path("diffusion_models", model_name)
         if path is None:
             return f"{model_name} is not in models/diffusion_models. Choose a file from the list."
-        try:
-            identify(native_header(read_header(path)))
-        except (ValueError, OSError) as error:
-            return str(error)
+        identify(native_header(read_header(path)))
         return True
 
     @classmethod

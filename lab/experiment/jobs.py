@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
 from typing import Protocol
 
 import torch
@@ -61,7 +61,8 @@ def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int
     """
     waiting, done, running, failed = list(jobs), set[str](), dict[Future, tuple[Job, float]](), {}
     threads = max(1, (os.cpu_count() or 1) // processes)
-    context = get_context("spawn")
+    # a server that forks imports once for all; nothing has begun to compute in it
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
     with ProcessPoolExecutor(processes, context, _begin, (make_worker, threads)) as pool:
         for begun in [pool.submit(os.getpid) for _ in range(processes)]:
             begun.result()  # all are there: the death of one that is still starting might be noticed late

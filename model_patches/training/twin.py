@@ -83,8 +83,6 @@ def with_guidance(host: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Source: paper section 3.1, the guidance weight as an extra input to the student.
     """
-    if has_guidance(host):
-        return dict(host)
     added = {}
     for key, value in host.items():
         if key.startswith(GUIDANCE_SOURCE):

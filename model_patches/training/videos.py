@@ -166,19 +166,17 @@ def _caption_beside(folder: Path, name: str, skipped: Skipped) -> list[str]:
     try:
         caption = _read_text(folder, text)
     except FileNotFoundError:
-        skipped.append((name, f"has no caption: neither {text.name} beside it nor a usable line in a .jsonl"))
-        return []
+        reason = f"has no caption: neither {text.name} beside it nor a usable line in a .jsonl"
     except UnicodeDecodeError as error:
-        skipped.append((name, f"its caption {text.name} cannot be read ({error}); save it as UTF-8 text"))
-        return []
+        reason = f"its caption {text.name} cannot be read ({error}); save it as UTF-8 text"
     except (OSError, ValueError) as error:
-        reason = _without_path(str(error), text)
-        skipped.append((name, f"its caption {text.name} cannot be read: {reason}"))
-        return []
-    if (reason := caption_fault(caption)) is not None:
-        skipped.append((name, f"{text.name}: {reason}"))
-        return []
-    return [one_line(caption)]
+        reason = f"its caption {text.name} cannot be read: {_without_path(str(error), text)}"
+    else:
+        if (fault := caption_fault(caption)) is None:
+            return [one_line(caption)]
+        reason = f"{text.name}: {fault}"
+    skipped.append((name, reason))
+    return []
 
 
 def caption_fault(caption: Any) -> str | None:

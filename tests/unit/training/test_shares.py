@@ -13,7 +13,8 @@ def test_two_processes_average_their_gradients(tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-    mp.spawn(write_gradients, (2, address, str(tmp_path)), nprocs=2)
+    start = "forkserver" if "forkserver" in mp.get_all_start_methods() else "spawn"
+    mp.start_processes(write_gradients, (2, address, str(tmp_path)), nprocs=2, start_method=start)
     for rank in range(2):
         weight, bias = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert torch.equal(weight, torch.full((2, 3), 1.5))
