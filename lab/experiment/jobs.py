@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing.synchronize import Barrier
 from typing import Protocol
 
 import torch
@@ -63,7 +64,8 @@ def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int
     threads = max(1, (os.cpu_count() or 1) // processes)
     # a server that forks imports once for all; nothing has begun to compute in it
     context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-    with ProcessPoolExecutor(processes, context, _begin, (make_worker, threads)) as pool:
+    begin = make_worker, threads, context.Barrier(processes)
+    with ProcessPoolExecutor(processes, context, _begin, begin) as pool:
         for begun in [pool.submit(os.getpid) for _ in range(processes)]:
             begun.result()  # all are there: the death of one that is still starting might be noticed late
         while waiting or running:
@@ -103,11 +105,12 @@ def _killed(at_work: Sequence[Job]) -> RuntimeError:
 _worker: Worker
 
 
-def _begin(make_worker: Callable[[], Worker], threads: int) -> None:
+def _begin(make_worker: Callable[[], Worker], threads: int, all_there: Barrier) -> None:
     global _worker
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _worker = make_worker()
+    all_there.wait()
 
 
 def _end_with_parent() -> None:
