@@ -1,13 +1,8 @@
 """Report a training in plain words."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ...training.distill import TrainedModel
-from .watch import TrainingWatch
-
-if TYPE_CHECKING:
-    from .run import Job
 
 STATIC, FLASHING = 0.4, 2.5
 """Motion, as a share of the data's, below and above which a student has most likely collapsed."""
@@ -20,22 +15,36 @@ METHODS = {
 
 
 def training_report(
-    trained: TrainedModel, job: "Job", watch: TrainingWatch, history: Sequence[Mapping[str, float | None]]
+    trained: TrainedModel,
+    *,
+    data: str,
+    file: str,
+    first_step: int,
+    seconds: float,
+    history: Sequence[Mapping[str, float | None]],
+    notes: Sequence[str] = (),
 ) -> str:
-    """Return the report of a run; ``history`` is its log, a row per step."""
+    """Return the report of a run.
+
+    Args:
+        data, file: what the set and the written file are called.
+        first_step: updates that were done before, by a run that was stopped.
+        history: the run's log, a row per step.
+        notes: sentences on what a person should know of the run and its data.
+    """
     config = trained.config
-    resumed = f", resumed at step {watch.first_step}" if watch.first_step else ""
+    resumed = f", resumed at step {first_step}" if first_step else ""
     size = f"LoRA, rank {config.rank}" if config.train == "lora" else "all weights"
     lines = [
-        f"{METHODS[config.stage].format(config)} on '{job.set_name}' ({len(job.source)} windows): {trained.step} of "
-        f"{config.total_steps} updates of {config.batch_size} clips{resumed}, {watch.seconds:.0f} s.",
-        f"Saved as models/{job.target.parent.name}/{job.target.name} ({size}).",
+        f"{METHODS[config.stage].format(config)} on {data}: {trained.step} of {config.total_steps} updates of "
+        f"{config.batch_size} clips{resumed}, {seconds:.0f} s.",
+        f"Saved as {file} ({size}).",
     ]
     if config.stage == "dmd2":
         lines.append(
             f"Use it with {config.few_steps} steps, shift {config.shift:g}, sampler {config.sampler}, cfg 1."
         )
-    return "\n".join([*lines, *job.notes, *trained.notes, *motion_lines(history)])
+    return "\n".join([*lines, *notes, *trained.notes, *motion_lines(history)])
 
 
 def motion_lines(history: Sequence[Mapping[str, float | None]]) -> list[str]:

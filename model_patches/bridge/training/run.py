@@ -118,13 +118,17 @@ def distill_model(
     tell("sampling clips, before and after")
     samples = compare_clips(student or model, taught, vae, job.source, config)
     history = log.read_log()
-    return Outcome(
-        taught,
-        job.target.name,
-        to_tensor(plot_training(history, total_steps=config.total_steps)),
-        samples,
-        training_report(trained, job, watch, history),
+    report = training_report(
+        trained,
+        data=f"'{job.set_name}' ({len(job.source)} windows)",
+        file=f"models/{job.target.parent.name}/{job.target.name}",
+        first_step=watch.first_step,
+        seconds=watch.seconds,
+        history=history,
+        notes=job.notes,
     )
+    curves = to_tensor(plot_training(history, total_steps=config.total_steps))
+    return Outcome(taught, job.target.name, curves, samples, report)
 
 
 @contextmanager

@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
 
 def test_a_full_disk_is_said_and_nothing_is_left(tmp_path, small_files):
     with (
-        pytest.raises(DiskRefused, match="the disk is full"),
+        pytest.raises(DiskRefused, match="The disk is full"),
         atomic_file(tmp_path / "a.safetensors") as part,
     ):
         save_tensors(part, {"a": torch.zeros(1 << 16)})
