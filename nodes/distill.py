@@ -6,6 +6,7 @@ from ..model_patches.bridge.progress import stages
 from ..model_patches.bridge.training.dataset import set_directory
 from ..model_patches.bridge.training.run import distill_model, make_config
 from ..model_patches.store.names import name_fault
+from ..model_patches.training.config import DistillConfig
 from ..model_patches.training.twin import missing_packages
 from .distill_inputs import METHODS, TRAIN, how_inputs, run_inputs, start_inputs, what_inputs
 
@@ -74,37 +75,8 @@ class DistillToFewSteps(io.ComfyNode):
         return str(manifest.stat().st_mtime_ns) if manifest.is_file() else float("nan")
 
     @classmethod
-    def execute(
-        cls,
-        model,
-        training_set,
-        vae,
-        method,
-        train,
-        run_name,
-        cfg,
-        learning_rate,
-        total_steps,
-        training_seed,
-        ode_updates,
-        critic_warmup,
-        student=None,
-        **settings,
-    ) -> io.NodeOutput:
-        stage = METHODS[method]
-        first = {"ode_updates": ode_updates, "fake_warmup": critic_warmup} if stage == "dmd2" else {}
-        config = make_config(
-            stage=stage,
-            train=TRAIN[train],
-            total_steps=total_steps + sum(first.values()),
-            guidance_w=cfg - 1.0 if stage == "dmd2" else 0.0,
-            guidance_w_max=max(cfg - 1.0, 0.0),
-            learning_rate=learning_rate,
-            final_learning_rate=learning_rate,
-            seed=training_seed,
-            **first,
-            **settings,
-        )
+    def execute(cls, model, training_set, vae, run_name, student=None, **widgets) -> io.NodeOutput:
+        config = config_of(**widgets)
         with stages() as tell:
             made = distill_model(
                 model,
@@ -118,6 +90,26 @@ class DistillToFewSteps(io.ComfyNode):
             )
         shown = {**ui.PreviewImage(made.curves).as_dict(), **ui.PreviewText(made.report).as_dict()}
         return io.NodeOutput(made.model, made.file_name, made.curves, made.samples, made.report, ui=shown)
+
+
+def config_of(
+    *, method, train, cfg, learning_rate, total_steps, training_seed, ode_updates, critic_warmup, **settings
+) -> DistillConfig:
+    """Return the trainer's configuration that the node's widgets ask for."""
+    stage = METHODS[method]
+    first = {"ode_updates": ode_updates, "fake_warmup": critic_warmup} if stage == "dmd2" else {}
+    return make_config(
+        stage=stage,
+        train=TRAIN[train],
+        total_steps=total_steps + sum(first.values()),
+        guidance_w=cfg - 1.0 if stage == "dmd2" else 0.0,
+        guidance_w_max=max(cfg - 1.0, 0.0),
+        learning_rate=learning_rate,
+        final_learning_rate=learning_rate,
+        seed=training_seed,
+        **first,
+        **settings,
+    )
 
 
 NODES: list[type[io.ComfyNode]] = [DistillToFewSteps]

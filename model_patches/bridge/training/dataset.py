@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...sizes import check_clip_size, nearest_bucket
@@ -109,16 +109,10 @@ def build_training_set(
 def _settings(
     request: SetRequest, size: tuple[int, int], encoders: Magic141Encoders, vae: Vae
 ) -> SetSettings:
-    return SetSettings(
-        width=size[0],
-        height=size[1],
-        num_frames=request.num_frames,
-        fps=request.fps,
-        max_windows=request.max_windows,
-        with_image_states=request.with_image_states,
-        vae=module_fingerprint(vae.first_stage_model),
-        encoders=encoders_fingerprint(encoders),
-    )
+    cut = asdict(request) | {"width": size[0], "height": size[1]}
+    del cut["bucket"]
+    models = {"vae": module_fingerprint(vae.first_stage_model), "encoders": encoders_fingerprint(encoders)}
+    return SetSettings(**cut, **models)
 
 
 def _choose_size(folder: Path, videos: list[CaptionedVideo], request: SetRequest) -> tuple[int, int]:
@@ -230,19 +224,9 @@ class _Build:
         except (VideoUnusable, OSError) as error:
             self.skipped.append((file.path, str(error)))
             return
+        seen = file.path, file.size, file.mtime_ns, sha256
         keys = tuple(map(self.encoder.caption, video.captions))
-        self.done.append(
-            SetVideo(
-                file.path,
-                file.size,
-                file.mtime_ns,
-                sha256,
-                key,
-                *facts,
-                captions=video.captions,
-                caption_keys=keys,
-            )
-        )
+        self.done.append(SetVideo(*seen, key, *facts, captions=video.captions, caption_keys=keys))
 
     def _sha256(self, video: CaptionedVideo, path: Path) -> str:
         old = self.known.get(video.file.path)

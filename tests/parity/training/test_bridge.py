@@ -143,7 +143,7 @@ def test_an_identity_stays_what_it_was_when_settings_are_renamed():
     """The digests are of a version that said student_steps and guidance; files and folders of runs carry them."""
     config = DistillConfig(total_steps=3, few_steps=2, guidance_w=1.0)
     assert folder.identity(config, "data", {}, {}).startswith("c59777cc43b31938")
-    assert folder.older_identity(config, "cats", {}, {}).startswith("3ae4490e9295a205")
+    assert folder.identity(config, "cats", {}, {}, older=True).startswith("3ae4490e9295a205")
 
 
 def test_inputs_of_the_node_that_keep_their_old_names_reach_the_settings():
