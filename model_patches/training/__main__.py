@@ -18,6 +18,7 @@ from torch import Tensor
 from ..dit.checkpoint import identify
 from ..dit.stream import save_tensors
 from ..dit.weights_file import load_torch_zip, read_header
+from ..store.files import atomic_file
 from .adapters import changed_by_lora
 from .batch import ClipSource
 from .config import OLD_NAMES, STAGES, DistillConfig
@@ -102,7 +103,8 @@ def write(model: TrainedModel, out: Path) -> None:
     if os.environ.get("RANK", "0") == "0":
         out.parent.mkdir(parents=True, exist_ok=True)
         tensors = model.lora() if model.config.train == "lora" else model.full()
-        save_tensors(out, tensors, {"magic141": json.dumps({"steps": model.step})})
+        with atomic_file(out) as temporary:
+            save_tensors(temporary, tensors, {"magic141": json.dumps({"steps": model.step})})
         print("\n".join([*model.notes, f"wrote {out}"]), flush=True)
 
 
