@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from .data import Encoders
+from .preview import export_preview
 from .run import stage_dir
 from .shipped import MODELS
 from .taehv import expand_widths
@@ -76,4 +77,5 @@ def export() -> dict[str, float]:
         "t2v_clips", T2V, "Text-to-video DiT, 16 channels; with one latent frame it is a text-to-image model."
     )
     export_dit("ti2v", TI2V, "Image-to-video DiT, 33 channels, made from the T2V model as the paper does it.")
+    export_preview()
     return {"megabytes": sum(p.stat().st_size for p in MODELS.rglob("*") if p.is_file()) / 1e6}

@@ -24,10 +24,14 @@ from ..dit.weights_file import Header, load_torch_zip, read_header
 from ..int8.check import check_layers
 from ..int8.quanto import from_quanto, is_quanto, native_header
 from ..sampler import DEFAULT_SHIFT
+from ..store.fields import checked
+from ..store.files import read_json
 from .int8_ops import adopt
 
 #: Where our notes travel with a MODEL through stock nodes.
 ATTACHMENT = "magic141"
+
+PREVIEW_SUFFIX = ".preview.json"
 
 #: Files up to this size are looked through for NaN weight by weight; of larger ones the edges of every weight.
 FULL_CHECK_BYTES = 4 * 2**30
@@ -64,6 +68,7 @@ def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatc
     report = Report(header.path, identify(header))
     logging.info("Magic141: %s: %s", header.path.name, report.line)
     model = set_shift(_load_patcher(header, report.checkpoint), DEFAULT_SHIFT)
+    _use_preview_colors(model, header.path)
     model.cached_patcher_init = (reload_patcher, (str(path),))
     model.set_attachments(ATTACHMENT, report)
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, ATTACHMENT, _fit_loras_before_sampling)
@@ -87,6 +92,38 @@ def set_shift(model: comfy.model_patcher.ModelPatcher, shift: float) -> comfy.mo
     model = model.clone()
     model.add_object_patch("model_sampling", sampling)
     return model
+
+
+@dataclass(frozen=True)
+class PreviewColors:
+    """A linear map from latents to RGB in [-1, 1], in the host's form: a row for each channel, and the bias."""
+
+    latent_rgb_factors: list[list[float]]
+    latent_rgb_factors_bias: list[float]
+
+
+def _use_preview_colors(model: comfy.model_patcher.ModelPatcher, path: Path) -> None:
+    """Let the live preview use the colors in ``NAME.preview.json`` beside a model whose name starts with NAME.
+
+    Without such a file the preview has HunyuanVideo's colors, which do not fit the latents of another VAE.
+    """
+    for file in sorted(path.parent.glob(f"*{PREVIEW_SUFFIX}")):
+        if not path.name.startswith(file.name.removesuffix(PREVIEW_SUFFIX)):
+            continue
+        latent_format = model.model.latent_format
+        try:
+            colors = checked(PreviewColors, read_json(file))
+            rows = [*colors.latent_rgb_factors, colors.latent_rgb_factors_bias]
+            if [len(row) for row in rows] != [3] * (latent_format.latent_channels + 1):
+                raise ValueError(
+                    f"{latent_format.latent_channels} rows of 3 numbers and a bias of 3 are needed"
+                )
+        except (ValueError, OSError) as error:
+            logging.warning("Magic141: the preview colors in %s cannot be used: %s.", file.name, error)
+            continue
+        latent_format.latent_rgb_factors = colors.latent_rgb_factors
+        latent_format.latent_rgb_factors_bias = colors.latent_rgb_factors_bias
+        return
 
 
 def nan_weights(weights: Iterator[tuple[str, Tensor]], *, thorough: bool = True) -> Iterator[str]:

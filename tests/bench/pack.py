@@ -8,6 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
+from magic141.lab.models.preview import PREVIEW, preview_psnr_db
+from magic141.lab.models.shipped import shipped_vae_weights
+from magic141.lab.models.taehv import narrow_network
 from magic141.tests.server.test_workflows import DOWNLOADED, FILES
 from magic141.tools import help_pages, locales
 from magic141.tools.browser import find_chromium, open_tab
@@ -80,6 +84,13 @@ def zip_megabytes() -> float:
         return pack_zip(PACK, Path(scratch)).stat().st_size / 1e6
 
 
+def embedded_preview_psnr_db() -> float:
+    """Return how near the embedded models' preview comes to the decoded frames, shrunk to its size."""
+    colors = json.loads(PREVIEW.read_text(encoding="utf-8"))
+    rows = torch.tensor([*colors["latent_rgb_factors"], colors["latent_rgb_factors_bias"]])
+    return preview_psnr_db(rows, narrow_network(shipped_vae_weights()), seed=77)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench pack", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, required=True, help="file for the figures")
@@ -89,6 +100,7 @@ def main() -> int:
         "import_s": import_seconds(1 if options.quick else 3),
         "help_pages_ratio": help_pages_ratio(),
         "locale_keys_missing": len(locales.missing_keys()),
+        "preview_psnr_db": embedded_preview_psnr_db(),
         "zip_mb": zip_megabytes(),
     }
     with temporary_server() as server:
