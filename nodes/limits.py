@@ -5,12 +5,45 @@ The host checks an input against its schema unless ``validate_inputs`` names it,
 
 import inspect
 import math
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
+from comfy_execution.graph_utils import ExecutionBlocker
 
 MAX_CHOICES_SHOWN = 20
+
+
+class Faults(str):
+    """What is wrong with some of a node's inputs; read as text, the first of it.
+
+    The host shows what ``validate_inputs`` returns once for every input that it names: one mistake, six messages. Its
+    loop leaves an ``ExecutionBlocker`` out, so this passes for one while an input that is not at fault is judged, and
+    reads as the sentence of the one that is. Should a host's loop look different, all inputs show the first sentence.
+    """
+
+    by_input: dict[str, str]
+
+    def __new__(cls, by_input: dict[str, str]) -> "Faults":
+        faults = super().__new__(cls, next(iter(by_input.values())))
+        faults.by_input = by_input
+        return faults
+
+    @property
+    def __class__(self) -> type:
+        judged = _judged_input()
+        return Faults if judged is None or judged in self.by_input else ExecutionBlocker
+
+    def __str__(self) -> str:
+        return self.by_input.get(_judged_input() or "", super().__str__())
+
+
+def _judged_input() -> str | None:
+    """Return the input that the host's loop is at, two calls up."""
+    name = sys._getframe(2).f_locals.get("x")
+    return name if type(name) is str else None
 
 
 def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
@@ -33,16 +66,13 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         current = {
             name: value for name, value in values.items() if value not in list(old_choices.get(name, ()))
         }
-        if (fault := _first_fault(inputs, current, limit_fault)) is not None:
-            return fault
+        faults = _faults(inputs, current, limit_fault)
         if own is not None:
-            own_values = {name: value for name, value in values.items() if name in names}
-            try:
-                if (verdict := own.__func__(cls, **own_values)) is not True:
-                    return verdict
-            except (ValueError, OSError) as error:
-                return str(error)
-        return _first_fault(inputs, values, step_fault) or True
+            own_values = {name: None if name in faults else values.get(name) for name in names}
+            own_values = {name: value for name, value in own_values.items() if name in values}
+            faults |= _own_fault(partial(own.__func__, cls), own_values)
+        faults = faults or _faults(inputs, values, step_fault)
+        return Faults(faults) if faults else True
 
     required = [each for each in named if each.default is inspect.Parameter.empty]
     rest = [each for each in named if each.default is not inspect.Parameter.empty]
@@ -81,12 +111,33 @@ def step_fault(widget: io.Input, value: Any) -> str | None:
     return f"{widget.id} is {value}; it goes in steps of {widget.step}. Use {below} or {below + widget.step}."
 
 
-def _first_fault(
+def _faults(
     inputs: dict[str, io.Input], values: dict[str, Any], fault_of: Callable[[io.Input, Any], str | None]
-) -> str | None:
-    """Return the first fault; None stands for a value that is linked and known only when the node runs."""
+) -> dict[str, str]:
+    """Return what is wrong, by input; None stands for a value that is linked and known only at run time."""
     known = ((inputs[name], value) for name, value in values.items() if name in inputs and value is not None)
-    return next((fault for fault in (fault_of(widget, value) for widget, value in known) if fault), None)
+    return {widget.id: text for widget, value in known if (text := fault_of(widget, value))}
+
+
+def _own_fault(validate: Callable[..., bool | str], values: dict[str, Any]) -> dict[str, str]:
+    """Return what a node's own check says, for the input without whose value the check passes.
+
+    If there are several such inputs, it is the last that the sentence mentions.
+    """
+    text = _verdict(validate, values)
+    if text is None:
+        return {}
+    suspects = [name for name in values if _verdict(validate, {**values, name: None}) is None]
+    mentioned = [name for name in suspects if name in text]
+    return {(mentioned or suspects or list(values))[-1]: text}
+
+
+def _verdict(validate: Callable[..., bool | str], values: dict[str, Any]) -> str | None:
+    try:
+        verdict = validate(**values)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return None if verdict is True else str(verdict)
 
 
 def _choices(options: list) -> str:

@@ -12,6 +12,7 @@ use_comfyui()
 import execution
 from comfy_api.latest import io
 from magic141.nodes import Magic141Extension
+from magic141.nodes.distill_inputs import METHODS
 
 import nodes as host
 
@@ -60,7 +61,11 @@ def faults(name: str, **values) -> dict[str, str]:
     inputs = usual_values(NODES[name]) | values
     prompt = {"1": {"class_type": name, "inputs": inputs}}
     _, errors, _ = asyncio.run(execution.validate_inputs("prompt", prompt, "1", {}, []))
-    return {error["extra_info"]["input_name"]: f"{error['message']}: {error['details']}" for error in errors}
+    said = [
+        (error["extra_info"]["input_name"], f"{error['message']}: {error['details']}") for error in errors
+    ]
+    assert len({name for name, _ in said}) == len(said)
+    return dict(said)
 
 
 @pytest.mark.parametrize(("name", "widget", "value"), CASES)
@@ -83,6 +88,36 @@ def test_the_message_says_what_is_allowed(value, said):
 def test_an_unknown_choice_is_named_with_those_there_are():
     said = faults("Magic141ImagePrior", source="neither")["source"]
     assert "source is 'neither', which is not a choice. Choose first connected, text-to-image, " in said
+
+
+CFG_METHOD = next(label for label, method in METHODS.items() if method == "cfg")
+MISTAKES = [
+    ("Magic141VLMImageEncode", "width", {"width": 100}),
+    ("Magic141VLMImageEncode", "height", {"height": 8200}),
+    ("Magic141VLMImageEncode", "length", {"length": 80}),
+    ("Magic141VLMImageEncode", "guidance", {"guidance": math.nan}),
+    ("Magic141VLMImageEncode", "negative_prompt", {"negative_prompt": "a <image> b"}),
+    ("Magic141SlidingWindowExtend", "overlap", {"window_length": 13, "overlap": 4}),
+    ("Magic141SlidingWindowExtend", "prompts", {"prompts": "[5s-2s] a star"}),
+    ("Magic141SlidingWindowExtend", "run_name", {"run_name": "CON"}),
+    ("Magic141WindowStart", "window_length", {"window_length": 13, "known_frames": 13}),
+    ("Magic141WindowStart", "run_name", {"run_name": "../up"}),
+    ("Magic141WindowSchedule", "schedule", {"schedule": "one: 1"}),
+    ("Magic141BuildTrainingSet", "set_name", {"folder": ".", "set_name": "a/b"}),
+    ("Magic141BuildTrainingSet", "width", {"folder": ".", "width": 100}),
+    ("Magic141BuildImageIndex", "folder", {"folder": "no such folder"}),
+    ("Magic141BuildImageIndex", "index_name", {"folder": ".", "index_name": "nul"}),
+    ("Magic141DistillToFewSteps", "run_name", {"run_name": "a:b"}),
+    ("Magic141DistillToFewSteps", "cfg", {"method": CFG_METHOD, "cfg": 1.0}),
+    ("Magic141ImagePrior", "source", {"source": "neither"}),
+]
+
+
+@pytest.mark.parametrize(("name", "at_fault", "values"), MISTAKES)
+def test_one_mistake_is_one_message_at_the_input_at_fault(name, at_fault, values):
+    usual = faults(name)
+    new = {widget: text for widget, text in faults(name, **values).items() if text != usual.get(widget)}
+    assert list(new) == [at_fault]
 
 
 @pytest.mark.parametrize("name", NODES)
