@@ -68,8 +68,8 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         }
         faults = _faults(inputs, current, limit_fault)
         if own is not None:
-            own_values = {name: None if name in faults else values.get(name) for name in names}
-            own_values = {name: value for name, value in own_values.items() if name in values}
+            given = [each.name for each in named if each.name in values]
+            own_values = {name: None if name in faults else values[name] for name in given}
             faults |= _own_fault(partial(own.__func__, cls), own_values)
         faults = faults or _faults(inputs, values, step_fault)
         return Faults(faults) if faults else True
@@ -122,7 +122,7 @@ def _faults(
 def _own_fault(validate: Callable[..., bool | str], values: dict[str, Any]) -> dict[str, str]:
     """Return what a node's own check says, for the input without whose value the check passes.
 
-    If there are several such inputs, it is the last that the sentence mentions.
+    If there are several such inputs, it is the last of the signature that the sentence mentions.
     """
     text = _verdict(validate, values)
     if text is None:

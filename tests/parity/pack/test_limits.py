@@ -100,7 +100,7 @@ MISTAKES = [
     ("Magic141SlidingWindowExtend", "overlap", {"window_length": 13, "overlap": 4}),
     ("Magic141SlidingWindowExtend", "prompts", {"prompts": "[5s-2s] a star"}),
     ("Magic141SlidingWindowExtend", "run_name", {"run_name": "CON"}),
-    ("Magic141WindowStart", "window_length", {"window_length": 13, "known_frames": 13}),
+    ("Magic141WindowStart", "known_frames", {"window_length": 13, "known_frames": 13}),
     ("Magic141WindowStart", "run_name", {"run_name": "../up"}),
     ("Magic141WindowSchedule", "schedule", {"schedule": "one: 1"}),
     ("Magic141BuildTrainingSet", "set_name", {"folder": ".", "set_name": "a/b"}),
