@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..dit.checkpoint import SKYREELS_CHANNELS, T2V_CHANNELS
 from ..sizes import LATENT_CHANNELS, SIZE_MULTIPLE_PX, SPATIAL_COMPRESSION, num_frames_of
-from .loading import ATTACHMENT
+from .loading import ATTACHMENT, INPUT_KEY
 
 HUNYUAN_LAYOUTS = {
     comfy.model_base.HunyuanVideo,
@@ -155,7 +155,13 @@ def _check_image(model: comfy.model_patcher.ModelPatcher, options: dict, samples
     if channels == T2V_CHANNELS:
         raise ValueError(
             f"The {name} conditioning has a start image, but this model has {channels} input channels and would"
-            f" silently ignore it. Load it with Load Magic141 Model, or choose an image-to-video model."
+            f" silently ignore it. Choose an image-to-video model, or disconnect the image from VLM Image Encode."
+        )
+    if _is_expanded(model) and INPUT_KEY not in model.patches:
+        raise ValueError(
+            f"The {name} conditioning has a start image, but this is a text-to-video model, which ignores it. Choose an"
+            f" image-to-video model, add a LoRA that teaches this one to see images, or disconnect the image from VLM"
+            f" Image Encode."
         )
     if options.get("concat_mask") is None and channels != SKYREELS_CHANNELS:
         raise ValueError(

@@ -122,7 +122,10 @@ def test_lora_of_another_model_is_refused(expanded):
 @pytest.mark.parametrize("patched", [False, True], ids=["plain", "lora"])
 def test_weights_off_the_device(expanded, monkeypatch, budget_bytes, patched):
     """What the host's --novram and --lowvram do: all or most weights stay off the device and are cast when used."""
-    model, conditioning = with_lora(expanded, lora(16)) if patched else expanded, tiny_conditioning()
+    model, conditioning = (
+        with_lora(expanded, lora(16)) if patched else expanded,
+        tiny_conditioning(image=patched),
+    )
     theirs = sample(model, conditioning)
     comfy.model_management.unload_all_models()
     load = comfy.model_management.LoadedModel.model_load
