@@ -28,11 +28,18 @@ class Payload:
         return Path.write_text, (self.path, "executed")
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
     """Return the folder of a run that was stopped after two steps, each of which is saved."""
-    stop = iter([False, False, True])
-    train(EACH, tmp_path / "run", should_stop=lambda: next(stop))
+    folder, stop = tmp_path_factory.mktemp("stopped"), iter([False, False, True])
+    train(EACH, folder, should_stop=lambda: next(stop))
+    return folder
+
+
+@pytest.fixture
+def run(stopped, tmp_path):
+    """Return a copy of the stopped run for one test."""
+    shutil.copytree(stopped, tmp_path / "run")
     return RunFolder(tmp_path / "run")
 
 
