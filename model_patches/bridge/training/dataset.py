@@ -109,10 +109,10 @@ def build_training_set(
 def _settings(
     request: SetRequest, size: tuple[int, int], encoders: Magic141Encoders, vae: Vae
 ) -> SetSettings:
-    cut = asdict(request) | {"width": size[0], "height": size[1]}
+    cut = asdict(replace(request, width=size[0], height=size[1]))
     del cut["bucket"]
-    models = {"vae": module_fingerprint(vae.first_stage_model), "encoders": encoders_fingerprint(encoders)}
-    return SetSettings(**cut, **models)
+    network = module_fingerprint(vae.first_stage_model)
+    return SetSettings(**cut, vae=network, encoders=encoders_fingerprint(encoders))
 
 
 def _choose_size(folder: Path, videos: list[CaptionedVideo], request: SetRequest) -> tuple[int, int]:
