@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 from ..model_patches.bridge.window.graph_run import WindowSocket, hand_out, show_progress
 from ..model_patches.bridge.window.series import forget_outputs, one_window, with_values
+from ..model_patches.bridge.window.series_end import forget_end
 from .window_inputs import INTERNAL, handed_out_outputs
 
 
@@ -57,6 +58,7 @@ class WindowNext(io.ComfyNode):
         forget_outputs(cls.hidden.dynprompt, cls.hidden.unique_id)
         show_progress(run)
         if run.window is None:
+            forget_end(run)
             return io.NodeOutput(run)
         expansion, following = one_window(with_values(part, outer) if outer else part, run)
         return io.NodeOutput(following, expand=expansion)

@@ -4,9 +4,10 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..model_patches.bridge.graph_identity import describe_unknown
-from ..model_patches.bridge.window.graph_run import begin_run
+from ..model_patches.bridge.window.graph_run import begin_run, leave_unfinished
 from ..model_patches.bridge.window.graph_start import ANEW, KEEP, Settings, StartSettings, read_beginning
 from ..model_patches.bridge.window.series import body_identity, find_body, first_next, read_graph
+from ..model_patches.bridge.window.series_end import watch_end
 from ..model_patches.store.names import name_fault
 from ..model_patches.window.clips import ClipSizes
 from ..model_patches.window.prompts import check_text, parse_prompts
@@ -79,6 +80,7 @@ class WindowStart(io.ComfyNode):
         blocked = [ExecutionBlocker(None)] * (len(handed_out_outputs()) - 1)
         if run.window is None:
             return io.NodeOutput(run, *blocked)
+        watch_end(run, lambda: leave_unfinished(run))
         expansion, finished = first_next(body, run)
         return io.NodeOutput(finished, *blocked, expand=expansion)
 

@@ -4,9 +4,9 @@ import { app } from "../../scripts/app.js";
 import { showText } from "./node_text.js";
 import { readOldWidgets } from "./old_widgets.js";
 import { texts } from "./texts.js";
-import { addTimeline } from "./window_timeline.js";
+import { addTimeline, tellTimeline } from "./window_timeline.js";
 
-const TIMELINE_NODE = "Magic141SlidingWindowExtend";
+const TIMELINE_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
 
 app.registerExtension({
   name: "Magic141",
@@ -15,8 +15,10 @@ app.registerExtension({
   },
   nodeCreated(node) {
     const type = node.comfyClass ?? node.type ?? "";
-    if (type === TIMELINE_NODE) {
+    if (TIMELINE_NODES.includes(type)) {
       addTimeline(node, texts(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"));
+    } else if (type === "Magic141WindowSave") {
+      tellTimeline(node);
     } else if (type.startsWith("Magic141")) {
       showText(node);
     }

@@ -7,7 +7,7 @@ const TEXTS = {
     seam: "motion at the seam",
     turned: "motion turned",
     color: "color moved",
-    nothing: "No window: overlap must be smaller than the window.",
+    nothing: "No window: it must be longer than what it knows.",
     windows: (count, time) => `${count} window${count === 1 ? "" : "s"}, ${time}`,
   },
   zh: {
@@ -16,7 +16,7 @@ const TEXTS = {
     seam: "接缝处运动",
     turned: "运动转向",
     color: "颜色偏移",
-    nothing: "没有窗口：重叠必须小于窗口长度。",
+    nothing: "没有窗口：窗口长度必须大于已知部分。",
     windows: (count, time) => `${count} 个窗口，共 ${time}`,
   },
 };

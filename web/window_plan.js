@@ -1,4 +1,5 @@
-// The windows of Sliding Window Extend, computed as model_patches/window/plan.py does; a test holds the two together.
+// The windows of Sliding Window Extend and Window Start, computed as model_patches/window/plan.py and clips.py do; a
+// test holds them together.
 
 const FRAMES_PER_LATENT = 4;
 const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";
@@ -26,6 +27,30 @@ export function planWindows({ length, inWindows, windowLength, overlap, fps, pro
   const texts = assignPrompts(prompts, spans);
   return spans.map(([start, end], index) => {
     const known = index === 0 && !continues ? 0 : pixelFrames(overlap) / fps;
+    return { start, end, known, prompt: texts[index] };
+  });
+}
+
+/**
+ * Plan the windows that a graph makes.
+ *
+ * @param {object} settings length, inWindows, windowLength, knownFrames, dropNew, blend (frames), fps, prompts;
+ *     continues: a video is connected.
+ * @returns as ``planWindows``.
+ */
+export function planClips({ length, inWindows, windowLength, knownFrames, dropNew, blend, fps, prompts, continues }) {
+  const step = windowLength - knownFrames - dropNew;
+  if (step < 1 || knownFrames < 1 || !(fps > 0)) return [];
+  const first = continues ? step : windowLength;
+  const frames = inWindows
+    ? first + (Math.max(1, roundHalfEven(length)) - 1) * step
+    : Math.max(1, roundHalfEven(length * fps));
+  const ends = [];
+  for (let end = first - blend; end + blend < frames; end += step) ends.push(end);
+  const spans = [...ends, frames].map((end, index) => [(ends[index - 1] ?? 0) / fps, end / fps]);
+  const texts = assignPrompts(prompts, spans);
+  return spans.map(([start, end], index) => {
+    const known = index === 0 && !continues ? 0 : knownFrames / fps;
     return { start, end, known, prompt: texts[index] };
   });
 }

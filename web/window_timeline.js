@@ -1,7 +1,8 @@
-// The timeline on Sliding Window Extend: windows, overlaps and prompts before a run; seams, drift and frames after it.
+// The timeline on Sliding Window Extend and Window Start: windows, overlaps and prompts before a run; seams, drift and
+// frames of the windows that are finished.
 
 import { api } from "../../scripts/api.js";
-import { planWindows } from "./window_plan.js";
+import { planClips, planWindows } from "./window_plan.js";
 
 const HEIGHT = 92;
 const MAX_LABELLED = 40;
@@ -19,6 +20,8 @@ const STYLE = {
   caption: "opacity:.8;white-space:nowrap;overflow:hidden;text-overflow:ellipsis",
 };
 
+const SAVE = "Magic141WindowSave";
+
 /** Add the timeline to a node and keep it in step with the node's widgets and results. */
 export function addTimeline(node, words) {
   const root = element("div", STYLE.root);
@@ -34,27 +37,43 @@ export function addTimeline(node, words) {
   for (const own of node.widgets) chain(own, "callback", draw);
   chain(node, "onConnectionsChange", draw);
   chain(node, "onConfigure", draw);
-  chain(node, "onExecuted", (output) => {
-    result = output?.magic141_windows ? { windows: output.magic141_windows, thumbnails: [] } : null;
+  node.showWindows = (output) => {
+    const thumbnails = output?.magic141_newest ? (result?.thumbnails ?? []) : [];
+    result = output?.magic141_windows ? { windows: output.magic141_windows, thumbnails } : null;
     draw();
     if (result) takeThumbnails(result, output, draw);
-  });
+  };
+  chain(node, "onExecuted", node.showWindows);
   draw();
 }
 
+/** Show what a Window Save tells of the windows on the timeline of its Window Start. */
+export function tellTimeline(node) {
+  chain(node, "onExecuted", (output) => {
+    const slot = node.inputs?.findIndex((input) => input.name === "window") ?? -1;
+    if (slot >= 0 && output?.magic141_windows) node.getInputNode(slot)?.showWindows?.(output);
+  });
+}
+
 function plan(node) {
-  const value = (name) => node.widgets.find((widget) => widget.name === name)?.value;
+  const value = (name, owner = node) => owner?.widgets?.find((widget) => widget.name === name)?.value;
   const linked = (name) => node.inputs?.some((input) => input.name === name && input.link != null);
-  return planWindows({
+  const both = {
     length: Number(value("length")),
     inWindows: value("length_in") === "windows",
     windowLength: Number(value("window_length")),
-    overlap: Number(value("overlap")),
     fps: Number(value("fps")),
     prompts: String(value("prompts") ?? ""),
-    continues: linked("video") || linked("latent"),
-    hasEndImage: linked("end_image"),
-  });
+  };
+  if (value("known_frames") === undefined) {
+    const continues = linked("video") || linked("latent");
+    return planWindows({ ...both, overlap: Number(value("overlap")), continues, hasEndImage: linked("end_image") });
+  }
+  const save = node.getOutputNodes?.(0)?.find((user) => user.comfyClass === SAVE);
+  const [knownFrames, dropNew, blend] = [value("known_frames"), value("drop_new", save), value("blend", save)].map(
+    (number) => Number(number ?? 0),
+  );
+  return planClips({ ...both, knownFrames, dropNew, blend, continues: linked("video") });
 }
 
 function render(root, windows, result, words) {
@@ -106,7 +125,7 @@ function marked(box, measures, words) {
   return said;
 }
 
-/** Draw the first frame of every window (of a share of them, if many) from the video that was saved. */
+/** Draw the first frame of every window (of a share of them, if many) from the video that was saved, or of the newest. */
 async function takeThumbnails(result, output, draw) {
   const file = output.images?.[0];
   if (!file) return;
@@ -116,11 +135,12 @@ async function takeThumbnails(result, output, draw) {
   video.preload = "auto";
   video.src = api.apiURL(`/view?${query}`);
   const canvas = document.createElement("canvas");
-  const every = Math.ceil(result.windows.length / MAX_THUMBNAILS);
+  const count = result.windows.length;
+  const every = Math.ceil(count / MAX_THUMBNAILS);
   try {
     await once(video, "loadeddata");
-    for (let index = 0; index < result.windows.length; index += every) {
-      video.currentTime = result.windows[index].start_s + 0.001;
+    for (let index = output.magic141_newest ? count - 1 : 0; index < count; index += every) {
+      video.currentTime = (output.magic141_newest ? 0 : result.windows[index].start_s) + 0.001;
       await once(video, "seeked");
       canvas.height = 60;
       canvas.width = Math.max(1, Math.round((60 * video.videoWidth) / video.videoHeight));

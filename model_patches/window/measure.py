@@ -30,6 +30,9 @@ SLOWEST = 0.001
 OPPOSITE_DEG = 1e-9
 """Half a turn is known no better than this: hues that are exactly opposite must not fall to the other side."""
 
+PACE_FRAMES = 4
+"""Frames on either side of a seam whose motion is compared."""
+
 STILL_STEP = 1.0 / 255.0
 """Mean step between frames below which a clip counts as still: no seam can be told from noise."""
 
@@ -95,7 +98,7 @@ def _weighted(dl: Tensor, dc: Tensor, dh: Tensor, lightness: Tensor, chroma: Ten
 
 def mean_lab(frames: Tensor) -> Tensor:
     """Return the mean color of a clip in Lab, (3,)."""
-    return srgb_to_lab(_grid(_some(frames))[..., :3]).flatten(0, -2).mean(0)
+    return srgb_to_lab(_some(_grid(frames))[..., :3]).flatten(0, -2).mean(0)
 
 
 def _some(frames: Tensor) -> Tensor:
@@ -114,14 +117,14 @@ def _grid(frames: Tensor) -> Tensor:
 def sharpness(frames: Tensor) -> float:
     """Return the mean absolute Laplacian of the lightness: falls as a picture blurs."""
     luma = _luma(_some(frames))
-    center = luma[:, 1:-1, 1:-1]
-    around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
-    return float((4 * center - around).abs().mean())
+    around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]  # in place: a new tensor of this size costs more than the sum
+    around.add_(luma[:, 1:-1, :-2]).add_(luma[:, 1:-1, 2:])
+    return float((4 * luma[:, 1:-1, 1:-1]).sub_(around).abs_().mean())
 
 
-def motion_steps(frames: Tensor) -> Tensor:
-    """Return the mean absolute change of luma from each frame to the next, (T - 1,)."""
-    return _luma(_grid(frames)).diff(dim=0).abs().flatten(1).mean(1)
+def motion_steps(luma: Tensor) -> Tensor:
+    """Return the mean absolute change from each frame of ``luma_grid`` to the next, (T - 1,)."""
+    return luma.diff(dim=0).abs_().flatten(1).mean(1)
 
 
 def _luma(frames: Tensor) -> Tensor:
@@ -141,10 +144,16 @@ def mean_motion(frames: Tensor) -> tuple[float, float]:
 
     Args:
         frames: (T, H, W, 3), T >= 2.
+    """
+    return luma_motion(luma_grid(frames))
+
+
+def luma_motion(luma: Tensor) -> tuple[float, float]:
+    """Return ``mean_motion`` of a clip's ``luma_grid``.
 
     Source: Lucas and Kanade, "An Iterative Image Registration Technique with an Application to Stereo Vision", 1981.
     """
-    luma = _luma(_grid(frames))[:, None]
+    luma = luma[:, None]
     scale = min(1.0, FLOW_SIDE_PX / min(luma.shape[-2:]))
     size = [max(3, round(scale * side)) for side in luma.shape[-2:]]
     luma = F.interpolate(luma, size=size, mode="area")[:, 0]
@@ -172,8 +181,14 @@ def seam_ratio(before: Tensor, after: Tensor) -> float:
         before: the frames up to the seam, (T, H, W, 3), T >= 1.
         after: the frames after it.
     """
-    across = motion_steps(torch.stack([before[-1], after[0]]))[0]
-    inside = torch.cat([motion_steps(before[-4:]), motion_steps(after[:4])])
+    return luma_seam_ratio(luma_grid(before[-4:]), luma_grid(after[:4]))
+
+
+def luma_seam_ratio(before: Tensor, after: Tensor) -> float:
+    """Return ``seam_ratio`` of the last and the first four frames' ``luma_grid``."""
+    steps = motion_steps(torch.cat([before, after]))
+    across = steps[len(before) - 1]
+    inside = torch.cat([steps[: len(before) - 1], steps[len(before) :]])
     usual = inside.median() if inside.numel() else across
     return float((across + STILL_STEP) / (usual + STILL_STEP))
 
@@ -194,6 +209,7 @@ def measure_window(
     reference_lab: Tensor,
     before: Tensor | None,
     held: Sequence[float] | None = None,
+    start: Tensor | None = None,
 ) -> dict[str, float]:
     """Measure one window's new frames.
 
@@ -202,29 +218,53 @@ def measure_window(
         reference_lab: (3,), the mean color of the first window.
         before: the last frames of the window before, or None for the first.
         held: the motion (of ``mean_motion``) that this window should go on with, or None.
+        start: (1, H, W, 3), the first frame of the video, or None.
 
     Returns:
         ``color_shift`` (delta E against the first window), ``brightness`` (mean L* / 100), ``sharpness``,
-        ``motion`` (median step), ``motion_right`` and ``motion_down`` (see ``mean_motion``); with ``before``:
-        ``seam_color_shift`` and ``seam_motion`` (see ``seam_ratio``); with ``held``: ``turned_deg``.
+        ``contrast`` (spread of luma), ``motion`` (median step), ``motion_right`` and ``motion_down`` (see
+        ``mean_motion``); with ``before``: ``seam_color_shift``, ``seam_motion`` (see ``seam_ratio``) and ``seam_pace``
+        (see ``pace_change``); with ``held``: ``turned_deg``; with ``start`` and ``before``: ``returned``.
     """
-    lab = mean_lab(frames)
-    steps = motion_steps(frames)
+    lab, luma = mean_lab(frames), luma_grid(frames)
+    steps = motion_steps(luma)
     measures = {
         "color_shift": float(delta_e(lab, reference_lab.to(lab))),
         "brightness": float(lab[0]) / 100,
         "sharpness": sharpness(frames),
+        "contrast": float(luma.flatten(1).std(1).mean()),
         "motion": float(steps.median()) if steps.numel() else 0.0,
     }
     if len(frames) > 1:
-        motion = mean_motion(frames)
+        motion = luma_motion(luma)
         measures["motion_right"], measures["motion_down"] = motion
         if held is not None and (angle := turned_deg(motion, held)) is not None:
             measures["turned_deg"] = angle
     if before is not None:
         measures["seam_color_shift"] = float(delta_e(mean_lab(before[-1:]), mean_lab(frames[:1])))
-        measures["seam_motion"] = seam_ratio(before, frames)
+        earlier = luma_grid(before)
+        measures["seam_motion"] = luma_seam_ratio(earlier[-4:], luma[:4])
+        if min(len(earlier), len(luma)) >= PACE_FRAMES:
+            measures["seam_pace"] = pace_change(earlier, luma)
+        if start is not None and (share := returned_share(luma_grid(start)[0], earlier[-1], luma[-1])) is not None:
+            measures["returned"] = share
     return measures
+
+
+def pace_change(before: Tensor, after: Tensor) -> float:
+    """Return how many times as fast the picture moves behind a seam as before it; both of ``luma_grid``."""
+    slow, fast = (float(motion_steps(part).median()) for part in (before[-PACE_FRAMES:], after[:PACE_FRAMES]))
+    return (fast + STILL_STEP) / (slow + STILL_STEP)
+
+
+def returned_share(start: Tensor, begin: Tensor, end: Tensor) -> float | None:
+    """Return the share of the way from the start picture that a window takes back, None where it began at it.
+
+    Args:
+        start, begin, end: luma (h, w) of the video's first frame, of the frame before the window, of its last one.
+    """
+    way, left = float((begin - start).abs().mean()), float((end - start).abs().mean())
+    return None if way < 4 * STILL_STEP else max(0.0, 1 - left / way)
 
 
 def cosine_similarity(features: Tensor, reference: Tensor) -> Tensor:
@@ -243,6 +283,8 @@ def summarize(windows: list[dict[str, float]]) -> dict[str, float]:
         "brightness_change": windows[-1]["brightness"] - windows[0]["brightness"],
         "sharpness_kept": windows[-1]["sharpness"] / max(windows[0]["sharpness"], 1e-9),
     }
+    if "contrast" in windows[0] and "contrast" in windows[-1]:  # not in windows of older versions
+        summary["contrast_kept"] = windows[-1]["contrast"] / max(windows[0]["contrast"], 1e-9)
     if turns := [w["turned_deg"] for w in windows if "turned_deg" in w]:
         summary["turned_max_deg"] = max(turns)
     if ratios:

@@ -3,10 +3,13 @@
 import json
 from collections.abc import Sequence
 
+from .complaints import complaints
 from .measure import summarize
 
 MEASURES = {"color_shift", "brightness", "sharpness"}
 """What every window's measures hold."""
+GROWN = 1.15
+"""Contrast over the first window's from which it is told."""
 LARGEST = 1e12
 """No time in seconds and no measure comes near it."""
 
@@ -23,7 +26,7 @@ def build_report(
     """
     summary = summarize([window["measures"] for window in facts])
     return {
-        "summary": [headline(facts, num_windows), *drift_lines(summary), *notes],
+        "summary": [headline(facts, num_windows), *drift_lines(summary), *complaints(facts), *notes],
         "video": video,
         "drift": summary,
         "settings": settings,
@@ -66,13 +69,18 @@ def headline(facts: Sequence[dict], num_windows: int) -> str:
 
 
 def drift_lines(summary: dict[str, float]) -> list[str]:
-    """Say the drift in two sentences."""
+    """Say the drift in a few sentences."""
     if not summary:
         return []
     lines = [
         f"Color at the end is {summary['color_shift_last']:.1f} delta E from the first window; brightness changed "
         f"by {100 * summary['brightness_change']:+.1f} %, sharpness is {100 * summary['sharpness_kept']:.0f} % of it."
     ]
+    if summary.get("contrast_kept", 1.0) >= GROWN:
+        lines.append(
+            f"Contrast grew to {100 * summary['contrast_kept']:.0f} % of the first window's. Lower cfg, or hold the "
+            "colors with color_anchor."
+        )
     if "turned_max_deg" in summary:
         lines.append(
             f"The motion turned by up to {summary['turned_max_deg']:.0f} degrees while a prompt lasted."

@@ -72,12 +72,14 @@ class Judged:
 class Begin:
     """What a run goes on from: the tail and the reference of the video before it; None for one from an image.
 
-    keep_frames: how many of the last frames the maker of the next window may ask for.
+    keep_frames: how many of the last frames the maker of the next window may ask for. first: (1, H, W, 3), the first
+    frame of all.
     """
 
     keep_frames: int
     tail: Tail | None = None
     reference: Reference | None = None
+    first: Tensor | None = None
 
 
 class Planned(Protocol):
@@ -113,6 +115,7 @@ class WindowRun(Generic[PlannedWindow]):
         self.store, self.windows, self.keys, self.limits = store, windows, keys, limits
         self.notes = store.restore(keys)
         self.tail, self.reference = self._restored(begin)
+        self._first = begin.first
         self._keep_frames = max(begin.keep_frames, SEAM_FRAMES)
         self._began = time.monotonic()
 
@@ -141,6 +144,7 @@ class WindowRun(Generic[PlannedWindow]):
             reference_lab=mean_lab(clip.frames) if self.reference is None else self.reference.lab,
             before=None if self.tail is None else from_uint8(self.tail.frames),
             held=motion_to_hold(window.prompt, self.facts),
+            start=self._first,
         )
         return Judged(clip, measures, times_over_limits(measures, self.limits))
 

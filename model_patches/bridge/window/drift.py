@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...store.video_source import probe_video, read_frames
+from ...window.complaints import complaints
 from ...window.measure import cosine_similarity, mean_lab, measure_window, summarize
 from ...window.report import drift_lines, first_measured_frame, seam_frames
 from ..progress import until_canceled
@@ -38,12 +39,12 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
     probe_video(source)
     windows: list[dict] = []
     start, following = split_plan(report, window_frames)
-    reference_lab, reference_features, before = None, None, None
+    reference_lab, reference_features, before, first = None, None, None, None
     for frames in split_at(islice(until_canceled(read_frames(source)), start, None), following, start=start):
         if reference_lab is None:
-            reference_lab = mean_lab(frames)
+            reference_lab, first = mean_lab(frames), frames[:1].clone()
             reference_features = None if features is None else features(frames[:1])[0]
-        measures = measure_window(frames, reference_lab=reference_lab, before=before)
+        measures = measure_window(frames, reference_lab=reference_lab, before=before, start=first)
         if features is not None and reference_features is not None:
             measures["identity"] = float(cosine_similarity(features(frames[-1:]), reference_features)[0])
         windows.append({"start_frame": start, **{name: round(value, 5) for name, value in measures.items()}})
@@ -51,7 +52,8 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
     drift = summarize(windows)
     if features is not None and windows:
         drift["identity_last"] = windows[-1]["identity"]
-    return {"summary": drift_lines(drift), "drift": drift, "windows": windows}
+    summary = [*drift_lines(drift), *complaints([{"measures": window} for window in windows])]
+    return {"summary": summary, "drift": drift, "windows": windows}
 
 
 def split_plan(report: str, window_frames: int) -> tuple[int, Callable[[int], int | None]]:

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from av.error import FFmpegError
 from comfy_api.latest import io
 from torch import Tensor
 
 from ...store.sound_pieces import fit_length, samples_at, to_int16
 from ...store.video_sink import VideoFormat
-from ...window.clips import KNOWN_DIFFERENCE, GraphWindow, check_clip, known_difference, new_frames
+from ...window.clips import GraphWindow, check_clip, known_difference, new_frames
 from ...window.flash import measure_flash
 from ...window.plan import window_seed
 from ...window.report import build_report
@@ -76,7 +77,7 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
     video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
     with WindowStore(folder, shared, video) as store:
         store.metadata, store.on_chunk = metadata, stop_if_canceled
-        run = WindowRun(store, windows, keys, save.limits, material.begin)
+        run = WindowRun(store, windows, keys, save.limits, replace(material.begin, first=material.image))
         notes = [*notes, *run.notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)
     return GraphRun(settings, material, run, shared, notes)
@@ -261,30 +262,38 @@ def finish_run(run: GraphRun) -> Outcome:
     tail = run.run.tail
     assert run.window is None
     assert tail is not None
-    with run.run.store as store:
-        sound = joined_sound(store, run.run.windows, run.material, fps=run.settings.start.fps)
-        if sound is not None:
-            store.use_sound_of(sound)
-        path = store.join()
-        if sound is not None:
-            sound.unlink()
+    path = join_windows(run, finished=True)
     told = run.shared | {
         "source_frames": run.material.lead_in_frames,
         "prompts": run.settings.start.prompts,
     }
-    notes = [*run.notes, *forgotten_frames(run.run.facts)]
     report = build_report(
-        run.run.facts, settings=told, notes=notes, num_windows=len(run.run.windows), video=str(path)
+        run.run.facts, settings=told, notes=run.notes, num_windows=len(run.run.windows), video=str(path)
     )
     return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report)
 
 
-def forgotten_frames(facts: list[dict]) -> list[str]:
-    """Say which windows did not begin with the frames they were given."""
-    return [
-        f"Window {window['index'] + 1} does not begin with the frames it was given (they differ by "
-        f"{100 * window['measures']['known_difference']:.0f} %). Connect frames of Window Start to the start image of "
-        "your graph, and let it return the whole clip."
-        for window in facts
-        if window["measures"].get("known_difference", 0.0) > KNOWN_DIFFERENCE
-    ]
+def join_windows(run: GraphRun, *, finished: bool) -> Path:
+    """Join the windows there are, with their sound."""
+    with run.run.store as store:
+        windows = run.run.windows[: run.run.num_done]
+        sound = joined_sound(store, windows, run.material, fps=run.settings.start.fps)
+        if sound is not None:
+            store.use_sound_of(sound)
+        path = store.join(finished=finished)
+        if sound is not None:
+            sound.unlink()
+    return path
+
+
+def leave_unfinished(run: GraphRun) -> str:
+    """Join what a run has finished that ends early; return where it is."""
+    done, total = run.run.num_done, len(run.run.windows)
+    try:
+        path = join_windows(run, finished=False) if done else None
+    except (OSError, ValueError, FFmpegError) as error:
+        return f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."
+    kept = "Nothing was finished before." if path is None else f"The {done} before are kept: {path}"
+    text = f"Window {done + 1} of {total} was not finished. {kept}"
+    send_text(text, run.node_id)
+    return text

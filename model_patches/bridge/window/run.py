@@ -86,7 +86,7 @@ def run_windows(
     with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
         store.metadata, store.on_chunk = caller.metadata, stop_if_canceled
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
-        run = WindowRun(store, windows, keys, limits, material.begin)
+        run = WindowRun(store, windows, keys, limits, replace(material.begin, first=material.image))
         notes += write_lead_in(store, material)
         progress = WindowProgress(
             models.model,

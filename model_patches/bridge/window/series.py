@@ -199,7 +199,7 @@ def forget_outputs(dynprompt, node_id: str) -> None:
         ValueError: this version of the host keeps its cache in another way.
     """
     try:
-        caches = running_caches()
+        caches = running_executor().caches
         parents = [parent for parent in (dynprompt.get_parent_node_id(node_id),) if parent is not None]
         parents += [older for older in map(dynprompt.get_parent_node_id, parents) if older is not None]
         children = [child for child, parent in dynprompt.ephemeral_parents.items() if parent in parents]
@@ -213,12 +213,12 @@ def forget_outputs(dynprompt, node_id: str) -> None:
         ) from error
 
 
-def running_caches():
-    """Return the caches of the executor that runs the node which calls this."""
+def running_executor():
+    """Return the executor that runs the node which calls this."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "execute_async" and hasattr(frame.f_locals.get("self"), "caches"):
-            return frame.f_locals["self"].caches
+            return frame.f_locals["self"]
         frame = frame.f_back
     raise LookupError("the executor is not on the stack")
 

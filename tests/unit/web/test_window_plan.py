@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from magic141.model_patches.sizes import num_latent_frames
+from magic141.model_patches.window.clips import ClipSizes, count_frames, plan_clips
 from magic141.model_patches.window.plan import (
     new_latent_frames_for,
     num_frames_of,
@@ -53,15 +54,48 @@ def in_python(case):
     ]
 
 
+CLIP_CASES = [
+    {"length": length, "inWindows": in_windows, "windowLength": window, "knownFrames": known, "dropNew": drop}
+    | {"blend": blend, "fps": fps, "prompts": prompts, "continues": continues}
+    for length, in_windows in ((60.0, False), (13.7, False), (0.1, False), (4.0, True))
+    for window, known, drop, blend, fps in ((81, 1, 0, 0, 16.0), (13, 5, 2, 0, 24.0), (33, 9, 0, 4, 23.976))
+    for prompts in PROMPTS
+    for continues in (False, True)
+]
+
+
+def clips_in_python(case):
+    sizes = ClipSizes(case["windowLength"], case["knownFrames"], case["dropNew"], case["blend"])
+    fps, continues = case["fps"], case["continues"]
+    new = count_frames(sizes, case["length"], in_windows=case["inWindows"], fps=fps, continues=continues)
+    try:
+        windows = plan_clips(sizes, new, continues=continues, prompts=case["prompts"], fps=fps, seed=0)
+    except ValueError:  # the run refuses these prompts; the timeline draws what it can
+        return None
+    return [
+        {
+            "start": window.start_frame / fps,
+            "end": (window.start_frame + window.num_new_frames) / fps,
+            "known": window.num_known / fps if window.index or continues else 0,
+            "prompt": window.prompt,
+        }
+        for window in windows
+    ]
+
+
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
-def test_the_timeline_plans_what_the_run_does():
-    program = f"import {{ planWindows }} from {json.dumps(SCRIPT.as_uri())};\n"
-    program += f"console.log(JSON.stringify({json.dumps(CASES)}.map(planWindows)));"
+@pytest.mark.parametrize(
+    ("function", "cases", "planned"),
+    [("planWindows", CASES, in_python), ("planClips", CLIP_CASES, clips_in_python)],
+)
+def test_the_timeline_plans_what_the_run_does(function, cases, planned):
+    program = f"import {{ {function} }} from {json.dumps(SCRIPT.as_uri())};\n"
+    program += f"console.log(JSON.stringify({json.dumps(cases)}.map({function})));"
     command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    for case, drawn in zip(CASES, json.loads(done.stdout), strict=True):
-        wanted = in_python(case)
+    for case, drawn in zip(cases, json.loads(done.stdout), strict=True):
+        wanted = planned(case)
         if wanted is None:
             continue
         assert [window["prompt"] for window in drawn] == [window["prompt"] for window in wanted], case
