@@ -5,8 +5,20 @@ from comfy_api.latest import io
 from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.window.make import HandOver
 from ..model_patches.sampler import SAMPLERS
-from ..model_patches.store.video_sink import CODECS
-from ..model_patches.window.settings import SECONDS, WINDOWS, WindowSettings
+from ..model_patches.window.settings import WindowSettings
+from .video_inputs import (
+    AT_MOST_TWICE,
+    codec_input,
+    color_anchor_input,
+    fps_input,
+    length_inputs,
+    limit_inputs,
+    negative_prompt_input,
+    prompts_input,
+    run_name_input,
+    seed_input,
+    size_inputs,
+)
 
 DEFAULTS = WindowSettings()
 OLD_CHOICES = {"hand_over": {"mixed": HandOver.AUTO.value}}
@@ -51,37 +63,9 @@ def start_inputs() -> list:
 def story_inputs() -> list:
     """Return what to show and for how long."""
     return [
-        io.String.Input(
-            "prompts",
-            multiline=True,
-            dynamic_prompts=True,
-            tooltip="One line per window; the last line is used until the end. Or with times: [0:00-0:20] a cat "
-            "walks, [0:20-end] it sleeps; a line without a time fills the gaps.",
-        ),
-        io.String.Input(
-            "negative_prompt",
-            multiline=True,
-            dynamic_prompts=True,
-            default=DEFAULTS.negative_prompt,
-            advanced=True,
-            tooltip="What the video should not show. Used only with cfg above 1.",
-        ),
-        io.Float.Input(
-            "length",
-            default=DEFAULTS.length,
-            min=0.1,
-            max=86400.0,
-            step=0.1,
-            tooltip="Length of the new part, not counting a video that is continued. It is rounded to 4 frames, the "
-            "VAE's step.",
-        ),
-        io.Combo.Input(
-            "length_in",
-            options=[SECONDS, WINDOWS],
-            default=DEFAULTS.length_in,
-            advanced=True,
-            tooltip="Whether length is in seconds or in windows.",
-        ),
+        prompts_input(),
+        negative_prompt_input("What the video should not show. Used only with cfg above 1.", advanced=True),
+        *length_inputs(" It is rounded to 4 frames, the VAE's step.", advanced=True),
     ]
 
 
@@ -106,30 +90,11 @@ def window_inputs() -> list:
             "adds four. More keeps the motion better but leaves fewer new frames per window. Use 1 for models trained "
             "on a start image alone.",
         ),
-        io.Int.Input(
-            "width",
-            default=DEFAULTS.width,
-            min=16,
-            max=8192,
-            step=16,
-            tooltip="Width in pixels of a video made from an image.",
-        ),
-        io.Int.Input(
-            "height",
-            default=DEFAULTS.height,
-            min=16,
-            max=8192,
-            step=16,
-            tooltip="Height in pixels of a video made from an image.",
-        ),
-        io.Float.Input(
-            "fps",
-            default=DEFAULTS.fps,
-            min=1.0,
-            max=240.0,
-            step=0.001,
+        *size_inputs(DEFAULTS.width, DEFAULTS.height),
+        fps_input(
+            DEFAULTS.fps,
+            "Frames per second; the model was trained at 24. A video to continue must run at this rate.",
             advanced=True,
-            tooltip="Frames per second; the model was trained at 24. A video to continue must run at this rate.",
         ),
     ]
 
@@ -179,15 +144,7 @@ def sampling_inputs() -> list:
             advanced=True,
             tooltip="Embedded guidance, for models with a guidance embedder; others ignore it. This is not cfg.",
         ),
-        io.Int.Input(
-            "seed",
-            default=DEFAULTS.seed,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="Seed of the first window; each later window gets one derived from it. Keep it fixed to continue "
-            "a run.",
-        ),
+        seed_input(),
     ]
 
 
@@ -203,53 +160,11 @@ def seam_inputs() -> list:
             "as frames that are encoded again. auto: latent for taehv and the embedded VAE, pixel for HunyuanVideo's "
             "VAE.",
         ),
-        io.Float.Input(
-            "color_anchor",
-            default=DEFAULTS.color_anchor,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            advanced=True,
-            tooltip="Undoes color drift: finds each color of the first window in every later one and moves it back by "
-            "this share. For one continuous scene; leave it at 0 where the light changes.",
-        ),
-        io.Float.Input(
-            "reroll_threshold",
-            default=DEFAULTS.reroll_threshold,
-            min=0.0,
-            max=20.0,
-            step=0.1,
-            advanced=True,
-            tooltip="Makes a window again with another seed, at most twice, if the motion at its seam is more than "
-            "this many times too large or too small. People start to see it at 2. 0 turns it off.",
-        ),
-        io.Float.Input(
-            "turn_limit",
-            default=DEFAULTS.turn_limit,
-            min=0.0,
-            max=180.0,
-            step=1.0,
-            advanced=True,
-            tooltip="Makes a window again with another seed, at most twice, if the motion has turned by more than "
-            "this many degrees since its prompt began. 20 to 30 keeps a course. 0 turns it off.",
-        ),
+        color_anchor_input(advanced=True),
+        *limit_inputs("reroll_threshold", AT_MOST_TWICE),
     ]
 
 
 def file_inputs() -> list:
     """Return where and how the video is written."""
-    return [
-        io.String.Input(
-            "run_name",
-            default=DEFAULTS.run_name,
-            tooltip="Name of the run's folder in output/magic141_runs. A run with the same name, settings and models "
-            "continues where it stopped.",
-        ),
-        io.Combo.Input(
-            "codec",
-            options=list(CODECS),
-            default=DEFAULTS.codec,
-            advanced=True,
-            tooltip="How the video is stored. h264 plays everywhere.",
-        ),
-    ]
+    return [run_name_input("models"), codec_input(advanced=True)]

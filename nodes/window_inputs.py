@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..model_patches.bridge.window.graph_run import HandedOut, WindowSocket
 from ..model_patches.bridge.window.graph_start import SaveSettings
-from ..model_patches.store.video_sink import CODECS
+from .video_inputs import codec_input, color_anchor_input, limit_inputs
 
 INTERNAL = "Magic141/internal"
 
@@ -78,35 +78,8 @@ def save_inputs(*, lazy: bool) -> list:
             lazy=lazy,
             tooltip="The latent of the clip, if the next window needs it: Window Start gives it back as latent.",
         ),
-        io.Float.Input(
-            "color_anchor",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.05,
-            tooltip="Pull every color of a window back to where it was in the first window. For one continuous scene; "
-            "leave 0 where the light changes.",
-        ),
-        io.Float.Input(
-            "seam_limit",
-            default=0.0,
-            min=0.0,
-            max=20.0,
-            step=0.1,
-            advanced=True,
-            tooltip="Make a window again with another seed where its seam moves more than this many times too much or "
-            "too little (2 is where it starts to be seen). 0: never.",
-        ),
-        io.Float.Input(
-            "turn_limit",
-            default=0.0,
-            min=0.0,
-            max=180.0,
-            step=1.0,
-            advanced=True,
-            tooltip="Make a window again with another seed where the motion of the picture has turned by more degrees "
-            "than this since its prompt began. 20 to 30 keeps a course. 0: never.",
-        ),
+        color_anchor_input(),
+        *limit_inputs("seam_limit"),
         io.Float.Input(
             "flash_limit",
             default=0.0,
@@ -143,9 +116,7 @@ def save_inputs(*, lazy: bool) -> list:
             tooltip="Fade over this many known frames from the window before to what the graph made of them, where it "
             "returns them changed. At most known_frames of Window Start.",
         ),
-        io.Combo.Input(
-            "codec", options=list(CODECS), default="h264", tooltip="Video codec. h264 plays everywhere."
-        ),
+        codec_input(),
         io.Int.Input(
             "quality",
             default=17,

@@ -92,17 +92,15 @@ class WindowWrite(io.ComfyNode):
     def execute(cls, window, images=None, video=None, latent=None, **_) -> io.NodeOutput:
         take_back(window, returned_of(images, video, None if latent is None else latent["samples"]))
         segment = newest_segment(window)
-        shown = {} if segment is None else {**preview_of(segment).as_dict(), **timeline_so_far(window)}
+        shown = {} if segment is None else {**preview_of(segment).as_dict(), **newest_of(window)}
         return io.NodeOutput(window.run.num_done, ui=shown or None)
 
 
-def timeline_so_far(window: GraphRun) -> dict:
-    """Return what the timeline draws while the windows are made; the preview is of the newest alone."""
-    report = {"settings": {"source_frames": window.material.lead_in_frames}, "windows": window.run.facts}
-    return {
-        "magic141_windows": timeline(report, fps=window.settings.start.fps),
-        "magic141_newest": [True],
-    }
+def newest_of(window: GraphRun) -> dict:
+    """Return what the timeline draws of the window that was written last; the preview is of that one alone."""
+    report = {"settings": {"source_frames": window.material.lead_in_frames}, "windows": window.run.facts[-1:]}
+    (newest,) = timeline(report, fps=window.settings.start.fps)
+    return {"magic141_newest": [newest | {"index": window.run.num_done - 1}]}
 
 
 def returned_of(images, video, latent) -> Returned:

@@ -11,8 +11,16 @@ from ..model_patches.bridge.window.series_end import watch_end
 from ..model_patches.store.names import name_fault
 from ..model_patches.window.clips import ClipSizes
 from ..model_patches.window.prompts import check_text, parse_prompts
-from ..model_patches.window.settings import SECONDS, WINDOWS
 from .saved_video import workflow_tags
+from .video_inputs import (
+    fps_input,
+    length_inputs,
+    negative_prompt_input,
+    prompts_input,
+    run_name_input,
+    seed_input,
+    size_inputs,
+)
 from .window_inputs import handed_out_outputs, save_settings
 
 
@@ -107,34 +115,9 @@ def begin_inputs() -> list:
 def story_inputs() -> list:
     """Return what happens and for how long."""
     return [
-        io.String.Input(
-            "prompts",
-            multiline=True,
-            dynamic_prompts=True,
-            tooltip="One line a window; the last line goes on to the end. Or with times: [0:00-0:20] a cat walks, "
-            "[0:20-end] it sleeps; a line without a time fills the gaps.",
-        ),
-        io.String.Input(
-            "negative_prompt",
-            multiline=True,
-            dynamic_prompts=True,
-            default="",
-            tooltip="Given to every window at the output of the same name.",
-        ),
-        io.Float.Input(
-            "length",
-            default=60.0,
-            min=0.1,
-            max=86400.0,
-            step=0.1,
-            tooltip="How much to make, new frames only.",
-        ),
-        io.Combo.Input(
-            "length_in",
-            options=[SECONDS, WINDOWS],
-            default=SECONDS,
-            tooltip="Whether length counts seconds or windows.",
-        ),
+        prompts_input(),
+        negative_prompt_input("Given to every window at the output of the same name."),
+        *length_inputs(),
     ]
 
 
@@ -158,41 +141,16 @@ def window_inputs() -> list:
             tooltip="Last frames that the next window is given: 1, 5, 9 ... One fits every image-to-video model; more "
             "carry motion over, for models that take several (Wan 2.2).",
         ),
-        io.Int.Input(
-            "width", default=832, min=16, max=8192, step=16, tooltip="Width of the video in pixels."
-        ),
-        io.Int.Input(
-            "height", default=480, min=16, max=8192, step=16, tooltip="Height of the video in pixels."
-        ),
-        io.Float.Input(
-            "fps",
-            default=16.0,
-            min=1.0,
-            max=240.0,
-            step=0.001,
-            tooltip="Frames a second that the model was trained for. Wan 16, HunyuanVideo 24.",
-        ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="The first window is given this seed, every other one a seed derived from it. Keep it fixed, so "
-            "that a run can be resumed.",
-        ),
+        *size_inputs(832, 480),
+        fps_input(16.0, "Frames a second that the model was trained for. Wan 16, HunyuanVideo 24."),
+        seed_input(),
     ]
 
 
 def run_inputs() -> list:
     """Return where the run lives and what makes it begin anew."""
     return [
-        io.String.Input(
-            "run_name",
-            default="run",
-            tooltip="Name of the run's folder under output/magic141_runs. Same name, settings and graph: the run is "
-            "resumed.",
-        ),
+        run_name_input("graph"),
         io.Combo.Input(
             "when_graph_changes",
             options=[ANEW, KEEP],

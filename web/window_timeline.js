@@ -38,8 +38,10 @@ export function addTimeline(node, words) {
   chain(node, "onConnectionsChange", draw);
   chain(node, "onConfigure", draw);
   node.showWindows = (output) => {
-    const thumbnails = output?.magic141_newest ? (result?.thumbnails ?? []) : [];
-    result = output?.magic141_windows ? { windows: output.magic141_windows, thumbnails } : null;
+    const newest = output?.magic141_newest?.[0];
+    if (newest?.index > 0 && result) result.windows[newest.index] = newest;
+    else if (newest) result = { windows: Object.assign([], { [newest.index]: newest }), thumbnails: [] };
+    else result = output?.magic141_windows ? { windows: output.magic141_windows, thumbnails: [] } : null;
     draw();
     if (result) takeThumbnails(result, output, draw);
   };
@@ -51,7 +53,7 @@ export function addTimeline(node, words) {
 export function tellTimeline(node) {
   chain(node, "onExecuted", (output) => {
     const slot = node.inputs?.findIndex((input) => input.name === "window") ?? -1;
-    if (slot >= 0 && output?.magic141_windows) node.getInputNode(slot)?.showWindows?.(output);
+    if (slot >= 0) node.getInputNode(slot)?.showWindows?.(output);
   });
 }
 
@@ -135,12 +137,12 @@ async function takeThumbnails(result, output, draw) {
   video.preload = "auto";
   video.src = api.apiURL(`/view?${query}`);
   const canvas = document.createElement("canvas");
-  const count = result.windows.length;
-  const every = Math.ceil(count / MAX_THUMBNAILS);
+  const newest = output.magic141_newest?.[0];
+  const every = Math.ceil(result.windows.length / MAX_THUMBNAILS);
   try {
     await once(video, "loadeddata");
-    for (let index = output.magic141_newest ? count - 1 : 0; index < count; index += every) {
-      video.currentTime = (output.magic141_newest ? 0 : result.windows[index].start_s) + 0.001;
+    for (let index = newest?.index ?? 0; index < result.windows.length; index += every) {
+      video.currentTime = (newest ? 0 : result.windows[index].start_s) + 0.001;
       await once(video, "seeked");
       canvas.height = 60;
       canvas.width = Math.max(1, Math.round((60 * video.videoWidth) / video.videoHeight));

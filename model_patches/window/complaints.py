@@ -31,13 +31,17 @@ COMPLAINTS = (
     Complaint(
         "known_difference",
         lambda value: value / KNOWN_DIFFERENCE,
-        lambda value: f"the clip does not begin with the frames it was given (they differ by {percent(value)})",
+        lambda value: (
+            f"the clip does not begin with the frames it was given (they differ by {percent(value)})"
+        ),
         "Connect frames of Window Start to the start image of your graph, and let it return the whole clip.",
     ),
     Complaint(
         "flash_brightness",
         lambda value: abs(value) / 0.03,
-        lambda value: f"the first new frames are {percent(value)} {'brighter' if value > 0 else 'darker'} (a flash)",
+        lambda value: (
+            f"the first new frames are {percent(value)} {'brighter' if value > 0 else 'darker'} (a flash)"
+        ),
         "Set flash_limit to 3, or drop_new to the frames that the model needs to settle.",
     ),
     Complaint(
@@ -61,7 +65,9 @@ COMPLAINTS = (
     Complaint(
         "seam_pace",
         lambda value: max(value, 1 / max(value, 1e-9)) / 3,
-        lambda value: f"the motion {'starts' if value > 1 else 'stops'} at the seam ({value:.1f} times as fast as before)",
+        lambda value: (
+            f"the motion {'starts' if value > 1 else 'stops'} at the seam ({value:.1f} times as fast as before)"
+        ),
         "Set known_frames to 5 or more if the model takes several, or seam_limit to 2.",
     ),
     Complaint(

@@ -117,7 +117,9 @@ def _grid(frames: Tensor) -> Tensor:
 def sharpness(frames: Tensor) -> float:
     """Return the mean absolute Laplacian of the lightness: falls as a picture blurs."""
     luma = _luma(_some(frames))
-    around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]  # in place: a new tensor of this size costs more than the sum
+    around = (
+        luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]
+    )  # in place: a new tensor of this size costs more than the sum
     around.add_(luma[:, 1:-1, :-2]).add_(luma[:, 1:-1, 2:])
     return float((4 * luma[:, 1:-1, 1:-1]).sub_(around).abs_().mean())
 
@@ -246,7 +248,10 @@ def measure_window(
         measures["seam_motion"] = luma_seam_ratio(earlier[-4:], luma[:4])
         if min(len(earlier), len(luma)) >= PACE_FRAMES:
             measures["seam_pace"] = pace_change(earlier, luma)
-        if start is not None and (share := returned_share(luma_grid(start)[0], earlier[-1], luma[-1])) is not None:
+        if (
+            start is not None
+            and (share := returned_share(luma_grid(start)[0], earlier[-1], luma[-1])) is not None
+        ):
             measures["returned"] = share
     return measures
 

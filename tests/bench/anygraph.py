@@ -1,4 +1,4 @@
-"""Any graph as a long video: memory, overhead, resume, stock templates, flashes, and the embedded graph's frames."""
+"""Any graph as a long video: memory, overhead, resume, stock templates, flashes, guidance, frames."""
 
 import argparse
 import json
@@ -15,7 +15,9 @@ from magic141.tests.bench.support.any_graph_runs import (
     measure_memory,
     resume_identical_frames,
     run_templates,
+    stock_save_ms,
 )
+from magic141.tests.bench.support.motion_gain import motion_gain
 from magic141.tools.host import use_comfyui
 
 PACK = Path(__file__).resolve().parents[2]
@@ -64,16 +66,18 @@ def memory_figures(num_windows: int) -> dict[str, float]:
     figures = measure_memory(num_windows)
     figures[f"model_loads_in_{num_windows}_windows"] = figures.pop("model_loads")
     for name, flags in CACHES.items():
-        slope = measure_memory(max(10, num_windows // 5), *flags)["rss_slope_share_of_window"]
+        slope = measure_memory(max(10, num_windows // 2), *flags)["rss_slope_share_of_window"]
         figures[f"rss_slope_share_of_window_cache_{name}"] = slope
-    return figures
+    return figures | stock_save_ms()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench anygraph", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, required=True, help="file for the figures")
     parser.add_argument("--quick", action="store_true", help="few windows, one kill, one template")
-    parser.add_argument("--only", help="parts, by comma: flash, memory, api, resume, templates, embedded")
+    parser.add_argument(
+        "--only", help="parts, by comma: flash, memory, api, motion, resume, templates, embedded"
+    )
     options = parser.parse_args()
     use_comfyui()
     quick = options.quick
@@ -82,6 +86,7 @@ def main() -> int:
         "flash": lambda: flash_shares(200),
         "memory": lambda: memory_figures(12 if quick else 100),
         "api": lambda: {"api_history_has_video": api_history_has_video()},
+        "motion": lambda: motion_gain(32 if quick else 200),
         "resume": lambda: resume_identical_frames(1 if quick else 5),
         "templates": lambda: run_templates(lambda text: print(text, file=sys.stderr), templates),
         "embedded": lambda: {"embedded_equals_extend": embedded_equals_extend()},

@@ -4,57 +4,26 @@ import io
 import json
 import os
 import signal
-from collections.abc import Iterator
 
-import av
 import numpy as np
 import pytest
 import torch
 from magic141.model_patches.store.sound_pieces import read_sound
-from magic141.tests.support.any_graph import SLOTS, any_graph_server, made_up_graph
+from magic141.tests.support.any_graph import (
+    SLOTS,
+    any_graph_server,
+    frames_of,
+    loads,
+    made_up_graph,
+    run,
+    segments,
+    video_of,
+)
 from magic141.tests.support.template_graphs import TEMPLATES, stock_prompt, with_windows, write_pictures
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.host import use_comfyui
-from magic141.tools.server import PACK, ComfyServer
-
-PATIENCE_S = 1800
-"""A shared machine may give a server a fraction of a core."""
-
-
-@pytest.fixture(scope="module")
-def graph_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    with any_graph_server(tmp_path_factory.mktemp("any_graph")) as server:
-        yield server
-
-
-@pytest.fixture
-def tab(graph_server: ComfyServer) -> Iterator[ComfyClient]:
-    yield ComfyClient(graph_server.url)
-    assert graph_server.answers(), graph_server.log_tail()
-
-
-def run(tab: ComfyClient, graph: dict, **options):
-    return tab.run(graph, timeout=PATIENCE_S, **options)
-
-
-def frames_of(data: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(data)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-
-
-def video_of(tab: ComfyClient, result) -> np.ndarray:
-    """Return the frames of the video that the history names under Window Save's own id."""
-    return frames_of(tab.download(result.outputs["save"]["images"][0]))
-
-
-def loads(server: ComfyServer) -> int:
-    return json.loads((server.base / "output" / "made_up_loads.json").read_text())
-
-
-def segments(server: ComfyServer, name: str) -> list[str]:
-    folders = (server.base / "output" / "magic141_runs").glob(f"{name}-*")
-    return sorted(path.name for folder in folders for path in (folder / "segments").iterdir())
+from magic141.tools.server import PACK
 
 
 def test_one_prompt_makes_all_windows(tab, graph_server):

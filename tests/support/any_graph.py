@@ -1,12 +1,19 @@
 """Graphs around Window Start and Window Save for tests and benches, and a server that has the made-up nodes."""
 
 import contextlib
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
+import numpy as np
+from magic141.tools.client import ComfyClient, Result
 from magic141.tools.server import PACK, ComfyServer, link_folder, make_base_folder
 
 MADE_UP_NODES = PACK / "tests" / "support" / "any_graph_nodes"
+PATIENCE_S = 1800
+"""A shared machine may give a server a fraction of a core."""
 START, SAVE = "Magic141WindowStart", "Magic141WindowSave"
 START_WIDGETS = {
     "prompts": "one\ntwo\nthree",
@@ -75,3 +82,26 @@ def made_up_graph(*, clip: dict | None = None, save: dict | None = None, **start
             "inputs": {"window": ["start", 0], "images": ["clip", 0], **SAVE_WIDGETS, **(save or {})},
         },
     }
+
+
+def run(tab: ComfyClient, graph: dict, **options) -> Result:
+    return tab.run(graph, timeout=PATIENCE_S, **options)
+
+
+def frames_of(data: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(data)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def video_of(tab: ComfyClient, result) -> np.ndarray:
+    """Return the frames of the video that the history names under Window Save's own id."""
+    return frames_of(tab.download(result.outputs["save"]["images"][0]))
+
+
+def loads(server: ComfyServer) -> int:
+    return json.loads((server.base / "output" / "made_up_loads.json").read_text())
+
+
+def segments(server: ComfyServer, name: str) -> list[str]:
+    folders = (server.base / "output" / "magic141_runs").glob(f"{name}-*")
+    return sorted(path.name for folder in folders for path in (folder / "segments").iterdir())

@@ -7,6 +7,7 @@ the host's own.
 import logging
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 from .graph_walk import START
 from .series import running_executor
@@ -23,16 +24,24 @@ class _EndHandler:
         self.watching: dict[int, Told] = {}
 
     def __call__(self, prompt_id, prompt, current_outputs, executed, error, ex) -> None:
+        try:
+            error = self.more_told(prompt, error, sys._getframe(1))
+        except Exception:  # raised here, it would end the host's thread and with it every later prompt
+            logging.exception("Magic141: what was finished could not be told")
+        self.handle(prompt_id, prompt, current_outputs, executed, error, ex)
+
+    def more_told(self, prompt: dict, error: dict, frame: FrameType) -> dict:
+        """Return the host's facts of an error with the artist's node and what is kept; of a cancel it keeps less."""
         told = " ".join(watch() for watch in self.watching.values())
         self.watching.clear()
         if prompt[error["node_id"]]["class_type"] == START:
-            error = error | {"node_id": shown_node(sys._getframe(1), error["node_id"], prompt)}
-        if told:
+            error = error | {"node_id": shown_node(frame, error["node_id"], prompt)}
+        if told and "exception_message" in error:
             error = error | {"exception_message": f"{error['exception_message'].rstrip()}\n{told}"}
-        self.handle(prompt_id, prompt, current_outputs, executed, error, ex)
+        return error
 
 
-def shown_node(frame, root_id: str, prompt: dict) -> str:
+def shown_node(frame: FrameType, root_id: str, prompt: dict) -> str:
     """Return the artist's node whose copy failed; the host names the root of an expansion, which is Window Start."""
     graph, failed = frame.f_locals.get("dynamic_prompt"), frame.f_locals.get("node_id")
     shown = root_id if graph is None or failed is None else graph.get_display_node_id(failed)

@@ -29,7 +29,9 @@ def motion_gain(count: int) -> dict[str, float]:
     with torch.inference_mode():
         for name, sampling in ways.items():
             clips = animate(teacher, scenes, sampling)
-            motion[name] = float(steps_of(world.read_clip(clips, with_shape="none").centroid_px).norm(dim=-1).mean())
+            motion[name] = float(
+                steps_of(world.read_clip(clips, with_shape="none").centroid_px).norm(dim=-1).mean()
+            )
             figures[f"clean_rate_{name}"] = float(world.score_clips(clips, scenes)["clean"].float().mean())
     return {"motion_gain_cfg_steps": motion["cfg_steps"] / motion["cfg_1"]} | figures
 

@@ -122,7 +122,43 @@ class MadeUpPicture:
         )
 
 
+class MadeUpLoop:
+    """Runs what ends at Window Save once for every picture, as copies inside one prompt: a Start Loop of newer hosts.
+
+    The copies end in nodes of their own ids and parents; what feeds them from outside is linked.
+    """
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "make", "tests"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {
+            "required": {"graph": ("STRING", {"multiline": True}), "times": ("INT", {"default": 2})},
+            "optional": {"model": ("MADE_UP_MODEL",)},
+        }
+
+    def make(self, graph: str, times: int, model=None) -> dict:
+        from comfy_execution.graph_utils import GraphBuilder, is_link
+
+        builder = GraphBuilder()
+        for turn in range(times):
+            for name, node in json.loads(graph).items():
+                builder.node(node["class_type"], f"{turn}{name}")
+            for name, node in json.loads(graph).items():
+                copy = builder.lookup_node(f"{turn}{name}")
+                for key, value in node["inputs"].items():
+                    linked = is_link(value)
+                    outer = linked and value[0] == "model"
+                    moved = [f"{builder.prefix}{turn}{value[0]}", value[1]] if linked else value
+                    copy.inputs[key] = model if outer else moved
+                if name == "start":
+                    copy.inputs["run_name"] = f"{node['inputs']['run_name']} {turn}"
+        last = builder.lookup_node(f"{times - 1}save")
+        return {"result": (last.out(3),), "expand": builder.finalize()}
+
+
 NODE_CLASS_MAPPINGS = {
+    "TestMadeUpLoop": MadeUpLoop,
     "TestMadeUpModel": MadeUpModel,
     "TestMadeUpClip": MadeUpClip,
     "TestMadeUpSound": MadeUpSound,

@@ -16,7 +16,10 @@ KNOWN, LENGTH = 5, 13
 def clip() -> torch.Tensor:
     """A moving picture rich in contrast, (T, H, W, 3)."""
     coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(141))
-    picture = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").clamp(0, 1).movedim(1, -1) * 0.8
+    picture = (
+        torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bicubic").clamp(0, 1).movedim(1, -1)
+        * 0.8
+    )
     return torch.cat([picture.roll(2 * number, 2) for number in range(KNOWN + LENGTH)])
 
 
@@ -46,7 +49,9 @@ def gray(new):
 
 
 def blurred(new):
-    small = torch.nn.functional.avg_pool2d(new.movedim(-1, 1), 9, stride=1, padding=4, count_include_pad=False)
+    small = torch.nn.functional.avg_pool2d(
+        new.movedim(-1, 1), 9, stride=1, padding=4, count_include_pad=False
+    )
     return small.movedim(1, -1)
 
 
@@ -80,7 +85,9 @@ def test_a_start_of_motion_and_a_doubled_frame_are_told(clip):
 
 def test_a_way_back_to_the_start_picture_is_told(clip):
     back = facts(clip[4 : 4 + KNOWN], clip[: 4 + KNOWN - 1].flip(0), clip[:1])
-    assert any("goes back towards the start picture (100 % of the way)" in line for line in complaints([back]))
+    assert any(
+        "goes back towards the start picture (100 % of the way)" in line for line in complaints([back])
+    )
 
 
 def test_known_frames_that_come_back_changed_are_told(clip):
