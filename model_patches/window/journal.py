@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -286,6 +286,11 @@ class RunJournal:
             return load_file(self._path(index, "safetensors"))
         except SafetensorError as error:
             raise RunDirectoryBroken(f"{self._path(index, 'safetensors')} is damaged: {error}") from error
+
+    def holds(self, index: int, name: str) -> bool:
+        """Say whether window ``index`` left a tensor of this name; reads no tensor."""
+        with safe_open(self._path(index, "safetensors"), framework="pt") as file:
+            return name in file.keys()  # noqa: SIM118  (it cannot be iterated)
 
     def _path(self, index: int, suffix: str) -> Path:
         return self.folder / "windows" / f"{index:04d}.{suffix}"

@@ -21,6 +21,8 @@ from .plan import Window
 from .store import WindowStore
 
 SEAM_FRAMES = 5
+STATE = "tail.state."
+"""How the names of the journal's tensors begin that are a tail's state."""
 MAX_REROLLS = 2
 """How often a window over the limits is made again."""
 
@@ -244,13 +246,12 @@ def make_reference(frames: Tensor) -> Reference:
 
 def tail_tensors(tail: Tail) -> dict[str, Tensor]:
     """Write a tail as the journal's tensors."""
-    return {"tail.frames": tail.frames, **{f"tail.state.{name}": value for name, value in tail.state.items()}}
+    return {"tail.frames": tail.frames, **{STATE + name: value for name, value in tail.state.items()}}
 
 
 def read_tail(tensors: Mapping[str, Tensor]) -> Tail:
     """Return the tail that ``tail_tensors`` wrote."""
-    prefix = "tail.state."
-    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    state = {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
     return Tail(tensors["tail.frames"], state)
 
 

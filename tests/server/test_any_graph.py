@@ -138,7 +138,9 @@ def test_a_graph_that_does_not_use_the_known_frames_is_told(tab):
     graph = made_up_graph(run_name="forgets", clip={"fault": "forgets", "fault_in": 1})
     graph["show"] = {"class_type": "PreviewAny", "inputs": {"source": ["save", 3]}}
     result = run(tab, graph)
-    assert "Window 2 does not begin with the frames it was given" in json.dumps(result.outputs["show"])
+    assert "Window 2: the clip does not begin with the frames it was given" in json.dumps(
+        result.outputs["show"]
+    )
 
 
 def test_sound_of_every_window_is_joined_in_step_with_the_frames(tab):

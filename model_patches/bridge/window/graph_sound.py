@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...store.sound_pieces import fit_length, read_sound, samples_at, write_wav
 from ...window.clips import GraphWindow
-from ...window.run import read_tail
+from ...window.run import STATE, read_tail
 from ...window.store import WindowStore
 from .start import Material
 
@@ -22,9 +22,9 @@ def joined_sound(
     Raises:
         ValueError: windows of different sample rates.
     """
-    rates = {int(state["sound_rate"]) for state in states(store) if "sound_rate" in state}
-    if not rates:
+    if not any(store.journal.holds(entry.index, f"{STATE}sound") for entry in store.entries):
         return None
+    rates = {int(state["sound_rate"]) for state in states(store) if "sound_rate" in state}
     if len(rates) > 1:
         raise ValueError(f"The windows' sound has different rates ({sorted(rates)}). Make all windows anew.")
     (rate,) = rates

@@ -6,21 +6,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...sizes import SIZE_MULTIPLE_PX, check_pictures, resize_cover_crop
 from ...store.files import read_json, write_text
-from ...store.video_source import (
-    check_frame_rate,
-    crop_to_multiple,
-    read_ends,
-    read_frames,
-    source_sha256,
-)
+from ...store.video_source import source_sha256
 from ...window.clips import ClipSizes, GraphWindow, count_frames, plan_clips
 from ...window.journal import digest
 from ...window.run import SEAM_FRAMES, Begin, Limits, Tail, make_reference, to_uint8
 from ...window.settings import WINDOWS
-from ..fingerprint import tensor_fingerprint
-from .start import Material, video_source
+from ..progress import stop_if_canceled
+from .start import Material, from_image, read_video_end
 
 METHOD_VERSION = "graph 1"
 """Change it when the same graph and settings make other frames, so that no old window is taken over."""
@@ -99,31 +92,19 @@ def read_beginning(start: StartSettings, *, image: Tensor | None, video) -> Mate
             "Nothing to begin with: connect image, or video to continue one (a latent needs its video too, whose last "
             "frames the next window goes on from)."
         )
-    check_pictures(image, "image")
-    if len(image) != 1:
-        raise ValueError(
-            f"image holds {len(image)} pictures; it takes one, the first frame. To continue a clip, make it a video "
-            "(Create Video) and connect that to video."
-        )
-    first = resize_cover_crop(image, start.width, start.height)
-    return Material(first, Begin(start.known_frames), tensor_fingerprint(first))
+    return from_image(image, (start.width, start.height), keep_frames=start.known_frames)
 
 
 def from_video(start: StartSettings, video) -> Material:
     """Read the end of a video that is continued; it becomes the beginning of the result."""
-    source = video_source(video)
-    check_frame_rate(source, start.fps)
-    needed = max(start.known_frames, SEAM_FRAMES)
-    first, last, count = read_ends(crop_to_multiple(read_frames(source, start.fps), SIZE_MULTIPLE_PX), needed)
-    if 0 in first.shape:
-        raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
+    source, first, last, count = read_video_end(video, start.fps, max(start.known_frames, SEAM_FRAMES))
     if len(last) < start.known_frames:
         raise ValueError(
             f"The video has {len(last)} frames and known_frames is {start.known_frames}. Set known_frames to "
             f"{len(last)} or less, or give a longer video."
         )
     begin = Begin(start.known_frames, Tail(to_uint8(last)), make_reference(last))
-    return Material(first, begin, source_sha256(source), source, count)
+    return Material(first, begin, source_sha256(source, stop_if_canceled), source, count)
 
 
 def plan(settings: Settings, *, continues: bool) -> list[GraphWindow]:

@@ -9,7 +9,7 @@ Everything private of the host that this needs is here: the running graph, its e
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from comfy_execution.caching import HierarchicalCache, NullCache
@@ -124,15 +124,7 @@ def with_values(body: Body, values: Mapping[str, list]) -> Body:
         values: name of *next*'s input -> all values the host has for it.
     """
     known = {link: held(values[f"outer_{number}"]) for number, link in enumerate(body.outer)}
-    return Body(
-        body.start_id,
-        body.save_id,
-        body.nodes,
-        body.save_inputs,
-        body.outer,
-        body.display,
-        body.values | known,
-    )
+    return replace(body, values=body.values | known)
 
 
 def held(values: list) -> object:

@@ -78,26 +78,43 @@ def read_start(vae, settings: WindowSettings, sources: Sources) -> Material:
         return _from_video(vae, settings, sources.video)
     if image is None:
         raise ValueError("Nothing to start from: connect image, or video or latent to continue one.")
+    return from_image(image, (settings.width, settings.height), keep_frames=num_frames_of(settings.overlap))
+
+
+def from_image(image: Tensor, size: tuple[int, int], *, keep_frames: int) -> Material:
+    """Return a video's beginning from a picture, cropped to a size (width, height).
+
+    Raises:
+        ValueError: it is no picture, or several.
+    """
     check_pictures(image, "image")
     if len(image) != 1:
         raise ValueError(
             f"image holds {len(image)} pictures; it takes one, the first frame. To continue a clip, make it a "
             "video (Create Video) and connect that to video."
         )
-    image = resize_cover_crop(image, settings.width, settings.height)
-    return Material(image, Begin(num_frames_of(settings.overlap)), tensor_fingerprint(image))
+    first = resize_cover_crop(image, *size)
+    return Material(first, Begin(keep_frames), tensor_fingerprint(first))
+
+
+def read_video_end(video, fps: float, num_last: int) -> tuple[Source, Tensor, Tensor, int]:
+    """Return a video that is continued: where it is, its first frame, its last ones, and how many it has.
+
+    Raises:
+        ValueError: another frame rate, or less than a block of pixels.
+    """
+    source = video_source(video)
+    check_frame_rate(source, fps, stop_if_canceled)
+    first, last, count = read_ends(crop_to_multiple(_frames(source, fps), SIZE_MULTIPLE_PX), num_last)
+    if 0 in first.shape:
+        raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
+    return source, first, last, count
 
 
 def _from_video(vae, settings: WindowSettings, video: object) -> Material:
     """Read the end of a video; its frames go in front of the new ones."""
-    source = video_source(video)
-    check_frame_rate(source, settings.fps, stop_if_canceled)
     num_last = num_frames_of(max(settings.overlap, kept_latent_frames(vae)))
-    first, last, count = read_ends(
-        crop_to_multiple(_frames(source, settings.fps), SIZE_MULTIPLE_PX), num_last
-    )
-    if 0 in first.shape:
-        raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
+    source, first, last, count = read_video_end(video, settings.fps, num_last)
     tail = tail_of_frames(vae, last, settings.overlap)
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(last))
     return Material(first, begin, source_sha256(source, stop_if_canceled), source, count)
