@@ -86,7 +86,7 @@ def main() -> int:
         "flash": lambda: flash_shares(200),
         "memory": lambda: memory_figures(12 if quick else 100),
         "api": lambda: {"api_history_has_video": api_history_has_video()},
-        "motion": lambda: motion_gain(32 if quick else 200),
+        "motion": lambda: motion_gain(16 if quick else 100),
         "resume": lambda: resume_identical_frames(1 if quick else 5),
         "templates": lambda: run_templates(lambda text: print(text, file=sys.stderr), templates),
         "embedded": lambda: {"embedded_equals_extend": embedded_equals_extend()},
