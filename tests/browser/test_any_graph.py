@@ -26,7 +26,12 @@ CANCEL_AFTER_ONE = f"""() => {{
         app.api.interrupt();
     }};
 }}"""
-RUNNING = "async () => (await app.api.getQueue()).Running.length"
+LOOK_AT_IT = f"""() => {{
+    const [x, y] = {START}.pos;
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [150 - x, 100 - y];
+    app.canvas.setDirty(true, true);
+}}"""
 SAID = f"() => {START}.widgets.find((widget) => widget.name.startsWith('$$node-text'))?.value ?? ''"
 
 
@@ -37,6 +42,7 @@ def test_one_press_of_run_fills_the_timeline_and_a_cancelled_run_goes_on(tab):
     tab.evaluate(SET, widgets | {"run_name": "browser minute"})
     tab.wait_for(f"() => ({COUNT})() === 3")
     assert tab.evaluate(FILLED) == 0
+    tab.evaluate(LOOK_AT_IT)
     tab.evaluate(CANCEL_AFTER_ONE)
     tab.evaluate("() => app.queuePrompt(0)")
     tab.wait_for(f"() => ({FILLED})() >= 1")
