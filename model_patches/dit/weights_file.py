@@ -219,7 +219,7 @@ def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
         raise ValueError(
             f"{path.name} is a text page or a Git LFS pointer, not the weights. Download the file itself."
         )
-    if start[0] == 0x80 and start[1] < 6:
+    if start[0] == 0x80 and start[1] < 6 and start[8:9] != b"{":  # the length of a header may begin so, too
         raise ValueError(
             f"{path.name} is a bare pickle (before PyTorch 1.6), which cannot be read without holding it twice"
             f" in memory. Save it again with a current torch.save, or as safetensors."
