@@ -5,7 +5,6 @@ renamed at the end.
 """
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -23,11 +22,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ..store.files import replace_or_keep
+from ..store.files import atomic_file
 from .weights_file import DTYPES, Header, TensorInfo, describe_tensors, load_torch_zip
 
 ALIGNMENT = 8
 HASH_CHUNK_BYTES = 1 << 22
+READ_AHEAD_BYTES = 1 << 24
 TYPE_NAMES = {name: code for code, name in DTYPES.items()}
 
 
@@ -48,6 +48,7 @@ class RowReader:
             return
         self._file = header.path.open("rb", buffering=0)
         self._starts = header.starts
+        self._ahead = 0
 
     def __enter__(self) -> "RowReader":
         return self
@@ -65,19 +66,27 @@ class RowReader:
         row_shape = shape[1:]
         item = torch_dtype(dtype)
         row_bytes = num_elements(row_shape) * item.itemsize
-        buffer = bytearray((last - first) * row_bytes)
-        self._file.seek(self._starts[name] + first * row_bytes)
-        view = memoryview(buffer)
+        start = self._starts[name] + first * row_bytes
+        found = torch.empty((last - first) * row_bytes, dtype=torch.uint8)
+        self._file.seek(start)
+        view = buffer = memoryview(found.numpy())
         while view:
             count = self._file.readinto(view)
             if not count:
-                raise ValueError(f"The file ended inside {name}. It changed while it was read; try again.")
+                raise OSError(f"The file ended inside {name}. It changed while it was read; try again.")
             view = view[count:]
+        self._read_ahead(start + len(buffer))
         if self._digest is not None:
-            self._digest.saw(self._starts[name] + first * row_bytes, buffer)
-        if not buffer:
-            return torch.empty(0, dtype=item)
-        return torch.frombuffer(buffer, dtype=item).reshape(-1, *row_shape)
+            self._digest.saw(start, buffer)
+        return found.view(item).reshape(-1, *row_shape) if len(buffer) else torch.empty(0, dtype=item)
+
+    def _read_ahead(self, end: int) -> None:
+        """Have the system read what follows while the caller computes; where it cannot be asked, it guesses itself."""
+        if hasattr(os, "posix_fadvise") and self._ahead - end < READ_AHEAD_BYTES:
+            assert self._file is not None
+            start = max(end, self._ahead)
+            os.posix_fadvise(self._file.fileno(), start, 2 * READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
+            self._ahead = start + 2 * READ_AHEAD_BYTES
 
 
 class FileDigest:
@@ -100,11 +109,11 @@ class FileDigest:
         self._thread.shutdown()
         self._file.close()
 
-    def saw(self, start: int, data: bytearray) -> None:
+    def saw(self, start: int, data: memoryview) -> None:
         """Take note of bytes that were read from ``start`` on and stay as they are."""
         self._read_until(start)
         if 0 <= (known := self._position - start) < len(data):
-            self._hash(memoryview(data)[known:])
+            self._hash(data[known:])
 
     def hexdigest(self) -> str:
         """Return the digest of the whole file."""
@@ -199,7 +208,8 @@ def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[Bin
     Raises:
         FileExistsError: the target is there and ``overwrite`` is False.
         KeptElsewhere: the old file is in use (Windows); the new one is whole under another name.
-        OSError: the disk is full, before or during the writing.
+        DiskRefused: the disk filled up or cannot be written.
+        OSError: there is too little room from the start.
     """
     refuse_to_overwrite(target, overwrite=overwrite)
     free = shutil.disk_usage(target.parent).free
@@ -208,26 +218,10 @@ def whole_file(target: Path, *, num_bytes: int, overwrite: bool) -> Iterator[Bin
             f"{target.name} needs {gigabytes(num_bytes)} and {target.parent} has {gigabytes(free)} free. "
             "Free some space or choose another folder."
         )
-    part = target.with_name(f".{target.name}.part")
-    with only_writer_of(target):
-        part.unlink(missing_ok=True)  # left by a run that was killed; a link there would be written through
-        try:
-            with part.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            refuse_to_overwrite(target, overwrite=overwrite)
-            replace_or_keep(part, target)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise OSError(
-                    f"The disk filled up while {target.name} was written; nothing was left behind. "
-                    f"It needs {gigabytes(num_bytes)}. Free some space or choose another folder."
-                ) from error
-            raise
-        finally:
-            with contextlib.suppress(OSError):  # still open (Windows): the next run removes it
-                part.unlink(missing_ok=True)
+    with only_writer_of(target), atomic_file(target, listed=False) as part:
+        with part.open("wb") as file:
+            yield file
+        refuse_to_overwrite(target, overwrite=overwrite)
 
 
 @contextlib.contextmanager

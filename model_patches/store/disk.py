@@ -41,8 +41,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise DiskRefused(
-                f"The disk is full: {folder}. What was finished so far is kept; "
-                "free some space and queue the same workflow again to go on."
+                f"The disk is full: {folder}. What was finished before is kept, half a file is not. Free some space "
+                "and queue the same workflow again."
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise DiskRefused(

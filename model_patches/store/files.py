@@ -28,16 +28,18 @@ _ASIDE = ".old.part"
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, listed: bool = True) -> Iterator[Path]:
     """Give a temporary path to write; when the block ends well it becomes ``path``, flushed to the disk.
 
-    The temporary name keeps the suffix, which tells writers the container format.
+    Args:
+        listed: the temporary name keeps the suffix, which tells writers the container format. False gives a name
+            that the host does not list among its models.
 
     Raises:
         DiskRefused: the disk is full or cannot be written; the file is what it was.
         KeptElsewhere: the file is in use; the new one has another name.
     """
-    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
+    temporary = path.with_name(f"{path.stem}.part{path.suffix}" if listed else f".{path.name}.part")
     with disk_errors(path.parent):
         temporary.unlink(missing_ok=True)  # a link there would be written through
         try:
