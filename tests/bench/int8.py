@@ -5,22 +5,20 @@ Uses the embedded models and a real server for the stock loader. Figures that ne
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 from magic141.model_patches.dit.keys import expected_shapes
-from magic141.model_patches.int8.quantize import QuantizationPlan, quantize_layer
+from magic141.model_patches.int8.quantize import QuantizationPlan
+from magic141.tests.bench.support.int8_disk import measure_disk
+from magic141.tests.bench.support.int8_encoders import measure_text_encoders
 from magic141.tests.bench.support.int8_families import measure_families
 from magic141.tests.bench.support.int8_gpu import measure_gpu
 from magic141.tests.bench.support.int8_speed import measure_speed
-from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b, write_random_dit
+from magic141.tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b
 from magic141.tests.support.tiny_lora import apply_lora, lora_for, merged, output_on_route, relative_gain
 from magic141.tools.host import use_comfyui
 
@@ -33,10 +31,8 @@ MODES = {
     "int4": QuantizationPlan("int4"),
 }
 PROBES = 4
-CLEAR_REFS = Path("/proc/self/clear_refs")
 LORA_SHARES = (0.01, 0.3)
 ROUTES = ("bypass", "lowvram", "full")
-STREAM_SIZES = {"hidden_size": 2048, "depth": 3, "depth_single": 5}
 
 
 def measure_bytes() -> dict[str, float]:
@@ -93,7 +89,7 @@ def with_quanto(original):
 
 def mean_outlier_error(quantized, original) -> float:
     """Mean over the blocks' Linears and the probes."""
-    from magic141.model_patches.bridge.int8.report import make_probe
+    from magic141.model_patches.bridge.int8.probe import make_probe
     from magic141.tests.bench.support.int8_calls import outlier_errors
 
     runs = [outlier_errors(quantized, original, make_probe(original, seed=seed)) for seed in range(PROBES)]
@@ -148,52 +144,6 @@ def measure_lora(original) -> dict[str, float]:
         "lora_gain_max": max(gains),
         "lora_cosine_min": min(cosines),
     }
-
-
-def measure_stream(folder: Path, *, quick: bool) -> dict[str, float]:
-    """Peak memory of quantizing a file of over 1.5 GB, over what the process holds before."""
-    sizes = {"hidden_size": 512, "depth": 1, "depth_single": 2} if quick else STREAM_SIZES
-    source = write_random_dit(folder / "big.safetensors", **sizes)
-    command = [sys.executable, "-m", "magic141.tests.bench.int8", "--stream", str(source)]
-    figures = json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
-    source.unlink()
-    return figures
-
-
-def stream_in_this_process(source: Path) -> dict[str, float]:
-    from magic141.model_patches.int8.file import quantize_file
-
-    quantize_layer(torch.randn(1024, 1024), MODES["weight_only"], name="warm-up")
-    before = forget_peak()
-    start = time.perf_counter()
-    target = source.with_name("int8.safetensors")
-    report = quantize_file(source, target, MODES["weight_only"])
-    seconds = time.perf_counter() - start
-    target.unlink()
-    return {
-        "stream_peak_extra_mb": (peak_bytes() - before) / 1e6,
-        "stream_file_gb": report.bytes_before / 1e9,
-        "stream_seconds": seconds,
-    }
-
-
-def forget_peak() -> int:
-    """Return the resident bytes, and where the system allows it start the peak from there."""
-    if CLEAR_REFS.exists():
-        CLEAR_REFS.write_text("5")
-    return psutil.Process().memory_info().rss
-
-
-def peak_bytes() -> int:
-    """Return the peak of resident bytes of this process alone (``ru_maxrss`` starts at the parent's)."""
-    if CLEAR_REFS.exists():
-        line = next(
-            line for line in CLEAR_REFS.with_name("status").read_text().splitlines() if "VmHWM" in line
-        )
-        return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure_stock_loader(folder: Path) -> dict[str, float]:
@@ -283,36 +233,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument(
-        "--quick", action="store_true", help="a small file and 20 captions instead of 1.5 GB and 200"
+        "--quick", action="store_true", help="a small file and 20 captions instead of 4.4 GB and 200"
     )
-    parser.add_argument("--stream", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS)
+    )
     args = parser.parse_args()
-    if args.stream:
-        print(json.dumps(stream_in_this_process(args.stream)))
-        return
     use_comfyui()
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        for part in parts(Path(folder), quick=args.quick):
-            figures |= part
-            print(json.dumps(part, indent=1), flush=True)
-            if args.json:
-                args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        for name in args.only:
+            for part in PARTS[name](Work(Path(folder), quick=args.quick)):
+                figures |= part
+                print(json.dumps(part, indent=1), flush=True)
+                if args.json:
+                    args.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
-def parts(folder: Path, *, quick: bool) -> Iterator[dict[str, float]]:
-    """Yield the figures group by group, the quick ones first."""
-    yield measure_bytes()
+@dataclass(frozen=True)
+class Work:
+    """Where files are made, and how much is measured."""
+
+    folder: Path
+    quick: bool
+
+
+def measure_shipped(work: Work) -> Iterator[dict[str, float]]:
+    """Yield bytes, errors and LoRA's effect on the weights that ship."""
     original, encoders = load_embedded()
     yield measure_embedded_bytes(original, encoders)
     yield measure_error(original)
     yield measure_lora(original)
-    yield from measure_families(folder)
-    yield measure_speed()
-    yield measure_stream(folder, quick=quick)
-    yield measure_stock_loader(folder)
-    yield measure_gpu()
-    yield measure_quality(20 if quick else 200)
+
+
+#: Groups of figures, the quick ones first.
+PARTS: dict[str, Callable[[Work], Iterable[dict[str, float]]]] = {
+    "bytes": lambda work: [measure_bytes()],
+    "shipped": measure_shipped,
+    "families": lambda work: measure_families(work.folder),
+    "encoders": lambda work: [measure_text_encoders(work.folder)],
+    "speed": lambda work: [measure_speed()],
+    "disk": lambda work: [measure_disk(work.folder, quick=work.quick)],
+    "loader": lambda work: [measure_stock_loader(work.folder)],
+    "gpu": lambda work: [measure_gpu()],
+    "quality": lambda work: [measure_quality(20 if work.quick else 200)],
+}
 
 
 if __name__ == "__main__":

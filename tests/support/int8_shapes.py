@@ -74,10 +74,24 @@ def module_bytes_before_after(module: nn.Module) -> tuple[int, int]:
     return before, before - saved
 
 
-def write_random_dit(path: Path, **sizes: int) -> Path:
-    """Write a DiT of random bf16 weights, without ever holding it."""
+def write_random_dit(path: Path, *, parts: int = 1, **sizes: int) -> Path:
+    """Write a DiT of random bf16 weights, without ever holding it.
+
+    Args:
+        parts: of more than one, each is a file of its own and the path of the first is returned.
+    """
     tensors = {key: TensorInfo("bfloat16", shape) for key, shape in expected_shapes(**sizes).items()}
     pool = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16) * 0.02
+    names = [f"{path.stem}-{n:05d}-of-{parts:05d}{path.suffix}" for n in range(1, parts + 1)]
+    files = [path.with_name(name) for name in names] if parts > 1 else [path]
+    keys, size = list(tensors), -(-len(tensors) // parts)
+    for number, file in enumerate(files):
+        inside = {key: tensors[key] for key in keys[number * size : (number + 1) * size]}
+        _write_from_pool(file, inside, pool)
+    return files[0]
+
+
+def _write_from_pool(path: Path, tensors: Mapping[str, TensorInfo], pool: torch.Tensor) -> None:
     with path.open("wb") as file:
         writer = TensorWriter(file, tensors, {"format": "pt"})
         for key, (_, shape) in tensors.items():
@@ -86,4 +100,3 @@ def write_random_dit(path: Path, **sizes: int) -> Path:
                 piece = pool[: min(remaining, pool.numel())]
                 writer.write(key, piece)
                 remaining -= piece.numel()
-    return path

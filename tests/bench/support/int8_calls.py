@@ -6,7 +6,8 @@ import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from magic141.lab import world
-from magic141.model_patches.bridge.int8.report import Probe, named_blocks, relative_error, run_probe
+from magic141.model_patches.bridge.int8.probe import Probe, named_blocks, run_probe
+from magic141.model_patches.bridge.int8.ranking import relative_error
 from magic141.tests.bench.demo import FRAMES, Pack
 from torch import Tensor, nn
 

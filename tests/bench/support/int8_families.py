@@ -31,13 +31,13 @@ def measure_family_errors(folder: Path) -> dict[str, float]:
     """Quantize a tiny model of each family, open it with the stock loader, and compare with fp32."""
     import comfy.sd
     from magic141.tests.support.family_files import quantize_found, relative_error, write_weights
-    from magic141.tests.support.tiny_families import FAMILIES
+    from magic141.tests.support.tiny_families import FAMILIES, LARGE_FAMILIES
 
     errors, failed = {}, 0
-    for name, family in FAMILIES.items():
+    for name, family in (FAMILIES | LARGE_FAMILIES).items():
         source, target = folder / "family.safetensors", folder / "family_int8.safetensors"
         try:
-            write_weights(source, family.weights())
+            write_weights(source, family.weights(), family.metadata)
             quantize_found(source, target, PLAN)
             plain, quantized = (comfy.sd.load_diffusion_model(str(path)) for path in (source, target))
             errors[name] = relative_error(family.output(quantized), family.output(plain))

@@ -30,7 +30,7 @@ def measure_gpu() -> dict[str, float]:
 
 def step_figures(patcher, name: str) -> dict[str, float]:
     from comfy.model_management import unload_all_models
-    from magic141.model_patches.bridge.int8.report import make_probe, run_probe
+    from magic141.model_patches.bridge.int8.probe import make_probe, run_probe
 
     unload_all_models()
     gc.collect()
