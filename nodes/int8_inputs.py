@@ -3,6 +3,7 @@
 from comfy_api.latest import io
 
 from ..model_patches.int8.quantize import QuantizationPlan
+from ..model_patches.int8.ranking import keep_worst
 
 MODES = {
     "int8 weight-only (paper)": "weight_only",
@@ -37,12 +38,44 @@ ALL_LINEAR_INPUT = io.Boolean.Input(
     ),
     advanced=True,
 )
+KEEP_INPUTS = (
+    io.Int.Input(
+        "keep_worst",
+        default=0,
+        min=0,
+        max=1000,
+        optional=True,
+        tooltip=(
+            "How many of the worst layers of ranking stay as they are (bf16). Their names, and how they were found, "
+            "stand in the file's header."
+        ),
+        advanced=True,
+    ),
+    io.String.Input(
+        "ranking",
+        default="",
+        multiline=True,
+        optional=True,
+        tooltip=(
+            "Layers and their errors, a line each: connect ranking of Quantization Report, or paste it. Used with "
+            "keep_worst."
+        ),
+        advanced=True,
+    ),
+)
 
 
-def make_plan(mode, granularity, *, all_linear: bool = False) -> QuantizationPlan:
-    """Return the plan the widgets say; a widget that is linked (None) counts as its default."""
-    return QuantizationPlan(
+def make_plan(
+    mode, granularity, *, all_linear: bool = False, keep: tuple[int | None, str | None] = (0, "")
+) -> QuantizationPlan:
+    """Return the plan the widgets say; a widget that is linked (None) counts as its default.
+
+    Args:
+        keep: keep_worst and ranking.
+    """
+    plan = QuantizationPlan(
         mode=MODES[mode or next(iter(MODES))],
         granularity=GRANULARITIES[granularity or next(iter(GRANULARITIES))],
         all_linear=all_linear,
     )
+    return keep_worst(plan, keep[0] or 0, keep[1] or "")

@@ -1,15 +1,14 @@
 """Int8 Quantize: MODEL and encoders in half the memory."""
 
-import torch
 from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.encoders.socket import EncodersSocket
-from ..model_patches.bridge.int8.encoders import module_bytes, quantize_encoders
+from ..model_patches.bridge.int8.encoders import encoders_bytes, quantize_encoders
 from ..model_patches.bridge.int8.model import quantize_model, save_quantized, saved_path
 from ..model_patches.bridge.int8.report import LORA_IN_STOCK_FILES, lora_advice
 from ..model_patches.bridge.progress import host_progress, show_stage
 from ..model_patches.int8.quantize import QuantizationPlan
-from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
+from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, KEEP_INPUTS, MODE_INPUT, make_plan
 from .old_inputs import describe_old_inputs
 
 
@@ -36,7 +35,10 @@ class Int8Quantize(io.ComfyNode):
                 EncodersSocket.Input(
                     "encoders",
                     optional=True,
-                    tooltip="Encoders from Load Magic141 Encoders; their LLM and VLM become int8 weight-only.",
+                    tooltip=(
+                        "Encoders from Load Magic141 Encoders or Magic141 Encoders from CLIP; their LLM and VLM become "
+                        "int8 weight-only."
+                    ),
                 ),
                 MODE_INPUT,
                 GRANULARITY_INPUT,
@@ -63,6 +65,7 @@ class Int8Quantize(io.ComfyNode):
                 ),
                 io.Boolean.Input("overwrite", default=False, tooltip="Replace a file of that name."),
                 ALL_LINEAR_INPUT,
+                *KEEP_INPUTS,
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             outputs=[
@@ -101,8 +104,10 @@ class Int8Quantize(io.ComfyNode):
         all_linear,
         model=None,
         encoders=None,
+        keep_worst=0,
+        ranking="",
     ) -> io.NodeOutput:
-        plan = make_plan(mode, granularity, all_linear=all_linear)
+        plan = make_plan(mode, granularity, all_linear=all_linear, keep=(keep_worst, ranking))
         quantizes_encoders = encoders is not None and (llm or vlm)
         if not (model is not None and dit) and not quantizes_encoders:
             raise ValueError("Nothing to quantize: connect model or encoders, and switch on dit, llm or vlm.")
@@ -112,6 +117,8 @@ class Int8Quantize(io.ComfyNode):
             before = model.model_size()
             model = quantize_model(model, plan, progress=host_progress("quantizing the DiT"))
             lines.append(f"DiT: {sizes(before, model.model_size())}, {mode}, {granularity}.")
+            if plan.keep:
+                lines.append(f"Kept as they were: {', '.join(plan.keep)} ({plan.found_by}).")
             if target is not None:
                 show_stage(f"saving {target.name}")
                 save_quantized(model, target, plan, overwrite=overwrite)
@@ -125,11 +132,6 @@ class Int8Quantize(io.ComfyNode):
         lines.append(lora_advice(plan))
         text = "\n".join(lines)
         return io.NodeOutput(model, encoders, text, ui=ui.PreviewText(text))
-
-
-def encoders_bytes(encoders) -> int:
-    vlm = getattr(encoders.backend, "vlm", None)
-    return 0 if not isinstance(vlm, torch.nn.Module) else module_bytes(vlm)
 
 
 def sizes(before: int, after: int) -> str:

@@ -2,7 +2,9 @@
 
 from comfy_api.latest import io, ui
 
+from ..model_patches.bridge.int8.probe import ProbeInput
 from ..model_patches.bridge.int8.report import compare_models
+from ..model_patches.bridge.progress import host_progress
 from ..model_patches.plots import plot_bars
 
 
@@ -14,8 +16,9 @@ class QuantizationReport(io.ComfyNode):
             display_name="Quantization Report",
             category="Magic141",
             description=(
-                "Runs a MODEL and its quantized copy once on the same noise and prompt and shows the relative error "
-                "after every block and of the output, and the memory before and after."
+                "Runs a MODEL of any family and its quantized copy once on the same noise and prompt and shows the "
+                "relative error after every block and of the output, and the memory before and after. With "
+                "rank_layers it finds the layers that cost most quality, for Int8 Quantize and Quantize File to keep."
             ),
             search_aliases=["int8 error", "quantization error", "compare models", "quality loss", "magic141"],
             is_output_node=True,
@@ -33,7 +36,27 @@ class QuantizationReport(io.ComfyNode):
                 io.Conditioning.Input(
                     "positive",
                     optional=True,
-                    tooltip="Your own prompt to measure with, from VLM Image Encode. Without it the text is random.",
+                    tooltip=(
+                        "Your own prompt to measure with, with its start picture if the model takes one. Without it "
+                        "the text is random, which works for a HunyuanVideo only."
+                    ),
+                ),
+                io.Boolean.Input(
+                    "rank_layers",
+                    default=False,
+                    optional=True,
+                    tooltip=(
+                        "Also find the worst layers: the original runs once for each quantized layer, with this layer "
+                        "alone quantized. With hundreds of layers this takes minutes."
+                    ),
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip=(
+                        "An empty latent of the size to measure at. Without it a small one is made; models of picture "
+                        "and sound need one."
+                    ),
                 ),
             ],
             outputs=[
@@ -50,18 +73,35 @@ class QuantizationReport(io.ComfyNode):
                     display_name="relative_error",
                     tooltip="Of the output: 0.01 is one percent.",
                 ),
+                io.String.Output(
+                    "ranking",
+                    display_name="ranking",
+                    tooltip=(
+                        "With rank_layers: layers and their errors, worst first, for ranking of Int8 Quantize and "
+                        "Quantize File."
+                    ),
+                ),
             ],
         )
 
     @classmethod
-    def execute(cls, original, quantized, seed, positive=None) -> io.NodeOutput:
-        report = compare_models(original, quantized, seed=seed, positive=positive)
+    def execute(
+        cls, original, quantized, seed, positive=None, rank_layers=False, latent=None
+    ) -> io.NodeOutput:
+        report = compare_models(
+            original,
+            quantized,
+            ProbeInput(seed, positive, latent),
+            rank=bool(rank_layers),
+            progress=host_progress("measuring layer by layer"),
+        )
         plot = plot_bars(
             report.block_errors | {"output": report.output_error},
             title=f"Relative error after each block; weights {report.bytes_before / 1e6:,.0f} MB -> "
             f"{report.bytes_after / 1e6:,.0f} MB",
         )
-        return io.NodeOutput(report.text, plot, report.output_error, ui=ui.PreviewText(report.text))
+        ranking = report.ranking.text if report.ranking else ""
+        return io.NodeOutput(report.text, plot, report.output_error, ranking, ui=ui.PreviewText(report.text))
 
 
 NODES: list[type[io.ComfyNode]] = [QuantizationReport]

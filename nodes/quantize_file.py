@@ -13,9 +13,11 @@ from ..model_patches.bridge.progress import host_progress
 from ..model_patches.dit.shards import read_model_header
 from ..model_patches.int8.choice import plan_file
 from ..model_patches.int8.file import only_translates, quantize_file
-from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, MODE_INPUT, make_plan
+from .int8_inputs import ALL_LINEAR_INPUT, GRANULARITY_INPUT, KEEP_INPUTS, MODE_INPUT, make_plan
 from .old_inputs import describe_old_inputs
 
+#: How the list marks text encoders.
+TEXT_ENCODERS = "text_encoders/"
 LAYOUTS = {
     "ComfyUI": "native",
     "quanto, diffusers names": "quanto_diffusers",
@@ -32,25 +34,33 @@ class QuantizeFile(io.ComfyNode):
             category="Magic141",
             description=(
                 "Writes a quantized copy of any diffusion model that ComfyUI detects (HunyuanVideo, Wan, Flux, "
-                "Qwen-Image, LTX, SD3 and others), a few rows at a time: memory stays small however large the file. "
-                "The copy opens in stock Load Diffusion Model. The Linear layers of the model's repeated blocks are "
-                "quantized, the rest stays as it is. Where the copy comes from stands in its header."
+                "Qwen-Image, LTX, SD3 and others) or of a text encoder (umt5, T5, Qwen2.5-VL, LLaMA), a few rows at a "
+                "time: memory stays small however large the file. The copy opens in stock Load Diffusion Model or Load "
+                "CLIP. The Linear layers of the model's repeated blocks are quantized, the rest stays as it is. Where "
+                "the copy comes from stands in its header."
             ),
             search_aliases=["quantize", "int8", "quanto", "convert checkpoint", "save int8", "magic141"],
             is_output_node=True,
             inputs=[
                 io.Combo.Input(
                     "model_name",
-                    options=model_files("diffusion_models"),
+                    options=[
+                        *model_files("diffusion_models"),
+                        *(TEXT_ENCODERS + name for name in model_files("text_encoders")),
+                    ],
                     tooltip=(
-                        "The checkpoint in models/diffusion_models: safetensors or .pth, in bf16, fp16, fp32 or "
-                        "fp8_scaled. Of a model in several parts choose any part."
+                        "The checkpoint in models/diffusion_models, or a text encoder in models/text_encoders: "
+                        "safetensors or .pth, in bf16, fp16, fp32 or fp8_scaled. Of a model in several parts choose "
+                        "any part."
                     ),
                 ),
                 io.String.Input(
                     "save_as",
                     default="",
-                    tooltip="Name of the new file in models/diffusion_models; empty: the old name with _int8 or _int4.",
+                    tooltip=(
+                        "Name of the new file, beside the models of the same kind; empty: the old name with _int8 or "
+                        "_int4."
+                    ),
                 ),
                 MODE_INPUT,
                 GRANULARITY_INPUT,
@@ -72,6 +82,7 @@ class QuantizeFile(io.ComfyNode):
                         "Weights are not read."
                     ),
                 ),
+                *KEEP_INPUTS,
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             outputs=[
@@ -93,29 +104,42 @@ class QuantizeFile(io.ComfyNode):
         overwrite=False,
         dry_run=False,
     ) -> bool | str:
-        if model_name is not None and folder_paths.get_full_path("diffusion_models", model_name) is None:
-            return f"{model_name} is not in models/diffusion_models. Choose a file from the list."
+        folder, name = place(model_name or "")
+        if model_name is not None and folder_paths.get_full_path(folder, name) is None:
+            return f"{name} is not in models/{folder}. Choose a file from the list."
         try:
             plan = make_plan(mode, granularity)
             if model_name is not None and save_as is not None and not dry_run:
-                saved_path(save_as or default_name(model_name, plan.mode, layout), overwrite=bool(overwrite))
+                target = save_as or default_name(name, plan.mode, layout)
+                saved_path(target, overwrite=bool(overwrite), folder=folder)
         except (ValueError, ImportError, OSError) as error:
             return str(error)
         return True
 
     @classmethod
     def execute(
-        cls, model_name, save_as, mode, granularity, layout, overwrite, all_linear, dry_run=False
+        cls,
+        model_name,
+        save_as,
+        mode,
+        granularity,
+        layout,
+        overwrite,
+        all_linear,
+        dry_run=False,
+        keep_worst=0,
+        ranking="",
     ) -> io.NodeOutput:
-        plan = make_plan(mode, granularity, all_linear=all_linear)
+        plan = make_plan(mode, granularity, all_linear=all_linear, keep=(keep_worst, ranking))
+        folder, model_name = place(model_name)
         name = save_as or default_name(model_name, plan.mode, layout)
-        source = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
+        source = folder_paths.get_full_path_or_raise(folder, model_name)
         header = read_model_header(source)
         holds = None if only_translates(header, LAYOUTS[layout]) else find_layout(header, plan)
         if dry_run:
             line = plan_file(header, holds, plan).text if holds else "This file would only be translated."
         else:
-            target = saved_path(name, overwrite=overwrite)
+            target = saved_path(name, overwrite=overwrite, folder=folder)
             name = target.name
             line = quantize_file(
                 source,
@@ -128,6 +152,15 @@ class QuantizeFile(io.ComfyNode):
             ).line
         text = "\n".join([line, *describe_old_inputs(cls)])
         return io.NodeOutput(name, text, ui=ui.PreviewText(text))
+
+
+def place(model_name: str) -> tuple[str, str]:
+    """Return the folder of the host and the name in it of a name from the list."""
+    if model_name.startswith(TEXT_ENCODERS) and not folder_paths.get_full_path(
+        "diffusion_models", model_name
+    ):
+        return "text_encoders", model_name.removeprefix(TEXT_ENCODERS)
+    return "diffusion_models", model_name
 
 
 def default_name(model_name: str, mode: str, layout: str | None) -> str:

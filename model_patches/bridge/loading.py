@@ -22,6 +22,7 @@ from ..dit.checkpoint import T2V_CHANNELS, Checkpoint, identify
 from ..dit.keys import host_key
 from ..dit.weights_file import Header, load_torch_zip, read_header
 from ..int8.check import check_layers
+from ..int8.file import read_kept
 from ..int8.quanto import from_quanto, is_quanto, native_header
 from ..sampler import DEFAULT_SHIFT
 from ..store.fields import checked
@@ -39,10 +40,15 @@ FULL_CHECK_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class Report:
-    """What a loaded file is."""
+    """What a loaded file is.
+
+    Args:
+        kept: names of layers that this pack left as they were when it quantized the file.
+    """
 
     path: Path
     checkpoint: Checkpoint
+    kept: tuple[str, ...] = ()
 
     @property
     def is_expanded(self) -> bool:
@@ -51,7 +57,8 @@ class Report:
 
     @property
     def line(self) -> str:
-        return self.checkpoint.describe()
+        kept = f"; left as they were when it was quantized: {', '.join(self.kept)}" if self.kept else ""
+        return self.checkpoint.describe() + kept
 
 
 def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatcher, Report]:
@@ -65,7 +72,7 @@ def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatc
         FileNotFoundError, ValueError: it cannot be used; the message says why.
     """
     header = native_header(read_header(path))
-    report = Report(header.path, identify(header))
+    report = Report(header.path, identify(header), read_kept(header)[0])
     logging.info("Magic141: %s: %s", header.path.name, report.line)
     model = set_shift(_load_patcher(header, report.checkpoint), DEFAULT_SHIFT)
     _use_preview_colors(model, header.path)

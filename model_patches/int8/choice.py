@@ -18,12 +18,14 @@ class FilePlan:
     Args:
         tensors: everything, scales included.
         layers: the weights that will be quantized, as they are now.
+        kept: names of the layers that would be quantized, but shall stay as they are.
     """
 
     family: str
     tensors: Mapping[str, TensorInfo]
     layers: Mapping[str, TensorInfo]
     bytes_before: int
+    kept: tuple[str, ...] = ()
 
     @property
     def bytes_after(self) -> int:
@@ -43,6 +45,7 @@ class FilePlan:
                     f"  {name}: {count} x {' x '.join(map(str, shape))}, {dtype}"
                     for (name, dtype, shape), count in kinds.items()
                 ),
+                *([f"  kept as they are: {', '.join(self.kept)}"] if self.kept else []),
             ]
         )
 
@@ -51,9 +54,12 @@ def plan_file(header: Header, source: SourceLayout, plan: QuantizationPlan) -> F
     """Choose the layers to quantize and list what the new file will hold.
 
     Raises:
-        ValueError: there is nothing to quantize.
+        ValueError: there is nothing to quantize, or a layer that shall stay is not there.
     """
-    wanted = source.linears if plan.all_linear else source.blocks
+    free = plan.without_kept(map(source.layer, source.linears))
+    wanted = {
+        key for key in (source.linears if plan.all_linear else source.blocks) if source.layer(key) in free
+    }
     weights = {key: weight_info(header, pieces) for key, pieces in source.pieces.items()}
     layers = {key: info for key, info in weights.items() if key in wanted and plan.fits(info.shape)}
     if not layers:
@@ -64,7 +70,7 @@ def plan_file(header: Header, source: SourceLayout, plan: QuantizationPlan) -> F
     tensors: dict[str, TensorInfo] = {}
     for key, info in weights.items():
         tensors |= _quantized(key, info, plan) if key in layers else {key: info}
-    return FilePlan(source.family, tensors, layers, num_bytes(header.tensors))
+    return FilePlan(source.family, tensors, layers, num_bytes(header.tensors), plan.keep)
 
 
 def num_bytes(tensors: Mapping[str, TensorInfo]) -> int:

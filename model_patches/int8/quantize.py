@@ -6,8 +6,8 @@ fp32, whatever the weight's dtype. The keys are the host's own: ``weight``, ``we
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
 
@@ -72,6 +72,9 @@ class QuantizationPlan:
             lets the host multiply int8 by int8; "int4" is 4-bit weight-only.
         granularity: one scale a row of the weight, or one a tensor (eq. 10 as written).
         all_linear: also quantize the embedders, the text refiner and the final layer.
+        keep: names of Linears that stay as they are.
+        found_by: how these were chosen, in words.
+
     Raises:
         ValueError: a combination that does not exist.
     """
@@ -79,6 +82,8 @@ class QuantizationPlan:
     mode: Mode = "weight_only"
     granularity: Granularity = "row"
     all_linear: bool = False
+    keep: tuple[str, ...] = ()
+    found_by: str = ""
 
     def __post_init__(self) -> None:
         if self.granularity == "tensor" and self.mode != "weight_only":
@@ -86,6 +91,26 @@ class QuantizationPlan:
                 f"Per-tensor scales exist for weight-only int8; mode is {self.mode!r}. "
                 "Choose per row, or the weight-only mode."
             )
+
+    @property
+    def entry(self) -> dict:
+        """The plan as a file's header holds it."""
+        found = asdict(self)
+        return found if self.keep else {k: v for k, v in found.items() if k not in ("keep", "found_by")}
+
+    def without_kept(self, layers: Iterable[str]) -> set[str]:
+        """Return those of a model's Linears that need not stay as they are.
+
+        Raises:
+            ValueError: the model has none of a name that is to stay.
+        """
+        names = set(layers)
+        if strange := [name for name in self.keep if name not in names]:
+            raise ValueError(
+                f"This model has no layer {strange[0]} to keep ({len(strange)} of {len(self.keep)} names are not "
+                "its own). The ranking is another model's: make one of this model with Quantization Report."
+            )
+        return names.difference(self.keep)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Say whether a Linear's weight of this shape can be quantized so."""
@@ -119,6 +144,7 @@ def quantize_rows(
     Args:
         weight: (rows, in), any floating dtype.
         absmax: the whole tensor's max|w|, for per-tensor scales when ``weight`` is only some rows.
+
     Returns:
         The integers, int8 (rows, in), or (rows, in/2) for 4 bits; the scales, fp32 (rows, 1), () per
         tensor, (rows,) for 4 bits.
@@ -126,17 +152,26 @@ def quantize_rows(
         ValueError: NaN or Inf among the weights.
     Source: paper eq. 10.
     """
-    weight = weight.float()
-    if not bool(torch.isfinite(weight).all()):
-        raise ValueError("the weights hold NaN or Inf")
-    if plan.mode == "int4":
-        return _quantize_int4(rotate(weight, rotation_group(weight.shape[1])))
-    if plan.mode == "w8a8" and (group := rotation_group(weight.shape[1])):
+    weight, group = weight.float(), rotation_group(weight.shape[1])
+    if plan.mode != "weight_only" and group:
         weight = rotate(weight, group)
-    if plan.granularity == "tensor":
-        absmax = weight.abs().max() if absmax is None else absmax
-        return per_tensor(weight, absmax)
-    return per_row(weight)
+    if plan.mode == "int4":
+        integers, scale = _quantize_int4(weight)
+    elif plan.granularity == "tensor":
+        integers, scale = per_tensor(weight, weight.abs().max() if absmax is None else absmax)
+    else:
+        integers, scale = per_row(weight)
+    check_finite(scale)
+    return integers, scale
+
+
+def check_finite(largest: Tensor) -> None:
+    """Raise ValueError if weights of these largest absolute values, or scales made of them, hold NaN or Inf.
+
+    A maximum keeps NaN and Inf; to ask each weight would take longer than to quantize it.
+    """
+    if not bool(torch.isfinite(largest).all()):
+        raise ValueError("the weights hold NaN or Inf")
 
 
 def quantize_layer(weight: Tensor, plan: QuantizationPlan, *, name: str) -> dict[str, Tensor]:

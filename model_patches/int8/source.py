@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -58,12 +58,18 @@ class SourceLayout:
         pieces: the new file's keys, and the rows that each is made of.
         blocks: the keys of ``pieces`` that are weights of Linears inside the repeated blocks.
         linears: the keys of all weights of Linears.
+        modules: names of weights in the host's module, where they are not the keys.
     """
 
     family: str
     pieces: Mapping[str, tuple[Piece, ...]]
     blocks: frozenset[str]
     linears: frozenset[str]
+    modules: Mapping[str, str] = field(default_factory=dict)
+
+    def layer(self, key: str) -> str:
+        """Return the name of the Linear that a weight belongs to, in the host's module."""
+        return self.modules.get(key, key).removesuffix(".weight")
 
 
 def hunyuan_layout(header: Header) -> SourceLayout:
@@ -185,7 +191,7 @@ class SourceReader:
             if scale.numel() not in (1, num_rows) or not bool((scale.isfinite() & (scale > 0)).all()):
                 raise ValueError(
                     f"{name} of shape {shape} is no scale of {key}: one, or one for each of {num_rows} rows, finite "
-                    "and above zero, is expected. The checkpoint is damaged"
+                    "and above zero, is expected"
                 )
             self._scales[key] = scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, 1)
         return self._scales[key]

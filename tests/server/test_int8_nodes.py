@@ -46,8 +46,8 @@ def stock_loader(name=MODEL):
     return {"class_type": "UNETLoader", "inputs": {"unet_name": name, "weight_dtype": "default"}}
 
 
-def report(original, quantized):
-    inputs = {"original": original, "quantized": quantized, "seed": 0}
+def report(original, quantized, **more):
+    inputs = {"original": original, "quantized": quantized, "seed": 0, **more}
     return {"class_type": "Magic141QuantizationReport", "inputs": inputs}
 
 
@@ -133,8 +133,37 @@ def test_another_family_is_planned_and_then_quantized(client, models):
         "1": stock_loader("int8_nodes_wan.safetensors"),
         "2": stock_loader("int8_nodes_wan_int8.safetensors"),
     }
-    with pytest.raises(ExecutionFailed, match="HunyuanVideo"):
+    with pytest.raises(ExecutionFailed, match="connect positive"):
         client.run(loaders | {"3": report(["1", 0], ["2", 0])})
+
+
+def test_the_worst_layers_of_a_report_are_kept(client, models):
+    graph = {
+        "1": stock_loader(),
+        "2": {"class_type": "Magic141Int8Quantize", "inputs": QUANTIZE | {"model": ["1", 0]}},
+        "3": report(["1", 0], ["2", 0], rank_layers=True),
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 3]}},
+        "5": quantize_file(save_as="int8_nodes_kept", keep_worst=2, ranking=["3", 3])["1"],
+    }
+    ran = client.run(graph)
+    note, *ranking = ran.outputs["4"]["text"][0].splitlines()
+    worst = [line.split(":")[0] for line in ranking[:2]]
+    assert note == "# error of the output with this layer alone quantized; probe of seed 0, random text"
+    assert len(ranking) == 13
+    assert ran.outputs["5"]["text"][0].endswith(f"Kept as they were: {', '.join(worst)}.")
+    result = client.run(
+        {
+            "1": stock_loader(),
+            "2": stock_loader("int8_nodes_kept.safetensors"),
+            "3": report(["1", 0], ["2", 0]),
+        }
+    )
+    assert f"Kept as they were: {', '.join(worst)} ({note[2:]})" in result.outputs["3"]["text"][0]
+
+
+def test_keeping_without_a_ranking_is_refused(client, models):
+    with pytest.raises(ExecutionFailed, match="keep_worst is 2, but ranking names 0 layers"):
+        client.run(quantize_file(save_as="x", keep_worst=2))
 
 
 def test_impossible_combination_is_said_before_the_run(client, models):

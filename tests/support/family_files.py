@@ -15,9 +15,11 @@ from torch import Tensor
 FP8_MAX = 448
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor]) -> Path:
+def write_weights(
+    path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> Path:
     """Write a state dict as one file."""
-    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, path)
+    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, path, dict(metadata or {}))
     return path
 
 

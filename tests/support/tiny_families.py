@@ -4,6 +4,8 @@ Each is so small as its family's detection allows: widths that the host reads of
 it fixes by name are as they are.
 """
 
+import inspect
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,8 @@ from torch import Tensor
 use_comfyui()
 import comfy.ops
 import comfy.supported_models as supported
+from comfy.ldm.lumina.model import NextDiT
+from comfy.ldm.qwen_image.model import QwenImageTransformer2DModel
 
 TIMESTEP = 700.0
 VIDEO, IMAGE = (2, 4, 4), (8, 8)
@@ -30,12 +34,13 @@ class Family:
     text_width: int
     inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    sound: tuple[int, ...] | None = None
 
     def weights(self, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
         """Return a random state dict in the host's names, of the spread of a trained network."""
         generator = torch.Generator().manual_seed(seed)
         return {
-            key: (_random(key, tuple(stand_in.shape), generator)).to(dtype)
+            key: (random_weight(key, tuple(stand_in.shape), generator)).to(dtype)
             for key, stand_in in self.module(device="meta").state_dict().items()
         }
 
@@ -55,13 +60,16 @@ class Family:
             return torch.randn(shape, generator=generator).to(dtype)
 
         noise, text = normal(1, *self.latent), normal(1, 6, self.text_width)
-        extra = {name: normal(*shape) for name, shape in self.inputs.items()}
+        if self.sound is not None:
+            noise = [noise, normal(1, *self.sound)]
+        extra = {name: normal(*shape) if shape else text.shape[1] for name, shape in self.inputs.items()}
         with torch.inference_mode():
             output = patcher.model.diffusion_model(noise, torch.full((1,), TIMESTEP), text, **extra)
-        return (output[0] if isinstance(output, (tuple, list)) else output).float()
+        parts = output if isinstance(output, (tuple, list)) else [output]
+        return torch.cat([part.float().flatten() for part in parts])
 
 
-def _random(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def random_weight(key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     values = torch.randn(shape, generator=generator)
     if len(shape) <= 1 or "modulation" in key.split(".")[-1] or "scale_shift_table" in key:
         is_gain = "norm" in key and key.endswith((".weight", ".scale"))
@@ -120,6 +128,40 @@ HUNYUAN3D = {
     "num_heads": 16, "depth": 1, "depth_single_blocks": 1, "qkv_bias": True, "guidance_embed": False,
 }  # fmt: skip
 
+LTX_SIZES = {
+    "audio_attention_head_dim": 4, "audio_cross_attention_dim": 128, "caption_channels": 64,
+    "connector_attention_head_dim": 32, "connector_num_attention_heads": 2, "connector_num_layers": 1,
+    "audio_connector_attention_head_dim": 32, "audio_connector_num_attention_heads": 2,
+}  # fmt: skip
+MINIMAX = {
+    "image_model": "minimax_h3", "num_layers": 2, "token_refiner_num_layers": 1, "hidden_size": 128,
+    "latents_dim": 24, "audio_latents_dim": 32, "attention_head_dim": 64, "num_attention_heads": 2,
+    "ffn_hidden_size": 192, "text_dim": 64, "timestep_input_dim": 64, "time_embed_hidden_size": 64,
+    "time_embed_dim": 64, "rope_inv_freq_len": 8,
+}  # fmt: skip
+QWEN = {"image_model": "qwen_image", "in_channels": 64, "num_layers": 2}
+LUMINA = {
+    "image_model": "lumina2", "patch_size": 2, "in_channels": 16, "cap_feat_dim": 64, "n_layers": 1, "qk_norm": True,
+}  # fmt: skip
+Z_IMAGE = {
+    "dim": 3840, "n_heads": 30, "n_kv_heads": 30, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512],
+    "rope_theta": 256.0, "ffn_dim_multiplier": 8.0 / 3.0, "z_image_modulation": True, "time_scale": 1000.0,
+}  # fmt: skip
+
+
+def change_defaults(kind: type, **sizes: int) -> None:
+    """Change sizes that a class of the host fixes as the defaults of its constructor."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(kind.__init__).parameters.items()
+        if parameter.default is not parameter.empty
+    }
+    kind.__init__.__defaults__ = tuple((defaults | sizes).values())
+
+
+change_defaults(QwenImageTransformer2DModel, num_attention_heads=1, joint_attention_dim=64)
+change_defaults(NextDiT, n_refiner_layers=1)
+
 FAMILIES: dict[str, Family] = {
     "HunyuanVideo": Family(
         supported.HunyuanVideo, HUNYUAN | {"in_channels": 16}, (16, *VIDEO), 64, {"y": (1, 768)}
@@ -156,7 +198,21 @@ FAMILIES: dict[str, Family] = {
     "Wan 2.2 5B": Family(supported.WAN22_T2V, WAN | {"in_dim": 48, "out_dim": 48}, (48, *VIDEO), 4096),
     "CogVideoX": Family(supported.CogVideoX_T2V, COGVIDEO, (16, *VIDEO), 64),
     "LTX-Video": Family(supported.LTXV, LTX, (128, *VIDEO), 4096, {"attention_mask": (1, 6)}),
+    "LTX-2": Family(
+        supported.LTXAV,
+        LTX | {"image_model": "ltxav"} | LTX_SIZES,
+        (128, *VIDEO),
+        128,
+        {"attention_mask": (1, 6)},
+        {"config": json.dumps({"transformer": LTX_SIZES})},
+        (8, 5, 16),
+    ),
+    "MiniMax H3": Family(supported.MiniMaxH3, MINIMAX, (24, *VIDEO), 64, sound=(32, 2, 5)),
+    "Qwen-Image": Family(supported.QwenImage, QWEN, (16, 1, *IMAGE), 64),
     "Lens": Family(supported.Lens, LENS, (64, *IMAGE), 64),
     "Kandinsky 5": Family(supported.Kandinsky5, KANDINSKY, (33, *VIDEO), 3584, {"y": (1, 768)}),
     "Hunyuan3D 2": Family(supported.Hunyuan3Dv2, HUNYUAN3D, (64, 16), 64),
 }
+
+#: One whose widths the host fixes at their full size: one block of it is a file of gigabytes.
+LARGE_FAMILIES = {"Z-Image": Family(supported.ZImage, LUMINA | Z_IMAGE, (16, *IMAGE), 64, {"num_tokens": ()})}

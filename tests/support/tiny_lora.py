@@ -10,7 +10,7 @@ RANK = 4
 
 def lora_for(patcher, share: float, *, seed: int = 3) -> dict[str, Tensor]:
     """Return a LoRA over the blocks' Linears whose every update has ``share`` of the weight's norm."""
-    from magic141.model_patches.bridge.int8.detect import block_weights
+    from magic141.model_patches.bridge.int8.blocks import block_weights
 
     generator = torch.Generator().manual_seed(seed)
     lora, layers = {}, block_weights(patcher.model.diffusion_model)
@@ -57,7 +57,7 @@ def output_on_route(patcher, route: str, get_output: Callable | None = None) -> 
         get_output: of the MODEL; without it, of the pack's own layout, on the probe.
     """
     import comfy.model_management
-    from magic141.model_patches.bridge.int8.report import make_probe, run_probe
+    from magic141.model_patches.bridge.int8.probe import make_probe, run_probe
 
     comfy.model_management.unload_all_models()
     patcher.patch_model(patcher.load_device, lowvram_model_memory=1 if route == "lowvram" else 0)

@@ -1,4 +1,4 @@
-"""Find the Linear layers of a model's repeated blocks: in a file by the host's own detection, or in a MODEL."""
+"""Find the Linear layers of a model's repeated blocks in a file, by the host's own detection and classes."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -24,6 +24,8 @@ from ...int8.source import (
     weight_info,
     whole,
 )
+from .blocks import block_weights, empty, linear_weights, stand_ins
+from .detect_encoder import text_encoder_layout
 
 #: The families that have a layout of their own in this pack, with more names and better messages.
 HUNYUAN = (supported.HunyuanVideo, supported.HunyuanVideoI2V, supported.HunyuanVideoSkyreelsI2V)
@@ -35,7 +37,7 @@ def find_layout(header: Header, plan: QuantizationPlan) -> SourceLayout:
     """Have the host say what model a file holds, and find its layers, without reading weights.
 
     Raises:
-        ValueError: no diffusion model that this version of ComfyUI detects.
+        ValueError: no diffusion model or text encoder that this version of ComfyUI detects.
     """
     refuse_quantized(header)
     return keep_recognizable(header, _host_layout(header), plan)
@@ -48,12 +50,14 @@ def _host_layout(header: Header) -> SourceLayout:
     config = _detect(header, pieces)
     if config is None and (converted := _from_diffusers(header, pieces)):
         pieces, config = converted, _detect(header, converted)
+    if config is None and (encoder := text_encoder_layout(header)):
+        return encoder
     if config is None or type(config) in HUNYUAN:
         return _hunyuan_or_unknown(header, config)
-    stand_ins = _stand_ins(header, pieces)
+    weights = stand_ins(header, pieces)
     try:
-        names = _module_names(config, stand_ins)
-        dit = _build(config, stand_ins)
+        names = _module_names(config, weights)
+        dit = _build(config, weights)
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ValueError(
             f"{header.path.name} looks like {type(config).__name__}, but ComfyUI cannot build that model from it "
@@ -65,6 +69,7 @@ def _host_layout(header: Header) -> SourceLayout:
         pieces,
         frozenset(key for key, name in names.items() if name in blocks),
         frozenset(key for key, name in names.items() if name in linears),
+        names,
     )
 
 
@@ -86,42 +91,6 @@ def keep_recognizable(header: Header, layout: SourceLayout, plan: QuantizationPl
     return replace(layout, blocks=layout.blocks - read, linears=layout.linears - read)
 
 
-def linear_weights(dit: nn.Module) -> set[str]:
-    """Return the names of the weights of all Linears."""
-    return {f"{name}.weight" for name, module in dit.named_modules() if _is_linear(module)}
-
-
-def block_weights(dit: nn.Module) -> set[str]:
-    """Return the names of the weights of the Linears inside the repeated blocks.
-
-    Repeated blocks are the lists of modules of one class that stand highest in the model; what stands lower (a
-    text refiner, adapters) is not the trunk.
-    """
-    found: list[tuple[str, nn.Module]] = []
-    level = [("", dit)]
-    while level and not found:
-        below = [
-            (f"{path}{name}.", child) for path, module in level for name, child in module.named_children()
-        ]
-        found = [(path, module) for path, module in below if _is_list_of_blocks(module)]
-        level = below
-    return {path + weight for path, blocks in found for weight in linear_weights(blocks)}
-
-
-def _is_list_of_blocks(module: nn.Module) -> bool:
-    if not isinstance(module, (nn.ModuleList, nn.ModuleDict)) or not len(module):
-        return False
-    children = list(module.children())
-    return len({type(child) for child in children}) == 1 and any(
-        _is_linear(part) for part in children[0].modules() if part is not children[0]
-    )
-
-
-def _is_linear(module: nn.Module) -> bool:
-    is_hosts = hasattr(module, "comfy_cast_weights") and hasattr(module, "in_features")
-    return isinstance(module, nn.Linear) or is_hosts  # the host's quantized Linear is none of torch's
-
-
 def _without_prefix(header: Header) -> dict[str, tuple[Piece, ...]]:
     """Return the diffusion model's keys as the host's loader names them, and the rows they are made of."""
     keys = [key for key in header.tensors if not is_companion(key)]
@@ -130,28 +99,16 @@ def _without_prefix(header: Header) -> dict[str, tuple[Piece, ...]]:
     return {key.removeprefix(prefix): whole(key, header.tensors[key].shape) for key in inside}
 
 
-def _stand_ins(header: Header, pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, Tensor]:
-    """Return tensors of the weights' types and shapes without memory; vectors, whose values the host may ask, are 0."""
-    return _empty({key: weight_info(header, rows) for key, rows in pieces.items()})
-
-
-def _empty(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-    return {
-        key: torch.zeros(shape, dtype=getattr(torch, dtype), device="meta" if len(shape) > 1 else "cpu")
-        for key, (dtype, shape) in tensors.items()
-    }
-
-
 def _unet_config(header: Header, tensors: Mapping[str, TensorInfo]) -> dict | None:
     """Return what the host reads off the shapes."""
-    return comfy.model_detection.detect_unet_config(_empty(tensors), "", metadata=dict(header.metadata))
+    return comfy.model_detection.detect_unet_config(empty(tensors), "", metadata=dict(header.metadata))
 
 
 def _detect(header: Header, pieces: Mapping[str, tuple[Piece, ...]]):
     """Return the host's model configuration, None where it detects nothing."""
     try:
         return comfy.model_detection.model_config_from_unet(
-            _stand_ins(header, pieces), "", metadata=dict(header.metadata)
+            stand_ins(header, pieces), "", metadata=dict(header.metadata)
         )
     except (KeyError, IndexError, AttributeError, ValueError, ZeroDivisionError, TypeError):
         return None  # a key or dimension is missing on which its detection relies
@@ -188,24 +145,24 @@ def _runs(rows: Tensor, keys: list[str]) -> Iterator[Piece]:
         yield Piece(keys[first >> ROW_BITS], row, row + end - start)
 
 
-def _build(config, stand_ins: dict[str, Tensor]) -> nn.Module:
+def _build(config, weights: dict[str, Tensor]) -> nn.Module:
     """Build the host's module without memory for its weights."""
     config.set_inference_dtype(torch.bfloat16, None)
     config.custom_operations = comfy.ops.disable_weight_init
-    return config.get_model(dict(stand_ins), "", device=torch.device("meta")).diffusion_model
+    return config.get_model(dict(weights), "", device=torch.device("meta")).diffusion_model
 
 
-def _module_names(config, stand_ins: dict[str, Tensor]) -> dict[str, str]:
+def _module_names(config, weights: dict[str, Tensor]) -> dict[str, str]:
     """Return the module's name of each weight of the file that keeps its place when it is quantized.
 
     A weight that the host cuts or reorders on loading has none, nor one whose scales it would rename otherwise.
     """
-    plain = config.process_unet_state_dict(dict(stand_ins))
+    plain = config.process_unet_state_dict(dict(weights))
     names = {id(tensor): name for name, tensor in plain.items()}
-    found = {key: names[id(tensor)] for key, tensor in stand_ins.items() if id(tensor) in names}
-    matrices = [k for k in found if k.endswith(".weight") and stand_ins[k].ndim == 2]
+    found = {key: names[id(tensor)] for key, tensor in weights.items() if id(tensor) in names}
+    matrices = [k for k in found if k.endswith(".weight") and weights[k].ndim == 2]
     extra = {k.removesuffix(".weight") + end: torch.zeros(()) for k in matrices for end in LAYER_KEYS[1:]}
-    renamed = config.process_unet_state_dict(stand_ins | extra)
+    renamed = config.process_unet_state_dict(weights | extra)
     places = {id(tensor): name for name, tensor in renamed.items()}
 
     def follow(key: str, end: str) -> bool:

@@ -1,21 +1,27 @@
-"""The encoders' LLM and VLM in int8, under the host's memory management as before."""
+"""The encoders' LLM and VLM in int8, under the host's memory management as before; of either kind of encoders."""
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import comfy.model_management
+import comfy.utils
 import torch
+from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...int8.quantize import QuantizationPlan, quantize_layer
+from ..encoders.from_clip import HostClipBackend
 from ..encoders.managed import host_managed
 from ..encoders.socket import HuggingFaceBackend, Magic141Encoders
 from ..int8_ops import int8_operations, is_quantized
+from .model import Progress, patcher_around
 
 #: The VLM's language part is the LLM: one set of weights serves both.
 LLM_PARTS = ("language_model",)
 VISION_PARTS = ("vision_tower", "multi_modal_projector")
+CLIP_LLM_PARTS = ("llama.transformer.",)
+CLIP_VISION_PARTS = ("vision_model.encoder.", "multi_modal_projector")
 
 #: What the host notes on the modules and the root that it manages; a copy starts without.
 HOST_NOTES = (
@@ -30,7 +36,7 @@ def quantize_encoders(
     *,
     llm: bool = True,
     vlm: bool = True,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Magic141Encoders:
     """Return encoders with int8 Linears; the given ones stay as they are and share what is not quantized.
 
@@ -39,21 +45,54 @@ def quantize_encoders(
         llm: the LLaMA, which is both the prompt's LLM and the language part of the VLM.
         vlm: the VLM's vision tower and projector.
     Raises:
-        ValueError: made from stock CLIP, or quantized already.
+        ValueError: quantized already.
     """
-    backend = encoders.backend
-    if not isinstance(backend, HuggingFaceBackend):
-        raise ValueError(
-            "These encoders come from stock CLIP, whose weights ComfyUI quantizes itself (load an fp8 or int8 text "
-            "encoder file there). Int8 Quantize takes encoders from Load Magic141 Encoders."
-        )
-    parts = (LLM_PARTS if llm else ()) + (VISION_PARTS if vlm else ())
     with torch.inference_mode():
-        model = copy_module(backend.vlm)
-        _quantize_linears(model, parts, plan, progress)
-    quantized = copy.copy(backend)
-    quantized.vlm, quantized.vlm_patcher = model, host_managed(model)
+        if isinstance(encoders.backend, HuggingFaceBackend):
+            parts = (LLM_PARTS if llm else ()) + (VISION_PARTS if vlm else ())
+            quantized = copy.copy(encoders.backend)
+            quantized.vlm = copy_module(quantized.vlm)
+            _quantize_linears(quantized.vlm, parts, plan, progress)
+            quantized.vlm_patcher = host_managed(quantized.vlm)
+        else:
+            quantized = _quantized_clip(encoders.backend, plan, llm=llm, vlm=vlm, progress=progress)
     return Magic141Encoders(quantized)
+
+
+def encoders_bytes(encoders: Magic141Encoders) -> int:
+    """Return the bytes of the weights of LLM and VLM, as the host counts them."""
+    backend = encoders.backend
+    if isinstance(backend, HuggingFaceBackend):
+        return module_bytes(backend.vlm)
+    vision = backend.clip_vision
+    return module_bytes(backend.clip.cond_stage_model) + (0 if vision is None else module_bytes(vision.model))
+
+
+def _quantized_clip(
+    backend: HostClipBackend, plan: QuantizationPlan, *, llm: bool, vlm: bool, progress: Progress | None
+) -> HostClipBackend:
+    """Return a backend whose CLIP and CLIP_VISION are quantized twins of the host's own."""
+    clip, vision = backend.clip, backend.clip_vision
+    if llm:
+        clip = clip.clone()
+        clip.patcher = _quantized_patcher(clip.patcher, CLIP_LLM_PARTS, plan, progress)
+        clip.cond_stage_model = clip.patcher.model
+    if vlm and vision is not None:
+        vision = copy.copy(vision)
+        vision.patcher = _quantized_patcher(vision.patcher, CLIP_VISION_PARTS, plan, progress)
+        vision.model = vision.patcher.model
+    return HostClipBackend(clip, vision)
+
+
+def _quantized_patcher(
+    patcher: ModelPatcher, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress | None
+) -> ModelPatcher:
+    model = copy_module(patcher.model)
+    for key, kept in patcher.backup.items():  # LoRA is merged just now
+        comfy.utils.set_attr_param(model, key, kept.weight)
+    _quantize_linears(model, parts, plan, progress)
+    comfy.model_management.archive_model_dtypes(model)
+    return patcher_around(patcher, model)
 
 
 def module_bytes(module: nn.Module) -> int:
@@ -83,7 +122,9 @@ def _own_parameter(parameter: Tensor) -> nn.Parameter:
     return nn.Parameter(parameter.detach().to("cpu"), requires_grad=False)
 
 
-def _quantize_linears(model: nn.Module, parts: tuple[str, ...], plan: QuantizationPlan, progress) -> None:
+def _quantize_linears(
+    model: nn.Module, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress | None
+) -> None:
     for name, module in model.named_modules():
         if name.startswith(parts) and is_quantized(module):
             raise ValueError(f"These encoders are quantized already ({name}).")

@@ -14,11 +14,12 @@ from comfy.quant_ops import QuantizedTensor
 from torch import Tensor
 
 from ...dit.stream import refuse_to_overwrite
-from ...int8.file import provenance, save_state_dict
+from ...dit.weights_file import read_header
+from ...int8.file import provenance, read_kept, save_state_dict
 from ...int8.quantize import QuantizationPlan, quantize_layer
 from ...store.names import path_fault
 from ..int8_ops import int8_operations, keep_lora_exact
-from .detect import block_weights, linear_weights
+from .blocks import block_weights, linear_weights
 
 DIT = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -42,13 +43,19 @@ def quantize_model(
     check_quantizable(patcher, plan)
     with torch.inference_mode():
         model = _rebuild(patcher, quantized_state_dict(patcher, plan, progress=progress))
-    quantized = patcher.clone(model_override=(model, ({}, {}, {}, set())))
-    quantized.size = 0
-    quantized.parent = None
-    quantized.clone_base_uuid = uuid.uuid4()
+    quantized = patcher_around(patcher, model)
     quantized.cached_patcher_init = _init_again(patcher.cached_patcher_init, plan)
-    keep_lora_exact(quantized)
     return quantized
+
+
+def patcher_around(patcher: ModelPatcher, model: torch.nn.Module) -> ModelPatcher:
+    """Return a clone of a patcher around another model, its patches added at use."""
+    other = patcher.clone(model_override=(model, ({}, {}, {}, set())))
+    other.size = 0
+    other.parent = None
+    other.clone_base_uuid = uuid.uuid4()
+    keep_lora_exact(other)
+    return other
 
 
 def quantized_state_dict(
@@ -77,7 +84,12 @@ def unpatched_weights(patcher: ModelPatcher) -> Iterator[tuple[str, Tensor]]:
 def planned_weights(patcher: ModelPatcher, plan: QuantizationPlan) -> list[str]:
     """Return the names of the weights that the plan quantizes."""
     dit = patcher.model.diffusion_model
-    wanted = linear_weights(dit) if plan.all_linear else block_weights(dit)
+    free = plan.without_kept(key.removesuffix(".weight") for key in linear_weights(dit))
+    wanted = {
+        key
+        for key in (linear_weights(dit) if plan.all_linear else block_weights(dit))
+        if key.removesuffix(".weight") in free
+    }
     return [
         key for key, weight in unpatched_weights(patcher) if key in wanted and plan.fits(tuple(weight.shape))
     ]
@@ -139,18 +151,28 @@ def _quantize_from_init(source: tuple, plan: QuantizationPlan, disable_dynamic: 
     return quantize_model(patcher[index[0]] if index else patcher, plan)
 
 
+def kept_layers(patcher: ModelPatcher) -> tuple[tuple[str, ...], str]:
+    """Return what this pack left as it was when a MODEL, or the file it comes from, was quantized, and why."""
+    function, arguments, *_ = patcher.cached_patcher_init or (None, ())
+    if function is _quantize_from_init:
+        return arguments[1].keep, arguments[1].found_by
+    path = next(iter(arguments), None)
+    is_file = isinstance(path, (str, Path)) and Path(path).suffix == SUFFIX and Path(path).is_file()
+    return read_kept(read_header(path)) if is_file else ((), "")
+
+
 SUFFIX = ".safetensors"
 
 
-def saved_path(name: str, *, overwrite: bool) -> Path:
-    """Return the path in models/diffusion_models for a name the artist typed; subfolders are made.
+def saved_path(name: str, *, overwrite: bool, folder: str = "diffusion_models") -> Path:
+    """Return the path in a folder of models for a name the artist typed; subfolders are made.
 
     Raises:
         ValueError: the name leaves the folder or has another ending.
         FileExistsError: the file is there and may not be replaced.
     """
-    root = Path(folder_paths.models_dir) / "diffusion_models"
-    if problem := path_fault(name.replace(os.sep, "/"), "a file in models/diffusion_models"):
+    root = Path(folder_paths.models_dir) / folder
+    if problem := path_fault(name.replace(os.sep, "/"), f"a file in models/{folder}"):
         raise ValueError(problem)
     relative = PurePosixPath(name.replace(os.sep, "/"))
     if relative.suffix in (".pth", ".pt", ".gguf", ".ckpt", ".bin"):

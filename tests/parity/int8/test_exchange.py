@@ -17,12 +17,9 @@ quanto = pytest.importorskip("optimum.quanto")
 diffusers = pytest.importorskip("diffusers")
 import comfy.sd
 from magic141.model_patches.bridge.int8.model import quantize_model
-from magic141.model_patches.bridge.int8.report import (
-    compare_models,
-    make_probe,
-    relative_error,
-    run_probe,
-)
+from magic141.model_patches.bridge.int8.probe import make_probe, run_probe
+from magic141.model_patches.bridge.int8.ranking import relative_error
+from magic141.model_patches.bridge.int8.report import compare_models
 from magic141.model_patches.bridge.loading import load_magic141_model
 
 PLAN = QuantizationPlan()
@@ -126,6 +123,14 @@ def test_our_file_opens_in_quanto(source, tmp_path):
     loaded = diffusers_model()
     quanto.requantize(loaded, state_dict, layers, device=torch.device("cpu"))
     torch.testing.assert_close(run_diffusers(loaded), run_diffusers(frozen), rtol=1e-4, atol=1e-4)
+
+
+def test_the_loader_says_what_was_kept(source, tmp_path):
+    plan = QuantizationPlan(keep=("single_blocks.0.linear1",), found_by="a test")
+    quantize_file(source, tmp_path / "int8.safetensors", plan)
+    with torch.inference_mode():
+        _, report = load_magic141_model(tmp_path / "int8.safetensors")
+    assert report.line.endswith("left as they were when it was quantized: single_blocks.0.linear1")
 
 
 def test_report(original):

@@ -25,7 +25,7 @@ from magic141.tests.support.family_files import (
     write_parts,
     write_weights,
 )
-from magic141.tests.support.tiny_families import FAMILIES, FLUX, LTX
+from magic141.tests.support.tiny_families import FAMILIES, FLUX, LARGE_FAMILIES, LTX
 
 PLAN = QuantizationPlan()
 MODES = {"weight_only": 0.03, "w8a8": 0.03, "int4": 0.3}
@@ -46,7 +46,7 @@ def stock_load(path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_runs_from_an_int8_file_in_the_stock_loader(name, tmp_path):
     family = FAMILIES[name]
-    source = write_weights(tmp_path / "plain.safetensors", family.weights())
+    source = write_weights(tmp_path / "plain.safetensors", family.weights(), family.metadata)
     plain = stock_load(source)
     assert type(plain.model.model_config) is family.kind
     reference = family.output(plain)
@@ -60,10 +60,21 @@ def test_every_family_runs_from_an_int8_file_in_the_stock_loader(name, tmp_path)
         assert 0 < relative_error(family.output(quantized), reference) < bar
 
 
+def test_one_whose_sizes_the_host_fixes(tmp_path):
+    family = LARGE_FAMILIES["Z-Image"]
+    weights = family.weights(dtype=torch.bfloat16)
+    plain = stock_load(write_weights(tmp_path / "plain.safetensors", weights))
+    assert type(plain.model.model_config) is family.kind
+    report = quantize_found(tmp_path / "plain.safetensors", tmp_path / "int8.safetensors", PLAN)
+    assert report.num_layers > 0
+    quantized = stock_load(tmp_path / "int8.safetensors")
+    assert 0 < relative_error(family.output(quantized), family.output(plain)) < 0.03
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_a_model_quantizes_the_same_layers_as_its_file(name, tmp_path):
     family = FAMILIES[name]
-    source = write_weights(tmp_path / "plain.safetensors", family.weights())
+    source = write_weights(tmp_path / "plain.safetensors", family.weights(), family.metadata)
     plain = stock_load(source)
     quantized = quantize_model(plain, PLAN)
     assert relative_error(family.output(quantized), family.output(plain)) < 0.02
@@ -185,6 +196,26 @@ def nvfp4(weights):
     return weights | {"blocks.0.ffn.0.weight_scale_2": torch.zeros(())}
 
 
+def awq(weights):
+    return weights | {"blocks.0.ffn.0.qzeros": torch.zeros(8, 8, dtype=torch.int32)}
+
+
+def bitsandbytes(weights):
+    return weights | {"blocks.0.ffn.0.weight.absmax": torch.zeros(8)}
+
+
+def comfyui(weights):
+    return weights | {"blocks.0.ffn.0.comfy_quant": torch.zeros(8, dtype=torch.uint8)}
+
+
+def four_bits(weights):
+    return weights | {"blocks.0.ffn.0.weight": torch.zeros(192, 64, dtype=torch.uint8)}
+
+
+def kohya_lora(_):
+    return {"lora_unet_blocks_0_ffn_0.lora_down.weight": torch.zeros(4, 128)}
+
+
 def scale_of_zero(weights):
     layers = frozenset(key for key in weights if key.startswith("blocks.0.ffn.") and key.endswith("weight"))
     return fp8_scaled(weights, layers) | {"blocks.0.ffn.0.scale_weight": torch.zeros(())}
@@ -196,6 +227,11 @@ BAD_FILES = {
     one_layer_fp8: "to fp8 without scales.*blocks.0.ffn.0.weight",
     gptq: "to GPTQ",
     nvfp4: "to nvfp4",
+    awq: "to GPTQ or AWQ",
+    bitsandbytes: "to bitsandbytes",
+    comfyui: "to ComfyUI's quantized format",
+    four_bits: "to 4 bits",
+    kohya_lora: "is a LoRA",
     scale_of_zero: "is no scale of blocks.0.ffn.0.weight",
 }
 
@@ -206,6 +242,20 @@ def test_what_cannot_be_quantized_is_named(make, tmp_path):
     with pytest.raises(ValueError, match=BAD_FILES[make]):
         quantize_found(source, tmp_path / "out.safetensors", PLAN)
     assert [path.name for path in tmp_path.iterdir()] == ["bad.safetensors"]
+
+
+def test_mixed_precision_stays_mixed_where_nothing_is_quantized(tmp_path):
+    family = FAMILIES["Wan 2.1"]
+    half = family.weights(dtype=torch.bfloat16)
+    mixed = half | {key: w.float() for key, w in half.items() if w.ndim == 1 or "blocks.1.ffn" in key}
+    source = write_weights(tmp_path / "mixed.safetensors", mixed)
+    quantize_found(source, tmp_path / "int8.safetensors", PLAN)
+    written = load_file(tmp_path / "int8.safetensors")
+    kept = [key for key in mixed if written[key].dtype != torch.int8]
+    assert all(torch.equal(written[key], mixed[key]) for key in kept)
+    assert written["blocks.1.ffn.0.weight"].dtype == torch.int8
+    reference = family.output(stock_load(source))
+    assert relative_error(family.output(stock_load(tmp_path / "int8.safetensors")), reference) < 0.03
 
 
 def test_a_missing_part_is_named(tmp_path):

@@ -12,7 +12,8 @@ import comfy.ops
 import comfy.sd
 from comfy.quant_ops import QuantizedTensor
 from magic141.model_patches.bridge.int8.model import DIT, quantize_model, unpatched_weights
-from magic141.model_patches.bridge.int8.report import make_probe, relative_error, run_probe
+from magic141.model_patches.bridge.int8.probe import make_probe, run_probe
+from magic141.model_patches.bridge.int8.ranking import relative_error
 from magic141.model_patches.bridge.int8_ops import adopt
 from magic141.tests.support.tiny_lora import apply_lora, lora_for, merged, output_on_route, relative_gain
 

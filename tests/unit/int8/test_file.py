@@ -13,6 +13,7 @@ from magic141.model_patches.dit.weights_file import read_header
 from magic141.model_patches.int8 import file as int8_files
 from magic141.model_patches.int8.file import PROVENANCE, quantize_file
 from magic141.model_patches.int8.quantize import QuantizationPlan, decode_config, dequantize, quantize_layer
+from magic141.model_patches.store.disk import DiskRefused
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -197,7 +198,7 @@ def test_disk_that_fills_up_half_way_leaves_the_old_file(source, tmp_path, monke
         write_piece(self, name, values)
 
     monkeypatch.setattr(safetensors_stream.TensorWriter, "write", fail)
-    with pytest.raises(OSError, match=r"disk filled up.*nothing was left behind"):
+    with pytest.raises(DiskRefused, match=r"The disk is full.*half a file is not"):
         quantize_file(source, target, PLAN, overwrite=True)
     assert target.read_text() == "precious"
     assert leaves_nothing(tmp_path, "dit.safetensors", "int8.safetensors")

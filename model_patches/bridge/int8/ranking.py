@@ -1,0 +1,84 @@
+"""Rank the quantized layers of a MODEL by the error that each alone causes at the output."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ..int8_ops import is_quantized
+
+#: Calls a loaded MODEL on the probe and returns its output.
+Run = Callable[[ModelPatcher], Tensor]
+Progress = Callable[[int, int], None]
+
+COUNTS = (1, 2, 4, 8, 16)
+SHOWN = 10
+
+
+def quantized_layers(patcher: ModelPatcher) -> dict[str, nn.Module]:
+    """Return the quantized Linears of a MODEL by name."""
+    modules = patcher.model.diffusion_model.named_modules()
+    return {name: module for name, module in modules if is_quantized(module)}
+
+
+def rank_layers(
+    original: ModelPatcher, quantized: ModelPatcher, run: Run, progress: Progress | None = None
+) -> dict[str, float]:
+    """Return relative errors of the original's output with one layer at a time quantized, worst first.
+
+    Args:
+        run: calls a MODEL; both are loaded.
+    """
+    reference, twins, errors = run(original), quantized_layers(quantized), {}
+    for done, name in enumerate(twins, start=1):
+        with answered_by(original, {name: twins[name]}):
+            errors[name] = relative_error(run(original), reference)
+        if progress is not None:
+            progress(done, len(twins))
+    return {name: errors[name] for name in sorted(errors, key=lambda name: errors[name], reverse=True)}
+
+
+def errors_when_kept(
+    original: ModelPatcher, quantized: ModelPatcher, run: Run, worst: Mapping[str, float]
+) -> dict[int, float]:
+    """Return the quantized MODEL's error with the worst 1, 2, 4 ... layers as they were."""
+    reference, plain, errors = run(original), dict(original.model.diffusion_model.named_modules()), {}
+    for count in (count for count in COUNTS if count < len(worst)):
+        with answered_by(quantized, {name: plain[name] for name in list(worst)[:count]}):
+            errors[count] = relative_error(run(quantized), reference)
+    return errors
+
+
+@contextmanager
+def answered_by(patcher: ModelPatcher, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Have layers of a MODEL answered by other modules while the context is open."""
+    modules = dict(patcher.model.diffusion_model.named_modules())
+    hooks = [
+        modules[name].register_forward_hook(
+            lambda _module, inputs, output, other=other: other(*inputs).to(output.dtype)
+        )
+        for name, other in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def relative_error(result: Tensor, reference: Tensor) -> float:
+    """Return ||result - reference|| / ||reference||."""
+    return float((result - reference).norm() / reference.norm())
+
+
+def ranking_lines(ranked: Mapping[str, float], kept: Mapping[int, float]) -> list[str]:
+    """Say which layers are worst, and what keeping them gains."""
+    shown = list(ranked.items())[:SHOWN]
+    gains = "; ".join(f"{count}: {error:.2%}" for count, error in kept.items())
+    return [
+        f"Worst of {len(ranked)} layers, by the error of the output with this layer alone quantized:",
+        *(f"  {name}: {error:.3%}" for name, error in shown),
+        f"Error of the output with the worst n kept as they were: {gains}.",
+        "To keep them, connect ranking to Int8 Quantize or Quantize File and set keep_worst there.",
+    ]
