@@ -51,7 +51,9 @@ class TextEncoder:
         shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
         found = {key: random_weight(key, shape, generator) for key, shape in shapes.items()}
         for key in found:
-            if key.endswith("SelfAttention.q.weight"):  # T5 does not scale its scores; its weights are so small
+            if key.endswith(
+                "SelfAttention.q.weight"
+            ):  # T5 does not scale its scores; its weights are so small
                 found[key] *= self.config["d_kv"] ** -0.5
         return {key: weight.to(dtype) for key, weight in found.items()} | self.extra()
 

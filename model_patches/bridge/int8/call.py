@@ -31,7 +31,8 @@ class Call:
                 return type(value)(map(fit, value))
             if not isinstance(value, Tensor):
                 return value
-            return value.to(device, dtype if value.dtype == self.dtype else None)
+            wanted = dtype if value.dtype == self.dtype else value.dtype
+            return value.to(device, wanted, copy=True)  # a forward may write into what it is given
 
         return patcher.model.diffusion_model(
             *map(fit, self.inputs), **{name: fit(value) for name, value in self.named.items()}
