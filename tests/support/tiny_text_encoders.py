@@ -68,7 +68,7 @@ ENCODERS = {
     ),
     "T5": TextEncoder(T5, T5_CONFIG, comfy.sd.CLIPType.SD3, 14, lambda: KNOWN_BY),
     "LLaMA": TextEncoder(Llama2, LLAMA | {"vocab_size": 128256}, comfy.sd.CLIPType.HIDREAM, 21),
-    "Qwen2.5-VL": TextEncoder(Qwen25_7BVLI, QWEN, comfy.sd.CLIPType.QWEN_IMAGE, 14 + 7),
+    "Qwen2.5-VL": TextEncoder(Qwen25_7BVLI, QWEN, comfy.sd.CLIPType.QWEN_IMAGE, 21 + 5),
 }
 
 
