@@ -69,7 +69,7 @@ class RowReader:
         start = self._starts[name] + first * row_bytes
         found = torch.empty((last - first) * row_bytes, dtype=torch.uint8)
         self._file.seek(start)
-        view = buffer = memoryview(found.numpy())
+        view = buffer = found.numpy().data
         while view:
             count = self._file.readinto(view)
             if not count:
