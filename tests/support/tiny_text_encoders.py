@@ -50,11 +50,11 @@ class TextEncoder:
         model = self.kind(dict(self.config), torch.float32, "meta", comfy.ops.disable_weight_init)
         shapes = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
         found = {key: random_weight(key, shape, generator) for key, shape in shapes.items()}
-        for key in found:
-            if key.endswith(
-                "SelfAttention.q.weight"
-            ):  # T5 does not scale its scores; its weights are so small
-                found[key] *= self.config["d_kv"] ** -0.5
+        queries = [key for key in found if key.endswith("SelfAttention.q.weight")]
+        for key in queries:  # T5 does not scale its scores: its weights begin so small
+            found[key] *= self.config["d_kv"] ** -0.5
+        if "shared.weight" in found:  # and its embeddings so large
+            found["shared.weight"] *= self.config["d_model"] ** 0.5
         return {key: weight.to(dtype) for key, weight in found.items()} | self.extra()
 
     def open(self, path) -> comfy.sd.CLIP:

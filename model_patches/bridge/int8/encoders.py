@@ -55,6 +55,7 @@ def quantize_encoders(
             _quantize_linears(quantized.vlm, parts, plan, progress)
             quantized.vlm_patcher = host_managed(quantized.vlm)
         else:
+            assert isinstance(encoders.backend, HostClipBackend), type(encoders.backend)
             quantized = _quantized_clip(encoders.backend, plan, llm=llm, vlm=vlm, progress=progress)
     return Magic141Encoders(quantized)
 
@@ -64,6 +65,7 @@ def encoders_bytes(encoders: Magic141Encoders) -> int:
     backend = encoders.backend
     if isinstance(backend, HuggingFaceBackend):
         return module_bytes(backend.vlm)
+    assert isinstance(backend, HostClipBackend), type(backend)
     vision = backend.clip_vision
     return module_bytes(backend.clip.cond_stage_model) + (0 if vision is None else module_bytes(vision.model))
 

@@ -153,11 +153,14 @@ def _quantize_from_init(source: tuple, plan: QuantizationPlan, disable_dynamic: 
 
 def kept_layers(patcher: ModelPatcher) -> tuple[tuple[str, ...], str]:
     """Return what this pack left as it was when a MODEL, or the file it comes from, was quantized, and why."""
-    function, arguments, *_ = patcher.cached_patcher_init or (None, ())
+    if not patcher.cached_patcher_init:
+        return (), ""
+    function, arguments, *_ = patcher.cached_patcher_init
     if function is _quantize_from_init:
-        return arguments[1].keep, arguments[1].found_by
-    path = next(iter(arguments), None)
-    is_file = isinstance(path, (str, Path)) and Path(path).suffix == SUFFIX and Path(path).is_file()
+        _, plan = arguments
+        return plan.keep, plan.found_by
+    path = arguments[0] if arguments and isinstance(arguments[0], (str, Path)) else ""
+    is_file = Path(path).suffix == SUFFIX and Path(path).is_file()
     return read_kept(read_header(path)) if is_file else ((), "")
 
 

