@@ -103,5 +103,6 @@ def loads(server: ComfyServer) -> int:
 
 
 def segments(server: ComfyServer, name: str) -> list[str]:
-    folders = (server.base / "output" / "magic141_runs").glob(f"{name}-*")
-    return sorted(path.name for folder in folders for path in (folder / "segments").iterdir())
+    return sorted(
+        path.name for path in (server.base / "output" / "magic141_runs").glob(f"{name}-*/segments/*")
+    )
