@@ -2,12 +2,14 @@
 
 import importlib.resources
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from magic141.tests.support import template_weights as weights
 from magic141.tests.support.any_graph import SAVE, SAVE_WIDGETS, SLOTS, START, START_WIDGETS
+from magic141.tests.support.template_weights_hunyuan import write_hunyuan_weights
+from magic141.tests.support.template_weights_ltx import write_ltx_weights
 from magic141.tools.graph import workflow_to_prompt
 
 SIDE_PX, LENGTH = 64, 13
@@ -22,24 +24,46 @@ WAN_LORAS = tuple(f"wan2.2_i2v_lightx2v_4steps_lora_v1_{end}_noise.safetensors" 
 class Template:
     """A stock template.
 
-    sized: the class that makes the empty clip; its width, height and length come from Window Start.
-    prompted: the title-less way to the positive prompt: a class and the start of its text.
+    links: where an artist connects the outputs of Window Start: "node.input" by output, the node by its id or class.
+    sizes: widgets of Window Start that the model needs other than usual.
     """
 
     name: str
-    sized: str
     fps: float
+    links: Mapping[str, tuple[str, ...]]
     write_weights: Callable[[Path], None]
+    sizes: Mapping[str, object] = field(default_factory=dict)
+    has_sound: bool = False
+
+
+def sizes_of(class_type: str) -> dict[str, tuple[str, ...]]:
+    """Return the links of the node that makes the empty clip."""
+    return {name: (f"{class_type}.{name}",) for name in ("width", "height", "length")}
 
 
 def write_wan(models: Path) -> None:
     weights.write_wan_weights(models, **WAN_EXPERTS, loras=WAN_LORAS)
 
 
+SEEDS = {"seed": ("RandomNoise.noise_seed", "KSamplerAdvanced.noise_seed")}
+WAN = sizes_of("WanImageToVideo") | SEEDS
+FLF = sizes_of("WanFirstLastFrameToVideo") | SEEDS
+HUNYUAN = sizes_of("HunyuanVideo15ImageToVideo") | SEEDS
+LTX = {
+    "width": ("320:312.value",),
+    "height": ("320:299.value",),
+    "prompt": ("320:319.value",),
+    "seed": ("320:277.noise_seed",),
+    "length": ("320:295.length", "320:305.frames_number"),
+}
+"""By the ids inside the template's subgraph: it has a switch, two samplers and numbers that are all alike."""
+LTX_SIZES = {"window_length": 17, "width": 128, "height": 128}
 TEMPLATES = (
-    Template("video_wan2_2_14B_i2v", "WanImageToVideo", 16.0, write_wan),
-    Template("03_video_wan2_2_14B_i2v_subgraphed", "WanImageToVideo", 16.0, write_wan),
-    Template("video_wan2_2_14B_flf2v", "WanFirstLastFrameToVideo", 16.0, write_wan),
+    Template("video_wan2_2_14B_i2v", 16.0, WAN, write_wan),
+    Template("03_video_wan2_2_14B_i2v_subgraphed", 16.0, WAN, write_wan),
+    Template("video_wan2_2_14B_flf2v", 16.0, FLF, write_wan),
+    Template("video_hunyuan_video_1.5_720p_i2v", 24.0, HUNYUAN, write_hunyuan_weights),
+    Template("video_ltx2_3_i2v", 25.0, LTX, write_ltx_weights, LTX_SIZES, has_sound=True),
 )
 
 
@@ -53,27 +77,39 @@ def stock_prompt(template: Template, object_info: dict) -> dict:
 def with_windows(prompt: dict, template: Template, **start: object) -> dict:
     """Return a prompt with Window Start in place of Load Image and Window Save in place of Save Video.
 
-    The start picture, size, seed and length are led through Window Start, as an artist would.
+    The start picture, prompt, size, seed and length are led through Window Start, as an artist would.
     """
-    (sized,) = of_class(prompt, template.sized)
     save = next(node for _, node in of_class_items(prompt, "SaveVideo"))
-    first = picture_of(prompt, sized["inputs"]["start_image"])
+    picture = start_picture(prompt)
     for node in prompt.values():
         for name, value in node["inputs"].items():
-            if value == [first, 0]:
+            if value == [picture, 0]:
                 node["inputs"][name] = ["start", SLOTS["frames"]]
-    sized["inputs"] |= {name: ["start", SLOTS[name]] for name in ("width", "height", "length")}
-    for node in prompt.values():
-        if node["class_type"] == "RandomNoise" or node["inputs"].get("add_noise") == "enable":
-            node["inputs"]["noise_seed"] = ["start", SLOTS["seed"]]
-    positive = text_of(prompt, sized["inputs"]["positive"])
-    prompt[positive]["inputs"]["text"] = ["start", SLOTS["prompt"]]
-    size = {"width": SIDE_PX, "height": SIDE_PX, "window_length": LENGTH, "fps": template.fps}
+    for output, places in template.links.items():
+        assert sum(set_input(prompt, place, ["start", SLOTS[output]]) for place in places), output
+    if "prompt" not in template.links:
+        set_input(prompt, f"{positive_text(prompt)}.text", ["start", SLOTS["prompt"]])
+    size = {
+        "width": SIDE_PX,
+        "height": SIDE_PX,
+        "window_length": LENGTH,
+        "fps": template.fps,
+        **template.sizes,
+    }
     widgets = START_WIDGETS | size | {"run_name": template.name} | start
-    prompt["start"] = {"class_type": START, "inputs": {**widgets, "image": [first, 0]}}
+    prompt["start"] = {"class_type": START, "inputs": {**widgets, "image": [picture, 0]}}
     video = save["inputs"]["video"]
     save["class_type"], save["inputs"] = SAVE, {"window": ["start", 0], "video": video, **SAVE_WIDGETS}
     return prompt
+
+
+def set_input(prompt: dict, place: str, value: object) -> int:
+    """Set the input "node.input" of every node of this id or class; return how many there are."""
+    owner, _, name = place.rpartition(".")
+    nodes = [node for key, node in prompt.items() if owner in (key, node["class_type"])]
+    for node in nodes:
+        node["inputs"][name] = value
+    return len(nodes)
 
 
 def of_class_items(prompt: dict, class_type: str) -> Iterator[tuple[str, dict]]:
@@ -84,18 +120,24 @@ def of_class(prompt: dict, class_type: str) -> list[dict]:
     return [node for _, node in of_class_items(prompt, class_type)]
 
 
-def picture_of(prompt: dict, link: list) -> str:
-    """Return the Load Image behind a link."""
-    node_id = link[0]
+def start_picture(prompt: dict) -> str:
+    """Return the Load Image whose picture the video starts with."""
+    pictures = [key for key, _ in of_class_items(prompt, "LoadImage")]
+    if len(pictures) == 1:
+        return pictures[0]
+    maker = next(node for node in prompt.values() if "start_image" in node["inputs"])
+    node_id = maker["inputs"]["start_image"][0]
     while prompt[node_id]["class_type"] != "LoadImage":
         node_id = next(value[0] for value in prompt[node_id]["inputs"].values() if isinstance(value, list))
     return node_id
 
 
-def text_of(prompt: dict, link: list) -> str:
-    """Return the CLIP Text Encode behind a conditioning link."""
-    assert prompt[link[0]]["class_type"] == "CLIPTextEncode"
-    return link[0]
+def positive_text(prompt: dict) -> str:
+    """Return the CLIP Text Encode of the positive prompt."""
+    maker = next(node for node in prompt.values() if "start_image" in node["inputs"])
+    node_id = maker["inputs"]["positive"][0]
+    assert prompt[node_id]["class_type"] == "CLIPTextEncode"
+    return node_id
 
 
 def write_pictures(prompt: dict, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Small random weights of the right layout, under the file names that the host's stock templates ask for.
 
 Sizes that the host fixes stay; where they would need gigabytes, the tests' node pack shrinks the host's own
-configuration before it loads (see ``any_graph_nodes``).
+configuration before it loads (see ``any_graph_nodes/shrink.py``).
 """
 
 import io
@@ -53,7 +53,7 @@ def write_wan_weights(models: Path, *, high: str, low: str, loras: tuple[str, ..
     for name in (high, low):
         write(models / "diffusion_models" / name, dit)
     write(models / "vae" / "wan_2.1_vae.safetensors", random_state(WanVAE(**WAN_VAE)))
-    (models / "tiny_umt5.json").write_text(json.dumps(umt5_config()))
+    shrink(models, configs={"umt5_config_xxl.json": UMT5})
     write(models / "text_encoders" / "umt5_xxl_fp8_e4m3fn_scaled.safetensors", umt5_state())
     for name in loras:
         write(models / "loras" / name, lora_state(dit))
@@ -78,7 +78,7 @@ def umt5_config() -> dict:
     return json.loads(file.read_text()) | UMT5
 
 
-def tokenizer_bytes() -> Tensor:
+def tokenizer_bytes(*, bos_id: int = -1, unk_id: int = 2) -> Tensor:
     """Return a sentencepiece model of a few letters, as the weight files hold it."""
     import sentencepiece
 
@@ -92,16 +92,15 @@ def tokenizer_bytes() -> Tensor:
         byte_fallback=True,
         pad_id=0,
         eos_id=1,
-        unk_id=2,
-        bos_id=-1,
+        unk_id=unk_id,
+        bos_id=bos_id,
         minloglevel=2,
     )
     return torch.frombuffer(bytearray(model.getvalue()), dtype=torch.uint8)
 
 
-def lora_state(dit: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a LoRA of rank 2 on the first block's attention."""
-    name = "blocks.0.self_attn.q"
+def lora_state(dit: dict[str, Tensor], name: str = "blocks.0.self_attn.q") -> dict[str, Tensor]:
+    """Return a LoRA of rank 2 on one layer."""
     out_features, in_features = dit[f"{name}.weight"].shape
     return {
         f"diffusion_model.{name}.lora_A.weight": torch.full((2, in_features), 0.01),
@@ -109,6 +108,18 @@ def lora_state(dit: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def write(path: Path, state: dict[str, Tensor]) -> None:
+def shrink(
+    models: Path, *, classes: dict[str, dict] | None = None, configs: dict[str, dict] | None = None
+) -> None:
+    """Add to what the tests' node pack changes in the host (see ``any_graph_nodes/shrink.py``)."""
+    file = models / "tiny_host.json"
+    sizes = json.loads(file.read_text()) if file.exists() else {"classes": {}, "configs": {}}
+    sizes["classes"] |= classes or {}
+    sizes["configs"] |= configs or {}
+    models.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(sizes))
+
+
+def write(path: Path, state: dict[str, Tensor], *, metadata: dict[str, str] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous().clone() for name, value in state.items()}, path)
+    save_file({name: value.contiguous().clone() for name, value in state.items()}, path, metadata)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -16,11 +17,16 @@ from magic141.tests.support.any_graph import any_graph_server, frames_of, made_u
 from magic141.tools.client import ComfyClient
 from magic141.tools.server import ComfyServer
 
+if TYPE_CHECKING:
+    from magic141.tests.support.template_graphs import Template
+
 SIDE_PX, WINDOW_FRAMES = 512, 17
 WINDOW_BYTES = SIDE_PX * SIDE_PX * 3 * 4 * WINDOW_FRAMES
 WARM_UP_SHARE = 0.2
 """Of the windows, whose memory is not read: the server still loads what it needs."""
 PATIENCE_S = 6 * 3600
+SOUND_STEP_S = 0.1
+"""More than one frame of the sound's codec, less than what is heard."""
 
 
 @dataclass
@@ -153,7 +159,7 @@ def run_templates(told: Callable[[str], None], names: tuple[str, ...] | None = N
         told: called with what went wrong.
         names: the templates to run; None for all.
     """
-    from magic141.tests.support.template_graphs import TEMPLATES, stock_prompt, with_windows, write_pictures
+    from magic141.tests.support.template_graphs import TEMPLATES
 
     chosen = [template for template in TEMPLATES if names is None or template.name in names]
     failed = 0
@@ -162,16 +168,40 @@ def run_templates(told: Callable[[str], None], names: tuple[str, ...] | None = N
         for write_weights in {template.write_weights for template in chosen}:
             write_weights(base / "models")
         with any_graph_server(base) as server:
-            client = ComfyClient(server.url)
-            info = client.object_info()
             for template in chosen:
-                prompt = stock_prompt(template, info)
-                write_pictures(prompt, base / "input")
                 try:
-                    outputs = client.run(with_windows(prompt, template), timeout=PATIENCE_S).outputs
-                    (save,) = (output for output in outputs.values() if "magic141_windows" in output)
-                    assert len(save["magic141_windows"]) == 3, save
+                    run_template(template, server)
                 except Exception as error:
                     failed += 1
                     told(f"{template.name}: {error}")
     return {"templates_run": float(len(chosen) - failed), "templates_failed": float(failed)}
+
+
+def run_template(template: "Template", server: ComfyServer) -> None:
+    """Make three windows of a stock template and look at the video joined from them.
+
+    Raises:
+        AssertionError: a window is missing, or the sound is not as long as the pictures.
+    """
+    from magic141.tests.support.template_graphs import stock_prompt, with_windows, write_pictures
+
+    client = ComfyClient(server.url)
+    prompt = stock_prompt(template, client.object_info())
+    write_pictures(prompt, server.base / "input")
+    graph = with_windows(prompt, template)
+    outputs = client.run(graph, timeout=PATIENCE_S).outputs
+    (save,) = (output for output in outputs.values() if "magic141_windows" in output)
+    assert len(save["magic141_windows"]) == 3, save
+    window = graph["start"]["inputs"]
+    num_frames = 3 * window["window_length"] - 2 * window["known_frames"]
+    video = client.download(save["images"][0])
+    assert len(frames_of(video)) == num_frames
+    if template.has_sound:
+        difference_s = sound_seconds(video) - num_frames / template.fps
+        assert abs(difference_s) < SOUND_STEP_S, f"the sound is {difference_s:.3f} s longer than the pictures"
+
+
+def sound_seconds(data: bytes) -> float:
+    with av.open(io.BytesIO(data)) as container:
+        rate = container.streams.audio[0].rate
+        return sum(frame.samples for frame in container.decode(audio=0)) / rate

@@ -10,6 +10,8 @@ from pathlib import Path
 import folder_paths
 import torch
 
+from .shrink import shrink_host
+
 LOADS = "made_up_loads.json"
 
 
@@ -166,34 +168,4 @@ NODE_CLASS_MAPPINGS = {
 }
 
 
-def shrink_host() -> None:
-    """Let the host build the text encoders of the stock templates in the size of the tests' random weights."""
-    import comfy.sd1_clip
-    import comfy.text_encoders.t5
-    import comfy.text_encoders.wan
-
-    config = Path(folder_paths.models_dir) / "tiny_umt5.json"
-    if not config.exists():
-        return
-
-    class TinyUMT5(comfy.sd1_clip.SDClipModel):
-        def __init__(
-            self, device="cpu", layer="last", layer_idx=None, dtype=None, model_options=None
-        ) -> None:
-            super().__init__(
-                device=device,
-                layer=layer,
-                layer_idx=layer_idx,
-                textmodel_json_config=json.loads(config.read_text()),
-                dtype=dtype,
-                special_tokens={"end": 1, "pad": 0},
-                model_class=comfy.text_encoders.t5.T5,
-                enable_attention_masks=True,
-                zero_out_masked=True,
-                model_options=model_options or {},
-            )
-
-    comfy.text_encoders.wan.UMT5XXlModel = TinyUMT5
-
-
-shrink_host()
+shrink_host(Path(folder_paths.models_dir))
