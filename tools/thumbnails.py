@@ -25,6 +25,14 @@ WIDE = 1.5
 STAND_INS = {
     "magic141_after_any_t2i": "magic141_prompt_to_image_to_video",
     "magic141_retrieval_guides_t2i": "magic141_retrieval_to_video",
+    "magic141_wan22_image_to_video": "magic141_image_to_video",
+    "magic141_wan22_one_minute": "magic141_any_graph_minute",
+    "magic141_continue_any_video": "magic141_continue_video",
+    "magic141_hunyuan15_image_to_video": "magic141_image_to_video",
+    "magic141_hunyuan15_one_minute": "magic141_any_graph_minute",
+    "magic141_hunyuan_image_to_video": "magic141_image_to_video",
+    "magic141_hunyuan_one_minute": "magic141_one_minute",
+    "magic141_ltx23_one_minute_with_sound": "magic141_any_graph_minute",
 }
 """Workflows whose weights do not ship with the pack, and the one that does the same with the embedded model."""
 NOTE = "shown with the embedded model"

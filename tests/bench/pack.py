@@ -13,6 +13,7 @@ from magic141.lab.models.preview import PREVIEW, preview_psnr_db
 from magic141.lab.models.shipped import shipped_vae_weights
 from magic141.lab.models.taehv import narrow_network
 from magic141.tests.server.test_workflows import DOWNLOADED, FILES
+from magic141.tests.support.real_templates import edits_needed, real_templates, without_download
 from magic141.tools import help_pages, locales
 from magic141.tools.browser import find_chromium, open_tab
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
@@ -110,6 +111,11 @@ def main() -> int:
         failures = [failure for path in chosen if (failure := run_workflow(client, path))]
         figures["workflows_run"] = len(chosen)
         figures["workflows_failed"] = len(failures)
+        templates, info = real_templates(), client.object_info()
+        figures["templates_real_weights"] = sum(not without_download(path) for path in templates)
+        edits = [edit for path in templates for edit in edits_needed(path, info)]
+        figures["edits_before_first_run"] = len(edits)
+        failures += edits
         errors = console_errors(server.url)
         figures["browser_console_errors"] = len(errors)
     print("\n".join([*failures, *errors]), file=sys.stderr)

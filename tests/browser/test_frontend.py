@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from magic141.tests.support.real_templates import files_named, real_templates
 from magic141.tests.support.tiny_encoders import write_clip_folder
 from magic141.tools.help_pages import DOCS
 from magic141.tools.server import PACK
@@ -38,6 +39,12 @@ LIBRARY = """() => {
     const { $pinia } = document.querySelector("#vue-app").__vue_app__.config.globalProperties;
     return $pinia._s.get("subgraph").subgraphBlueprints.map((entry) => entry.display_name);
 }"""
+MISSING_MODELS = """() => {
+    const { $pinia } = document.querySelector("#vue-app").__vue_app__.config.globalProperties;
+    const found = $pinia._s.get("missingModel").missingModelCandidates ?? [];
+    return found.filter((entry) => entry.isMissing).map(({ name, directory, url }) => ({ name, directory, url }));
+}"""
+"""What the frontend lists as missing, each with the download that it offers."""
 COUNT_WINDOWS = f"() => ({WINDOWS})().length"
 TITLES = f"() => ({WINDOWS})().map((box) => box.title)"
 
@@ -60,6 +67,20 @@ def test_a_dropped_workflow_shows_every_node_and_widget(tab, path):
         wanted = {entry["name"] for entry in written[node["id"]].get("inputs", []) if "widget" in entry}
         assert wanted <= set(node["widgets"]), node["type"]
         assert node["known"], node["type"]
+
+
+@pytest.mark.parametrize("path", real_templates(), ids=lambda path: path.stem)
+def test_comfyui_offers_the_download_of_every_file_of_a_template_on_real_weights(tab, path):
+    tab.drop(path)
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    wanted = {(name, model["directory"], model["url"]) for name, model in files_named(workflow)}
+    names = [name for name, _, _ in wanted]
+    tab.wait_for(
+        f"(names) => names.every((name) => ({MISSING_MODELS})().some((entry) => entry.name === name))", names
+    )
+    offered = tab.evaluate(MISSING_MODELS)
+    tab.close_dialogs()
+    assert {(entry["name"], entry["directory"], entry["url"]) for entry in offered} == wanted
 
 
 def test_a_workflow_of_an_older_version_keeps_the_values_of_the_widgets_that_are_left(tab):

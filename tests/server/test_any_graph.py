@@ -19,7 +19,7 @@ from magic141.tests.support.any_graph import (
     segments,
     video_of,
 )
-from magic141.tests.support.template_graphs import TEMPLATES, stock_prompt, with_windows, write_pictures
+from magic141.tests.support.template_graphs import OWN_TEMPLATES, TEMPLATES, small_graph
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.host import use_comfyui
@@ -265,18 +265,18 @@ def only_before(graph: dict, class_types: tuple[str, ...]) -> dict:
     return {key: node for key, node in graph.items() if node["class_type"] not in class_types}
 
 
-def test_a_stock_template_becomes_a_long_video(tmp_path):
-    """Wan 2.2 in four steps as the host ships it, with small random weights: three windows, two experts, two LoRAs."""
+def test_the_hosts_template_and_ours_become_long_videos(tmp_path):
+    """Wan 2.2 in four steps on small random weights: three windows, two experts, two LoRAs, either sampler."""
     use_comfyui()
-    template = next(entry for entry in TEMPLATES if entry.name == "03_video_wan2_2_14B_i2v_subgraphed")
-    template.write_weights(tmp_path / "models")
+    names = {"03_video_wan2_2_14B_i2v_subgraphed", "magic141_wan22_one_minute"}
+    templates = [entry for entry in TEMPLATES + OWN_TEMPLATES if entry.name in names]
+    templates[0].write_weights(tmp_path / "models")
     with any_graph_server(tmp_path) as server:
         tab = ComfyClient(server.url)
-        prompt = stock_prompt(template, tab.object_info())
-        write_pictures(prompt, tmp_path / "input")
-        outputs = run(tab, with_windows(prompt, template)).outputs.values()
-        (save,) = (output for output in outputs if "magic141_windows" in output)
-        assert frames_of(tab.download(save["images"][0])).shape == (13 + 12 + 12, 64, 64, 3)
+        for template in templates:
+            graph = small_graph(template, tab.object_info(), tmp_path)
+            (save,) = (out for out in run(tab, graph).outputs.values() if "magic141_windows" in out)
+            assert frames_of(tab.download(save["images"][0])).shape == (13 + 12 + 12, 64, 64, 3)
 
 
 def without_save(graph: dict) -> None:

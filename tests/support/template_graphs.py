@@ -1,4 +1,4 @@
-"""The host's stock templates as graphs with Window Start and Window Save in them, nothing else changed but sizes."""
+"""The host's templates and ours with Window Start and Window Save in them, nothing else changed but sizes."""
 
 import importlib.resources
 import json
@@ -11,6 +11,7 @@ from magic141.tests.support.any_graph import SAVE, SAVE_WIDGETS, SLOTS, START, S
 from magic141.tests.support.template_weights_hunyuan import write_hunyuan_weights
 from magic141.tests.support.template_weights_ltx import write_ltx_weights
 from magic141.tools.graph import workflow_to_prompt
+from magic141.tools.server import PACK
 
 SIDE_PX, LENGTH = 64, 13
 WAN_EXPERTS = {
@@ -22,7 +23,7 @@ WAN_LORAS = tuple(f"wan2.2_i2v_lightx2v_4steps_lora_v1_{end}_noise.safetensors" 
 
 @dataclass(frozen=True)
 class Template:
-    """A stock template.
+    """A stock template, or one of ours that has Window Start and Window Save in it and needs no links.
 
     links: where an artist connects the outputs of Window Start: "node.input" by output, the node by its id or class.
     sizes: widgets of Window Start that the model needs other than usual.
@@ -67,6 +68,23 @@ TEMPLATES = (
 )
 
 
+OWN_TEMPLATES = (
+    Template("magic141_wan22_one_minute", 16.0, {}, write_wan),
+    Template("magic141_hunyuan15_one_minute", 24.0, {}, write_hunyuan_weights),
+    Template("magic141_ltx23_one_minute_with_sound", 25.0, {}, write_ltx_weights, LTX_SIZES, has_sound=True),
+)
+
+
+def small_graph(template: Template, object_info: dict, base: Path) -> dict:
+    """Return the prompt of a template, three small windows of it, and put its pictures into a server's base folder."""
+    own = template in OWN_TEMPLATES
+    prompt = own_prompt(template, object_info) if own else stock_prompt(template, object_info)
+    if own:
+        return prompt
+    write_pictures(prompt, base / "input")
+    return with_windows(prompt, template)
+
+
 def stock_prompt(template: Template, object_info: dict) -> dict:
     """Return a template of the installed package as an API prompt."""
     package = importlib.resources.files("comfyui_workflow_templates_json")
@@ -74,7 +92,7 @@ def stock_prompt(template: Template, object_info: dict) -> dict:
     return workflow_to_prompt(json.loads(text), object_info)
 
 
-def with_windows(prompt: dict, template: Template, **start: object) -> dict:
+def with_windows(prompt: dict, template: Template) -> dict:
     """Return a prompt with Window Start in place of Load Image and Window Save in place of Save Video.
 
     The start picture, prompt, size, seed and length are led through Window Start, as an artist would.
@@ -96,10 +114,27 @@ def with_windows(prompt: dict, template: Template, **start: object) -> dict:
         "fps": template.fps,
         **template.sizes,
     }
-    widgets = START_WIDGETS | size | {"run_name": template.name} | start
+    widgets = START_WIDGETS | size | {"run_name": template.name}
     prompt["start"] = {"class_type": START, "inputs": {**widgets, "image": [picture, 0]}}
     video = save["inputs"]["video"]
     save["class_type"], save["inputs"] = SAVE, {"window": ["start", 0], "video": video, **SAVE_WIDGETS}
+    return prompt
+
+
+def own_prompt(template: Template, object_info: dict) -> dict:
+    """Return a template of ours as an API prompt, nothing changed but the size, three windows of it."""
+    path = PACK / "workflows" / f"{template.name}.json"
+    prompt = workflow_to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
+    small = {
+        "length": 3.0,
+        "length_in": "windows",
+        "width": SIDE_PX,
+        "height": SIDE_PX,
+        "window_length": LENGTH,
+    }
+    for name, value in {**small, **template.sizes}.items():
+        assert set_input(prompt, f"{START}.{name}", value) == 1
+    set_input(prompt, f"{SAVE}.flash_limit", 0.0)  # noise of random weights flickers
     return prompt
 
 

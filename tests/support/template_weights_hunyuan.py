@@ -1,6 +1,7 @@
 """Small random weights of HunyuanVideo 1.5's layout, under the file names that the host's stock template asks for."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,8 +30,10 @@ def write_hunyuan_weights(models: Path) -> None:
         classes=classes,
         configs={"byt5_config_small_glyph.json": BYT5, "clip_vision_siglip_384.json": SIGLIP},
     )
-    dit = models / "diffusion_models" / "hunyuanvideo1.5_720p_i2v_fp16.safetensors"
-    write(dit, FAMILIES["HunyuanVideo 1.5"].weights())
+    family, dits = FAMILIES["HunyuanVideo 1.5"], models / "diffusion_models"
+    write(dits / "hunyuanvideo1.5_720p_i2v_fp16.safetensors", family.weights())
+    distilled = replace(family, config={**family.config, "meanflow": True})
+    write(dits / "hunyuanvideo1.5_480p_i2v_step_distilled_fp8_scaled.safetensors", distilled.weights())
     texts = models / "text_encoders"
     write(texts / "qwen_2.5_vl_7b_fp8_scaled.safetensors", qwen_state())
     write(texts / "byt5_small_glyphxl_fp16.safetensors", byt5_state())
