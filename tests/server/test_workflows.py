@@ -49,7 +49,9 @@ def expected_widgets(info: dict, values: list) -> int:
                 continue
             options = spec[1] if len(spec) > 1 else {}
             value = remaining.pop(0) if remaining else default_of(spec, name)
-            companion = bool(options.get("control_after_generate") or options.get("image_upload"))
+            companion = any(
+                options.get(name) for name in ("control_after_generate", "image_upload", "video_upload")
+            )
             del remaining[:companion]
             total += 1 + companion
             total += sum(
@@ -89,7 +91,7 @@ def check_level(level: dict, object_info: dict, known: set[str]) -> None:
 
 
 def fits(given: str, wanted: str) -> bool:
-    return given == wanted or "*" in (given, wanted) or given in wanted.split(",")
+    return "*" in (given, wanted) or bool(set(given.split(",")) & set(wanted.split(",")))
 
 
 def uncached(prompt: dict, name: str) -> dict:
