@@ -4,8 +4,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tests.support.tiny_videos import write_video
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.server import PACK
+from safetensors.torch import save_file
 
 WAN_SAMPLER = {"steps": 4, "shift": 5.0, "cfg": 1.0, "cfg_steps": 0, "sampler": "euler", "switch_sigma": 0.9}
 WAN_WINDOW = {"window_length": 81, "fps": 16.0, "width": 832, "height": 480}
@@ -61,6 +64,7 @@ SETTINGS: dict[str, dict[str, dict[str, object]]] = {
     },
 }
 """For every template the widgets that a model's makers fix, by class; "edits before the first run" are differences."""
+HUNYUAN_MODEL = "hunyuan_video_image_to_video_720p_bf16.safetensors"
 VIDEO = "your_video.mp4"
 """The one file of a template that is the artist's own."""
 
@@ -107,17 +111,23 @@ def without_download(path: Path) -> list[str]:
 
 
 def write_stand_ins(paths: list[Path], base: Path) -> list[Path]:
-    """Put an empty file under every name that templates ask for, and return what was written.
+    """Put a file under every name that templates ask for, and return what was written.
+
+    The files of stock loaders are empty; ours reads the header before a run, so its file is a tiny model.
 
     Args:
         paths: the templates.
         base: a server's base folder.
     """
-    files = {base / "input" / VIDEO}
+    video = base / "input" / VIDEO
+    write_video(video, width=64, height=64, fps=WAN_WINDOW["fps"])
+    files = {video}
     for path in paths:
         workflow = json.loads(path.read_text(encoding="utf-8"))
         files |= {base / "models" / model["directory"] / name for name, model in files_named(workflow)}
-    for file in files:
+    for file in files - {video}:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
+        if file.name == HUNYUAN_MODEL:
+            save_file(tiny_dit(), file)
     return sorted(files)
