@@ -1,5 +1,6 @@
 """Long runs of made-up windows in a real server: memory, time, loads, kills, and what a client of the API sees."""
 
+import io
 import json
 import os
 import random
