@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .measure import luma_grid, sharpness
+from ..measures import luma_grid, sharpness
 
 FIRST_FRAMES = 3
 """New frames that are compared: what flashes settles within a few."""

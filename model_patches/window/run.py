@@ -14,8 +14,9 @@ from typing import Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from ..measures import mean_lab
 from .journal import RunDirectoryBroken, chain_keys
-from .measure import mean_lab, measure_window, seam_badness
+from .measure import measure_window, seam_badness
 from .palette import Palette, hold_palette, read_palette
 from .plan import Window
 from .store import WindowStore

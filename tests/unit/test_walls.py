@@ -6,18 +6,19 @@ import pytest
 from magic141.tools.imports import imports_of
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUND = {"store", "sizes", "sampler", "plots"}
-"""What every subject may stand on. ``plots`` stands on ``store``; ``sizes`` and ``sampler`` stand on nothing."""
+GROUND = {"store", "sizes", "sampler", "plots", "measures"}
+"""What every subject may stand on. ``plots`` stands on ``store``; ``sizes``, ``sampler``, ``measures`` on nothing."""
 SUBJECTS = {
     "dit": set(),
     "encoders": {"dit"},
     "window": set(),
+    "judge": set(),
     "int8": {"dit"},
     "retrieval": {"encoders"},  # a CLIP is a Hugging Face folder as well, and is checked as one
     "training": {"dit", "encoders"},
 }
 BRIDGE_SUBJECTS = {"encoders": set(), "window": {"encoders"}, "int8": {"encoders"}, "retrieval": {"encoders"}}
-BRIDGE_SUBJECTS["training"] = {"encoders"}
+BRIDGE_SUBJECTS |= {"training": {"encoders"}, "judge": {"encoders", "window"}}
 HOST = {
     "app", "comfy", "comfy_api", "comfy_config", "comfy_execution", "comfy_extras", "comfy_kitchen", "execution",
     "folder_paths", "latent_preview", "node_helpers", "protocol", "server",
@@ -46,7 +47,7 @@ def may_import(source: str) -> set[str]:
         return {source, "bridge"} | others | subjects | GROUND
     if source in SUBJECTS:
         return {source} | SUBJECTS[source] | GROUND
-    return {"store": {"store", "sizes"}, "plots": {"store"}}.get(source, set())
+    return {"store": {"store", "sizes"}, "plots": {"plots", "store"}}.get(source, set())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -7,9 +7,10 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ...measures import mean_lab
 from ...store.video_source import probe_video, read_frames
 from ...window.complaints import complaints
-from ...window.measure import cosine_similarity, mean_lab, measure_window, summarize
+from ...window.measure import cosine_similarity, measure_window, summarize
 from ...window.report import drift_lines, first_measured_frame, seam_frames
 from ..progress import until_canceled
 from .start import video_source

@@ -15,7 +15,8 @@ from magic141.model_patches.dit.channels import known_frames_condition
 from magic141.model_patches.encoders.context import join_context
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN, USER_HEADER, vlm_text
 from magic141.model_patches.encoders.vlm import layout
-from magic141.model_patches.window.measure import mean_motion, measure_window
+from magic141.model_patches.measures import mean_motion
+from magic141.model_patches.window.measure import measure_window
 from magic141.model_patches.window.palette import hold_palette
 from magic141.model_patches.window.plan import (
     Window,

@@ -7,7 +7,7 @@ import torch
 from magic141.lab import world
 from magic141.lab.models.taehv import Taehv
 from magic141.lab.world.measure import steps_of, true_mass_px
-from magic141.model_patches.window.measure import delta_e, srgb_to_lab
+from magic141.model_patches.measures import delta_e, srgb_to_lab
 from magic141.model_patches.window.plan import Window
 from torch import Tensor
 

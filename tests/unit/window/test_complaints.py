@@ -3,10 +3,11 @@
 import pytest
 import torch
 from magic141.lab import world
+from magic141.model_patches.measures import mean_lab
 from magic141.model_patches.window.clips import known_difference
 from magic141.model_patches.window.complaints import complaints, named
 from magic141.model_patches.window.flash import measure_flash
-from magic141.model_patches.window.measure import mean_lab, measure_window
+from magic141.model_patches.window.measure import measure_window
 from magic141.model_patches.window.report import build_report
 
 KNOWN, LENGTH = 5, 13

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .store.pictures import to_image, to_tensor
+from ..store.pictures import to_image, to_tensor
 
 PAPER, INK, GRID, RAW, LINE, BAD = "#ffffff", "#202020", "#d8d8d8", "#b9cfee", "#1f6fd0", "#d03030"
 BAR_COLORS = ("#346ebe", "#d6782c")
