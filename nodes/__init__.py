@@ -6,6 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from ..model_patches.bridge.folders import offer_example_image, register_embedded_models
 from . import (
+    clip_quality,
     distill,
     drift_report,
     few_step_sampler,
@@ -40,6 +41,7 @@ MODULES: tuple[ModuleType, ...] = (
     window_schedule,
     window_series,
     drift_report,
+    clip_quality,
     image_index,
     retrieve_image_prior,
     image_prior,

@@ -1,0 +1,1 @@
+"""Judge clips in the host: find the models, stream the frames, write the results."""

@@ -1,0 +1,131 @@
+"""The models whose files are there, under the host's memory management, each behind its watcher."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import torch
+from torch import Tensor, nn
+
+from ...encoders.clip import tokenize_pooled
+from ...encoders.folders import load_tokenizer
+from ...judge import models, watch
+from ...judge.catalog import MEASURES
+from ...sizes import resize_cover_crop
+from ..encoders.managed import host_managed, load_managed
+from ..progress import stop_if_canceled
+from .files import find, read_weights
+
+ACTIVATION_BYTES = 512
+"""Of a model, for each pixel of the frames it sees at once."""
+LOADERS: dict[str, Callable[[], nn.Module]] = {
+    "dino": lambda: models.Dino.from_folder(find("dino")),
+    "clip_b32": lambda: models.Clip.from_folder(find("clip_b32")),
+    "clip_l14": lambda: models.Clip.from_folder(find("clip_l14"), read_weights("aesthetic")),
+    "musiq": lambda: models.ImagingQuality(read_weights("musiq")),
+    "raft": lambda: models.Flow(read_weights("raft")),
+    "lpips": lambda: models.Lpips(read_weights("alexnet"), read_weights("lpips")),
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a clip is compared with. start: (1, H, W, 3) in [0, 1]. prompt: empty for none."""
+
+    start: Tensor | None = None
+    prompt: str = ""
+
+
+class Models:
+    """Load each model when it is first asked for, and keep it for the next clip."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] = {}  # the host's patchers, or why there is none
+
+    def patcher(self, name: str) -> Any:
+        """Return the host's patcher of a model.
+
+        Raises:
+            FileNotFoundError: its file is missing; says where it belongs.
+            ValueError: its file is wrong.
+        """
+        if name not in self._found:
+            try:
+                self._found[name] = _managed(LOADERS[name]())
+            except (FileNotFoundError, ValueError) as error:
+                self._found[name] = error
+        if isinstance(self._found[name], Exception):
+            raise self._found[name]
+        return self._found[name]
+
+    def watchers(self, wanted: Wanted, *, fps: float, size: tuple[int, int]) -> "Watchers":
+        """Return a watcher for every model there is, for a clip of a rate and of (height, width)."""
+        start = None if wanted.start is None else _pictures(wanted.start)
+        makers: dict[str, Callable[[Any], watch.Watcher]] = {
+            "dino": lambda module: watch.SubjectWatcher(module, start),
+            "clip_b32": lambda module: watch.SceneWatcher(module, start, _tokens(wanted.prompt)),
+            "clip_l14": watch.AestheticWatcher,
+            "musiq": watch.ImagingWatcher,
+            "raft": lambda module: watch.FlowWatcher(module, fps),
+        }
+        if wanted.start is not None:
+            fitted = _pictures(resize_cover_crop(wanted.start, size[1], size[0]))
+            makers["lpips"] = lambda module: watch.StartWatcher(module, fitted)
+        found = Watchers()
+        for name, make in makers.items():
+            try:
+                patcher = self.patcher(name)
+                found.running[name] = (patcher, make(patcher.model))
+            except (FileNotFoundError, ValueError) as error:
+                found.missing |= dict.fromkeys(measures_of(name), str(error))
+        return found
+
+
+class Watchers:
+    """The watchers of one clip; one that fails is left out and its reason kept.
+
+    Attributes: missing says why a measure is not taken.
+    """
+
+    def __init__(self) -> None:
+        self.running: dict[str, tuple[Any, watch.Watcher]] = {}
+        self.missing: dict[str, str] = {}
+
+    @torch.no_grad()
+    def add(self, frames: Tensor) -> None:
+        """Show frames (T, H, W, 3) uint8 to all of them."""
+        pixels = frames.shape[0] * frames.shape[1] * frames.shape[2]
+        for name, (patcher, watcher) in list(self.running.items()):
+            try:
+                device = load_managed(patcher, pixels * ACTIVATION_BYTES)
+                watcher.add(frames.to(device).movedim(-1, 1).float())
+            except comfy.model_management.OOM_EXCEPTION:
+                del self.running[name]
+                why = "The memory did not suffice. Make the clip smaller, or unload other models first."
+                self.missing |= dict.fromkeys(measures_of(name), why)
+
+    def values(self) -> dict[str, float]:
+        return {
+            name: value for _, watcher in self.running.values() for name, value in watcher.values().items()
+        }
+
+
+def measures_of(model: str) -> list[str]:
+    """Return the measures that a model is for."""
+    return [name for name, measure in MEASURES.items() if model in measure.needs]
+
+
+def _managed(module: nn.Module) -> Any:
+    """Put a module under the host's management; a cancel is heard before each of its layers."""
+    for child in module.modules():
+        child.register_forward_pre_hook(lambda *_: stop_if_canceled())
+    return host_managed(module)
+
+
+def _pictures(images: Tensor) -> Tensor:
+    return images.movedim(-1, 1).mul(255).round()
+
+
+def _tokens(prompt: str) -> dict[str, Tensor] | None:
+    return tokenize_pooled(load_tokenizer(find("clip_b32")), prompt) if prompt.strip() else None

@@ -1,0 +1,226 @@
+"""The models behind the measures, as plain modules: DINO and CLIP from folders, the others from their weights.
+
+Pictures are (T, 3, H, W), 0 to 255 unless said otherwise, as VBench hands them to its models.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..store.library_errors import library_errors
+from .musiq import Musiq
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SIDE_PX, I2V_SIDE_PX = 224, 256
+MOST_PX = 512
+"""Longer side at which MUSIQ sees a picture at most."""
+RAFT_UPDATES = 20
+FASTEST_SHARE = 0.05
+
+Weights = Mapping[str, Tensor]
+
+
+def shorter_side(pictures: Tensor, side: int, mode: str, *, antialias: bool = False) -> Tensor:
+    """Resize pictures so that the shorter side has ``side`` pixels."""
+    height, width = pictures.shape[-2:]
+    size = [side, int(side * width / height)] if height <= width else [int(side * height / width), side]
+    return F.interpolate(pictures, size, mode=mode, align_corners=False, antialias=antialias)
+
+
+def center(pictures: Tensor, side: int) -> Tensor:
+    """Cut out the center square."""
+    top, left = (round((length - side) / 2) for length in pictures.shape[-2:])
+    return pictures[..., top : top + side, left : left + side]
+
+
+def normalized(pictures: Tensor, statistics: tuple[tuple[float, ...], tuple[float, ...]]) -> Tensor:
+    mean, std = (torch.tensor(each, device=pictures.device).view(-1, 1, 1) for each in statistics)
+    return (pictures / 255 - mean) / std
+
+
+def fill(module: nn.Module, weights: Weights, what: str) -> nn.Module:
+    """Load weights strictly into an empty module.
+
+    Raises:
+        ValueError: a weight is missing or of another shape.
+    """
+    for name, tensor in module.state_dict().items():
+        found = weights.get(name)
+        if found is None or found.shape != tensor.shape:
+            has = "no such weight" if found is None else f"shape {tuple(found.shape)}"
+            raise ValueError(
+                f"It does not hold {what}: {name} should have shape {tuple(tensor.shape)}, it has {has}."
+            )
+    module.load_state_dict({name: weights[name] for name in module.state_dict()})
+    return module.float().eval().requires_grad_(False)
+
+
+def load_folder(model_class: Any, folder: Path, **options: Any) -> Any:
+    """Load a Hugging Face folder in float32.
+
+    Raises:
+        ValueError: it is incomplete or holds another model.
+    """
+    with library_errors(folder.name):
+        model, report = model_class.from_pretrained(
+            str(folder), local_files_only=True, weights_only=True, output_loading_info=True, **options
+        )
+        if missing := sorted(key for key in report["missing_keys"] if "position_ids" not in key):
+            raise ValueError(f"it lacks {len(missing)} weights, first {missing[0]}. Download it again.")
+    return model.float().eval().requires_grad_(False)
+
+
+class Dino(nn.Module):
+    """DINO's ViT. It adapts its position embedding to the picture's shape as the original code does."""
+
+    def __init__(self, vit: Any) -> None:
+        super().__init__()
+        self.vit = vit
+        vit.embeddings.interpolate_pos_encoding = self._positions
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Dino":
+        from transformers import ViTModel
+
+        return cls(load_folder(ViTModel, folder, add_pooling_layer=False))
+
+    def subject(self, pictures: Tensor) -> Tensor:
+        """Return unit features (T, D) as VBench's subject consistency takes them, of whole pictures."""
+        return self._features(shorter_side(pictures, SIDE_PX, "bilinear"))
+
+    def i2v_subject(self, pictures: Tensor) -> Tensor:
+        """Return unit features (T, D) as VBench-I2V takes them, of the center."""
+        return self._features(center(shorter_side(pictures, I2V_SIDE_PX, "bicubic", antialias=True), SIDE_PX))
+
+    def _features(self, pictures: Tensor) -> Tensor:
+        states = self.vit(normalized(pictures, IMAGENET), interpolate_pos_encoding=True).last_hidden_state
+        return F.normalize(states[:, 0])
+
+    def _positions(self, _embeddings: Tensor, height: int, width: int) -> Tensor:
+        known = self.vit.embeddings.position_embeddings
+        side, patch = math.isqrt(known.shape[1] - 1), self.vit.config.patch_size
+        rows, columns = height // patch, width // patch
+        if (rows, columns) == (side, side):
+            return known
+        grid = known[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        factors = ((rows + 0.1) / side, (columns + 0.1) / side)  # the original's guard against rounding
+        grid = F.interpolate(grid, scale_factor=factors, mode="bicubic")
+        return torch.cat([known[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+
+
+class Clip(nn.Module):
+    """CLIP's two towers, and a linear head that rates pictures where one is given."""
+
+    def __init__(self, clip: Any, head: nn.Module | None = None) -> None:
+        super().__init__()
+        self.clip, self.head = clip, head
+
+    @classmethod
+    def from_folder(cls, folder: Path, head: Weights | None = None) -> "Clip":
+        """Load a folder, with the weights of LAION's aesthetic head if wanted."""
+        from transformers import CLIPModel
+
+        clip = load_folder(CLIPModel, folder)
+        if head is None:
+            return cls(clip)
+        return cls(
+            clip, fill(nn.Linear(clip.config.projection_dim, 1), head, "LAION's aesthetic head for this CLIP")
+        )
+
+    def pictures(self, pictures: Tensor) -> Tensor:
+        """Return unit features (T, D)."""
+        side = self.clip.config.vision_config.image_size
+        seen = normalized(center(shorter_side(pictures, side, "bicubic"), side), OPENAI)
+        return F.normalize(_pooled(self.clip.get_image_features(pixel_values=seen)))
+
+    def text(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """Return the unit feature (1, D) of a text's tokens."""
+        return F.normalize(_pooled(self.clip.get_text_features(**tokens)))
+
+
+def _pooled(features: Any) -> Tensor:
+    """Return the projected vectors: transformers 5 wraps them, transformers 4 does not."""
+    return getattr(features, "pooler_output", features)
+
+
+class ImagingQuality(nn.Module):
+    """MUSIQ behind VBench's resizing."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        try:
+            self.musiq = Musiq.shaped_as(weights)
+        except KeyError as error:
+            raise ValueError(f"It does not hold MUSIQ: it lacks {error}.") from None
+        fill(self.musiq, weights, "MUSIQ with one score (trained on SPAQ)")
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return scores (T,), 0 to 100."""
+        if (longer := max(pictures.shape[-2:])) > MOST_PX:
+            size = [int(MOST_PX / longer * side) for side in pictures.shape[-2:]]
+            pictures = F.interpolate(pictures, size, mode="bilinear", align_corners=False)
+        return self.musiq(pictures / 255)
+
+
+class Flow(nn.Module):
+    """RAFT."""
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        from torchvision.models.optical_flow import raft_large
+
+        self.raft = fill(raft_large(), weights, "torchvision's raft_large")
+
+    def forward(self, one: Tensor, other: Tensor) -> float:
+        """Return how far the fastest twentieth of the pixels goes between two pictures, in pixels."""
+        height, width = one.shape[-2:]
+        down, right = -height % 8, -width % 8
+        pad = (right // 2, right - right // 2, down // 2, down - down // 2)
+        seen = [F.pad(2 * picture / 255 - 1, pad, mode="replicate") for picture in (one, other)]
+        length = self.raft(*seen, num_flow_updates=RAFT_UPDATES)[-1][0].norm(dim=0).flatten()
+        return float(length.topk(max(1, int(len(length) * FASTEST_SHARE))).values.mean())
+
+
+class Lpips(nn.Module):
+    """The learned distance of two pictures, on AlexNet.
+
+    Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", 2018.
+    """
+
+    TAPS = (1, 4, 7, 9, 11)
+    CENTER, SPREAD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+
+    def __init__(self, alexnet: Weights, lpips: Weights) -> None:
+        super().__init__()
+        from torchvision.models import alexnet as empty_alexnet
+
+        features = {k.removeprefix("features."): v for k, v in alexnet.items() if k.startswith("features.")}
+        self.features = fill(empty_alexnet(weights=None).features, features, "torchvision's AlexNet")
+        lines = nn.ModuleDict(
+            {f"lin{i}": nn.Linear(n, 1, bias=False) for i, n in enumerate((64, 192, 384, 256, 256))}
+        )
+        found = {
+            f"lin{i}.weight": lpips.get(f"lin{i}.model.1.weight", torch.zeros(0)).flatten(1) for i in range(5)
+        }
+        self.lines = fill(lines, found, "the weights of LPIPS for AlexNet")
+
+    def forward(self, one: Tensor, other: Tensor) -> float:
+        """Return the distance of two pictures (1, 3, H, W), 0 where they look the same."""
+        center, spread = (
+            torch.tensor(each, device=one.device).view(-1, 1, 1) for each in (self.CENTER, self.SPREAD)
+        )
+        x = (torch.cat([one, other]) * 2 / 255 - 1 - center) / spread
+        distance = 0.0
+        for i, layer in enumerate(self.features):
+            x = layer(x)
+            if i in self.TAPS:
+                unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+                line = self.lines[f"lin{self.TAPS.index(i)}"]
+                distance += float(line((unit[:1] - unit[1:]).square().movedim(1, -1)).mean())
+        return distance

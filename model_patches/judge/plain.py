@@ -1,0 +1,139 @@
+"""Measures that need no model, from frames that come one by one. Frames are (H, W, 3) uint8."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..measures import STILL_STEP, delta_e, mean_lab, sharpness
+
+FROZEN = 0.1 / 255
+"""Mean step below which a frame repeats the one before: a codec's rounding lies below."""
+NEIGHBORS = 4
+"""Steps on either side that a jump is compared with."""
+ENDS = 5
+"""The beginning and the end of a clip are this part of it."""
+MOST_PSNR = 100.0
+"""Equal pictures have an endless PSNR, which JSON cannot hold."""
+
+
+class PlainMeasures:
+    """Take a clip frame by frame; keep two frames and a few numbers of each."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+        self.blends: list[float] = []
+        self.details: list[float] = []
+        self.labs: list[Tensor] = []
+        self._last: list[Tensor] = []
+
+    def add(self, frame: Tensor) -> None:
+        """Take the next frame."""
+        picture = frame.float()
+        if self._last:
+            self.steps.append(float((picture - self._last[-1]).abs().mean()) / 255)
+        if len(self._last) == 2 and len(self.labs) % 2 == 0:
+            between = (self._last[0] + picture) / 2
+            self.blends.append(float((self._last[1] - between).abs().mean()) / 255)
+        self._last = [*self._last[-1:], picture]
+        shown = picture[None] / 255
+        self.details.append(sharpness(shown))
+        self.labs.append(mean_lab(shown))
+
+    def values(self, fps: float) -> dict[str, float]:
+        """Return the measures that so many frames allow, by the names of the catalog."""
+        values = {"sharpness": mean(self.details)}
+        if self.steps:
+            values |= {
+                "temporal_flickering": 1 - mean(self.steps),
+                "motion": 100 * mean(self.steps),
+                "still_s": longest_run([step < FROZEN for step in self.steps])[1] / fps,
+                "sharpness_kept": kept(self.details),
+                "color_drift": max(self._color_shifts()),
+            }
+        if self.blends:
+            values["motion_smoothness"] = 1 - mean(self.blends)
+        if len(self.steps) > 2:
+            values["worst_jump"] = max(jumps(self.steps))
+        return values
+
+    def moments(self, fps: float) -> dict[str, float]:
+        """Return the seconds at which the worst jump lies and the longest standstill begins."""
+        if len(self.steps) < 3:
+            return {}
+        ratios = jumps(self.steps)
+        still_from = longest_run([step < FROZEN for step in self.steps])[0]
+        return {"worst_jump": (ratios.index(max(ratios)) + 1) / fps, "still_s": still_from / fps}
+
+    def curves(self) -> dict[str, list[float]]:
+        """Return what changes over time: a value for every frame, or for every step between two."""
+        first = self.labs[0]
+        shifts = delta_e(torch.stack(self.labs), first.expand(len(self.labs), 3)).tolist()
+        return {
+            "motion": [100 * step for step in self.steps],
+            "sharpness": self.details,
+            "color_drift": shifts,
+        }
+
+    def _color_shifts(self) -> list[float]:
+        """Return the color difference of each part of the clip from its first part."""
+        parts = torch.stack(self.labs).tensor_split(min(ENDS, len(self.labs)))
+        return [float(delta_e(part.mean(0), parts[0].mean(0))) for part in parts]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def kept(values: list[float]) -> float:
+    """Return the mean of the last part of some values over the mean of the first."""
+    part = max(1, len(values) // ENDS)
+    return mean(values[-part:]) / max(mean(values[:part]), 1e-9)
+
+
+def jumps(steps: list[float]) -> list[float]:
+    """Return every step over the median of the steps around it, at least 0; 1 is a step like the others."""
+    ratios = []
+    for i, step in enumerate(steps):
+        around = sorted(steps[max(0, i - NEIGHBORS) : i] + steps[i + 1 : i + 1 + NEIGHBORS])
+        usual = around[len(around) // 2]
+        ratios.append((step + STILL_STEP) / (usual + STILL_STEP))
+    return ratios
+
+
+def longest_run(marks: list[bool]) -> tuple[int, int]:
+    """Return where the longest run of true marks begins, and its length."""
+    best, start = (0, 0), 0
+    for i, mark in enumerate(marks):
+        start = start if mark else i + 1
+        best = max(best, (start, i + 1 - start), key=lambda run: run[1])
+    return best
+
+
+def psnr(one: Tensor, other: Tensor) -> float:
+    """Return the peak signal-to-noise ratio of two pictures in [0, 1], in dB."""
+    error = float((one - other).square().mean())
+    return MOST_PSNR if error <= 10 ** (-MOST_PSNR / 10) else -10 * math.log10(error)
+
+
+def ssim(one: Tensor, other: Tensor) -> float:
+    """Return the structural similarity of two pictures (H, W, 3) in [0, 1], the mean over pixels and channels.
+
+    Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", 2004; a Gaussian
+    window of 11 pixels and sigma 1.5, where it fits whole.
+    """
+    side = min(11, *one.shape[:2])
+    line = torch.exp(-((torch.arange(side, device=one.device) - (side - 1) / 2) ** 2) / (2 * 1.5**2))
+    line = line / line.sum()
+
+    def blurred(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, line.view(1, 1, -1, 1)), line.view(1, 1, 1, -1))
+
+    x, y = one.movedim(-1, 0)[:, None].float(), other.movedim(-1, 0)[:, None].float()
+    mean_x, mean_y = blurred(x), blurred(y)
+    var_x, var_y = blurred(x * x) - mean_x**2, blurred(y * y) - mean_y**2
+    cov = blurred(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    same = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
+    return float((same / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).mean())

@@ -1,0 +1,160 @@
+"""Say in words, as a table and as JSON how good a clip is, alone or beside another one."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .catalog import MEASURES, TABLE_1, Measure
+
+DECIMALS = 4
+MOST_TOLD = 3
+"""Things that a sentence names at most."""
+
+
+@dataclass
+class Judgment:
+    """What was found out about one clip.
+
+    values: by the names of the catalog. curves: over time. moments: seconds at which a value was found. missing: why a
+    measure could not be taken. notes: what the artist should know of the frames.
+    """
+
+    frames: int
+    width: int
+    height: int
+    fps: float
+    values: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+    moments: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict:
+        """Return what JSON can hold: a value that is no number is left out."""
+        values = {name: round(value, 6) for name, value in self.values.items() if math.isfinite(value)}
+        mean = table_1_mean(self.values)
+        return {
+            "frames": self.frames,
+            "width": self.width,
+            "height": self.height,
+            "fps": self.fps,
+            "values": values if mean is None else values | {"table_1_mean": round(mean, 6)},
+            "moments": self.moments,
+            "missing": self.missing,
+            "notes": self.notes,
+            "curves": {name: [round(v, 5) for v in curve] for name, curve in self.curves.items()},
+        }
+
+
+def table_1_mean(values: Mapping[str, float]) -> float | None:
+    """Return the mean of the paper's seven measures, None where one is missing."""
+    return sum(values[name] for name in TABLE_1) / len(TABLE_1) if values.keys() >= set(TABLE_1) else None
+
+
+def report_text(clip: Judgment, other: Judgment | None = None) -> str:
+    """Return the table that the node shows: what stands out, a row a measure, and what is missing."""
+    clips = [clip] if other is None else [clip, other]
+    lines = [standout(clip, other), ""]
+    for letter, each in zip("AB", clips, strict=False):
+        name = "" if other is None else f"{letter}: "
+        lines.append(
+            f"{name}{each.frames} frames, {each.width} x {each.height}, {each.fps:g} frames a second, "
+            f"{each.frames / each.fps:.1f} s"
+        )
+        lines += [f"{name}{note}" for note in each.notes]
+    lines += ["", *_rows(clips)]
+    missing = {name: why for each in clips for name, why in each.missing.items()}
+    reasons: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        reasons.setdefault(why, []).append(MEASURES[name].title)
+    lines += [""] * bool(reasons) + [
+        f"Not measured: {', '.join(names)}. {why}" for why, names in reasons.items()
+    ]
+    return "\n".join(lines)
+
+
+def _rows(clips: Sequence[Judgment]) -> list[str]:
+    arrows = {1: "higher is better", -1: "lower is better", 0: ""}
+    rows = []
+    for name, measure in MEASURES.items():
+        found = [each.values.get(name) for each in clips]
+        if any(value is not None for value in found):
+            cells = "  ".join(f"{'-' if value is None else f'{value:.{DECIMALS}f}':>9}" for value in found)
+            about = "; ".join(filter(None, (measure.about, arrows[measure.better])))
+            rows.append(f"{measure.title:<24}{cells}  {about}")
+    means = [table_1_mean(each.values) for each in clips]
+    if any(mean is not None for mean in means):
+        cells = "  ".join(f"{'-' if mean is None else f'{mean:.{DECIMALS}f}':>9}" for mean in means)
+        rows.append(f"{'mean of the first seven':<24}{cells}  as in the paper's Table 1; higher is better")
+    return rows
+
+
+def standout(clip: Judgment, other: Judgment | None = None) -> str:
+    """Return a sentence about what stands out: faults of one clip, or how two differ."""
+    if other is not None:
+        return _comparison(clip, other)
+    told = [text for _, text in sorted(_faults(clip), reverse=True)][:MOST_TOLD]
+    if not told:
+        return "Nothing stands out: no jumps, no standstill, colors and sharpness hold."
+    return f"What stands out: {'; '.join(told)}."
+
+
+def _faults(clip: Judgment) -> list[tuple[float, str]]:
+    """Return what a viewer would see, each with how many times it is over what goes unseen."""
+    get, at = clip.values.get, clip.moments.get
+    length_s = clip.frames / clip.fps
+    still, jump, kept = get("still_s", 0.0), get("worst_jump", 1.0), get("sharpness_kept", 1.0)
+    if clip.frames > 1 and still >= length_s - 1.5 / clip.fps:
+        return [(math.inf, "nothing moves at all")]
+    found = [
+        (still / 0.2, f"nothing moves for {still:.1f} s from {at('still_s', 0):.1f} s on"),
+        (jump / 3, f"a jump at {at('worst_jump', 0):.1f} s, {jump:.1f} times the change around it"),
+        (0.75 / max(kept, 1e-3), f"sharpness falls to {100 * kept:.0f} % towards the end"),
+        (get("color_drift", 0.0) / 3, f"colors move {get('color_drift', 0):.1f} delta E away from the beginning"),
+        (25 / max(get("start_psnr", 99.0), 1), "the first frame is not the start picture"),
+        (0.7 / max(get("subject_consistency", 1.0), 0.1), "the subject does not stay itself"),
+        (20 / max(get("prompt_fit", 99.0), 1), "the frames fit the prompt badly"),
+    ]  # fmt: skip
+    return [(size, text) for size, text in found if size > 1]
+
+
+def _comparison(a: Judgment, b: Judgment) -> str:
+    both = [name for name in MEASURES if MEASURES[name].better and name in a.values and name in b.values]
+    sizes = {name: _lead(MEASURES[name], a.values[name], b.values[name]) for name in both}
+    parts = []
+    for letter, sign in (("A", 1), ("B", -1)):
+        leads = sorted((name for name in both if sign * sizes[name] >= 1), key=lambda name: -abs(sizes[name]))
+        if leads:
+            told = ", ".join(_told(name, a, b) for name in leads[:MOST_TOLD])
+            parts.append(f"{letter} is better in {told}")
+    return ("; ".join(parts) or "A and B differ in nothing that a viewer would notice") + "."
+
+
+def _lead(measure: Measure, a: float, b: float) -> float:
+    """Return by how many notable differences A is better than B; negative where B is."""
+    return measure.better * (a - b) / measure.notable
+
+
+def _told(name: str, a: Judgment, b: Judgment) -> str:
+    return f"{MEASURES[name].title} ({a.values[name]:.3g} to {b.values[name]:.3g})"
+
+
+def report_json(clip: Judgment, other: Judgment | None = None) -> str:
+    """Return both judgments and the sentence as JSON."""
+    document = {"summary": standout(clip, other), "a": clip.to_json()}
+    return json.dumps(document if other is None else document | {"b": other.to_json()}, indent=1)
+
+
+def radar(clips: Sequence[Judgment]) -> dict[str, list[float | None]]:
+    """Return, by title, how good each clip is from 0 (the center) to 1 (the rim), of measures that any of them has."""
+    spokes = {}
+    for name, measure in MEASURES.items():
+        found = [each.values.get(name) for each in clips]
+        if measure.better and name != "sharpness" and any(value is not None for value in found):
+            spokes[measure.title] = [None if value is None else _share(measure, value) for value in found]
+    return spokes
+
+
+def _share(measure: Measure, value: float) -> float:
+    return min(max((value - measure.worst) / (measure.best - measure.worst), 0.0), 1.0)

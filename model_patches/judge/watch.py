@@ -1,0 +1,174 @@
+"""Follow a clip with a model: every watcher takes the frames as they come and says its measures at the end.
+
+Formulas: VBench (Huang et al., CVPR 2024) and VBench++ (Huang et al., 2024). Frames are (T, 3, H, W), 0 to 255.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from .models import Clip, Dino, Flow, ImagingQuality, Lpips
+
+FLOW_FPS = 8
+"""Frames a second between which motion is looked at."""
+FAST_PX, FAST_SIDE_PX = 6.0, 256
+"""Motion that counts, at a picture of that shorter side."""
+FAST_STEPS, OF_FRAMES = 4, 16
+"""Steps of so many frames that must be that fast for a clip to count as dynamic."""
+I2V_BEST, I2V_MEAN, I2V_WORST = 0.4, 0.3, 0.3
+
+
+class Watcher(Protocol):
+    """Attributes: module is the model, which the host moves to where the frames are."""
+
+    module: nn.Module
+
+    def add(self, frames: Tensor) -> None: ...
+    def values(self) -> dict[str, float]: ...
+
+
+class Likeness:
+    """How like the features of frames stay to those before them, to the first and to the start picture."""
+
+    def __init__(self, start: Tensor | None = None) -> None:
+        self.start, self.first, self.last = start, None, None
+        self.to_start: list[float] = []
+        self.to_first: list[float] = []
+        self.to_last: list[float] = []
+
+    def add(self, features: Tensor) -> None:
+        """Take unit features (T, D) of the next frames."""
+        for feature in features.float():
+            if self.start is not None:
+                self.to_start.append(_cosine(self.start[0], feature))
+            if self.first is None or self.last is None:
+                self.first = feature
+            else:
+                self.to_first.append(_cosine(self.first, feature))
+                self.to_last.append(_cosine(self.last, feature))
+            self.last = feature
+
+    def consistency(self) -> float:
+        """Return the mean likeness to the frame before and to the first one. Two frames or more."""
+        return (_mean(self.to_last) + _mean(self.to_first)) / 2
+
+    def to_start_picture(self) -> float:
+        """Return VBench-I2V's likeness to the start picture. Two frames or more."""
+        steady = I2V_MEAN * _mean(self.to_last) + I2V_WORST * min(self.to_last)
+        return I2V_BEST * max(self.to_start) + steady
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return max(0.0, float(one @ other))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+class SubjectWatcher:
+    def __init__(self, module: Dino, start: Tensor | None) -> None:
+        self.module, self.start = module, start
+        self.subject, self.i2v = Likeness(), Likeness()
+
+    def add(self, frames: Tensor) -> None:
+        self.subject.add(self.module.subject(frames))
+        if self.start is not None:
+            if self.i2v.start is None:
+                self.i2v.start = self.module.i2v_subject(self.start.to(frames))
+            self.i2v.add(self.module.i2v_subject(frames))
+
+    def values(self) -> dict[str, float]:
+        if not self.subject.to_last:
+            return {}
+        values = {"subject_consistency": self.subject.consistency()}
+        return values if self.start is None else values | {"i2v_subject": self.i2v.to_start_picture()}
+
+
+class SceneWatcher:
+    """CLIP's view: the background, and how well the frames fit the prompt, whose tokens are given."""
+
+    def __init__(self, module: Clip, start: Tensor | None, tokens: Mapping[str, Tensor] | None) -> None:
+        self.module, self.start, self.tokens = module, start, tokens
+        self.likeness, self.fits, self.text = Likeness(), [], None
+
+    def add(self, frames: Tensor) -> None:
+        if self.start is not None and self.likeness.start is None:
+            self.likeness.start = self.module.pictures(self.start.to(frames))
+        if self.tokens is not None and self.text is None:
+            self.text = self.module.text({name: each.to(frames.device) for name, each in self.tokens.items()})
+        features = self.module.pictures(frames)
+        self.likeness.add(features)
+        if self.text is not None:
+            self.fits += (100 * features @ self.text[0]).clamp_min(0).tolist()
+
+    def values(self) -> dict[str, float]:
+        values = {"prompt_fit": _mean(self.fits)} if self.fits else {}
+        if self.likeness.to_last:
+            values["background_consistency"] = self.likeness.consistency()
+            if self.start is not None:
+                values["i2v_background"] = self.likeness.to_start_picture()
+        return values
+
+
+class AestheticWatcher:
+    def __init__(self, module: Clip) -> None:
+        self.module, self.scores = module, []
+
+    def add(self, frames: Tensor) -> None:
+        assert self.module.head is not None
+        self.scores += (self.module.head(self.module.pictures(frames))[:, 0] / 10).tolist()
+
+    def values(self) -> dict[str, float]:
+        return {"aesthetic_quality": _mean(self.scores)}
+
+
+class ImagingWatcher:
+    def __init__(self, module: ImagingQuality) -> None:
+        self.module, self.scores = module, []
+
+    def add(self, frames: Tensor) -> None:
+        self.scores += (self.module(frames) / 100).tolist()
+
+    def values(self) -> dict[str, float]:
+        return {"imaging_quality": _mean(self.scores)}
+
+
+class FlowWatcher:
+    """Look at the frames that lie an eighth of a second apart."""
+
+    def __init__(self, module: Flow, fps: float) -> None:
+        self.module, self.every = module, max(1, round(fps / FLOW_FPS))
+        self.steps: list[float] = []
+        self.seen, self.last = 0, None
+
+    def add(self, frames: Tensor) -> None:
+        for frame in frames:
+            if self.seen % self.every == 0:
+                if self.last is not None:
+                    self.steps.append(self.module(self.last.to(frames), frame[None]))
+                self.last = frame[None].clone()
+            self.seen += 1
+
+    def values(self) -> dict[str, float]:
+        if not self.steps or self.last is None:
+            return {}
+        limit = FAST_PX * min(self.last.shape[-2:]) / FAST_SIDE_PX
+        needed = max(1, round(FAST_STEPS * (len(self.steps) + 1) / OF_FRAMES))
+        fast = sum(step > limit for step in self.steps)
+        return {"dynamic_degree": float(fast >= needed), "flow_px": _mean(self.steps)}
+
+
+class StartWatcher:
+    """Compare the first frame with the start picture, which has its size."""
+
+    def __init__(self, module: Lpips, start: Tensor) -> None:
+        self.module, self.start, self.distance = module, start, None
+
+    def add(self, frames: Tensor) -> None:
+        if self.distance is None:
+            self.distance = self.module(frames[:1], self.start.to(frames))
+
+    def values(self) -> dict[str, float]:
+        return {} if self.distance is None else {"start_lpips": self.distance}
