@@ -36,103 +36,44 @@ class ModelFile:
     is_folder: bool = False
 
 
+# fmt: off
 MODEL_FILES: Mapping[str, ModelFile] = {
-    "dino": ModelFile("dino-vitb16", "dino-vitb16", "facebook/dino-vitb16 on Hugging Face", True),
-    "clip_b32": ModelFile(
-        "clip-vit-base-patch32", "clip-vit-base-patch32", "openai/clip-vit-base-patch32 on Hugging Face", True
-    ),
-    "clip_l14": ModelFile(
-        "clip-vit-large-patch14",
-        "clip-vit-large-patch14",
-        "openai/clip-vit-large-patch14 on Hugging Face",
-        True,
-    ),
-    "aesthetic": ModelFile(
-        "sa_0_4_vit_l_14_linear.pth", "sa_0_4_vit_l_14", "LAION-AI/aesthetic-predictor on GitHub"
-    ),
+    "dino": ModelFile("dino-vitb16", "dino-vitb16", "facebook, on Hugging Face", True),
+    "clip_b32": ModelFile("clip-vit-base-patch32", "clip-vit-base-patch32", "openai, on Hugging Face", True),
+    "clip_l14": ModelFile("clip-vit-large-patch14", "clip-vit-large-patch14", "openai, on Hugging Face", True),
+    "aesthetic": ModelFile("sa_0_4_vit_l_14_linear.pth", "sa_0_4_vit_l_14", "LAION-AI/aesthetic-predictor on GitHub"),
     "musiq": ModelFile("musiq_spaq_ckpt-358bb6af.pth", "musiq_spaq", "chaofengc/IQA-PyTorch on GitHub"),
     "raft": ModelFile("raft_large_C_T_V1-22a6c225.pth", "raft_large", "torchvision's models"),
     "alexnet": ModelFile("alexnet-owt-7be5be79.pth", "alexnet", "torchvision's models"),
-    "lpips": ModelFile(
-        "lpips_alex.pth",
-        "lpips_alex",
-        "richzhang/PerceptualSimilarity on GitHub (weights/v0.1/alex.pth, renamed)",
-    ),
-    "inception": ModelFile(
-        "pt_inception-2015-12-05-6726825d.pth", "pt_inception", "mseitzer/pytorch-fid on GitHub"
-    ),
-    "videomae": ModelFile(
-        "videomae-base-finetuned-kinetics",
-        "videomae",
-        "MCG-NJU/videomae-base-finetuned-kinetics on Hugging Face",
-        True,
-    ),
+    "lpips": ModelFile("lpips_alex.pth", "lpips_alex", "richzhang/PerceptualSimilarity on GitHub: alex.pth"),
+    "inception": ModelFile("pt_inception-2015-12-05-6726825d.pth", "pt_inception", "mseitzer/pytorch-fid on GitHub"),
+    "videomae": ModelFile("videomae-base", "videomae", "MCG-NJU, on Hugging Face", True),
 }
 
 START, PROMPT = "start_image", "prompt"
 MEASURES: Mapping[str, Measure] = {
-    "i2v_subject": Measure(
-        "I2V subject", 1, 0.01, 0.5, 1, "the subject stays that of the start picture", ("dino",), START
-    ),
-    "subject_consistency": Measure(
-        "subject consistency", 1, 0.01, 0.5, 1, "the subject stays itself", ("dino",)
-    ),
-    "motion_smoothness": Measure(
-        "motion smoothness", 1, 0.005, 0.9, 1, "each second frame lies between its neighbors"
-    ),
+    "i2v_subject": Measure("I2V subject", 1, 0.01, 0.5, 1, "the start picture's subject", ("dino",), START),
+    "subject_consistency": Measure("subject consistency", 1, 0.01, 0.5, 1, "the subject stays itself", ("dino",)),
+    "motion_smoothness": Measure("motion smoothness", 1, 0.005, 0.9, 1, "each second frame lies between its neighbors"),
     "dynamic_degree": Measure("dynamic degree", 1, 0.5, 0, 1, "1 if things move much, else 0", ("raft",)),
-    "aesthetic_quality": Measure(
-        "aesthetic quality", 1, 0.02, 0.3, 0.8, "how much people like the pictures", ("clip_l14", "aesthetic")
-    ),
-    "imaging_quality": Measure(
-        "imaging quality", 1, 0.02, 0.2, 0.8, "free of blur, noise and artifacts", ("musiq",)
-    ),
-    "temporal_flickering": Measure(
-        "temporal flickering", 1, 0.005, 0.9, 1, "1 if no pixel changes from frame to frame"
-    ),
-    "background_consistency": Measure(
-        "background consistency", 1, 0.01, 0.5, 1, "the scene stays itself", ("clip_b32",)
-    ),
-    "i2v_background": Measure(
-        "I2V background", 1, 0.01, 0.5, 1, "the scene stays that of the start picture", ("clip_b32",), START
-    ),
-    "prompt_fit": Measure(
-        "prompt fit", 1, 1, 15, 35, "CLIP score of frames and prompt", ("clip_b32",), PROMPT
-    ),
-    "flow_px": Measure(
-        "optical flow", 0, 1, 0, 20, "fastest motion, pixels in an eighth of a second", ("raft",)
-    ),
+    "aesthetic_quality": Measure("aesthetic quality", 1, 0.02, 0.3, 0.8, "people like it", ("clip_l14", "aesthetic")),
+    "imaging_quality": Measure("imaging quality", 1, 0.02, 0.2, 0.8, "no blur, noise, artifacts", ("musiq",)),
+    "temporal_flickering": Measure("temporal flickering", 1, 0.005, 0.9, 1, "1 if no pixel changes"),
+    "background_consistency": Measure("background consistency", 1, 0.01, 0.5, 1, "the scene stays", ("clip_b32",)),
+    "i2v_background": Measure("I2V background", 1, 0.01, 0.5, 1, "the start picture's scene", ("clip_b32",), START),
+    "prompt_fit": Measure("prompt fit", 1, 1, 15, 35, "CLIP score of frames and prompt", ("clip_b32",), PROMPT),
+    "flow_px": Measure("optical flow", 0, 1, 0, 20, "fastest motion, pixels in an eighth of a second", ("raft",)),
     "motion": Measure("motion", 0, 0.5, 0, 5, "mean change from frame to frame, percent of full brightness"),
     "still_s": Measure("longest standstill", -1, 0.2, 2, 0, "seconds in which nothing at all moves"),
-    "worst_jump": Measure(
-        "worst jump", -1, 1, 6, 1, "the largest step from frame to frame over the steps around it"
-    ),
-    "sharpness": Measure(
-        "sharpness", 1, 0.003, 0, 0.05, "mean detail; compare only clips of one subject and size"
-    ),
-    "sharpness_kept": Measure(
-        "sharpness kept", 1, 0.05, 0.4, 1, "detail at the end over detail at the beginning"
-    ),
-    "color_drift": Measure(
-        "color drift", -1, 1, 10, 0, "CIEDE2000 from the beginning, at the worst; the eye sees about 1"
-    ),
-    "start_psnr": Measure(
-        "first frame PSNR", 1, 1, 15, 40, "first frame against start picture, dB", (), START
-    ),
-    "start_ssim": Measure(
-        "first frame SSIM", 1, 0.02, 0.4, 1, "first frame against start picture", (), START
-    ),
-    "start_lpips": Measure(
-        "first frame LPIPS",
-        -1,
-        0.02,
-        0.6,
-        0,
-        "first frame against start picture",
-        ("alexnet", "lpips"),
-        START,
-    ),
+    "worst_jump": Measure("worst jump", -1, 1, 6, 1, "the largest change between frames over those around it"),
+    "sharpness": Measure("sharpness", 1, 0.003, 0, 0.05, "mean detail; compare only clips of one subject and size"),
+    "sharpness_kept": Measure("sharpness kept", 1, 0.05, 0.4, 1, "detail at the end over detail at the beginning"),
+    "color_drift": Measure("color drift", -1, 1, 10, 0, "CIEDE2000 from the beginning; the eye sees about 1"),
+    "start_psnr": Measure("first frame PSNR", 1, 1, 15, 40, "first frame and start picture, dB", (), START),
+    "start_ssim": Measure("first frame SSIM", 1, 0.02, 0.4, 1, "first frame and start picture", (), START),
+    "start_lpips": Measure("first frame LPIPS", -1, 0.02, 0.6, 0, "distance to the eye", ("alexnet", "lpips"), START),
 }
+# fmt: on
 TABLE_1 = (
     "i2v_subject",
     "subject_consistency",
@@ -143,17 +84,5 @@ TABLE_1 = (
     "temporal_flickering",
 )
 """The seven measures of the paper's Table 1, in its order."""
-NEEDS_TWO_FRAMES = {
-    "subject_consistency",
-    "i2v_subject",
-    "background_consistency",
-    "i2v_background",
-    "temporal_flickering",
-    "motion",
-    "still_s",
-    "dynamic_degree",
-    "flow_px",
-    "color_drift",
-    "sharpness_kept",
-}
-"""Measures of how frames follow one another; ``motion_smoothness`` and ``worst_jump`` need three and four."""
+NEEDS_TWO_FRAMES = MEASURES.keys() - {"motion_smoothness", "worst_jump"}
+"""Measures that two frames are enough for, where the clip has too few; the others need three and four."""

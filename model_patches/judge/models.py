@@ -20,7 +20,7 @@ OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757771
 SIDE_PX, I2V_SIDE_PX = 224, 256
 MOST_PX = 512
 """Longer side at which MUSIQ sees a picture at most."""
-RAFT_UPDATES = 20
+RAFT_UPDATES, LEAST_PX = 20, 128
 FASTEST_SHARE = 0.05
 
 Weights = Mapping[str, Tensor]
@@ -50,14 +50,15 @@ def fill(module: nn.Module, weights: Weights, what: str) -> nn.Module:
     Raises:
         ValueError: a weight is missing or of another shape.
     """
-    for name, tensor in module.state_dict().items():
+    wanted = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+    for name, tensor in wanted.items():
         found = weights.get(name)
         if found is None or found.shape != tensor.shape:
             has = "no such weight" if found is None else f"shape {tuple(found.shape)}"
             raise ValueError(
                 f"It does not hold {what}: {name} should have shape {tuple(tensor.shape)}, it has {has}."
             )
-    module.load_state_dict({name: weights[name] for name in module.state_dict()})
+    module.load_state_dict({name: weights[name] for name in wanted}, strict=False)
     return module.float().eval().requires_grad_(False)
 
 
@@ -180,6 +181,8 @@ class Flow(nn.Module):
     def forward(self, one: Tensor, other: Tensor) -> float:
         """Return how far the fastest twentieth of the pixels goes between two pictures, in pixels."""
         height, width = one.shape[-2:]
+        if min(height, width) < LEAST_PX:
+            raise ValueError(f"RAFT needs {LEAST_PX} pixels a side; the clip has {width} x {height}.")
         down, right = -height % 8, -width % 8
         pad = (right // 2, right - right // 2, down // 2, down - down // 2)
         seen = [F.pad(2 * picture / 255 - 1, pad, mode="replicate") for picture in (one, other)]

@@ -30,8 +30,8 @@ class Judgment:
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def to_json(self) -> dict:
-        """Return what JSON can hold: a value that is no number is left out."""
+    def to_json(self, *, curves: bool = True) -> dict:
+        """Return what JSON can hold, with or without what changes over time; a value that is no number is left out."""
         values = {name: round(value, 6) for name, value in self.values.items() if math.isfinite(value)}
         mean = table_1_mean(self.values)
         return {
@@ -43,8 +43,11 @@ class Judgment:
             "moments": self.moments,
             "missing": self.missing,
             "notes": self.notes,
-            "curves": {name: [round(v, 5) for v in curve] for name, curve in self.curves.items()},
-        }
+        } | (
+            {"curves": {name: [round(v, 5) for v in curve] for name, curve in self.curves.items()}}
+            if curves
+            else {}
+        )
 
 
 def table_1_mean(values: Mapping[str, float]) -> float | None:

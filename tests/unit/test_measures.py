@@ -5,26 +5,10 @@ import math
 import pytest
 import torch
 from magic141.model_patches.measures import delta_e, mean_motion, sharpness, srgb_to_lab
-
-# Pairs 1, 7, 9 to 17, 25 and 34 of the test data of Sharma, Wu and Dalal (2005), table 1.
-SHARMA = [
-    ((50.0, 2.6772, -79.7751), (50.0, 0.0, -82.7485), 2.0425),
-    ((50.0, 0.0, 0.0), (50.0, -1.0, 2.0), 2.3669),
-    ((50.0, 2.4900, -0.0010), (50.0, -2.4900, 0.0009), 7.1792),
-    ((50.0, 2.4900, -0.0010), (50.0, -2.4900, 0.0010), 7.1792),
-    ((50.0, 2.4900, -0.0010), (50.0, -2.4900, 0.0011), 7.2195),
-    ((50.0, 2.4900, -0.0010), (50.0, -2.4900, 0.0012), 7.2195),
-    ((50.0, -0.0010, 2.4900), (50.0, 0.0009, -2.4900), 4.8045),
-    ((50.0, -0.0010, 2.4900), (50.0, 0.0010, -2.4900), 4.8045),
-    ((50.0, -0.0010, 2.4900), (50.0, 0.0011, -2.4900), 4.7461),
-    ((50.0, 2.5, 0.0), (50.0, 0.0, -2.5), 4.3065),
-    ((50.0, 2.5, 0.0), (73.0, 25.0, -18.0), 27.1492),
-    ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
-    ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
-]
+from magic141.tests.support.sharma_pairs import PAIRS
 
 
-@pytest.mark.parametrize(("one", "other", "wanted"), SHARMA)
+@pytest.mark.parametrize(("one", "other", "wanted"), PAIRS)
 def test_delta_e_agrees_with_the_published_pairs(one, other, wanted):
     one, other = torch.tensor(one, dtype=torch.float64), torch.tensor(other, dtype=torch.float64)
     assert float(delta_e(one, other)) == pytest.approx(wanted, abs=1e-4)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...encoders.clip import tokenize_pooled
 from ...encoders.folders import load_tokenizer
-from ...judge import models, watch
+from ...judge import models, sets, watch
 from ...judge.catalog import MEASURES
 from ...sizes import resize_cover_crop
 from ..encoders.managed import host_managed, load_managed
@@ -26,7 +26,11 @@ LOADERS: dict[str, Callable[[], nn.Module]] = {
     "musiq": lambda: models.ImagingQuality(read_weights("musiq")),
     "raft": lambda: models.Flow(read_weights("raft")),
     "lpips": lambda: models.Lpips(read_weights("alexnet"), read_weights("lpips")),
+    "inception": lambda: sets.Inception(read_weights("inception")),
+    "videomae": lambda: sets.VideoFeatures.from_folder(find("videomae")),
 }
+OF_SETS = ("inception", "videomae")
+"""Models that see whole sets of clips, and measure nothing of one clip."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ class Models:
         if isinstance(self._found[name], Exception):
             raise self._found[name]
         return self._found[name]
+
+    def available(self) -> list[str]:
+        """Return the models for single clips whose files are there and right."""
+        return [name for name in LOADERS if name not in OF_SETS and self._is_there(name)]
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            return self.patcher(name) is not None
+        except (FileNotFoundError, ValueError):
+            return False
 
     def watchers(self, wanted: Wanted, *, fps: float, size: tuple[int, int]) -> "Watchers":
         """Return a watcher for every model there is, for a clip of a rate and of (height, width)."""
@@ -95,20 +109,30 @@ class Watchers:
     @torch.no_grad()
     def add(self, frames: Tensor) -> None:
         """Show frames (T, H, W, 3) uint8 to all of them."""
-        pixels = frames.shape[0] * frames.shape[1] * frames.shape[2]
         for name, (patcher, watcher) in list(self.running.items()):
             try:
-                device = load_managed(patcher, pixels * ACTIVATION_BYTES)
-                watcher.add(frames.to(device).movedim(-1, 1).float())
+                watcher.add(frames_on(patcher, frames))
+            except ValueError as error:
+                self._leave_out(name, str(error))
             except comfy.model_management.OOM_EXCEPTION:
-                del self.running[name]
-                why = "The memory did not suffice. Make the clip smaller, or unload other models first."
-                self.missing |= dict.fromkeys(measures_of(name), why)
+                self._leave_out(
+                    name, "The memory did not suffice. Make the clip smaller, or unload other models."
+                )
+
+    def _leave_out(self, name: str, why: str) -> None:
+        del self.running[name]
+        self.missing |= dict.fromkeys(measures_of(name), why)
 
     def values(self) -> dict[str, float]:
         return {
             name: value for _, watcher in self.running.values() for name, value in watcher.values().items()
         }
+
+
+def frames_on(patcher: Any, frames: Tensor) -> Tensor:
+    """Return frames (T, H, W, 3) uint8 as pictures (T, 3, H, W), 0 to 255, where the host has put their model."""
+    pixels = frames.shape[0] * frames.shape[1] * frames.shape[2]
+    return frames.to(load_managed(patcher, pixels * ACTIVATION_BYTES)).movedim(-1, 1).float()
 
 
 def measures_of(model: str) -> list[str]:

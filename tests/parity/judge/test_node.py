@@ -43,7 +43,7 @@ def test_a_clip_without_faults_and_what_is_missing():
     assert set(document["a"]["values"]) == WITHOUT_A_MODEL
     assert document["a"]["values"]["start_psnr"] > 50
     assert set(document["a"]["missing"]) == set(MEASURES) - WITHOUT_A_MODEL
-    assert "Put the folder dino-vitb16 (facebook/dino-vitb16 on Hugging Face) into models/magic141_" in text
+    assert "Put the folder dino-vitb16 (facebook, on Hugging Face) into models/magic141_" in text
     assert "Put musiq_spaq_ckpt-358bb6af.pth" in text
     assert plot.shape[0] == 1
     assert plot.shape[-1] == 3

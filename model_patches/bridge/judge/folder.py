@@ -1,0 +1,154 @@
+"""Judge folders of videos: a line of JSON a video, kept for the next run, and distances between whole folders."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...judge.folder_report import FolderResult, read_rows
+from ...judge.sets import distance_with_interval
+from ...store.disk import disk_errors
+from ...store.pictures import SUFFIXES as PICTURES
+from ...store.pictures import decode, read_bytes, to_tensor
+from ...store.walk import walk_files
+from ...training.videos import SUFFIXES as VIDEOS
+from ..folders import folder_label, resolve_folder
+from ..progress import until_canceled
+from .clips import open_source
+from .models import Models, Wanted, frames_on
+from .run import judge_clip
+
+SEEN_FRAMES, FID_FRAMES = 16, 4
+"""Frames of a clip that FVD sees, and those of them that FID sees."""
+DEFAULT_FPS = 24.0
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A row of the table. name: as people call it. files: its videos, sorted, relative to ``path``."""
+
+    name: str
+    path: Path
+    files: tuple[str, ...]
+
+
+def read_folders(text: str) -> list[Folder]:
+    """Return the folders that lines name, each "folder" or "name = folder".
+
+    Raises:
+        ValueError: no line names one, or one is outside what may be read or holds no video.
+        FileNotFoundError: one is not there.
+    """
+    found = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, _, folder = line.rpartition("=")
+        path = resolve_folder(folder)
+        walked = walk_files(path, lambda file: os.path.splitext(file)[1].lower() in VIDEOS)
+        files = tuple(file.path for file in walked)
+        if not files:
+            raise ValueError(f"The folder '{folder.strip()}' holds no video ({', '.join(sorted(VIDEOS))}).")
+        found.append(Folder(name.strip() or folder.strip(), path, files))
+    if not found:
+        raise ValueError("folders is empty. Name one folder a line, for example output/teacher.")
+    return found
+
+
+def judge_folder(folder: Folder, results: Path, models: Models, *, progress: Progress) -> FolderResult:
+    """Judge each video of a folder and append a row for it to a file; videos that have a row keep it.
+
+    A picture and a text of the same name beside a video (cat.mp4, cat.png, cat.txt) are its start picture and prompt.
+    """
+    known = {row["key"]: row for row in read_rows(results)}
+    rows = []
+    for done, file in enumerate(until_canceled(folder.files)):
+        progress(done, len(folder.files))
+        video = folder.path / file
+        picture, words = _beside(video)
+        stamps = [_stamp(path) for path in (video, picture, words) if path is not None]
+        key = " | ".join([f"{folder_label(folder.path)}/{file}", *stamps, " ".join(models.available())])
+        if key not in known:
+            known[key] = {"key": key} | _judged(video, picture, words, models)
+            _append(results, known[key])
+        rows.append(known[key])
+    progress(len(folder.files), len(folder.files))
+    return FolderResult(folder.name, rows)
+
+
+def _stamp(path: Path) -> str:
+    return f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}"
+
+
+def _beside(video: Path) -> tuple[Path | None, Path | None]:
+    """Return the start picture and the file with the prompt of a video, None where there is none."""
+    pictures = [
+        path for end in sorted(PICTURES) if (path := video.with_suffix(end)) != video and path.is_file()
+    ]
+    words = video.with_suffix(".txt")
+    return next(iter(pictures), None), words if words.is_file() else None
+
+
+def _judged(video: Path, picture: Path | None, words: Path | None, models: Models) -> dict:
+    try:
+        start = None if picture is None else to_tensor(decode(read_bytes(picture))[0])
+        prompt = "" if words is None else words.read_text(encoding="utf-8-sig")
+        clip = open_source(video, DEFAULT_FPS)
+        return judge_clip(clip, Wanted(start, prompt), models, progress=lambda done, total: None).to_json(
+            curves=False
+        )
+    except (ValueError, OSError) as error:
+        return {"values": {}, "error": str(error)}
+
+
+def _append(results: Path, row: dict) -> None:
+    """Write a row in a line of its own; what a killed run left half written stays a line that is no row."""
+    with disk_errors(results.parent):
+        results.parent.mkdir(parents=True, exist_ok=True)
+        with results.open("a", encoding="utf-8") as file:
+            file.write("\n" * bool(file.tell()) + json.dumps(row))
+
+
+def compare_folders(
+    folder: Folder, reference: Folder, models: Models, *, progress: Progress
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Return FID and FVD of two folders with their intervals, and why one of them is missing.
+
+    Each is a dict of ``value`` and ``plus_minus``, the half width of the 95 % interval.
+    """
+    distances, missing = {}, []
+    for name, model in (("FID", "inception"), ("FVD", "videomae")):
+        try:
+            sets = [_features(each, model, models, progress) for each in (reference, folder)]
+            distances[name] = distance_with_interval(*sets)
+        except (FileNotFoundError, ValueError) as error:
+            missing.append(f"{name} is not measured. {error}")
+    return distances, missing
+
+
+def _features(folder: Folder, model: str, models: Models, progress: Progress) -> Tensor:
+    """Return the features of every video of a folder, (videos, K, D)."""
+    patcher, found = models.patcher(model), []
+    for done, file in enumerate(until_canceled(folder.files)):
+        progress(done, len(folder.files))
+        frames = _spread(folder.path / file, SEEN_FRAMES if model == "videomae" else FID_FRAMES)
+        with torch.no_grad():
+            found.append(patcher.model(frames_on(patcher, frames)).float().cpu())
+    return torch.stack(found)
+
+
+def _spread(video: Path, count: int) -> Tensor:
+    """Return ``count`` evenly spaced frames (count, H, W, 3) uint8; a few times as many are in memory at most."""
+    kept, every = [], 1
+    for number, frame in enumerate(until_canceled(open_source(video, DEFAULT_FPS).frames())):
+        if number % every == 0:
+            kept.append(frame)
+        if len(kept) == 4 * count:
+            kept, every = kept[::2], 2 * every
+    if not kept:
+        raise ValueError(f"{video.name} has no frames.")
+    return torch.stack([kept[round(float(i))] for i in torch.linspace(0, len(kept) - 1, count)])
