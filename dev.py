@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Everything a developer runs: ``python3 dev.py setup | serve | demo | test | bench | train | remake``.
+"""Everything a developer runs: ``python3 dev.py setup | serve | demo | test | bench | table | train | remake``.
 
 Standard library only. Every command first makes sure of the development environment: a virtual
 environment with the pinned requirements and a ComfyUI, both kept in the user's cache folder.
@@ -170,6 +170,11 @@ def command_bench(arguments: list[str]) -> int:
     return module(ensure_all(), f"tests.bench.{name}", *rest)
 
 
+def command_table(arguments: list[str]) -> int:
+    """Print the paper's Table 1 over folders of clips."""
+    return module(ensure_all(), "tools.paper_table", *arguments)
+
+
 def first_line_of_docstring(path: Path) -> str:
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
@@ -180,6 +185,7 @@ COMMANDS = {
     "demo": (command_demo, "make a video with a real ComfyUI [--out DIR]"),
     "test": (command_test, "run lint, types and all tests; with arguments, only pytest"),
     "bench": (command_bench, "list the benchmarks, or run one: NAME --json FILE [--quick]"),
+    "table": (command_table, "the paper's Table 1 over folders of clips: RESULTS.jsonl NAME=FOLDER ..."),
     "remake": (command_remake, "list what is made from other files, or rebuild one: NAME"),
     "train": (command_train, "train the embedded models (see --help)"),
 }

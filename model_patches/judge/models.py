@@ -116,23 +116,17 @@ class Dino(nn.Module):
 
 
 class Clip(nn.Module):
-    """CLIP's two towers, and a linear head that rates pictures where one is given."""
+    """CLIP's two towers."""
 
-    def __init__(self, clip: Any, head: nn.Module | None = None) -> None:
+    def __init__(self, clip: Any) -> None:
         super().__init__()
-        self.clip, self.head = clip, head
+        self.clip = clip
 
     @classmethod
-    def from_folder(cls, folder: Path, head: Weights | None = None) -> "Clip":
-        """Load a folder, with the weights of LAION's aesthetic head if wanted."""
+    def from_folder(cls, folder: Path) -> "Clip":
         from transformers import CLIPModel
 
-        clip = load_folder(CLIPModel, folder)
-        if head is None:
-            return cls(clip)
-        return cls(
-            clip, fill(nn.Linear(clip.config.projection_dim, 1), head, "LAION's aesthetic head for this CLIP")
-        )
+        return cls(load_folder(CLIPModel, folder))
 
     def pictures(self, pictures: Tensor) -> Tensor:
         """Return unit features (T, D)."""
@@ -150,6 +144,19 @@ def _pooled(features: Any) -> Tensor:
     return getattr(features, "pooler_output", features)
 
 
+class Rater(nn.Module):
+    """LAION's linear head on CLIP, which says how much people like a picture."""
+
+    def __init__(self, clip: Clip, head: Weights) -> None:
+        super().__init__()
+        line = nn.Linear(clip.clip.config.projection_dim, 1)
+        self.clip, self.head = clip, fill(line, head, "LAION's aesthetic head for this CLIP")
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return scores (T,), 0 to 1."""
+        return self.head(self.clip.pictures(pictures))[:, 0] / 10
+
+
 class ImagingQuality(nn.Module):
     """MUSIQ behind VBench's resizing."""
 
@@ -162,11 +169,11 @@ class ImagingQuality(nn.Module):
         fill(self.musiq, weights, "MUSIQ with one score (trained on SPAQ)")
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Return scores (T,), 0 to 100."""
+        """Return scores (T,), 0 to 1."""
         if (longer := max(pictures.shape[-2:])) > MOST_PX:
             size = [int(MOST_PX / longer * side) for side in pictures.shape[-2:]]
             pictures = F.interpolate(pictures, size, mode="bilinear", align_corners=False)
-        return self.musiq(pictures / 255)
+        return self.musiq(pictures / 255) / 100
 
 
 class Flow(nn.Module):

@@ -3,11 +3,10 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from .catalog import MEASURES, TABLE_1, Measure
 
-DECIMALS = 4
 MOST_TOLD = 3
 """Things that a sentence names at most."""
 
@@ -32,22 +31,13 @@ class Judgment:
 
     def to_json(self, *, curves: bool = True) -> dict:
         """Return what JSON can hold, with or without what changes over time; a value that is no number is left out."""
-        values = {name: round(value, 6) for name, value in self.values.items() if math.isfinite(value)}
-        mean = table_1_mean(self.values)
-        return {
-            "frames": self.frames,
-            "width": self.width,
-            "height": self.height,
-            "fps": self.fps,
-            "values": values if mean is None else values | {"table_1_mean": round(mean, 6)},
-            "moments": self.moments,
-            "missing": self.missing,
-            "notes": self.notes,
-        } | (
-            {"curves": {name: [round(v, 5) for v in curve] for name, curve in self.curves.items()}}
-            if curves
-            else {}
-        )
+        document = asdict(self)
+        document["values"] = {name: round(v, 6) for name, v in self.values.items() if math.isfinite(v)}
+        document["curves"] = {
+            name: [round(v, 5) for v in curve] for name, curve in self.curves.items() if curves
+        }
+        document["table_1_mean"] = table_1_mean(self.values)
+        return document
 
 
 def table_1_mean(values: Mapping[str, float]) -> float | None:
@@ -67,30 +57,31 @@ def report_text(clip: Judgment, other: Judgment | None = None) -> str:
         )
         lines += [f"{name}{note}" for note in each.notes]
     lines += ["", *_rows(clips)]
-    missing = {name: why for each in clips for name, why in each.missing.items()}
-    reasons: dict[str, list[str]] = {}
-    for name, why in missing.items():
-        reasons.setdefault(why, []).append(MEASURES[name].title)
-    lines += [""] * bool(reasons) + [
-        f"Not measured: {', '.join(names)}. {why}" for why, names in reasons.items()
-    ]
-    return "\n".join(lines)
+    reasons: dict[str, dict[str, None]] = {}
+    for each in clips:
+        for name, why in each.missing.items():
+            reasons.setdefault(why, {})[MEASURES[name].title] = None
+    lines += ["", *(f"Not measured: {', '.join(titles)}. {why}" for why, titles in reasons.items())]
+    return "\n".join(lines).rstrip()
 
 
 def _rows(clips: Sequence[Judgment]) -> list[str]:
     arrows = {1: "higher is better", -1: "lower is better", 0: ""}
     rows = []
     for name, measure in MEASURES.items():
-        found = [each.values.get(name) for each in clips]
-        if any(value is not None for value in found):
-            cells = "  ".join(f"{'-' if value is None else f'{value:.{DECIMALS}f}':>9}" for value in found)
-            about = "; ".join(filter(None, (measure.about, arrows[measure.better])))
-            rows.append(f"{measure.title:<24}{cells}  {about}")
+        about = "; ".join(filter(None, (measure.about, arrows[measure.better])))
+        rows.append(_row(measure.title, [each.values.get(name) for each in clips], about))
     means = [table_1_mean(each.values) for each in clips]
-    if any(mean is not None for mean in means):
-        cells = "  ".join(f"{'-' if mean is None else f'{mean:.{DECIMALS}f}':>9}" for mean in means)
-        rows.append(f"{'mean of the first seven':<24}{cells}  as in the paper's Table 1; higher is better")
-    return rows
+    rows.append(_row("mean of the first seven", means, "as in the paper's Table 1; higher is better"))
+    return [row for row in rows if row]
+
+
+def _row(title: str, values: Sequence[float | None], about: str) -> str:
+    """Return a line of the table, empty where no clip has a value."""
+    if all(value is None for value in values):
+        return ""
+    cells = "  ".join(f"{'-' if value is None else f'{value:.4f}':>9}" for value in values)
+    return f"{title:<24}{cells}  {about}"
 
 
 def standout(clip: Judgment, other: Judgment | None = None) -> str:

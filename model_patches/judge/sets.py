@@ -56,6 +56,9 @@ def distance_with_interval(one: Tensor, other: Tensor, *, seed: int = 0) -> dict
 class Inception(nn.Module):
     """The Inception of FID: torchvision's, whose pooling leaves the border out and is another one at the end."""
 
+    num_frames = 4
+    """Frames of a clip that it sees; of neighbors it would see the same."""
+
     def __init__(self, weights: Weights) -> None:
         super().__init__()
         from torchvision.models import Inception3
@@ -83,7 +86,7 @@ def _without_border(_module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 
 
 class VideoFeatures(nn.Module):
-    """VideoMAE, of sixteen frames of a clip."""
+    """VideoMAE, of the frames of a clip that it was trained for."""
 
     def __init__(self, video_mae: Any) -> None:
         super().__init__()

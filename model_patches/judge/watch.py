@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from .models import Clip, Dino, Flow, ImagingQuality, Lpips
+from .models import Clip, Dino, Flow, ImagingQuality, Lpips, Rater
 
 FLOW_FPS = 8
 """Frames a second between which motion is looked at."""
@@ -112,27 +112,18 @@ class SceneWatcher:
         return values
 
 
-class AestheticWatcher:
-    def __init__(self, module: Clip) -> None:
-        self.module, self.scores = module, []
+class ScoreWatcher:
+    """Take the mean of a score that a model gives every picture."""
+
+    def __init__(self, module: Rater | ImagingQuality, measure: str) -> None:
+        self.module, self.measure = module, measure
+        self.scores: list[float] = []
 
     def add(self, frames: Tensor) -> None:
-        assert self.module.head is not None
-        self.scores += (self.module.head(self.module.pictures(frames))[:, 0] / 10).tolist()
+        self.scores += self.module(frames).tolist()
 
     def values(self) -> dict[str, float]:
-        return {"aesthetic_quality": _mean(self.scores)}
-
-
-class ImagingWatcher:
-    def __init__(self, module: ImagingQuality) -> None:
-        self.module, self.scores = module, []
-
-    def add(self, frames: Tensor) -> None:
-        self.scores += (self.module(frames) / 100).tolist()
-
-    def values(self) -> dict[str, float]:
-        return {"imaging_quality": _mean(self.scores)}
+        return {self.measure: _mean(self.scores)}
 
 
 class FlowWatcher:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,6 @@ from .clips import open_source
 from .models import Models, Wanted, frames_on
 from .run import judge_clip
 
-SEEN_FRAMES, FID_FRAMES = 16, 4
-"""Frames of a clip that FVD sees, and those of them that FID sees."""
 DEFAULT_FPS = 24.0
 
 Progress = Callable[[int, int], None]
@@ -31,9 +30,13 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Folder:
-    """A row of the table. name: as people call it. files: its videos, sorted, relative to ``path``."""
+    """A row of the table.
+
+    name: as people call it. label: what results remember it by. files: its videos, sorted, relative to ``path``.
+    """
 
     name: str
+    label: str
     path: Path
     files: tuple[str, ...]
 
@@ -45,24 +48,33 @@ def read_folders(text: str) -> list[Folder]:
         ValueError: no line names one, or one is outside what may be read or holds no video.
         FileNotFoundError: one is not there.
     """
-    found = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        name, _, folder = line.rpartition("=")
-        path = resolve_folder(folder)
-        walked = walk_files(path, lambda file: os.path.splitext(file)[1].lower() in VIDEOS)
-        files = tuple(file.path for file in walked)
-        if not files:
-            raise ValueError(f"The folder '{folder.strip()}' holds no video ({', '.join(sorted(VIDEOS))}).")
-        found.append(Folder(name.strip() or folder.strip(), path, files))
-    if not found:
+    lines = [line.rpartition("=") for line in text.splitlines() if line.strip()]
+    if not lines:
         raise ValueError("folders is empty. Name one folder a line, for example output/teacher.")
-    return found
+    paths = [resolve_folder(folder) for _, _, folder in lines]
+    return [
+        open_folder(name.strip() or folder.strip(), folder_label(path), path)
+        for (name, _, folder), path in zip(lines, paths, strict=True)
+    ]
+
+
+def open_folder(name: str, label: str, path: Path) -> Folder:
+    """List the videos of a folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    walked = walk_files(path, lambda file: os.path.splitext(file)[1].lower() in VIDEOS)
+    files = tuple(file.path for file in walked)
+    if not files:
+        raise ValueError(f"The folder '{name}' holds no video ({', '.join(sorted(VIDEOS))}).")
+    return Folder(name, label, path, files)
 
 
 def judge_folder(folder: Folder, results: Path, models: Models, *, progress: Progress) -> FolderResult:
     """Judge each video of a folder and append a row for it to a file; videos that have a row keep it.
 
-    A picture and a text of the same name beside a video (cat.mp4, cat.png, cat.txt) are its start picture and prompt.
+    A picture and a text beside a video (cat.mp4, cat.png, cat.txt) are its start picture and prompt.
     """
     known = {row["key"]: row for row in read_rows(results)}
     rows = []
@@ -71,7 +83,7 @@ def judge_folder(folder: Folder, results: Path, models: Models, *, progress: Pro
         video = folder.path / file
         picture, words = _beside(video)
         stamps = [_stamp(path) for path in (video, picture, words) if path is not None]
-        key = " | ".join([f"{folder_label(folder.path)}/{file}", *stamps, " ".join(models.available())])
+        key = " | ".join([f"{folder.label}/{file}", *stamps, " ".join(models.available())])
         if key not in known:
             known[key] = {"key": key} | _judged(video, picture, words, models)
             _append(results, known[key])
@@ -85,12 +97,17 @@ def _stamp(path: Path) -> str:
 
 
 def _beside(video: Path) -> tuple[Path | None, Path | None]:
-    """Return the start picture and the file with the prompt of a video, None where there is none."""
-    pictures = [
-        path for end in sorted(PICTURES) if (path := video.with_suffix(end)) != video and path.is_file()
-    ]
-    words = video.with_suffix(".txt")
-    return next(iter(pictures), None), words if words.is_file() else None
+    """Return the start picture and the file with the prompt of a video, None where there is none.
+
+    They have its name, or its name without the count that Save Video puts behind it: cat.png for cat_00001_.mp4.
+    """
+    names = dict.fromkeys([video.stem, re.sub(r"_\d+_?$", "", video.stem)])
+
+    def first(endings: Iterable[str]) -> Path | None:
+        paths = (video.with_name(name + ending) for name in names for ending in endings)
+        return next((path for path in paths if path != video and path.is_file()), None)
+
+    return first(sorted(PICTURES)), first([".txt"])
 
 
 def _judged(video: Path, picture: Path | None, words: Path | None, models: Models) -> dict:
@@ -113,32 +130,39 @@ def _append(results: Path, row: dict) -> None:
             file.write("\n" * bool(file.tell()) + json.dumps(row))
 
 
-def compare_folders(
-    folder: Folder, reference: Folder, models: Models, *, progress: Progress
-) -> tuple[dict[str, dict[str, float]], list[str]]:
-    """Return FID and FVD of two folders with their intervals, and why one of them is missing.
-
-    Each is a dict of ``value`` and ``plus_minus``, the half width of the 95 % interval.
-    """
-    distances, missing = {}, []
+def compare_folders(folder: Folder, reference: Folder, models: Models, *, progress: Progress) -> FolderResult:
+    """Return a result without rows: FID and FVD with their intervals, and notes on what is missing."""
+    result = FolderResult(folder.name, [])
     for name, model in (("FID", "inception"), ("FVD", "videomae")):
         try:
-            sets = [_features(each, model, models, progress) for each in (reference, folder)]
-            distances[name] = distance_with_interval(*sets)
+            sets = [_features(each, model, models, result.notes, progress) for each in (reference, folder)]
+            result.distances[name] = distance_with_interval(*sets)
         except (FileNotFoundError, ValueError) as error:
-            missing.append(f"{name} is not measured. {error}")
-    return distances, missing
+            result.notes.append(f"{name} is not measured. {error}")
+    return result
 
 
-def _features(folder: Folder, model: str, models: Models, progress: Progress) -> Tensor:
-    """Return the features of every video of a folder, (videos, K, D)."""
-    patcher, found = models.patcher(model), []
+def _features(folder: Folder, model: str, models: Models, notes: list[str], progress: Progress) -> Tensor:
+    """Return the features of every video of a folder that can be read, (videos, K, D)."""
+    patcher = models.patcher(model)
+    if (folder.label, model) in models.features:
+        return models.features[folder.label, model]
+    found = []
     for done, file in enumerate(until_canceled(folder.files)):
         progress(done, len(folder.files))
-        frames = _spread(folder.path / file, SEEN_FRAMES if model == "videomae" else FID_FRAMES)
+        try:
+            frames = _spread(folder.path / file, patcher.model.num_frames)
+        except ValueError as error:
+            notes.append(f"{folder.name}: {file} is left out of FID and FVD: {error}")
+            continue
         with torch.no_grad():
             found.append(patcher.model(frames_on(patcher, frames)).float().cpu())
-    return torch.stack(found)
+    if len(found) < 2:
+        raise ValueError(
+            f"{folder.name} has {len(found)} videos for it; two are needed, and 200 to say much."
+        )
+    models.features[folder.label, model] = torch.stack(found)
+    return models.features[folder.label, model]
 
 
 def _spread(video: Path, count: int) -> Tensor:

@@ -22,7 +22,7 @@ ACTIVATION_BYTES = 512
 LOADERS: dict[str, Callable[[], nn.Module]] = {
     "dino": lambda: models.Dino.from_folder(find("dino")),
     "clip_b32": lambda: models.Clip.from_folder(find("clip_b32")),
-    "clip_l14": lambda: models.Clip.from_folder(find("clip_l14"), read_weights("aesthetic")),
+    "clip_l14": lambda: models.Rater(models.Clip.from_folder(find("clip_l14")), read_weights("aesthetic")),
     "musiq": lambda: models.ImagingQuality(read_weights("musiq")),
     "raft": lambda: models.Flow(read_weights("raft")),
     "lpips": lambda: models.Lpips(read_weights("alexnet"), read_weights("lpips")),
@@ -42,10 +42,14 @@ class Wanted:
 
 
 class Models:
-    """Load each model when it is first asked for, and keep it for the next clip."""
+    """Load each model when it is first asked for, and keep it for the next clip.
+
+    Attributes: features are those of whole folders, by folder and model.
+    """
 
     def __init__(self) -> None:
         self._found: dict[str, Any] = {}  # the host's patchers, or why there is none
+        self.features: dict[tuple[str, str], Tensor] = {}
 
     def patcher(self, name: str) -> Any:
         """Return the host's patcher of a model.
@@ -79,8 +83,8 @@ class Models:
         makers: dict[str, Callable[[Any], watch.Watcher]] = {
             "dino": lambda module: watch.SubjectWatcher(module, start),
             "clip_b32": lambda module: watch.SceneWatcher(module, start, _tokens(wanted.prompt)),
-            "clip_l14": watch.AestheticWatcher,
-            "musiq": watch.ImagingWatcher,
+            "clip_l14": lambda module: watch.ScoreWatcher(module, "aesthetic_quality"),
+            "musiq": lambda module: watch.ScoreWatcher(module, "imaging_quality"),
             "raft": lambda module: watch.FlowWatcher(module, fps),
         }
         if wanted.start is not None:

@@ -49,6 +49,16 @@ def test_each_folder_has_a_row_and_each_video_a_line(output):
     assert all(row["values"]["start_psnr"] > 90 for row in rows)
 
 
+def test_a_picture_belongs_to_all_videos_that_the_host_counted_by_its_name(output):
+    for name in ("fox_00001_.mkv", "fox_00002_.mkv"):
+        (output / "student" / name).write_bytes((output / "student" / "2.mkv").read_bytes())
+    (output / "student" / "fox.png").write_bytes((output / "student" / "2.png").read_bytes())
+    rows = [
+        json.loads(line) for line in Path(run("output/student")[1]).read_text(encoding="utf-8").splitlines()
+    ]
+    assert [row["values"]["start_psnr"] > 90 for row in rows] == [True, True, True]
+
+
 def test_a_run_goes_on_where_it_stopped(output, monkeypatch):
     judged = []
     original = judge_folder._judged

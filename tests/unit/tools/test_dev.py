@@ -198,7 +198,7 @@ def test_help_lists_every_command():
     text = subprocess.run(
         [sys.executable, str(ROOT / "dev.py"), "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("setup", "serve", "demo", "test", "bench", "train", "remake"):
+    for command in ("setup", "serve", "demo", "test", "bench", "table", "train", "remake"):
         assert re.search(rf"^  {command} ", text.stdout, re.MULTILINE)
 
 

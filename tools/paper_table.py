@@ -1,0 +1,42 @@
+"""The paper's Table 1: ``python3 dev.py table RESULTS.jsonl "teacher=DIR" "student=DIR" [--reference DIR]``.
+
+Each folder gets a row, as on the node Folder Quality; the models are those of ComfyUI's models folder. A run that was
+stopped goes on with the videos that have no line in RESULTS.jsonl yet.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from .host import use_comfyui
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="dev.py table", description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="file with a line of JSON for every video")
+    parser.add_argument("folders", nargs="+", help="name=folder, one for each row")
+    parser.add_argument("--reference", type=Path, help="folder of real videos, for FID and FVD")
+    options = parser.parse_args()
+    use_comfyui()
+    from ..model_patches.bridge.judge.folder import compare_folders, judge_folder, open_folder
+    from ..model_patches.bridge.judge.models import Models
+    from ..model_patches.judge.folder_report import folder_text
+
+    def show(done: int, total: int) -> None:
+        print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
+
+    models, results = Models(), []
+    for line in options.folders:
+        name, _, path = line.rpartition("=")
+        folder = open_folder(name or path, path, Path(path))
+        result = judge_folder(folder, options.results, models, progress=show)
+        if options.reference is not None:
+            reference = open_folder("reference", str(options.reference), options.reference)
+            result.distances, result.notes = compare_folders(folder, reference, models, progress=show)
+        results.append(result)
+    print("\n" + folder_text(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
