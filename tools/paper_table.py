@@ -32,7 +32,8 @@ def main() -> int:
         result = judge_folder(folder, options.results, models, progress=show)
         if options.reference is not None:
             reference = open_folder("reference", str(options.reference), options.reference)
-            result.distances, result.notes = compare_folders(folder, reference, models, progress=show)
+            compared = compare_folders(folder, reference, models, progress=show)
+            result.distances, result.notes = compared.distances, compared.notes
         results.append(result)
     print("\n" + folder_text(results))
     return 0

@@ -1,7 +1,7 @@
 """Give the frames of a VIDEO or an IMAGE one by one, all of one size and fit to be measured."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class Clip:
                 picture = resize_cover_crop(picture[None], *size)[0]
             yield picture.clamp(0, 1).mul(255).round().to(torch.uint8)
         self.notes = []
+        if isinstance(self.material, Tensor) and self.material.shape[-1] == 4:
+            self.notes.append("The alpha channel is not looked at.")
         if bad:
             self.notes.append(f"Left out: {_frames(bad)} not numbers (NaN). Look at the node they come from.")
         if resized:
@@ -66,10 +68,10 @@ def open_clip(clip, fps: float) -> Clip:
         if clip.ndim != 4 or not len(clip) or clip.shape[-1] not in (3, 4):
             raise ValueError(f"The clip has shape {tuple(clip.shape)}; (frames, height, width, 3) is needed.")
         return Clip(clip, fps, len(clip))
-    source = video_source(clip)
-    return open_source(source, fps, expected=round(clip.get_duration() * float(probe_video(source).fps)))
+    opened = open_source(video_source(clip), fps)
+    return replace(opened, expected=round(clip.get_duration() * opened.fps))
 
 
-def open_source(source: Source, fps: float, *, expected: int = 0) -> Clip:
+def open_source(source: Source, fps: float) -> Clip:
     """Return the frames of a video file."""
-    return Clip(source, float(probe_video(source).fps) or fps, expected)
+    return Clip(source, float(probe_video(source).fps) or fps, 0)

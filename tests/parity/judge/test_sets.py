@@ -1,5 +1,7 @@
 """FID and FVD equal what torchmetrics and the published formula say, with the same weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -80,13 +82,22 @@ def test_two_folders_have_a_distance_each(weights, tmp_path, monkeypatch):
         for name, shown in (("real", frames), ("made", frames.flip(1) ** 2)):
             (tmp_path / name).mkdir(exist_ok=True)
             write_segment(tmp_path / name / f"{seed}.mkv", shown, VideoFormat("ffv1 lossless", 24, 96, 64))
-    real, made = read_folders("output/real\noutput/made")
-    progress = [].append
+    (tmp_path / "made" / "broken.mp4").write_bytes(b"no video")
+    real, made = read_folders("output/real\nmade = output/made")
     models = Models()
-    far, missing = compare_folders(made, real, models, progress=lambda done, total: progress(done))
-    near, _ = compare_folders(real, real, models, progress=lambda done, total: None)
-    assert missing == []
-    assert far.keys() == {"FID", "FVD"}
-    for name in far:
-        assert near[name]["value"] == pytest.approx(0, abs=1e-3 * far[name]["value"])
-        assert far[name]["plus_minus"] > 0
+    far, near = (
+        compare_folders(each, real, models, progress=lambda done, total: None) for each in (made, real)
+    )
+    assert far.notes == 2 * [far.notes[0]]
+    assert "made: broken.mp4 is left out of FID and FVD" in far.notes[0]
+    assert far.distances.keys() == {"FID", "FVD"}
+    for name, distance in far.distances.items():
+        assert near.distances[name]["value"] == pytest.approx(0, abs=1e-3 * distance["value"])
+        assert distance["plus_minus"] > 0
+    for path in (tmp_path / "made").glob("[1-3].mkv"):
+        path.unlink()
+    (alone,) = read_folders("alone = output/made")
+    notes = compare_folders(
+        replace(alone, label="alone"), real, models, progress=lambda done, total: None
+    ).notes
+    assert any("FVD is not measured. alone has 1 videos for it; two are needed" in note for note in notes)
