@@ -7,6 +7,8 @@ from magic141.model_patches.plots import (
     BAR_COLORS,
     BARS_HEIGHT_PX,
     BARS_WIDTH_PX,
+    DRIFT_PANEL_PX,
+    DRIFT_WIDTH_PX,
     TRAINING_PANEL_PX,
     WIDTH_PX,
     frame_strips,
@@ -16,6 +18,7 @@ from magic141.model_patches.plots import (
     stacked,
     to_tensor,
 )
+from magic141.model_patches.plots.quality import RADAR_PX, plot_quality
 from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.distill import TrainedModel
 from PIL import ImageColor
@@ -90,3 +93,15 @@ def test_bars_are_as_high_as_their_values():
 @pytest.mark.parametrize("bars", [{}, {"a": 0.0}, {f"single_blocks.{i}": 0.01 * i for i in range(200)}])
 def test_odd_bars_still_draw(bars):
     assert plot_bars(bars, title="Errors").shape == (1, BARS_HEIGHT_PX, BARS_WIDTH_PX, 3)
+
+
+def test_the_radar_and_curves_of_two_clips_show_both():
+    curves = [{"motion": [1.0, 2.0], "sharpness": [0.1] * 3, "color_drift": [0.0] * 3}, {"sharpness": [0.2]}]
+    spokes = {"flicker": [0.9, 0.1], "looks": [0.8, 0.2], "prompt fit": [None, 0.5]}
+    image = plot_quality(spokes, curves, seconds=0.1)
+    shape, pixels = image.shape, (image[0] * 255).round().to(torch.uint8).flatten(0, 1)
+    assert shape == (1, RADAR_PX + 3 * DRIFT_PANEL_PX, DRIFT_WIDTH_PX, 3)
+    for color in BAR_COLORS:
+        assert (pixels == torch.tensor(ImageColor.getrgb(color), dtype=torch.uint8)).all(1).any()
+    one_frame = plot_quality({}, [{"motion": [], "sharpness": [0.2], "color_drift": [0.0]}], seconds=0.1)
+    assert one_frame.shape == (1, RADAR_PX, DRIFT_WIDTH_PX, 3)
