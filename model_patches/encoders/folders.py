@@ -156,7 +156,7 @@ def _require_all_keys(folder: Path, report: dict) -> None:
         )
 
 
-def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **model_options: Any) -> Any:
     """Load a model of transformers from a folder, for inference.
 
     Raises:
@@ -166,7 +166,7 @@ def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype) -> Any:
 
     release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     name = "dtype" if release >= (4, 56) else "torch_dtype"
-    options = {name: dtype, "local_files_only": True, "output_loading_info": True}
+    options = {name: dtype, "local_files_only": True, "output_loading_info": True, **model_options}
     with library_errors(folder.name):
         try:
             # Mismatches are let through to be named here; transformers' own error does not say which key.

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..store.library_errors import library_errors
+from ..encoders.folders import load_pretrained
 from .musiq import Musiq
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,21 +62,6 @@ def fill(module: nn.Module, weights: Weights, what: str) -> nn.Module:
     return module.float().eval().requires_grad_(False)
 
 
-def load_folder(model_class: Any, folder: Path, **options: Any) -> Any:
-    """Load a Hugging Face folder in float32.
-
-    Raises:
-        ValueError: it is incomplete or holds another model.
-    """
-    with library_errors(folder.name):
-        model, report = model_class.from_pretrained(
-            str(folder), local_files_only=True, weights_only=True, output_loading_info=True, **options
-        )
-        if missing := sorted(key for key in report["missing_keys"] if "position_ids" not in key):
-            raise ValueError(f"it lacks {len(missing)} weights, first {missing[0]}. Download it again.")
-    return model.float().eval().requires_grad_(False)
-
-
 class Dino(nn.Module):
     """DINO's ViT. It adapts its position embedding to the picture's shape as the original code does."""
 
@@ -89,7 +74,7 @@ class Dino(nn.Module):
     def from_folder(cls, folder: Path) -> "Dino":
         from transformers import ViTModel
 
-        return cls(load_folder(ViTModel, folder, add_pooling_layer=False))
+        return cls(load_pretrained(ViTModel, folder, torch.float32, add_pooling_layer=False))
 
     def subject(self, pictures: Tensor) -> Tensor:
         """Return unit features (T, D) as VBench's subject consistency takes them, of whole pictures."""
@@ -126,7 +111,7 @@ class Clip(nn.Module):
     def from_folder(cls, folder: Path) -> "Clip":
         from transformers import CLIPModel
 
-        return cls(load_folder(CLIPModel, folder))
+        return cls(load_pretrained(CLIPModel, folder, torch.float32))
 
     def pictures(self, pictures: Tensor) -> Tensor:
         """Return unit features (T, D)."""

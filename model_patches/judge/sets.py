@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .models import IMAGENET, Weights, center, fill, load_folder, normalized, shorter_side
+from ..encoders.folders import load_pretrained
+from .models import IMAGENET, Weights, center, fill, normalized, shorter_side
 
 INCEPTION_PX, INCEPTION_CLASSES = 299, 1008
 RESAMPLES = 100
@@ -97,7 +98,7 @@ class VideoFeatures(nn.Module):
     def from_folder(cls, folder: Path) -> "VideoFeatures":
         from transformers import VideoMAEModel
 
-        return cls(load_folder(VideoMAEModel, folder))
+        return cls(load_pretrained(VideoMAEModel, folder, torch.float32))
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the feature (1, D) of a clip's frames (T, 3, H, W), 0 to 255."""

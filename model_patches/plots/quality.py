@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from . import BAR_COLORS, DRIFT_PANEL_PX, DRIFT_WIDTH_PX, GRID, INK, PAPER, Axes, _font, _padded, to_tensor
+from ..store.pictures import to_tensor
+from . import BAR_COLORS, DRIFT_PANEL_PX, DRIFT_WIDTH_PX, GRID, INK, PAPER, Axes, _font, _padded
 
 RADAR_PX, RADAR_RADIUS_PX = 420, 150
 CURVES = {

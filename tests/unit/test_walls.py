@@ -12,7 +12,7 @@ SUBJECTS = {
     "dit": set(),
     "encoders": {"dit"},
     "window": set(),
-    "judge": set(),
+    "judge": {"encoders"},
     "int8": {"dit"},
     "retrieval": {"encoders"},  # a CLIP is a Hugging Face folder as well, and is checked as one
     "training": {"dit", "encoders"},
