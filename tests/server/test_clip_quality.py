@@ -28,9 +28,9 @@ def video(server):
     frames = torch.rand(12, 48, 64, 3, generator=torch.Generator().manual_seed(0))
     folder = server.base / "output" / "judged"
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (server.base / "input" / "judged.mkv", folder / "a.mkv"):
-        write_segment(path, frames, VideoFormat("ffv1 lossless", 24, 64, 48))
-    return {"class_type": "LoadVideo", "inputs": {"file": "judged.mkv"}}
+    for path in (server.base / "input" / "judged.mp4", folder / "a.mp4"):
+        write_segment(path, frames, VideoFormat("h264 lossless", 24, 64, 48))
+    return {"class_type": "LoadVideo", "inputs": {"file": "judged.mp4"}}
 
 
 def test_a_video_and_an_image_are_judged_side_by_side(client, video):

@@ -36,7 +36,7 @@ def test_the_catalog_is_whole():
 def test_the_mean_of_the_seven_is_given_only_when_all_are_there():
     assert table_1_mean(seven(0.5)) == 0.5
     text = report_text(judgment(**seven(0.5)))
-    assert "mean of the first seven     0.5000" in text
+    assert "mean of the first seven    0.5000" in text
     lacking = seven(0.5)
     del lacking["dynamic_degree"]
     assert table_1_mean(lacking) is None
