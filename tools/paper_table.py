@@ -12,7 +12,7 @@ from .host import use_comfyui
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="dev.py table", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="dev.py table", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", type=Path, help="file with a line of JSON for every video")
     parser.add_argument("folders", nargs="+", help="name=folder, one for each row")
     parser.add_argument("--reference", type=Path, help="folder of real videos, for FID and FVD")

@@ -6,7 +6,7 @@ Pictures are (T, 3, H, W), 0 to 255 unless said otherwise, as VBench hands them 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ RAFT_UPDATES, LEAST_PX = 20, 128
 FASTEST_SHARE = 0.05
 
 Weights = Mapping[str, Tensor]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def shorter_side(pictures: Tensor, side: int, mode: str, *, antialias: bool = False) -> Tensor:
@@ -44,7 +45,7 @@ def normalized(pictures: Tensor, statistics: tuple[tuple[float, ...], tuple[floa
     return (pictures / 255 - mean) / std
 
 
-def fill(module: nn.Module, weights: Weights, what: str) -> nn.Module:
+def fill(module: Module, weights: Weights, what: str) -> Module:
     """Load weights strictly into an empty module.
 
     Raises:

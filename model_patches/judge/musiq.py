@@ -87,16 +87,16 @@ class Block(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, width: int, hidden: int, *, layers: int, grid: int) -> None:
         super().__init__()
-        self.posembed_input, self.scaleembed_input = nn.Module(), nn.Module()
-        self.posembed_input.position_emb = nn.Parameter(torch.zeros(1, grid * grid, width))
-        self.scaleembed_input.scale_emb = nn.Parameter(torch.zeros(len(LONGER_SIDES_PX) + 1, width))
+        self.posembed_input = nn.ParameterDict({"position_emb": torch.zeros(1, grid * grid, width)})
+        self.scaleembed_input = nn.ParameterDict({"scale_emb": torch.zeros(len(LONGER_SIDES_PX) + 1, width)})
         self.cls = nn.Parameter(torch.zeros(1, 1, width))
         self.encoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.transformer = nn.ModuleDict({f"encoderblock_{i}": Block(width, hidden) for i in range(layers)})
 
     def forward(self, patches: Tensor, places: Tensor, scales: Tensor) -> Tensor:
         """Return the state (B, D) of patches (B, N, D); ``places`` and ``scales`` (N,) choose their embeddings."""
-        x = patches + self.posembed_input.position_emb[0, places] + self.scaleembed_input.scale_emb[scales]
+        x = patches + self.posembed_input["position_emb"][0, places]
+        x = x + self.scaleembed_input["scale_emb"][scales]
         x = torch.cat([self.cls.expand(len(x), -1, -1), x], dim=1)
         for block in self.transformer.values():
             x = block(x)

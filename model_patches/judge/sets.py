@@ -67,12 +67,13 @@ class Inception(nn.Module):
         net = Inception3(INCEPTION_CLASSES, aux_logits=False, transform_input=False, init_weights=False)
         self.net = fill(net, weights, "the Inception of FID")
         self.net.fc = nn.Identity()
-        for block in self.net.children():
-            if isinstance(getattr(block, "branch_pool", None), nn.Module):
-                block.branch_pool.register_forward_pre_hook(_without_border)
-        seen: list[Tensor] = []
-        self.net.Mixed_7c.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-        self.net.Mixed_7c.branch_pool.register_forward_pre_hook(lambda *_: F.max_pool2d(seen.pop(), 3, 1, 1))
+        for name, part in net.named_modules():
+            if name.endswith(".branch_pool"):
+                part.register_forward_pre_hook(_without_border)
+        last, seen = net.get_submodule("Mixed_7c"), []
+        last.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        branch = last.get_submodule("branch_pool")
+        branch.register_forward_pre_hook(lambda *_: F.max_pool2d(seen.pop(), 3, 1, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return features (T, 2048) of pictures (T, 3, H, W), 0 to 255."""

@@ -6,7 +6,7 @@ Formulas: VBench (Huang et al., CVPR 2024) and VBench++ (Huang et al., 2024). Fr
 from collections.abc import Mapping
 from typing import Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .models import Clip, Dino, Flow, ImagingQuality, Lpips, Rater
 
@@ -20,9 +20,7 @@ I2V_BEST, I2V_MEAN, I2V_WORST = 0.4, 0.3, 0.3
 
 
 class Watcher(Protocol):
-    """Attributes: module is the model, which the host moves to where the frames are."""
-
-    module: nn.Module
+    """Takes the frames as they come, where its model is, and says its measures at the end."""
 
     def add(self, frames: Tensor) -> None: ...
     def values(self) -> dict[str, float]: ...

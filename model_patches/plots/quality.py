@@ -52,8 +52,8 @@ def _draw_radar(draw: ImageDraw.ImageDraw, spokes: Spokes, *, num_clips: int) ->
         reach = RADAR_RADIUS_PX * share
         return center[0] + reach * math.cos(angle), center[1] + reach * math.sin(angle)
 
-    for share in (0.25, 0.5, 0.75, 1.0):
-        draw.polygon([point(angle, share) for angle in angles] or [center], outline=GRID)
+    for share in (0.25, 0.5, 0.75, 1.0) if len(spokes) > 1 else ():
+        draw.polygon([point(angle, share) for angle in angles], outline=GRID)
     for name, angle in zip(spokes, angles, strict=True):
         draw.line((*center, *point(angle, 1)), fill=GRID)
         side = "m" if abs(math.cos(angle)) < 0.2 else "l" if math.cos(angle) > 0 else "r"

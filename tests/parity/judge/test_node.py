@@ -95,6 +95,7 @@ def test_one_frame_has_the_measures_of_a_picture():
     assert document["a"]["missing"]["motion"] == "The clip needs two frames or more for it."
     assert document["a"]["missing"]["worst_jump"] == "The clip needs four frames or more for it."
     assert "Not measured" in text
+    assert set(values_of(going(1))) == {"sharpness"}
 
 
 def test_frames_that_are_no_numbers_are_left_out_and_named():
