@@ -7,7 +7,6 @@ object than the prompt says.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -163,7 +162,9 @@ def measure_long(path: Path) -> None:
 
 
 def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the peak of this program; ``getrusage`` would count what was there before it began, too."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
 def long_clip(seconds: float, work: Path) -> dict[str, float]:
