@@ -66,7 +66,7 @@ class Inception(nn.Module):
 
         net = Inception3(INCEPTION_CLASSES, aux_logits=False, transform_input=False, init_weights=False)
         self.net = fill(net, weights, "the Inception of FID")
-        self.net.fc = nn.Identity()
+        self.net.fc = nn.Identity()  # type: ignore[assignment]
         for name, part in net.named_modules():
             if name.endswith(".branch_pool"):
                 part.register_forward_pre_hook(_without_border)
