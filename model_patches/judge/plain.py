@@ -25,7 +25,7 @@ class PlainMeasures:
         self.steps: list[float] = []
         self.blends: list[float] = []
         self.details: list[float] = []
-        self.labs: list[Tensor] = []
+        self.labs: list[list[float]] = []  # small tensors would lie between large ones and keep their memory
         self._last: list[Tensor] = []
 
     def add(self, frame: Tensor) -> None:
@@ -39,7 +39,7 @@ class PlainMeasures:
         self._last = [*self._last[-1:], picture]
         shown = picture[None] / 255
         self.details.append(sharpness(shown))
-        self.labs.append(mean_lab(shown))
+        self.labs.append(mean_lab(shown).tolist())
 
     def values(self, fps: float) -> dict[str, float]:
         """Return the measures that so many frames allow, by the names of the catalog."""
@@ -68,8 +68,8 @@ class PlainMeasures:
 
     def curves(self) -> dict[str, list[float]]:
         """Return what changes over time: a value for every frame, or for every step between two."""
-        first = self.labs[0]
-        shifts = delta_e(torch.stack(self.labs), first.expand(len(self.labs), 3)).tolist()
+        labs = torch.tensor(self.labs)
+        shifts = delta_e(labs, labs[:1].expand_as(labs)).tolist()
         return {
             "motion": [100 * step for step in self.steps],
             "sharpness": self.details,
@@ -78,7 +78,7 @@ class PlainMeasures:
 
     def _color_shifts(self) -> list[float]:
         """Return the color difference of each part of the clip from its first part."""
-        parts = torch.stack(self.labs).tensor_split(min(ENDS, len(self.labs)))
+        parts = torch.tensor(self.labs).tensor_split(min(ENDS, len(self.labs)))
         return [float(delta_e(part.mean(0), parts[0].mean(0))) for part in parts]
 
 
