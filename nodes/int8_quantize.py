@@ -83,12 +83,9 @@ class Int8Quantize(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, mode=None, granularity=None, save_as=None, overwrite=False) -> bool | str:
-        try:
-            make_plan(mode, granularity)
-            if save_as:
-                saved_path(save_as, overwrite=bool(overwrite))
-        except (ValueError, ImportError, OSError) as error:
-            return str(error)
+        make_plan(mode, granularity)
+        if save_as:
+            saved_path(save_as, overwrite=bool(overwrite))
         return True
 
     @classmethod

@@ -13,6 +13,8 @@ from typing import Any
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..model_patches.store.disk import sentence_of
+
 MAX_CHOICES_SHOWN = 20
 
 
@@ -135,8 +137,8 @@ def _own_fault(validate: Callable[..., bool | str], values: dict[str, Any]) -> d
 def _verdict(validate: Callable[..., bool | str], values: dict[str, Any]) -> str | None:
     try:
         verdict = validate(**values)
-    except (ValueError, OSError) as error:
-        return str(error)
+    except (ValueError, ImportError, OSError) as error:
+        return sentence_of(error)
     return None if verdict is True else str(verdict)
 
 

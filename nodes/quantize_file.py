@@ -107,13 +107,10 @@ class QuantizeFile(io.ComfyNode):
         folder, name = place(model_name or "")
         if model_name is not None and folder_paths.get_full_path(folder, name) is None:
             return f"{name} is not in models/{folder}. Choose a file from the list."
-        try:
-            plan = make_plan(mode, granularity)
-            if model_name is not None and save_as is not None and not dry_run:
-                target = save_as or default_name(name, plan.mode, layout)
-                saved_path(target, overwrite=bool(overwrite), folder=folder)
-        except (ValueError, ImportError, OSError) as error:
-            return str(error)
+        plan = make_plan(mode, granularity)
+        if model_name is not None and save_as is not None and not dry_run:
+            target = save_as or default_name(name, plan.mode, layout)
+            saved_path(target, overwrite=bool(overwrite), folder=folder)
         return True
 
     @classmethod

@@ -1,21 +1,41 @@
-"""Say what the system refused in a sentence, whichever node and whichever library it happened in."""
+"""What wraps every node: the system's refusals as sentences, and a cancel that is heard while inputs are looked at."""
 
 import inspect
 from collections.abc import Callable
 from typing import Any
 
+import comfy.model_management
 from comfy_api.latest import io
 
 from ..model_patches.store.disk import DiskRefused, refusal_text
 
 
 def say_refusals(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """Return a node in which what the system refuses (a full disk, missing rights) becomes a message for people."""
+    """Return a node in which what the system refuses (a full disk, missing rights) becomes a message for people.
+
+    A cancel while its inputs are fingerprinted is heard as well.
+    """
     members: dict[str, Any] = {"__doc__": node.__doc__, "__module__": node.__module__}
     members["execute"] = classmethod(_saying(node.execute.__func__, _raise))
     if (validate := _own(node, "validate_inputs")) is not None:
         members["validate_inputs"] = classmethod(_saying(validate, lambda text: text))
+    if (fingerprint := _own(node, "fingerprint_inputs")) is not None:
+        members["fingerprint_inputs"] = classmethod(_canceled_later(fingerprint))
     return type(node.__name__, (node,), members)
+
+
+def _canceled_later(function: Callable) -> Callable:
+    """Return a fingerprint that a cancel ends; the host expects none there, so the run of the node hears it."""
+
+    def fingerprint(cls: type, *arguments: Any, **values: Any) -> Any:
+        try:
+            return function(cls, *arguments, **values)
+        except comfy.model_management.InterruptProcessingException:
+            comfy.model_management.interrupt_current_processing()
+            return float("nan")
+
+    fingerprint.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return fingerprint
 
 
 def _own(node: type, name: str) -> Callable | None:

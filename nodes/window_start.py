@@ -1,5 +1,7 @@
 """Window Start: hands out what each window of a long video is made from; any graph makes it."""
 
+from functools import partial
+
 from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
@@ -88,7 +90,7 @@ class WindowStart(io.ComfyNode):
         blocked = [ExecutionBlocker(None)] * (len(handed_out_outputs()) - 1)
         if run.window is None:
             return io.NodeOutput(run, *blocked)
-        watch_end(run, lambda: leave_unfinished(run))
+        watch_end(run, partial(leave_unfinished, run))
         expansion, finished = first_next(body, run)
         return io.NodeOutput(finished, *blocked, expand=expansion)
 

@@ -27,6 +27,7 @@ WEIGHTS = {
     "demo": (TI2V, T2V, FOUR_STEPS, VAE, CLIP, LLAVA),
     "distill": (TI2V, FOUR_STEPS, TWO_STEPS, VAE, CLIP, LLAVA),
     "dit": (),
+    "faults": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
     "int8": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
     "pack": (),
     "retrieval": (CLIP,),

@@ -4,16 +4,17 @@ The host keeps such a text on the node until the next one, also after the run; s
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import comfy.model_management
 import comfy.utils
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
-Item = TypeVar("Item")
+from ..store.cancel import listen_with, stop_if_canceled
+
+listen_with(comfy.model_management.throw_exception_if_processing_interrupted)
 
 #: The text of a count is not renewed more often than this.
 LEAST_SECONDS = 0.2
@@ -29,18 +30,6 @@ def show_stage(text: str) -> None:
 
 def ignore_stage(_text: str) -> None:
     """Show nothing, for callers that show something else meanwhile."""
-
-
-def stop_if_canceled() -> None:
-    """Raise when the run was canceled."""
-    comfy.model_management.throw_exception_if_processing_interrupted()
-
-
-def until_canceled(items: Iterable[Item]) -> Iterator[Item]:
-    """Pass items on; raise between two of them when the run was canceled."""
-    for item in items:
-        stop_if_canceled()
-        yield item
 
 
 @contextmanager

@@ -22,12 +22,14 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from ..store.cancel import stop_if_canceled, until_canceled
 from ..store.files import atomic_file
 from .weights_file import DTYPES, Header, TensorInfo, describe_tensors, load_torch_zip
 
 ALIGNMENT = 8
 HASH_CHUNK_BYTES = 1 << 22
 READ_AHEAD_BYTES = 1 << 24
+PIECE_ELEMENTS = 1 << 20
 TYPE_NAMES = {name: code for code, name in DTYPES.items()}
 
 
@@ -125,6 +127,7 @@ class FileDigest:
     def _read_until(self, end: int | None) -> None:
         while end is None or self._position < end:
             self._file.seek(self._position)
+            stop_if_canceled()
             left = HASH_CHUNK_BYTES if end is None else min(HASH_CHUNK_BYTES, end - self._position)
             if not (piece := self._file.read(left)):
                 return
@@ -194,9 +197,21 @@ def save_tensors(
         values: the tensors to write, if those are not the same ones.
     """
     with path.open("wb") as file:
-        writer = TensorWriter(file, describe_tensors(tensors), metadata or {})
-        for name, tensor in tensors.items() if values is None else values:
-            writer.write(name, tensor)
+        write_tensors(file, tensors, metadata or {}, values=values)
+
+
+def write_tensors(
+    file: BinaryIO,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    *,
+    values: Iterable[tuple[str, Tensor]] | None = None,
+) -> None:
+    """Write tensors into an open file, a piece at a time; see ``save_tensors``."""
+    writer = TensorWriter(file, describe_tensors(tensors), metadata)
+    for name, tensor in tensors.items() if values is None else values:
+        for piece in until_canceled(tensor.reshape(-1).split(PIECE_ELEMENTS)):
+            writer.write(name, piece)
 
 
 @contextlib.contextmanager

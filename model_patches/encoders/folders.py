@@ -11,6 +11,7 @@ from ..dit.shards import indexed_names
 from ..dit.weights_file import read_header, unpickling_trouble
 from ..store.files import read_json_object
 from ..store.library_errors import library_errors
+from .cancel import loading_until_canceled
 from .clip import PooledTextEncoder
 from .templates import CROP_START, IMAGE_TOKEN, SPECIAL_TOKENS, VIDEO_PROMPT_TEMPLATE
 from .vlm import VisionLanguageModel
@@ -167,7 +168,7 @@ def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **model_
     release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
     name = "dtype" if release >= (4, 56) else "torch_dtype"
     options = {name: dtype, "local_files_only": True, "output_loading_info": True, **model_options}
-    with library_errors(folder.name):
+    with library_errors(folder.name), loading_until_canceled():
         try:
             # Mismatches are let through to be named here; transformers' own error does not say which key.
             model, report = model_class.from_pretrained(

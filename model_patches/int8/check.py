@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..store.cancel import until_canceled
 from .quantize import INT4_FORMAT, INT8_FORMAT, ROTATION_GROUPS, decode_config
 
 CONFIG = ".comfy_quant"
@@ -17,7 +18,7 @@ def check_layers(state_dict: Mapping[str, Tensor], file_name: str) -> None:
     Raises:
         ValueError: names the key, what it holds and what is expected.
     """
-    for key, tensor in state_dict.items():
+    for key, tensor in until_canceled(state_dict.items()):
         try:
             _check(key, tensor, state_dict)
         except ValueError as error:

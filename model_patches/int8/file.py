@@ -1,5 +1,6 @@
 """Quantize a checkpoint from file to file, a few rows at a time, into the host's keys or quanto's."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from ..dit.stream import (
     refuse_to_overwrite,
     torch_dtype,
     whole_file,
+    write_tensors,
 )
-from ..dit.weights_file import Header, TensorInfo, load_torch_zip, read_header
-from ..store.files import file_sha256
+from ..dit.weights_file import Header, describe_tensors, load_torch_zip, read_header
+from ..store.cancel import stop_if_canceled
+from ..store.files import file_sha256, remove_file
 from .check import check_layers
 from .choice import num_bytes, plan_file
 from .quantize import QuantizationPlan, check_finite, encode_config, quantize_rows
@@ -100,7 +103,8 @@ def quantize_file(
         _quantize_native(header, holds, step, plan, overwrite=True, progress=progress)
         report = _translate(read_header(step), target, plan, layout, overwrite=overwrite)
     finally:
-        step.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # still mapped (Windows): the next run removes it
+            remove_file(step)
     return FileReport(target, report.num_layers, header.num_bytes, report.bytes_after, plan.keep)
 
 
@@ -114,14 +118,8 @@ def save_state_dict(
     state_dict: Mapping[str, Tensor], target: Path, *, metadata: Mapping[str, str], overwrite: bool = False
 ) -> int:
     """Write a state dict as safetensors, whole or not at all; return its size in bytes."""
-    tensors = {
-        k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape)) for k, v in state_dict.items()
-    }
-    with whole_file(target, num_bytes=num_bytes(tensors), overwrite=overwrite) as file:
-        writer = TensorWriter(file, tensors, metadata)
-        for name, tensor in state_dict.items():
-            for piece in tensor.reshape(-1).split(CHUNK_ELEMENTS):
-                writer.write(name, piece)
+    with whole_file(target, num_bytes=num_bytes(describe_tensors(state_dict)), overwrite=overwrite) as file:
+        write_tensors(file, state_dict, metadata)
     return target.stat().st_size
 
 
@@ -222,6 +220,7 @@ def _chunks(reader: SourceReader, key: str) -> Iterator[Tensor]:
     shape = reader.info(key).shape or (1,)
     step = max(1, CHUNK_ELEMENTS // max(1, num_elements(shape[1:])))
     for first in range(0, shape[0], step):
+        stop_if_canceled()
         yield reader.rows(key, first, min(first + step, shape[0]))
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..store.cancel import result_of
 from ..store.pictures import PictureError, decode, read_bytes, sha256_of
 from ..store.walk import PictureFile, walk_files
 from .index import ImageIndex
@@ -146,11 +147,14 @@ class _Build:
 
     def embed_changed(self, batch_size: int) -> None:
         """Read what is new or changed, embed it, and commit from time to time."""
-        with ThreadPoolExecutor(READERS) as pool:
+        pool = ThreadPoolExecutor(READERS)
+        try:
             for batch in self._read_ahead(pool, batch_size):
                 self._embed(batch)
                 self.writer.commit_if_due()
                 self.on_progress(self.num_done)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # nobody needs what a canceled build reads ahead
         self.on_progress(self.num_done)
 
     def _read_ahead(self, pool: ThreadPoolExecutor, batch_size: int) -> Iterator[list[_Reading]]:
@@ -192,7 +196,7 @@ class _Build:
         for item, reading in batch:
             self.num_done += 1
             try:
-                row, picture, note = reading.result()
+                row, picture, note = result_of(reading)
             except PictureError as error:
                 self.report.skip(item.file.path, str(error))
                 continue

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..store.cancel import stop_if_canceled
 from ..store.files import path_inside
 from .records import About, Model, Row
 from .search import top_k
@@ -163,6 +164,7 @@ def file_crc32(path: Path, num_bytes: int, _mtime_ns: int) -> int:
     with path.open("rb") as file:
         while num_bytes and (data := file.read(min(num_bytes, 1 << 22))):
             checksum, num_bytes = zlib.crc32(data, checksum), num_bytes - len(data)
+            stop_if_canceled()
     return checksum
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..store.cancel import until_canceled
 from ..store.fields import checked
 from ..store.files import path_inside, read_json
 from .index import DATABASE, ImageIndex, damage_errors
@@ -56,13 +57,13 @@ def convert(directory: Path) -> None:
             shards = [checked(_Shard, each) for each in manifest["shards"]]
             if not isinstance(manifest["folder"], str) or not shards:
                 raise ValueError(f"it has {len(shards)} shards of the folder {manifest['folder']!r}")
-            parts = [_read(directory, shard, width=len(model.probe)) for shard in shards]
+            parts = [_read(directory, shard, width=len(model.probe)) for shard in until_canceled(shards)]
             complete = manifest["complete"] is True
         except (KeyError, SafetensorError) as error:
             raise ValueError(error) from None
     new = ImageIndex.empty(directory, folder=manifest["folder"], model=model)
     with closing(IndexWriter(new)) as writer:
-        for rows, vectors in parts:
+        for rows, vectors in until_canceled(parts):
             writer.add(rows, vectors)
         writer.commit(complete=complete)
         writer.remove_files(OLD_FILES)

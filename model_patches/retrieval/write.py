@@ -12,6 +12,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from ..store.cancel import until_canceled
 from ..store.disk import disk_errors
 from ..store.files import atomic_file
 from .index import DATABASE, ImageIndex, copy_database, new_vectors_name
@@ -137,6 +138,6 @@ class IndexWriter:
         self._file = None
         self.index.about = replace(self.index.about, vectors=new_vectors_name(), count=0, crc32=0)
         self.index.database.execute("DELETE FROM pictures")
-        for first in range(0, len(rows), ROWS_AT_ONCE):
+        for first in until_canceled(range(0, len(rows), ROWS_AT_ONCE)):
             part = rows[first : first + ROWS_AT_ONCE]
             self.add(part, self._vectors[[row.position for row in part]])

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import IO
 
-from .disk import disk_errors
+from .disk import check_path_length, disk_errors
 
 _LOCKED_BYTE = 1 << 30
 """Windows locks byte ranges and refuses to read them, so the byte lies far behind the text."""
@@ -38,7 +38,9 @@ class DirectoryLock:
 
         Raises:
             DirectoryLocked: another run holds it, or the file system knows no locks.
+            DiskRefused: the path is too long for the files that belong there.
         """
+        check_path_length(self.path.parent)
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
             raise DirectoryLocked(
                 f"{self.path} is not a plain file, so it cannot lock the folder. Remove it and try again."

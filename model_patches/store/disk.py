@@ -75,6 +75,41 @@ def refusal_text(error: OSError, folder: Path | None = None) -> str:
     return f"{place or 'A file'} {what}. {todo}."
 
 
+def _longest_path() -> int:
+    """Return how many characters a path may have: few on Windows, unless its long paths are switched on."""
+    if os.name != "nt":
+        return 4095
+    import ctypes
+
+    enabled = getattr(ctypes.WinDLL("ntdll"), "RtlAreLongPathsEnabled", lambda: 0)
+    return 32767 if enabled() & 1 else 259
+
+
+LONGEST_PATH = _longest_path()
+LONGEST_INSIDE = len("/captions/.part.safetensors") + 32
+"""The longest name that the pack writes below a folder that carries a name someone typed."""
+
+
+def check_path_length(folder: Path) -> None:
+    """Refuse a folder in which some files could not be written for the length of their paths, before the work.
+
+    Raises:
+        DiskRefused: says how long it is, and what to change.
+    """
+    length = len(str(folder.absolute()))
+    if (excess := length + LONGEST_INSIDE - LONGEST_PATH) > 0:
+        raise DiskRefused(
+            f"The path of {folder} is {length} characters long; the files in it need {LONGEST_INSIDE} more, and this "
+            f"system takes {LONGEST_PATH}. Give a name that is {excess} letters shorter, move ComfyUI to a shorter "
+            "path, or switch long paths on in Windows."
+        )
+
+
+def sentence_of(error: Exception) -> str:
+    """Return what an error says to people: its own sentence, or one about what the system refused."""
+    return refusal_text(error) if isinstance(error, OSError) and error.errno is not None else str(error)
+
+
 def check_writable(folder: Path) -> None:
     """Make a folder if it is not there, and refuse one that no file can be written to.
 

@@ -12,10 +12,11 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+from .cancel import stop_if_canceled
 from .disk import KeptElsewhere, disk_errors
 
 _NO_FLUSH = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP)
@@ -41,7 +42,7 @@ def atomic_file(path: Path, *, listed: bool = True) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.stem}.part{path.suffix}" if listed else f".{path.name}.part")
     with disk_errors(path.parent):
-        temporary.unlink(missing_ok=True)  # a link there would be written through
+        remove_file(temporary)  # a link there would be written through
         try:
             yield temporary
             _flush(temporary)
@@ -49,7 +50,7 @@ def atomic_file(path: Path, *, listed: bool = True) -> Iterator[Path]:
             _flush_folder(path.parent)
         finally:
             with contextlib.suppress(OSError):  # still open (Windows): the next run removes it
-                temporary.unlink(missing_ok=True)
+                remove_file(temporary)
 
 
 @contextlib.contextmanager
@@ -128,13 +129,13 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def file_sha256(path: Path, on_chunk: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of a file's bytes; ``on_chunk`` is called now and then and may raise to stop."""
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(HASH_CHUNK_BYTES):
             digest.update(chunk)
-            on_chunk()
+            stop_if_canceled()
     return digest.hexdigest()
 
 
@@ -211,6 +212,22 @@ def make_subfolder(folder: Path, name: str) -> Path:
         )
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file if it is there; one that a virus scanner holds is tried again for a moment.
+
+    Raises:
+        PermissionError: it stays in use, or may not be removed.
+    """
+    for wait in (*WAITS_S, None):
+        try:
+            path.unlink(missing_ok=True)
+            return
+        except PermissionError:
+            if wait is None:
+                raise
+            time.sleep(wait)
 
 
 def replace_or_keep(source: Path, target: Path, *, or_keep: tuple[Path, Path] | None = None) -> None:

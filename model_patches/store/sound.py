@@ -1,6 +1,6 @@
 """Keep the sound of a video beside new pictures: copied where the container can hold it, encoded to AAC otherwise."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -11,6 +11,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
+from .cancel import until_canceled
 from .video_source import Source, open_source, video_stream
 
 _MP4_SOUND = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac"}
@@ -37,20 +38,17 @@ class Sound:
         return container.streams.audio[self.track]
 
 
-def choose_sound(
-    source: Source, on_frame: Callable[[], None] = lambda: None
-) -> tuple[Sound | None, list[str]]:
+def choose_sound(source: Source) -> tuple[Sound | None, list[str]]:
     """Return the first sound track that can be decoded to its end, if there is one, and notes on what cannot be used.
 
     The whole track is decoded once: what is wrong with it must not come up when all pictures are made.
-    ``on_frame`` is called for each frame of sound and may raise to stop.
     """
     notes = []
     with open_source(source) as container:
         count = len(container.streams.audio)
     for track in range(count):
         try:
-            copied, note = _try_track(source, track, on_frame)
+            copied, note = _try_track(source, track)
         except (FFmpegError, ValueError, ArithmeticError) as error:
             notes.append(f"Sound track {track + 1} of {count} cannot be used: {error}.")
             continue
@@ -58,7 +56,7 @@ def choose_sound(
     return None, notes + (["The video gets no sound."] if count else [])
 
 
-def _try_track(source: Source, track: int, on_frame: Callable[[], None]) -> tuple[bool, str]:
+def _try_track(source: Source, track: int) -> tuple[bool, str]:
     """Return whether a track can be copied, and a note.
 
     Raises:
@@ -69,8 +67,7 @@ def _try_track(source: Source, track: int, on_frame: Callable[[], None]) -> tupl
         if stream.codec_context is None:
             raise ValueError("no decoder for it is here")
         num_samples = num_broken = 0
-        for frame in container.decode(stream):
-            on_frame()
+        for frame in until_canceled(container.decode(stream)):
             values = frame.to_ndarray()
             num_samples += values.size
             if values.dtype.kind == "f":
@@ -105,7 +102,7 @@ def _first_picture_s(container: InputContainer, source: Source) -> float:
 def _copied(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
     with open_source(sound.source) as container:
         start_s = _first_picture_s(container, sound.source)
-        for packet in container.demux(sound.stream(container)):
+        for packet in until_canceled(container.demux(sound.stream(container))):
             if not packet.size or packet.pts is None or packet.dts is None or packet.time_base is None:
                 continue
             shift = round(start_s / packet.time_base)
@@ -129,7 +126,7 @@ def _moved(sound: Sound, stream: AudioStream) -> Iterator[av.AudioFrame]:
     with open_source(sound.source) as container:
         start_s = _first_picture_s(container, sound.source)
         resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-        for frame in container.decode(sound.stream(container)):
+        for frame in until_canceled(container.decode(sound.stream(container))):
             frame = _finite(frame)
             if frame.pts is not None and frame.time_base is not None and start_s:
                 frame.pts -= round(start_s / frame.time_base)

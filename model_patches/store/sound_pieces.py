@@ -9,6 +9,7 @@ import av
 import torch
 from torch import Tensor
 
+from .cancel import until_canceled
 from .video_source import Source, open_source
 
 LAYOUTS = {1: "mono", 2: "stereo"}
@@ -38,7 +39,7 @@ def write_wav(path: Path, pieces: Iterable[Tensor], *, rate: int, channels: int)
         file.setnchannels(channels)
         file.setsampwidth(2)
         file.setframerate(rate)
-        for piece in pieces:
+        for piece in until_canceled(pieces):
             if piece.shape[0] != channels:
                 piece = piece.float().mean(0, keepdim=True).expand(channels, -1).round().to(torch.int16)
             file.writeframes(piece.T.contiguous().numpy().tobytes())
@@ -51,7 +52,7 @@ def read_sound(source: Source, *, rate: int, channels: int) -> Tensor:
             return torch.zeros(channels, 0, dtype=torch.int16)
         resampler = av.AudioResampler(format="s16p", layout=LAYOUTS[channels], rate=rate)
         blocks = []
-        for frame in container.decode(container.streams.audio[0]):
+        for frame in until_canceled(container.decode(container.streams.audio[0])):
             blocks += [torch.from_numpy(block.to_ndarray()) for block in resampler.resample(frame)]
         blocks += [torch.from_numpy(block.to_ndarray()) for block in resampler.resample(None)]
     return torch.cat(blocks, dim=1) if blocks else torch.zeros(channels, 0, dtype=torch.int16)

@@ -1,7 +1,7 @@
 """Write a video piece by piece: every piece is a playable file, and joining them copies packets, not pixels."""
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
+from .cancel import stop_if_canceled, until_canceled
 from .files import atomic_file
 from .sound import Sound, sound_packets
 
@@ -78,7 +79,7 @@ def write_segment(path: Path, frames: Iterable[Tensor], video: VideoFormat) -> i
     count = 0
     with atomic_file(path) as temporary, av.open(str(temporary), "w") as container:
         stream = _add_video_stream(container, video)
-        for frame in frames:
+        for frame in until_canceled(frames):
             picture = _encoder_frame(to_uint8(frame), stream)
             picture.pts = count
             container.mux(stream.encode(picture))
@@ -124,7 +125,6 @@ def join_segments(
     *,
     sound: Sound | None = None,
     metadata: dict[str, str] | None = None,
-    on_packet: Callable[[], None] = lambda: None,
 ) -> None:
     """Join pieces of one format into ``path`` without encoding again, with the sound of another file.
 
@@ -133,7 +133,6 @@ def join_segments(
         segments: the pieces.
         sound: what to put beside the pictures, see ``choose_sound``.
         metadata: tags to keep in the file, such as the workflow that made it.
-        on_packet: called for each packet; may raise to stop, and no file is made.
 
     Raises:
         ValueError: there is nothing to join.
@@ -149,7 +148,7 @@ def join_segments(
         if sound is not None:
             streams.append(sound_packets(sound, out))
         for _, packet in heapq.merge(*streams, key=lambda timed: timed[0]):
-            on_packet()
+            stop_if_canceled()
             out.mux(packet)
 
 

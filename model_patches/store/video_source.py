@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +18,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from torch import Tensor
 
+from .cancel import until_canceled
 from .files import file_sha256
 from .video_picture import Picture
 
@@ -64,11 +65,11 @@ def source_name(source: Source) -> str:
     return "The video" if isinstance(source, io.BytesIO) else str(source)
 
 
-def source_sha256(source: Source, on_chunk: Callable[[], None] = lambda: None) -> str:
-    """Return the SHA-256 of the source's bytes; ``on_chunk`` is called now and then and may raise to stop."""
+def source_sha256(source: Source) -> str:
+    """Return the SHA-256 of the source's bytes."""
     if isinstance(source, io.BytesIO):
         return hashlib.sha256(source.getbuffer()).hexdigest()
-    return file_sha256(source, on_chunk)
+    return file_sha256(source)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def probe_video(source: Source) -> VideoFacts:
         raise ValueError(f"{source_name(source)} cannot be read as a video ({reason}).") from error
 
 
-def check_frame_rate(source: Source, fps: float, on_packet: Callable[[], None] = lambda: None) -> VideoFacts:
+def check_frame_rate(source: Source, fps: float) -> VideoFacts:
     """Refuse a source whose frames would run at another speed; return its facts.
 
     One without a steady rate is taken: ``read_frames`` makes it steady.
@@ -108,7 +109,7 @@ def check_frame_rate(source: Source, fps: float, on_packet: Callable[[], None] =
     """
     facts = probe_video(source)
     rate = float(facts.fps)
-    if abs(rate - fps) > fps / 2000 and is_steady(source, on_packet):
+    if abs(rate - fps) > fps / 2000 and is_steady(source):
         raise ValueError(
             f"The video runs at {rate:.6g} frames a second and fps is set to {fps:g}. "
             f"Set fps to {rate:.6g}, or convert the video to {fps:g} frames a second first."
@@ -116,17 +117,15 @@ def check_frame_rate(source: Source, fps: float, on_packet: Callable[[], None] =
     return facts
 
 
-def is_steady(source: Source, on_packet: Callable[[], None] = lambda: None) -> bool:
+def is_steady(source: Source) -> bool:
     """Say whether a video's frames follow one another at the rate it states, but for the rounding of time stamps.
 
-    Packets are read and not decoded; ``on_packet`` is called for each and may raise to stop. One whose packets carry no
-    times is steady: only its rate is there to go by.
+    Packets are read and not decoded. One whose packets carry no times is steady: only its rate is there to go by.
     """
     with _damage_said(source) as progress, open_source(source) as container:
         stream = video_stream(container, source)
         times: list[int] = []
-        for packet in container.demux(stream):
-            on_packet()
+        for packet in until_canceled(container.demux(stream)):
             if packet.pts is not None:
                 times.append(packet.pts)
         times.sort()
@@ -139,25 +138,22 @@ def is_steady(source: Source, on_packet: Callable[[], None] = lambda: None) -> b
         return bool(np.abs(np.diff(times) - step).max() <= max(1.0, step * UNEVEN))
 
 
-def read_frames(
-    source: Source, fps: float | None = None, *, on_packet: Callable[[], None] = lambda: None
-) -> Iterator[Tensor]:
+def read_frames(source: Source, fps: float | None = None) -> Iterator[Tensor]:
     """Yield every frame as players show it, (H, W, 3) float in [0, 1]; one frame is in memory at a time.
 
     Args:
         source: a file or its bytes.
         fps: where the source has no steady rate, yield what a screen would show at this one.
-        on_packet: called for each packet that is looked at before the first frame; may raise to stop.
 
     Raises:
         ValueError: it is damaged on the way.
     """
-    if fps is not None and not is_steady(source, on_packet):
+    if fps is not None and not is_steady(source):
         yield from frames_at_rate(source, fps)
         return
     with _damage_said(source) as progress, open_source(source) as container:
         stream = video_stream(container, source)
-        for frame in container.decode(stream):
+        for frame in until_canceled(container.decode(stream)):
             yield Picture.of(frame, stream).to_tensor()
             progress.count += 1
 
@@ -177,7 +173,7 @@ def frames_at_rate(source: Source, fps: float) -> Iterator[Tensor]:
         shown: Tensor | None = None
         start = shown_at = 0.0
         count = 0
-        for number, frame in enumerate(container.decode(stream)):
+        for number, frame in enumerate(until_canceled(container.decode(stream))):
             time = number * source_step if frame.time is None else frame.time
             start = time if shown is None else start
             _check_gap(source, shown_at, time - start)

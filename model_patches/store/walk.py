@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cancel import until_canceled
 from .files import stays_inside
 from .pictures import is_picture_name
 
@@ -78,7 +79,7 @@ def _walk(
     except OSError as error:
         on_skip(prefix or ".", f"the folder cannot be listed: {error.strerror or error}")
         return
-    for entry in entries:
+    for entry in until_canceled(entries):
         path = f"{prefix}{entry.name}"
         if _is_link(entry) and (reason := _refuse_link(root, entry, is_wanted)):
             on_skip(path, reason)

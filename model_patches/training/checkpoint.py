@@ -18,12 +18,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ..store.cancel import until_canceled
 from ..store.directory_lock import DirectoryLock
 from ..store.disk import disk_errors
 from ..store.files import read_json_object, remove_parts, restore_folders, write_text
 from .config import SET_CONTENT, DistillConfig, check_same_run
 from .parallel import Processes
-from .state_file import StateUnreadable, check_state, read_state, write_state
+from .state_file import StateUnreadable, check_state, phases_done, read_state, write_state
 
 KEPT = 2
 SAMPLED_VALUES = 64
@@ -33,7 +34,7 @@ _NAME = re.compile(r"^step-([0-9]{6,12})$")
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """Return a short digest of names, shapes and some values of weights: enough to tell one model from another."""
     digest = hashlib.sha256()
-    for key in sorted(weights):
+    for key in until_canceled(sorted(weights)):
         flat = weights[key].detach().flatten()
         some = flat[:: max(1, flat.numel() // SAMPLED_VALUES)].float().cpu().contiguous()
         digest.update(f"{key}{tuple(weights[key].shape)}".encode() + some.numpy().tobytes())
@@ -128,13 +129,16 @@ class RunFolder:
             remove_parts(self.path)
             write_text(self.config_file, json.dumps(wanted, indent=1))
 
-    def save(self, step: int, state: dict, processes: Processes) -> None:
+    def save(self, step: int, state: dict, processes: Processes, *, phases: int = 0) -> None:
         """Write a checkpoint, whole or not at all; older ones go, but for the newest.
+
+        Args:
+            phases: how many updates of the next step are done as well.
 
         Raises:
             ValueError, OSError: it cannot be written; those before it are kept.
         """
-        write_state(self.checkpoint(step), step, _flat(state), processes)
+        write_state(self.checkpoint(step), step, _flat(state), processes, phases=phases)
         if processes.is_first:
             done = [saved for saved in self.saved_steps() if saved <= step]
             for old in done[:-KEPT]:
@@ -159,6 +163,10 @@ class RunFolder:
         if step:
             read_state(self.checkpoint(step), tensors, processes)
         return step
+
+    def phases_done(self, step: int) -> int:
+        """Return how many updates of the next step the checkpoint of a step holds."""
+        return phases_done(self.checkpoint(step)) if step else 0
 
     def _newest_readable(self, tensors: Mapping[str, Tensor]) -> int:
         """Return the newest step whose checkpoint is whole, 0 where none was saved, -1 where none can be read."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..store.disk import disk_errors
 from ..store.fields import checked
-from ..store.files import file_sha256, path_inside, read_json, write_text
+from ..store.files import file_sha256, path_inside, read_json, remove_file, write_text
 from .dataset_checks import checked_set, is_key
 from .shards import ROOMS, shard_name
 
@@ -199,4 +199,4 @@ class TrainingSet:
             for path in (self.directory / room).glob("*.safetensors"):
                 if is_key(path.stem) and shard_name(room, path.stem) not in named:
                     with contextlib.suppress(OSError):  # still mapped by a reader (Windows): the next build
-                        path.unlink()
+                        remove_file(path)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..dit.keys import diffusers_to_host
+from ..store.cancel import unheard
 from .adapters import STUDENT, lora_for_host, merge_lora
 from .batch import ClipSource, KnownContent
 from .checkpoint import RunFolder, fingerprint
@@ -68,7 +69,7 @@ def distill(
     Args:
         run_dir: where checkpoints and the log lie. A run of the same task is resumed.
         on_step: told after every update of the student, in every process.
-        should_stop: asked before every update; a checkpoint is saved first.
+        should_stop: asked before every step and, in one process, inside its updates; a checkpoint is saved first.
         lock: let no other run use ``run_dir`` meanwhile; False where the caller has seen to it.
     Raises:
         ImportError: diffusers or peft is missing; says how to install them.
@@ -98,7 +99,8 @@ def distill(
         if sharded:
             shard(networks.modules, processes)
         trainer = Trainer(task, networks, processes, folder)
-        trainer.run(on_step, should_stop)
+        with unheard():  # a cancel inside a step would lose what is not saved
+            trainer.run(on_step, should_stop)
         weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
         return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.notes))
 

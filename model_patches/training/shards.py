@@ -14,7 +14,7 @@ from ..dit.stream import save_tensors
 from ..sizes import FRAMES_PER_LATENT, num_latent_frames
 from ..store.directory_lock import DirectoryLock
 from ..store.disk import disk_errors
-from ..store.files import atomic_file, file_sha256, make_subfolder, remove_parts
+from ..store.files import atomic_file, file_sha256, make_subfolder, remove_file, remove_parts
 
 ROOMS = ("videos", "captions")
 MOST_KNOWN = 3
@@ -69,7 +69,7 @@ class ShardStore:
         num_windows, facts = header
         sizes = [facts.get(name, "") for name in ("width", "height")]
         if num_windows < 1 or not all(re.fullmatch("[1-9][0-9]{0,5}", size) for size in sizes):
-            self._path("videos", key).unlink()
+            remove_file(self._path("videos", key))
             return None
         return ShardFacts(num_windows, int(sizes[0]), int(sizes[1]))
 
@@ -84,7 +84,7 @@ class ShardStore:
                 first = "latents" if room == "videos" else "states"
                 return file.get_slice(first).get_shape()[0], file.metadata() or {}
         except (SafetensorError, IndexError, ValueError):  # IndexError: a single number
-            path.unlink()
+            remove_file(path)
             return None
 
     def _check(self, name: str, path: Path) -> None:

@@ -4,6 +4,7 @@ The first process writes whole tensors, a tensor at a time; every process reads 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..dit.stream import RowReader, save_tensors
 from ..dit.weights_file import TensorInfo, describe_tensors, read_header
+from ..store.cancel import until_canceled
 from ..store.disk import DiskRefused
 from ..store.files import atomic_folder, file_sha256, read_json_object, write_text
 from .old_checkpoint import INDEX, OldCheckpoint
@@ -19,17 +21,23 @@ from .parallel import Processes, whole
 
 FORMAT = 1
 TENSORS, NOTE = "state.safetensors", "state.json"
+PHASES = "phases"
+"""Header entry of a checkpoint that was saved in the middle of a step: how many of its updates are done."""
 
 
 class StateUnreadable(ValueError):
     """A checkpoint is damaged or of another run; the message says what is wrong with it."""
 
 
-def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], processes: Processes) -> None:
+def write_state(
+    target: Path, step: int, tensors: Mapping[str, Tensor], processes: Processes, *, phases: int = 0
+) -> None:
     """Write a checkpoint: the whole folder or nothing. Every process must call it.
 
     Args:
         target: the checkpoint's folder.
+        step: how many steps are done.
+        phases: how many updates of the step after them.
         tensors: whole ones, or this process's shards (DTensor), alike in every process.
     Raises:
         ValueError, OSError: the first process could not write; raised in every process.
@@ -39,7 +47,7 @@ def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], processe
     if processes.is_first:
         try:
             with atomic_folder(target) as part:
-                _write(part, step, tensors, gathered)
+                _write(part, step, tensors, gathered, phases)
         except ValueError as refused:
             error = refused
         except OSError as trouble:
@@ -54,8 +62,8 @@ def write_state(target: Path, step: int, tensors: Mapping[str, Tensor], processe
         )
 
 
-def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered) -> None:
-    save_tensors(folder / TENSORS, tensors, values=gathered)
+def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered, phases: int = 0) -> None:
+    save_tensors(folder / TENSORS, tensors, {PHASES: str(phases)} if phases else {}, values=gathered)
     note = {"format": FORMAT, "step": step, "sha256": file_sha256(folder / TENSORS)}
     write_text(folder / NOTE, json.dumps(note))
 
@@ -98,7 +106,7 @@ def _rewrite(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _old_tensors(old: OldCheckpoint, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    for name, like in tensors.items():
+    for name, like in until_canceled(tensors.items()):
         try:
             yield name, old.tensor(name.replace("/", "."), like)
         except OSError as error:  # of the old files: not the disk that is written to
@@ -120,11 +128,17 @@ def _words(info: TensorInfo | None) -> str:
     return "missing" if info is None else f"{info.dtype} {list(info.shape)}"
 
 
+def phases_done(folder: Path) -> int:
+    """Return how many updates of the next step a checked checkpoint holds."""
+    text = read_header(folder / TENSORS).metadata.get(PHASES, "0")
+    return int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
+
+
 @torch.no_grad()
 def read_state(folder: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:
     """Read a checked checkpoint into tensors, of which each process may hold a shard (DTensor)."""
     with RowReader(read_header(folder / TENSORS)) as reader:
-        for name, tensor in tensors.items():
+        for name, tensor in until_canceled(tensors.items()):
             local, first = tensor.detach(), 0
             if hasattr(local, "to_local"):
                 local, first = _local_rows(local, processes)

@@ -3,9 +3,10 @@
 Everything random follows from (seed, step, phase, micro-batch), so a resumed run repeats its losses to the bit.
 """
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..encoders.cancel import ask_between_layers
 from ..sampler import few_step_sigmas
 from .adapters import STUDENT
 from .batch import ClipSource
@@ -26,6 +28,10 @@ from .stages import Micro, Phase, Phases, phases, relative_motion, students_cond
 
 class TrainingDiverged(FloatingPointError):
     """A loss or a gradient is not finite; the message says where the last good checkpoint is."""
+
+
+class Stopped(Exception):
+    """The run was stopped in the middle of an update, which is done again when it goes on."""
 
 
 @dataclass(frozen=True)
@@ -114,12 +120,19 @@ class Trainer:
             name: parameter.detach().clone() for name, parameter in self.parameters[STUDENT].items()
         }
         self.step = folder.load(self._state(), processes)
+        self.phases_done = folder.phases_done(self.step)
         self.saved_step = self.step
         if processes.is_first:
             folder.start_log(self.step)
 
     def run(self, on_step: Callable[[StepReport], None] | None, should_stop: Callable[[], bool]) -> None:
         """Train until the end, or until some process's ``should_stop``; then save."""
+        with contextlib.suppress(Stopped), self._stopping_in_updates(should_stop):
+            self._run(on_step, should_stop)
+        if self.saved_step != self.step or (self.step and self.phases_done):
+            self.save()
+
+    def _run(self, on_step: Callable[[StepReport], None] | None, should_stop: Callable[[], bool]) -> None:
         while self.step < self.config.total_steps and not self.processes.any(should_stop()):
             report = self._step()
             if self.processes.is_first:
@@ -128,12 +141,29 @@ class Trainer:
                 self.save()
             if on_step is not None:
                 on_step(report)
-        if self.saved_step != self.step:
-            self.save()
+
+    @contextmanager
+    def _stopping_in_updates(self, should_stop: Callable[[], bool]) -> Iterator[None]:
+        """Let every call of a network stop between two of its blocks: a step of a large model takes minutes.
+
+        With several processes a stop waits for the end of the step, where all of them ask.
+        """
+
+        def ask() -> None:
+            if should_stop():
+                raise Stopped
+
+        networks = self.networks.modules if self.processes.size == 1 else ()
+        hooks = [hook for network in networks for hook in ask_between_layers(network, ask)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def save(self) -> None:
         """Write a checkpoint of the step that is done."""
-        self.folder.save(self.step, self._state(), self.processes)
+        self.folder.save(self.step, self._state(), self.processes, phases=self.phases_done)
         self.saved_step = self.step
 
     def _step(self) -> StepReport:
@@ -141,15 +171,17 @@ class Trainer:
             group["lr"] = learning_rate(self.step, self.config)
         values: dict[str, float] = {}
         todo = self.phases(self.config, self.networks, self.step)
-        for phase in todo:
+        for phase in todo[self.phases_done :]:
             values |= self._update(phase)
+            self.phases_done += 1
         learned = any(phase.learner == STUDENT for phase in todo)
         if learned:
             self._update_average()
-        self.step += 1
+        self.step, self.phases_done = self.step + 1, 0
         samples, motion = None, values.pop("motion", None)
         if learned and self.config.sample_every and self.step % self.config.sample_every == 0:
-            samples, motion = self.sample()
+            with contextlib.suppress(Stopped):  # the step itself is done
+                samples, motion = self.sample()
         if motion is not None and math.isnan(motion):
             motion = None
         updates = students_updates(self.step, self.config)

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..encoders.context import check_prompt
+from ..store.cancel import until_canceled
 from ..store.files import stays_inside
 from ..store.video_source import frames_at_rate, probe_video
 from ..store.walk import PictureFile, is_name_of_macos, walk_files
@@ -72,7 +73,7 @@ def find_videos(folder: Path, label: str, skipped: Skipped) -> list[CaptionedVid
         )
     listed = read_jsonl(folder, label, {file.path for file in files}, skipped)
     found = []
-    for file in files:
+    for file in until_canceled(files):
         captions = listed.get(file.path) or _caption_beside(folder, file.path, skipped)
         if captions:
             found.append(CaptionedVideo(file, tuple(captions)))
@@ -204,13 +205,10 @@ class WindowPlan:
     max_windows: int = 0
 
 
-def read_windows(path: Path, plan: WindowPlan, *, on_frame: Callable[[], None]) -> Iterator[Tensor]:
+def read_windows(path: Path, plan: WindowPlan) -> Iterator[Tensor]:
     """Yield a video's windows in order, none overlapping: (num_frames, H, W, 3) in [0, 1].
 
     Memory is one window. What is left at the end, too short for a window, is not used.
-
-    Args:
-        on_frame: called for each frame; may raise to stop.
 
     Raises:
         VideoUnusable: it cannot be read, holds sound only, or is too short for one window.
@@ -220,7 +218,6 @@ def read_windows(path: Path, plan: WindowPlan, *, on_frame: Callable[[], None]) 
     try:
         probe_video(path)
         for frame in frames_at_rate(path, plan.fps):
-            on_frame()
             num_read += 1
             frames.append(frame)
             if len(frames) == plan.num_frames:

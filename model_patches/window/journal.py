@@ -32,6 +32,7 @@ from ..store.files import (
     make_subfolder,
     path_inside,
     read_json,
+    remove_file,
     remove_parts,
     write_text,
 )
@@ -173,13 +174,8 @@ class RunJournal:
                 "delete the folder or give this run another name."
             )
 
-    def finished(
-        self, keys: list[str], on_chunk: Callable[[], None] = lambda: None
-    ) -> tuple[list[Entry], list[str]]:
+    def finished(self, keys: list[str]) -> tuple[list[Entry], list[str]]:
         """Return the windows from the first on that are finished, whole and made as ``keys`` say.
-
-        Args:
-            on_chunk: called now and then while files are read; may raise to stop.
 
         Returns:
             The entries, and sentences on why it ends where it ends (empty when simply nothing follows).
@@ -189,7 +185,7 @@ class RunJournal:
         for index, key in enumerate(keys):
             if not os.path.lexists(self._path(index, "json")):
                 return entries, []
-            entry, problem = self._read(index, taken, on_chunk)
+            entry, problem = self._read(index, taken)
             if entry is not None and entry.key != key:
                 return entries, [
                     f"Window {index + 1} and later are made again: its prompt or length changed."
@@ -218,7 +214,7 @@ class RunJournal:
                 return entry, ""
         return None, f"{path.name} is damaged"
 
-    def _read(self, index: int, taken: set[str], on_chunk: Callable[[], None]) -> tuple[Entry | None, str]:
+    def _read(self, index: int, taken: set[str]) -> tuple[Entry | None, str]:
         """Return the entry of a window whose files are whole, or None and why not.
 
         Args:
@@ -229,7 +225,7 @@ class RunJournal:
             file = self.folder / name
             if not file.is_file():
                 return None, f"{name} is missing"
-            if name in taken or file_sha256(file, on_chunk) != sha256:
+            if name in taken or file_sha256(file) != sha256:
                 return None, f"{name} is damaged"
         return entry, problem
 
@@ -278,7 +274,7 @@ class RunJournal:
             raise RunDirectoryBroken(
                 f"{path} is a folder where a file of this run belongs. Move it away, or give this run another name."
             )
-        path.unlink(missing_ok=True)
+        remove_file(path)
 
     def tensors(self, index: int) -> dict[str, Tensor]:
         """Return the tensors that window ``index`` left for the next one."""

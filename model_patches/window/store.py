@@ -2,13 +2,15 @@
 
 import contextlib
 import logging
+import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from av.error import FFmpegError
 from torch import Tensor
 
+from ..store.cancel import finished_within, for_seconds
 from ..store.disk import DiskRefused, KeptElsewhere, disk_errors
 from ..store.files import make_subfolder
 from ..store.sound import Sound, choose_sound
@@ -20,12 +22,15 @@ from .report import check_facts
 SPARE_BYTES = 64 * 1024**2
 PARTIAL = "unfinished"
 """How the video of a canceled run is named."""
+GRACE_S = 0.4
+"""How long after a cancel a window may still be written, and then the video be joined: together within a second."""
 
 
 class WindowStore:
     """The run directory as the window loop uses it. A context manager: it holds the directory's lock.
 
-    Leaving it early (cancel, error) joins what is finished, so that there is a video to look at.
+    Leaving it early joins what is finished, so that there is a video to look at; after a cancel, a run too long to be
+    joined at once is left in its pieces.
 
     Args:
         folder: the run directory.
@@ -40,8 +45,6 @@ class WindowStore:
         self.lead_in: Path | None = None
         self.sound: Sound | None = None
         self.metadata: dict[str, str] = {}
-        self.on_chunk: Callable[[], None] = lambda: None
-        """Called now and then while files are read or joined; may raise to stop."""
 
     def __enter__(self) -> "WindowStore":
         self.journal.__enter__()
@@ -54,17 +57,18 @@ class WindowStore:
             raise ValueError("it does not name its segment")
         check_facts(entry.facts, entry.index)
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None and self.entries:
-                with contextlib.suppress(OSError, ValueError, FFmpegError):
+                seconds = math.inf if issubclass(kind, Exception) else GRACE_S  # a cancel is none
+                with contextlib.suppress(OSError, ValueError, FFmpegError), for_seconds(seconds):
                     self.join(finished=False)
         finally:
             self.journal.__exit__()
 
     def restore(self, keys: list[str]) -> list[str]:
         """Take over the finished windows that ``keys`` allow; say so, and what is made again and why."""
-        self.entries, notes = self.journal.finished(keys, self.on_chunk)
+        self.entries, notes = self.journal.finished(keys)
         if self.entries:
             notes.insert(0, f"{len(self.entries)} of {len(keys)} windows were finished by an earlier run.")
         return notes
@@ -85,7 +89,7 @@ class WindowStore:
 
     def use_sound_of(self, source: Source) -> list[str]:
         """Put the sound of a video beside the pictures; return what could not be used of it."""
-        self.sound, notes = choose_sound(source, self.on_chunk)
+        self.sound, notes = choose_sound(source)
         return notes
 
     def save(self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict) -> None:
@@ -96,10 +100,11 @@ class WindowStore:
         """
         self._check_space(frames)
         segment = self.folder / "segments" / f"{index:04d}{self.video.suffix}"
-        write_segment(segment, frames, self.video)
         files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
         del self.entries[index:]
-        self.entries.append(self.journal.commit(index, key, tensors=tensors, files=files, facts=facts))
+        with finished_within(GRACE_S):
+            write_segment(segment, frames, self.video)
+            self.entries.append(self.journal.commit(index, key, tensors=tensors, files=files, facts=facts))
 
     def _check_space(self, frames: Tensor) -> None:
         raw = frames.numel()  # a byte a value
@@ -113,17 +118,17 @@ class WindowStore:
                 "same workflow again to go on."
             )
 
-    def _join_with_sound(self, path: Path, segments: list[Path], on_packet: Callable[[], None]) -> None:
+    def _join_with_sound(self, path: Path, segments: list[Path]) -> None:
         """Join the pieces; sound never keeps them from being joined."""
         try:
-            join_segments(path, segments, sound=self.sound, metadata=self.metadata, on_packet=on_packet)
+            join_segments(path, segments, sound=self.sound, metadata=self.metadata)
         except DiskRefused:
             raise
         except (FFmpegError, ValueError) as error:
             if self.sound is None:
                 raise
             logging.warning("Magic141: %s gets no sound: %s", path.name, error)
-            join_segments(path, segments, metadata=self.metadata, on_packet=on_packet)
+            join_segments(path, segments, metadata=self.metadata)
 
     def join(self, *, finished: bool = True) -> Path:
         """Join all windows there are into one video and return its path; the name tells runs apart.
@@ -136,7 +141,7 @@ class WindowStore:
         if self.lead_in is not None:
             segments.insert(0, self.lead_in)
         try:
-            self._join_with_sound(path, segments, self.on_chunk if finished else lambda: None)
+            self._join_with_sound(path, segments)
         except KeptElsewhere as kept:  # open in a player
             logging.warning("Magic141: %s", kept)
             path = kept.path

@@ -106,17 +106,20 @@ def llava_config(vocab_size: int, image_token_id: int, num_layers: int = 4):
     )
 
 
-def write_llava_folder(folder: Path, *, expands_image: bool = True, seed: int = 0) -> Path:
+def write_llava_folder(
+    folder: Path, *, expands_image: bool = True, seed: int = 0, num_layers: int = 4
+) -> Path:
     """Write a tiny random LLaVA folder.
 
     Args:
         expands_image: write ``patch_size`` into the processor, so that transformers' own processor replaces
             ``<image>`` by one token a patch; without it (as in older real folders) it cannot.
+        num_layers: of the language model.
     """
     from transformers import CLIPImageProcessor, LlavaForConditionalGeneration
 
     tokenizer = llama_tokenizer()
-    config = llava_config(len(tokenizer) + 5, tokenizer.convert_tokens_to_ids("<image>"))
+    config = llava_config(len(tokenizer) + 5, tokenizer.convert_tokens_to_ids("<image>"), num_layers)
     torch.manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -9,6 +9,8 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
+from ...encoders.cancel import ask_between_layers
+
 # The host's twins of these layers stream weights that stay off the device (lowvram, dynamic offload).
 HOST_TWINS = {
     nn.Linear: comfy.ops.disable_weight_init.Linear,
@@ -66,6 +68,7 @@ def host_managed(module: nn.Module) -> comfy.model_patcher.CoreModelPatcher:
     halves = {parameter.dtype for parameter in module.parameters()} & set(HALF)
     on_cpu = comfy.model_management.is_device_cpu(device)
     use_host_layers(module, in_float32=on_cpu and any(is_slow_on_cpu(dtype) for dtype in halves))
+    ask_between_layers(module)
     comfy.model_management.archive_model_dtypes(module)
     return comfy.model_patcher.CoreModelPatcher(
         module,

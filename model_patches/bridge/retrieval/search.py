@@ -13,6 +13,7 @@ from ...retrieval.build import Report, build_index
 from ...retrieval.index import ImageIndex
 from ...retrieval.records import Model, Row
 from ...sizes import resize_cover_crop
+from ...store.cancel import until_canceled
 from ...store.directory_lock import DirectoryLock
 from ...store.disk import disk_errors
 from ...store.files import path_inside
@@ -175,7 +176,7 @@ def _take_readable(
     rows = index.rows_at(positions)
     picked: list[_Picked] = []
     notes: list[str] = []
-    for i in order:
+    for i in until_canceled(order):
         if len(picked) == k:
             break
         try:

@@ -3,11 +3,11 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...sizes import check_clip_size, nearest_bucket
+from ...store.cancel import until_canceled
 from ...store.files import file_sha256
 from ...store.video_source import probe_video
 from ...store.walk import listing_digest
@@ -120,7 +120,7 @@ def _choose_size(folder: Path, videos: list[CaptionedVideo], request: SetRequest
     if request.bucket is None:
         return request.width, request.height
     votes: Counter[tuple[int, int]] = Counter()
-    for video in videos:
+    for video in until_canceled(videos):
         try:
             facts = probe_video(folder / video.file.path)
         except ValueError:  # reported when its turn comes
@@ -187,7 +187,8 @@ class _Build:
         self.set = replace(self.set, null_key=self.encoder.caption(""))
         try:
             for number, video in enumerate(videos):
-                self._take(video, on_frame=lambda number=number: show(number, len(videos)))
+                show(number, len(videos))
+                self._take(video)
                 if time.monotonic() - last_commit > COMMIT_SECONDS:
                     self._commit(complete=False)
                     last_commit = time.monotonic()
@@ -215,12 +216,11 @@ class _Build:
         self.set.commit()
         return self.set
 
-    def _take(self, video: CaptionedVideo, *, on_frame: Callable[[], None]) -> None:
+    def _take(self, video: CaptionedVideo) -> None:
         file, path = video.file, self.folder / video.file.path
-        on_frame()
         try:
             sha256 = self._sha256(video, path)
-            key, facts = self.encoder.video(path, sha256, on_frame=on_frame)
+            key, facts = self.encoder.video(path, sha256)
         except (VideoUnusable, OSError) as error:
             self.skipped.append((file.path, str(error)))
             return

@@ -1,15 +1,14 @@
 """Videos and captions to the shards of a training set, through the host's VAE and our encoders."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import comfy.latent_formats
-import comfy.model_management
 import torch
 from torch import Tensor
 
 from ...encoders.context import check_finite
 from ...sizes import resize_cover_crop
+from ...store.cancel import stop_if_canceled, until_canceled
 from ...training.dataset import SetSettings
 from ...training.shards import ShardFacts, ShardStore, frames_seen
 from ...training.videos import VideoUnusable, WindowPlan, read_windows
@@ -31,12 +30,11 @@ class SetEncoder:
         self.settings, self.encoders, self.vae = settings, encoders, vae
         self.num_videos = self.num_captions = 0
 
-    def video(self, path: Path, sha256: str, *, on_frame: Callable[[], None]) -> tuple[str, ShardFacts]:
+    def video(self, path: Path, sha256: str) -> tuple[str, ShardFacts]:
         """Return a video's key and facts, encoding it if its shard is not there.
 
         Args:
             sha256: of the file, as it is now.
-            on_frame: called for each frame read; may raise to stop.
 
         Raises:
             VideoUnusable: it cannot be read or encoded.
@@ -44,7 +42,7 @@ class SetEncoder:
         key = self._video_key(sha256)
         facts = self.shards.video_facts(key)
         if facts is None:
-            facts = self._encode_video(path, key, on_frame)
+            facts = self._encode_video(path, key)
             self.num_videos += 1
         return key, facts
 
@@ -52,7 +50,7 @@ class SetEncoder:
         """Return the key of a caption's shard, encoding it if it is not there."""
         key = digest([METHOD_VERSION, caption, self.settings.encoders])[:32]
         if not self.shards.holds_caption(key):
-            comfy.model_management.throw_exception_if_processing_interrupted()
+            stop_if_canceled()
             states, pooled = self.encoders.backend.prompt_states(caption)
             check_finite(states, "LLM")
             self.shards.save_caption(key, states[0], check_finite(pooled, "CLIP text encoder")[0])
@@ -64,12 +62,12 @@ class SetEncoder:
         made_of = [METHOD_VERSION, sha256, s.width, s.height, s.num_frames, s.fps, s.max_windows, s.vae]
         return digest([*made_of, f"{VIEWS_VERSION} {s.encoders}" if s.with_image_states else ""])[:32]
 
-    def _encode_video(self, path: Path, key: str, on_frame: Callable[[], None]) -> ShardFacts:
+    def _encode_video(self, path: Path, key: str) -> ShardFacts:
         plan = WindowPlan(self.settings.num_frames, self.settings.fps, self.settings.max_windows)
         latents: list[Tensor] = []
         seen: list[Tensor] = []
         size = (0, 0)
-        for window in read_windows(path, plan, on_frame=on_frame):
+        for window in read_windows(path, plan):
             size = (window.shape[2], window.shape[1])
             latents.append(self._latent(window))
             if self.settings.with_image_states:  # the VLM sees frames whole, the VAE cropped ones
@@ -82,7 +80,7 @@ class SetEncoder:
     def _views(self, window: Tensor) -> Tensor:
         """Return what the VLM sees of a window (V, S, D): a frame at a time, as in use."""
         frames = [window[number : number + 1] for number in frames_seen(len(window))]
-        states = [self.encoders.backend.image_states(as_uint8(frame)) for frame in frames]
+        states = [self.encoders.backend.image_states(as_uint8(frame)) for frame in until_canceled(frames)]
         return torch.cat([check_finite(state, "VLM").cpu() for state in states])
 
     def _latent(self, window: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import folder_paths
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ...store.disk import disk_errors
+from ...store.disk import DiskRefused, disk_errors
 from ...store.files import make_subfolder, refuse_links_out, write_text
 from ...store.names import name_fault
 from ...training.checkpoint import RunFolder, fingerprint
@@ -97,14 +97,24 @@ def move_aside(run_dir: Path, target: Path, run_ids: set[str | None]) -> str:
         number += 1
     moved = f"output/{RUNS_FOLDER}/{run_dir.name}/earlier {number}"
     with disk_errors(run_dir):
-        folder = make_subfolder(run_dir, f"earlier {number}")
-        if target.exists() and _written_by(target) in run_ids:
-            target.rename(_beside(target, number))
+        if target.exists() and _written_by(target) in run_ids:  # first: it may be in use
+            _move_target(target, _beside(target, number))
             moved += f" and {_beside(target, number).name}"
+        folder = make_subfolder(run_dir, f"earlier {number}")
         for name in MOVED:
             if (run_dir / name).exists():
                 (run_dir / name).rename(folder / name)
     return f"The training set has changed since this run began, so it was trained anew. The earlier run is in {moved}."
+
+
+def _move_target(target: Path, beside: Path) -> None:
+    try:
+        target.rename(beside)
+    except PermissionError as error:  # of Windows
+        raise DiskRefused(
+            f"{target} of the earlier run is loaded or open, so it cannot be moved out of the way of the one on the "
+            "changed training set. Unload the models in ComfyUI and queue again, or choose another run_name."
+        ) from error
 
 
 def _beside(target: Path, number: int) -> Path:

@@ -9,6 +9,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
+from ...store.cancel import until_canceled
 from ..checks import check_model
 
 DIT = "diffusion_model."
@@ -30,7 +31,7 @@ def student_weights(model: comfy.model_patcher.ModelPatcher) -> dict[str, Tensor
     """
     check_model(model)
     weights = {}
-    for key, weight in model.model.diffusion_model.state_dict().items():
+    for key, weight in until_canceled(model.model.diffusion_model.state_dict().items()):
         _check_plain(key, weight, "model")
         weights[key] = _with_patches(model, DIT + key, weight, weight.dtype)
     return weights
@@ -47,7 +48,7 @@ def started_weights(
     check_model(student)
     changed = {}
     theirs = model.model.diffusion_model.state_dict()
-    for key, weight in student.model.diffusion_model.state_dict().items():
+    for key, weight in until_canceled(student.model.diffusion_model.state_dict().items()):
         name, other = DIT + key, theirs.get(key)
         same = other is not None and weight.shape == other.shape and torch.equal(weight, other)
         patches = [patcher.patches.get(name, []) for patcher in (student, model)]

@@ -12,7 +12,6 @@ from ...store.video_source import probe_video, read_frames
 from ...window.complaints import complaints
 from ...window.measure import cosine_similarity, measure_window, summarize
 from ...window.report import drift_lines, first_measured_frame, seam_frames
-from ..progress import until_canceled
 from .start import video_source
 
 Features = Callable[[Tensor], Tensor]
@@ -41,7 +40,7 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
     windows: list[dict] = []
     start, following = split_plan(report, window_frames)
     reference_lab, reference_features, before, first = None, None, None, None
-    for frames in split_at(islice(until_canceled(read_frames(source)), start, None), following, start=start):
+    for frames in split_at(islice(read_frames(source), start, None), following, start=start):
         if reference_lab is None:
             reference_lab, first = mean_lab(frames), frames[:1].clone()
             reference_features = None if features is None else features(frames[:1])[0]

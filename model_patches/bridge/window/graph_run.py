@@ -1,5 +1,7 @@
 """A long video whose windows any graph makes: what it begins with, what is handed out, what is taken back."""
 
+import contextlib
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from av.error import FFmpegError
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...store.cancel import for_seconds
 from ...store.sound_pieces import fit_length, samples_at, to_int16
 from ...store.video_sink import VideoFormat
 from ...window.clips import GraphWindow, check_clip, known_difference, new_frames
@@ -15,8 +18,8 @@ from ...window.flash import measure_flash
 from ...window.plan import window_seed
 from ...window.report import build_report
 from ...window.run import Clip, Judged, WindowRun, from_uint8, to_uint8
-from ...window.store import WindowStore
-from ..progress import duration_text, send_text, stop_if_canceled
+from ...window.store import GRACE_S, WindowStore
+from ..progress import duration_text, send_text
 from .graph_sound import joined_sound
 from .graph_start import KEEP, Settings, folder_to_keep, keys_of, plan, remember_graph
 from .run import run_folder, write_lead_in
@@ -76,7 +79,7 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
     keys = keys_of(folder, shared, windows, settings.graph)
     video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
     with WindowStore(folder, shared, video) as store:
-        store.metadata, store.on_chunk = metadata, stop_if_canceled
+        store.metadata = metadata
         run = WindowRun(store, windows, keys, save.limits, replace(material.begin, first=material.image))
         notes = [*notes, *run.notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)
@@ -282,15 +285,17 @@ def join_windows(run: GraphRun, *, finished: bool) -> Path:
             store.use_sound_of(sound)
         path = store.join(finished=finished)
         if sound is not None:
-            sound.unlink()
+            with contextlib.suppress(OSError):  # held by a virus scanner: the next run removes it
+                sound.unlink()
     return path
 
 
-def leave_unfinished(run: GraphRun) -> str:
-    """Join what a run has finished that ends early; return where it is."""
+def leave_unfinished(run: GraphRun, canceled: bool) -> str:
+    """Join what a run has finished that ends early, after a cancel if that is quick; return where it is."""
     done, total = run.run.num_done, len(run.run.windows)
     try:
-        path = join_windows(run, finished=False) if done else None
+        with for_seconds(GRACE_S if canceled else math.inf):
+            path = join_windows(run, finished=False) if done else None
     except (OSError, ValueError, FFmpegError) as error:
         return f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."
     kept = "Nothing was finished before." if path is None else f"The {done} before are kept: {path}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...store.cancel import until_canceled
 from ...store.sound_pieces import fit_length, read_sound, samples_at, write_wav
 from ...window.clips import GraphWindow
 from ...window.run import STATE, read_tail
@@ -29,7 +30,7 @@ def joined_sound(
         raise ValueError(f"The windows' sound has different rates ({sorted(rates)}). Make all windows anew.")
     (rate,) = rates
     channels = max(state["sound"].shape[0] for state in states(store) if "sound" in state)
-    path = store.folder / "sound.wav"
+    path = store.folder / "sound.part.wav"  # removed by the next run if this one is killed
     pieces = window_pieces(store, windows, rate=rate, channels=channels, fps=fps)
     if material.lead_in is not None:
         before = read_sound(material.lead_in, rate=rate, channels=channels)
@@ -50,5 +51,5 @@ def window_pieces(
 
 def states(store: WindowStore) -> Iterator[dict[str, Tensor]]:
     """Yield what is kept of every finished window beside its frames, one at a time."""
-    for entry in store.entries:
+    for entry in until_canceled(store.entries):
         yield read_tail(store.journal.tensors(entry.index)).state

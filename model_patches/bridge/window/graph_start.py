@@ -12,7 +12,6 @@ from ...window.clips import ClipSizes, GraphWindow, count_frames, plan_clips
 from ...window.journal import digest
 from ...window.run import SEAM_FRAMES, Begin, Limits, Tail, make_reference, to_uint8
 from ...window.settings import WINDOWS
-from ..progress import stop_if_canceled
 from .start import Material, from_image, read_video_end
 
 METHOD_VERSION = "graph 1"
@@ -104,7 +103,7 @@ def from_video(start: StartSettings, video) -> Material:
             f"{len(last)} or less, or give a longer video."
         )
     begin = Begin(start.known_frames, Tail(to_uint8(last)), make_reference(last))
-    return Material(first, begin, source_sha256(source, stop_if_canceled), source, count)
+    return Material(first, begin, source_sha256(source), source, count)
 
 
 def plan(settings: Settings, *, continues: bool) -> list[GraphWindow]:

@@ -7,6 +7,7 @@ import folder_paths
 from torch import Tensor
 
 from ...sizes import SIZE_MULTIPLE_PX
+from ...store.cancel import stop_if_canceled
 from ...store.files import read_json
 from ...store.names import name_fault
 from ...store.video_sink import VideoFormat
@@ -20,7 +21,6 @@ from ...window.store import WindowStore
 from ..checks import check_model
 from ..encoders.conditioning import check_end_image
 from ..fingerprint import tensor_fingerprint
-from ..progress import stop_if_canceled, until_canceled
 from ..vae import check_vae
 from .make import Models, WindowMaker, latent_of, resolve_hand_over
 from .progress import WindowProgress
@@ -84,7 +84,7 @@ def run_windows(
     folder = run_folder(settings.run_name, shared)
     notes = [*caller.notes, *older_folders(folder)]
     with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
-        store.metadata, store.on_chunk = caller.metadata, stop_if_canceled
+        store.metadata = caller.metadata
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
         run = WindowRun(store, windows, keys, limits, replace(material.begin, first=material.image))
         notes += write_lead_in(store, material)
@@ -126,8 +126,8 @@ def write_lead_in(store: WindowStore, material: Material) -> list[str]:
     """Put the video that is continued in front, and take its sound; return what could not be used of it."""
     if material.lead_in is None:
         return []
-    frames = read_frames(material.lead_in, store.video.fps, on_packet=stop_if_canceled)
-    store.write_lead_in(crop_to_multiple(until_canceled(frames), SIZE_MULTIPLE_PX))
+    frames = read_frames(material.lead_in, store.video.fps)
+    store.write_lead_in(crop_to_multiple(frames, SIZE_MULTIPLE_PX))
     return store.use_sound_of(material.lead_in)
 
 

@@ -12,8 +12,8 @@ from types import FrameType
 from .graph_walk import START
 from .series import running_executor
 
-Told = Callable[[], str]
-"""Called when a series ends early; returns what to tell of it."""
+Told = Callable[[bool], str]
+"""Called when a series ends early, with whether by a cancel; returns what to tell of it."""
 
 
 class _EndHandler:
@@ -32,7 +32,7 @@ class _EndHandler:
 
     def more_told(self, prompt: dict, error: dict, frame: FrameType) -> dict:
         """Return the host's facts of an error with the artist's node and what is kept; of a cancel it keeps less."""
-        told = " ".join(watch() for watch in self.watching.values())
+        told = " ".join(watch("exception_message" not in error) for watch in self.watching.values())
         self.watching.clear()
         if prompt[error["node_id"]]["class_type"] == START:
             error = error | {"node_id": shown_node(frame, error["node_id"], prompt)}

@@ -1,9 +1,9 @@
 """Read what a long video starts from: an image, or the end of a video or latent to continue."""
 
 import io as bytes_io
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from ...sizes import (
     num_frames_of,
     resize_cover_crop,
 )
+from ...store.cancel import stop_if_canceled
 from ...store.video_source import (
     Source,
     check_frame_rate,
@@ -28,7 +29,6 @@ from ...window.journal import digest
 from ...window.run import SEAM_FRAMES, Begin, Tail, from_uint8, make_reference, to_uint8
 from ...window.settings import WindowSettings
 from ..fingerprint import tensor_fingerprint
-from ..progress import stop_if_canceled, until_canceled
 from ..vae import decode_frames, encode_frames, kept_latent_frames
 from .make import latent_state
 
@@ -104,8 +104,8 @@ def read_video_end(video, fps: float, num_last: int) -> tuple[Source, Tensor, Te
         ValueError: another frame rate, or less than a block of pixels.
     """
     source = video_source(video)
-    check_frame_rate(source, fps, stop_if_canceled)
-    first, last, count = read_ends(crop_to_multiple(_frames(source, fps), SIZE_MULTIPLE_PX), num_last)
+    check_frame_rate(source, fps)
+    first, last, count = read_ends(crop_to_multiple(read_frames(source, fps), SIZE_MULTIPLE_PX), num_last)
     if 0 in first.shape:
         raise ValueError(f"The video is smaller than {SIZE_MULTIPLE_PX} px a side; connect a larger one.")
     return source, first, last, count
@@ -117,7 +117,7 @@ def _from_video(vae, settings: WindowSettings, video: object) -> Material:
     source, first, last, count = read_video_end(video, settings.fps, num_last)
     tail = tail_of_frames(vae, last, settings.overlap)
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(last))
-    return Material(first, begin, source_sha256(source, stop_if_canceled), source, count)
+    return Material(first, begin, source_sha256(source), source, count)
 
 
 def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | None) -> Material:
@@ -132,21 +132,16 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
     if video is not None:
         source = video_source(video)
         _check_same_clip(source, latent, settings.fps)
-        first, last, count = read_ends(_frames(source, settings.fps), len(tail.frames))
+        first, last, count = read_ends(read_frames(source, settings.fps), len(tail.frames))
         if len(last) == len(tail.frames):  # what was seen, not what the tail alone decodes to
             tail = replace(tail, frames=to_uint8(last))
     begin = Begin(num_frames_of(settings.overlap), tail, make_reference(from_uint8(tail.frames)))
-    hashes = tensor_fingerprint(latent) + (source_sha256(source, stop_if_canceled) if source else "")
+    hashes = tensor_fingerprint(latent) + (source_sha256(source) if source else "")
     return Material(first, begin, digest(hashes), source, count)
 
 
-def _frames(source: Source, fps: float) -> Iterator[Tensor]:
-    """Yield the frames of a video, and stop where the run is canceled."""
-    return until_canceled(read_frames(source, fps, on_packet=stop_if_canceled))
-
-
 def _check_same_clip(source: Source, latent: Tensor, fps: float) -> None:
-    facts = check_frame_rate(source, fps, stop_if_canceled)
+    facts = check_frame_rate(source, fps)
     height, width = (side * SPATIAL_COMPRESSION for side in latent.shape[-2:])
     if (facts.width, facts.height) != (width, height):
         raise ValueError(
@@ -157,14 +152,31 @@ def _check_same_clip(source: Source, latent: Tensor, fps: float) -> None:
 
 def video_source(video) -> Source:
     """Return the file of a VIDEO, or the bytes of one where it is trimmed or only in memory."""
+    cut = _Bytes()
     try:
         source = video.get_stream_source()
         if video.get_active_trim_window() != (0.0, 0.0):
-            source = bytes_io.BytesIO()
+            source = cut
             video.save_to(source, format="mp4")
     except (OSError, ValueError) as error:
+        if cut.canceled is not None:
+            raise cut.canceled from None
         raise ValueError(f"The video cannot be read ({error}).") from error
     return source if isinstance(source, bytes_io.BytesIO) else Path(source)
+
+
+class _Bytes(bytes_io.BytesIO):
+    """Bytes that a library writes, which stops on a cancel: it knows errors of files, and takes no others."""
+
+    canceled: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            stop_if_canceled()
+        except BaseException as error:
+            self.canceled = error
+            raise OSError("canceled") from None
+        return super().write(data)
 
 
 def tail_of_frames(vae, frames: Tensor, overlap: int) -> Tail:

@@ -21,6 +21,7 @@ from PIL import Image
 NUM_PICTURES = 40
 NUM_VIDEOS = 6
 NUM_WINDOWS = 4
+RUNS, SET = "output/magic141_runs/*", "models/*sets/set"
 LEFTOVER = re.compile(r"\.part(\.|$)|\.tmp|\.old$")
 
 
@@ -68,6 +69,8 @@ class Job:
     items: Callable[[Path], dict[str, Any]]
     state: tuple[str, ...] = field(default=())
     """Patterns of the files that the next run goes on from."""
+    taken_over: Callable[[str], int] | None = None
+    """How many items a report says were taken over, or at which step the run went on."""
 
     def work(self, place: Place) -> Callable[[], Any]:
         """Return the work in a place, as a child does it."""
@@ -89,12 +92,7 @@ def write_inputs(shared: Path) -> None:
     """Write pictures, videos, weights and encoders for all jobs."""
     from safetensors.torch import save_file
 
-    generator = torch.Generator().manual_seed(0)
-    for number in range(NUM_PICTURES):
-        path = shared / "input" / "pictures" / f"{number % 3}" / f"{number:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = torch.randint(0, 256, (48, 64, 3), dtype=torch.uint8, generator=generator)
-        Image.fromarray(noise.numpy()).save(path)
+    write_pictures(shared / "input" / "pictures", NUM_PICTURES)
     for number in range(NUM_VIDEOS):
         write_captioned(
             shared / "input" / "videos" / f"{number}.mp4", f"video {number}", num_frames=10 + number
@@ -103,6 +101,16 @@ def write_inputs(shared: Path) -> None:
     (shared / "weights").mkdir()
     save_file(tiny_dit(33, hidden_size=256), shared / "weights" / "dit.safetensors")
     write_clip_folder(shared / "encoders" / "tiny_clip")
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """Write small pictures of noise into three subfolders."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(count):
+        path = folder / f"{number % 3}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = torch.randint(0, 256, (48, 64, 3), dtype=torch.uint8, generator=generator)
+        Image.fromarray(noise.numpy()).save(path)
 
 
 def make_jobs() -> list[Job]:
@@ -123,25 +131,26 @@ def make_jobs() -> list[Job]:
         Job(
             "extend",
             guarded(extend),
-            _videos,
-            _windows,
+            videos_of_runs(),
+            windows_of_runs(),
             ("output/magic141_runs/*/run.json", "output/magic141_runs/*/*/*"),
         ),
-        Job("quantize", _quantize, _weights("diffusion_models"), lambda case: {}),
-        Job("index", _index, _index_rows, _index_rows, ("models/magic141_image_index/*/*",)),
+        Job("quantize", _quantize, weights("diffusion_models"), lambda case: {}),
+        Job("index", _index, index_rows, index_rows, ("models/magic141_image_index/*/*",), rows_kept),
         Job(
             "set",
             guarded(lambda: _build_set(models)),
-            _set_shards,
-            _shards,
+            set_shards,
+            shards,
             ("models/sets/*/*", "models/sets/*/*/*"),
         ),
         Job(
             "distill",
             guarded(lambda: _distill(models)),
-            _weights("loras"),
-            _checkpoints,
+            weights("loras"),
+            checkpoints,
             ("output/magic141_distill/*/*", "output/magic141_distill/*/checkpoints/*/*"),
+            resumed_step,
         ),
     ]
 
@@ -210,19 +219,29 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _videos(case: Path) -> dict[str, str]:
-    from magic141.tests.support.tiny_windows import frames_of
+def videos_of_runs(runs: str = RUNS) -> Callable[[Path], dict[str, str]]:
+    """Return a function that reads the frames of the finished videos."""
 
-    found = sorted((case / "output/magic141_runs").glob("*/video_*.mkv"))
-    return {path.name: _sha256(frames_of(path).numpy().tobytes()) for path in found}
+    def read(case: Path) -> dict[str, str]:
+        from magic141.tests.support.tiny_windows import frames_of
+
+        found = sorted(case.glob(f"{runs}/video_*.mkv"))
+        return {path.name: _sha256(frames_of(path).numpy().tobytes()) for path in found}
+
+    return read
 
 
-def _windows(case: Path) -> dict[str, Any]:
-    found = (case / "output/magic141_runs").glob("*/windows/*.json")
-    return {path.name: path.stat().st_mtime_ns for path in found if path.stem.isdigit()}
+def windows_of_runs(runs: str = RUNS) -> Callable[[Path], dict[str, Any]]:
+    """Return a function that tells when each finished window was written."""
+
+    def read(case: Path) -> dict[str, Any]:
+        found = case.glob(f"{runs}/windows/*.json")
+        return {path.name: path.stat().st_mtime_ns for path in found if path.stem.isdigit()}
+
+    return read
 
 
-def _weights(category: str) -> Callable[[Path], dict[str, str]]:
+def weights(category: str) -> Callable[[Path], dict[str, str]]:
     from safetensors.torch import load_file
 
     def read(case: Path) -> dict[str, str]:
@@ -237,7 +256,8 @@ def _weights(category: str) -> Callable[[Path], dict[str, str]]:
     return read
 
 
-def _index_rows(case: Path) -> dict[str, Any]:
+def index_rows(case: Path) -> dict[str, Any]:
+    """Return every picture of an index with its vector."""
     path = case / "models/magic141_image_index/pictures/index.sqlite"
     if not path.is_file():
         return {}
@@ -251,25 +271,38 @@ def _index_rows(case: Path) -> dict[str, Any]:
     return {str(name): f"{sha256} {_sha256(vectors[n * size : (n + 1) * size])}" for name, sha256, n in rows}
 
 
-def _set_shards(case: Path) -> dict[str, str]:
+def rows_kept(report: str) -> int:
+    """Return how many pictures a build of an index says it kept."""
+    (kept,) = re.findall(r"(\d+) kept", report)
+    return int(kept)
+
+
+def set_shards(case: Path) -> dict[str, str]:
+    """Return the tensors of a set's shards, and its captions."""
     from safetensors.torch import load_file
 
-    made = {}
-    for path in (case / "models/sets/set").glob("*/*.safetensors"):
+    made, manifests = {}, list(case.glob(f"{SET}/set.json"))
+    for path in case.glob(f"{SET}/*/*.safetensors"):
         for name, tensor in load_file(path).items():
             made[f"{path.name}/{name}"] = _sha256(tensor.view(torch.uint8).numpy().tobytes())
-    manifest = case / "models/sets/set/set.json"
-    videos = json.loads(manifest.read_text())["videos"] if manifest.is_file() else []
+    videos = json.loads(manifests[0].read_text())["videos"] if manifests else []
     return made | {video["path"]: json.dumps(video["captions"]) for video in videos}
 
 
-def _shards(case: Path) -> dict[str, Any]:
-    found = (case / "models/sets/set").glob("*/*.safetensors")
+def shards(case: Path) -> dict[str, Any]:
+    """Tell when each shard of a set was written."""
+    found = case.glob(f"{SET}/*/*.safetensors")
     return {path.name: path.stat().st_mtime_ns for path in found if not LEFTOVER.search(path.name)}
 
 
-def _checkpoints(case: Path) -> dict[str, Any]:
+def checkpoints(case: Path) -> dict[str, Any]:
     """Return the number of steps that are saved: a later run goes on behind them."""
     found = (case / "output/magic141_distill").glob("*/checkpoints/step-*")
     steps = [int(path.name[5:]) for path in found if path.name[5:].isdigit()]
     return {"steps": max(steps)} if steps else {}
+
+
+def resumed_step(report: str) -> int:
+    """Return the step at which a training says that it went on; one that was finished did nothing again."""
+    found = re.findall(r"resumed at step (\d+)", report)
+    return int(found[0]) if found else 0

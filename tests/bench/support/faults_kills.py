@@ -5,9 +5,12 @@ import shutil
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from magic141.tests.support.distill_graphs import STEPS
 
 from .faults_children import Child, Outcome, in_child, say
 from .faults_jobs import Job, Place, leftovers
@@ -57,6 +60,7 @@ class Bench:
                 raise RuntimeError(f"{job.name} fails undisturbed: {outcome.kind} {outcome.text}")
             self.seconds[job.name] = outcome.seconds
             self.wanted[job.name] = self.result(job, place)
+            assert self.wanted[job.name], f"nothing that {job.name} made was found"
             shutil.copytree(place.case, self.root / "undisturbed" / job.name)
             shutil.rmtree(place.case)
 
@@ -65,16 +69,23 @@ class Bench:
         outcome = in_child(lambda: job.result(place.case))
         return outcome.value if outcome.kind == "fine" else {"unreadable": outcome.text}
 
-    def finish(self, job: Job, place: Place, what: str) -> Outcome:
-        """Let the next run end, and count what it should not have done."""
+    def finish(
+        self, job: Job, place: Place, what: str, *, run: Callable[[], Outcome] | None = None
+    ) -> Outcome:
+        """Let the next run end, and count what it should not have done.
+
+        Args:
+            run: does it; a child if None.
+        """
         before = job.items(place.case)
-        outcome = in_child(job.work(place))
+        outcome = in_child(job.work(place)) if run is None else run()
         if outcome.kind != "fine":
             self.fault(
                 "work_lost_beyond_last_item", f"{what}: the next run says {outcome.kind} {outcome.text}"
             )
             return outcome
         self.check_kept(job, place, what, before)
+        self.check_taken_over(job, what, before, str(outcome.value))
         if self.result(job, place) != self.wanted[job.name]:
             self.fault("frames_different", what)
         if left := leftovers(place.case):
@@ -85,9 +96,23 @@ class Bench:
         """Count finished items that the next run made again."""
         after = job.items(place.case)
         lost = [name for name, value in before.items() if after.get(name) != value and name != "steps"]
+        if after.get("steps", 0) < before.get("steps", 0):
+            lost.append("steps")
         if lost:
-            name = "windows_lost" if job.name == "extend" else "work_lost_beyond_last_item"
+            name = (
+                "windows_lost"
+                if any("magic141_runs" in pattern for pattern in job.state)
+                else "work_lost_beyond_last_item"
+            )
             self.fault(name, f"{what}: {lost[:3]}", len(lost))
+
+    def check_taken_over(self, job: Job, what: str, before: dict[str, Any], report: str) -> None:
+        """Count items that were finished and that the next run does not say it took over."""
+        finished = before.get("steps", len(before))
+        if job.taken_over is None or not finished or before.get("steps") == STEPS:
+            return
+        if (taken := job.taken_over(report)) < finished:
+            self.fault("work_lost_beyond_last_item", f"{what}: {finished} finished, {taken} taken over")
 
 
 def kill_jobs(bench: Bench, *, kills: int) -> None:

@@ -1,5 +1,6 @@
 """The image prior nodes in the host's own process: folder rules, refusals, retrieval and lazy choice."""
 
+import errno
 import inspect
 import os
 import shutil
@@ -20,10 +21,13 @@ from magic141.model_patches.bridge.retrieval.embedders import ClipVisionEmbedder
 from magic141.model_patches.retrieval.index import ImageIndex
 from magic141.model_patches.retrieval.write import IndexWriter
 from magic141.model_patches.store.directory_lock import DirectoryLock
+from magic141.model_patches.store.disk import DiskRefused
 from magic141.nodes.image_index import BuildImageIndex
 from magic141.nodes.image_prior import AUTOMATIC, ImagePrior
 from magic141.nodes.limits import keep_limits
+from magic141.nodes.refusals import say_refusals
 from magic141.nodes.retrieve_image_prior import RetrieveImagePrior
+from magic141.nodes.training_set import BuildTrainingSet
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -167,6 +171,25 @@ def test_folders_outside_are_refused(host, name):
     ):
         image_folders.resolve_folder(name)
     assert isinstance(keep_limits(BuildImageIndex).validate_inputs(folder=name), str)
+
+
+@pytest.mark.parametrize("node", [BuildImageIndex, BuildTrainingSet])
+def test_a_folder_inside_one_that_cannot_be_entered_is_said(host, monkeypatch, node):
+    inside = host / "input" / "lost+found" / "pets"
+    inside.mkdir(parents=True)
+    stat = os.stat
+
+    def refuse(path, *arguments, **options):
+        if str(path) == str(inside):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)  # for everybody, root included
+    said = keep_limits(node).validate_inputs(folder="input/lost+found/pets")
+    assert f"{inside} cannot be opened or changed: permission denied. Mend its permissions" in said
+    if node is BuildImageIndex:
+        with pytest.raises(DiskRefused, match=r"permission denied\. Mend its permissions"):
+            say_refusals(node).execute("input/lost+found/pets", "pets", "tiny_clip", 4, False)
 
 
 def test_a_link_out_of_the_input_folder_is_refused_until_it_is_registered(host):

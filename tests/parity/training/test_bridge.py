@@ -11,9 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from magic141.model_patches.store import files
+from magic141.model_patches.store.disk import DiskRefused
 from magic141.model_patches.training.config import DistillConfig
 from magic141.model_patches.training.twin import missing_packages
 from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tests.support.tiny_run import tiny_models
+from magic141.tests.support.tiny_vae import open_thin_taehv
+from magic141.tests.support.tiny_videos import write_captioned
 from magic141.tools.host import use_comfyui
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +25,7 @@ use_comfyui()
 import folder_paths
 from magic141.model_patches.bridge.training import folder
 from magic141.model_patches.bridge.training import run as training
+from magic141.model_patches.bridge.training.dataset import SetRequest, build_training_set
 
 CONFIG = DistillConfig(total_steps=3)
 
@@ -126,6 +131,24 @@ def test_a_run_on_data_that_have_changed_is_moved_aside_and_nothing_is_lost(tmp_
     assert target.exists()
 
 
+def test_a_run_whose_file_is_in_use_is_not_moved_aside_by_halves(tmp_path, monkeypatch):
+    run_dir, target = tmp_path / "run", tmp_path / "loras" / "run.safetensors"
+    folder.note_run(run_dir, "cats", "id")
+    target.parent.mkdir()
+    save_file({"a": torch.zeros(1)}, target, {folder.RUN_KEY: "id"})
+    before = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*"))
+
+    def refusing(source, to):
+        raise PermissionError(errno.EACCES, "The process cannot access the file")
+
+    monkeypatch.setattr(os, "rename", refusing)
+    with pytest.raises(
+        DiskRefused, match=r"run\.safetensors of the earlier run is loaded or open.*Unload the models"
+    ):
+        folder.move_aside(run_dir, target, {"id"})
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*")) == before
+
+
 def test_an_identity_follows_from_settings_data_weights_and_start():
     weights = tiny_dit()
     ids = [
@@ -174,3 +197,25 @@ def test_a_training_whose_file_is_in_use_does_not_fail_at_its_last_step(tmp_path
     assert job.notes[0] == "a note"
     assert "mine.safetensors is open in another program" in job.notes[1]
     assert target.read_bytes() == b"mapped by the host"
+
+
+def test_a_folder_of_loras_that_cannot_be_written_is_said_before_anything_is_trained(tmp_path, monkeypatch):
+    for name in ("input", "output", "models"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(folder_paths, "input_directory", str(tmp_path / "input"))
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
+    write_captioned(tmp_path / "input" / "videos" / "a.mp4", "stripes")
+    opened, vae = tiny_models(), open_thin_taehv()
+    request = SetRequest(width=32, height=32, num_frames=5, max_windows=1)
+    with torch.inference_mode():
+        build_training_set("set", "input/videos", opened.encoders, vae, request)
+    (tmp_path / "models" / "loras").write_text("a file")
+    config = training.make_config(stage="flow", train="lora", total_steps=2)
+    with pytest.raises(DiskRefused, match="loras could not be read or written"):
+        training.distill_model(opened.model, vae, "set", config, run_name="run", tell=lambda _: None)
+    assert not list((tmp_path / "output").rglob("step-*"))
+    (tmp_path / "models" / "loras").unlink()
+    made = training.distill_model(opened.model, vae, "set", config, run_name="run", tell=lambda _: None)
+    assert (tmp_path / "models" / "loras" / made.file_name).is_file()

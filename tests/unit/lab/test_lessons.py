@@ -99,8 +99,7 @@ def test_calls_learn_the_ode_as_often_as_their_shares(shares):
 
 def test_a_run_with_shares_of_calls_goes_on_and_no_other(tmp_path):
     config, lessons = replace(TINY, total_steps=3, ode_updates=3), Lessons(ode_call_shares=(1.0, 3.0))
-    stop = iter([False, True])
-    train(config, tmp_path, lessons, should_stop=lambda: next(stop))
+    train(config, tmp_path, lessons, stop_after=1)
     with pytest.raises(ValueError, match=r"ode_call_shares was \[1\.0, 3\.0\] and is now \[1\.0, 2\.0\]"):
         train(config, tmp_path, Lessons(ode_call_shares=(1.0, 2.0)))
     _, reports = train(config, tmp_path, lessons)

@@ -1,19 +1,17 @@
 """Files are replaced whole or not at all, on disks and systems that refuse, lock or cannot flush."""
 
 import errno
-import hashlib
 import os
 
 import pytest
 import torch
 from magic141.model_patches.dit.stream import save_tensors
-from magic141.model_patches.store import files
+from magic141.model_patches.store import disk, files
+from magic141.model_patches.store.directory_lock import DirectoryLock
 from magic141.model_patches.store.disk import DiskRefused, KeptElsewhere, check_writable
 from magic141.model_patches.store.files import (
-    HASH_CHUNK_BYTES,
     atomic_file,
     atomic_folder,
-    file_sha256,
     restore_folders,
     write_text,
 )
@@ -67,6 +65,26 @@ def test_a_file_that_a_scanner_holds_for_a_moment_is_replaced(tmp_path, in_use):
     in_use[0] = 3
     write_text(tmp_path / "a.txt", "new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.txt": "new"}
+
+
+def test_a_file_that_a_scanner_holds_for_a_moment_is_removed(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("")
+    monkeypatch.setattr(files, "WAITS_S", (0.0,) * 3)
+    unlink, held = os.unlink, [3]
+
+    def refusing(path, *arguments, **options):
+        if held[0]:
+            held[0] -= 1
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        unlink(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    files.remove_file(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+    held[0] = 4
+    (tmp_path / "a").write_text("")
+    with pytest.raises(PermissionError):
+        files.remove_file(tmp_path / "a")
 
 
 def test_a_file_that_stays_in_use_is_kept_and_so_is_the_new_one(tmp_path, in_use):
@@ -143,20 +161,25 @@ def test_a_folder_that_is_gone_is_said(tmp_path):
         write_text(tmp_path / "gone" / "a.txt", "")
 
 
-def test_hashing_can_be_stopped(tmp_path):
-    path = tmp_path / "a"
-    path.write_bytes(bytes(HASH_CHUNK_BYTES + 1))
-    chunks = []
-    assert file_sha256(path, lambda: chunks.append(1)) == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert len(chunks) == 2
-
-
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path):
     check_writable(tmp_path / "loras")
     assert list((tmp_path / "loras").iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskRefused, match=r"could not be read or written \(Not a directory\)"):
         check_writable(tmp_path / "file" / "loras")
+
+
+def test_a_folder_too_deep_for_its_files_is_said_before_the_work(tmp_path, monkeypatch):
+    name = "a" * 20
+    (tmp_path / name).mkdir()
+    longest = len(str(tmp_path / name)) + disk.LONGEST_INSIDE
+    monkeypatch.setattr(disk, "LONGEST_PATH", longest)  # 259 where Windows keeps to its old rule
+    lock = DirectoryLock(tmp_path / name)
+    lock.acquire()
+    lock.release()
+    monkeypatch.setattr(disk, "LONGEST_PATH", longest - 3)
+    with pytest.raises(DiskRefused, match=r"Give a name that is 3 letters shorter"):
+        DirectoryLock(tmp_path / name).acquire()
 
 
 def test_a_full_disk_is_said_and_nothing_is_left(tmp_path, small_files):

@@ -28,7 +28,7 @@ def found(folder: Path):
 
 
 def windows(path: Path, plan: WindowPlan = PLAN) -> list[torch.Tensor]:
-    return list(read_windows(path, plan, on_frame=nothing))
+    return list(read_windows(path, plan))
 
 
 def test_captions_beside_the_videos(tmp_path):

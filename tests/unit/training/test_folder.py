@@ -31,8 +31,8 @@ class Payload:
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
     """Return the folder of a run that was stopped after two steps, each of which is saved."""
-    folder, stop = tmp_path_factory.mktemp("stopped"), iter([False, False, True])
-    train(EACH, folder, should_stop=lambda: next(stop))
+    folder = tmp_path_factory.mktemp("stopped")
+    train(EACH, folder, stop_after=2)
     return folder
 
 

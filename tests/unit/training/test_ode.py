@@ -9,8 +9,7 @@ from magic141.tests.support.tiny_training import TINY, train
 
 def test_the_teachers_ode_comes_first(tmp_path):
     config = replace(TINY, total_steps=5, ode_updates=2, fake_warmup=1, guidance_w=1.0, save_every=1)
-    stop = iter([False, False, True])
-    _, reports = train(config, tmp_path, should_stop=lambda: next(stop))
+    _, reports = train(config, tmp_path, stop_after=2)
     model, later = train(config, tmp_path)
     assert [set(r.losses) for r in (*reports, *later)] == [
         {"ode"},

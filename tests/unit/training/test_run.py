@@ -39,8 +39,7 @@ def test_dmd2_rests_where_real_and_fake_model_agree(tmp_path):
 
 def test_the_fake_model_learns_alone_first(tmp_path):
     config = replace(TINY, total_steps=4, fake_warmup=2, save_every=1, sample_every=1)
-    stop = iter([False, False, True])
-    model, reports = train(config, tmp_path, should_stop=lambda: next(stop))
+    model, reports = train(config, tmp_path, stop_after=2)
     assert [set(r.losses) for r in reports] == [{"critic"}] * 2
     assert [(r.updates, r.samples) for r in reports] == [(0, None)] * 2
     assert all(weight.abs().max() == 0 for name, weight in model.lora().items() if ".lora_B." in name)
@@ -54,8 +53,7 @@ def test_the_fake_model_learns_alone_first(tmp_path):
 
 
 def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
-    stop = iter([False, True])
-    train(TINY, tmp_path, should_stop=lambda: next(stop))
+    train(TINY, tmp_path, stop_after=1)
     file = RunFolder(tmp_path).config_file
     saved = json.loads(file.read_text())
     del saved["real_shift"]
@@ -67,8 +65,7 @@ def test_a_run_that_is_older_than_a_setting_goes_on(tmp_path):
 
 
 def test_a_run_that_names_its_settings_as_older_versions_did_goes_on(tmp_path):
-    stop = iter([False, True])
-    train(TINY, tmp_path, should_stop=lambda: next(stop))
+    train(TINY, tmp_path, stop_after=1)
     file = RunFolder(tmp_path).config_file
     old = {
         "critic_learning_rate": TINY.fake_learning_rate,
@@ -94,8 +91,7 @@ def test_a_run_that_names_its_settings_as_older_versions_did_goes_on(tmp_path):
 
 
 def test_a_run_with_settings_that_are_gone_goes_on_where_they_were_at_their_defaults(tmp_path):
-    stop = iter([False, True])
-    train(TINY, tmp_path, should_stop=lambda: next(stop))
+    train(TINY, tmp_path, stop_after=1)
     file = RunFolder(tmp_path).config_file
     saved = json.loads(file.read_text())
     gone = {"ode_call_shares": [], "dmd_call_shares": [], "ode_choice_weight": 0.0}
@@ -173,8 +169,7 @@ def test_cfg_distillation_into_a_lora(tmp_path):
 
 def test_resuming_repeats_the_losses_to_the_bit(tmp_path):
     whole = [r.losses for r in train(TINY, tmp_path / "whole")[1]]
-    stop = iter([False, False, True])
-    first = train(TINY, tmp_path / "parts", should_stop=lambda: next(stop))
+    first = train(TINY, tmp_path / "parts", stop_after=2)
     assert first[0].step == 2
     rest = train(TINY, tmp_path / "parts")
     assert [r.losses for r in first[1]] + [r.losses for r in rest[1]] == whole
@@ -183,10 +178,25 @@ def test_resuming_repeats_the_losses_to_the_bit(tmp_path):
     assert len(once) == 3
 
 
+@pytest.mark.parametrize("question", [2, 5, 9, 14, 20, 27])
+def test_a_stop_in_the_middle_of_a_step_loses_no_update_and_changes_nothing(tmp_path, question):
+    config = replace(TINY, sample_every=2, guidance_w=1.0)
+    whole, reports = train(config, tmp_path / "whole")
+    stopped, first = train(config, tmp_path / "parts", stop_at_question=question)
+    assert stopped.step < 3
+    model, rest = train(config, tmp_path / "parts")
+    assert [r.step for r in (*first, *rest)] == [1, 2, 3]
+    at = len(first)
+    assert rest[0].losses.items() <= reports[at].losses.items(), (
+        "the updates before the stop are not repeated"
+    )
+    assert [r.losses for r in rest[1:]] == [r.losses for r in reports[at + 1 :]]
+    assert all(torch.equal(whole.weights[k], model.weights[k]) for k in whole.weights)
+
+
 def test_averaged_weights_survive_a_resume(tmp_path):
     once, _ = train(TINY, tmp_path / "whole")
-    stop = iter([False, True])
-    train(TINY, tmp_path / "parts", should_stop=lambda: next(stop))
+    train(TINY, tmp_path / "parts", stop_after=1)
     twice, _ = train(TINY, tmp_path / "parts")
     assert all(torch.equal(once.weights[k], twice.weights[k]) for k in once.weights)
 

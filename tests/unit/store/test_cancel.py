@@ -1,0 +1,92 @@
+"""A cancel is heard between two items of whatever takes long, put off where work would be lost, and never forgotten."""
+
+import hashlib
+
+import pytest
+from magic141.model_patches.store import cancel
+from magic141.model_patches.store.files import HASH_CHUNK_BYTES, file_sha256
+
+
+class Canceled(BaseException):
+    """What a host raises."""
+
+
+class Host:
+    """Raises at the nth question, and at every one after it."""
+
+    def __init__(self, *, at: int) -> None:
+        self.at, self.asked = at, 0
+
+    def __call__(self) -> None:
+        self.asked += 1
+        if self.asked >= self.at:
+            raise Canceled
+
+
+@pytest.fixture
+def host():
+    """Give a function that lets a host of its own be asked."""
+    before = cancel._ask
+
+    def listen(at: int) -> Host:
+        asked = Host(at=at)
+        cancel.listen_with(asked)
+        return asked
+
+    yield listen
+    cancel.listen_with(before)
+
+
+def test_items_come_until_the_cancel(host):
+    host(3)
+    items = cancel.until_canceled(range(9))
+    assert [next(items), next(items)] == [0, 1]
+    with pytest.raises(Canceled):
+        next(items)
+
+
+def test_hashing_can_be_stopped(tmp_path, host):
+    path = tmp_path / "a"
+    path.write_bytes(bytes(HASH_CHUNK_BYTES + 1))
+    asked = host(99)
+    assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert asked.asked == 2
+    host(2)
+    with pytest.raises(Canceled):
+        file_sha256(path)
+
+
+def test_work_that_looks_for_a_cancel_itself_is_left_alone(host):
+    asked = host(1)
+    with cancel.unheard():
+        cancel.stop_if_canceled()
+    assert asked.asked == 0
+    with pytest.raises(Canceled):
+        cancel.stop_if_canceled()
+
+
+def test_after_a_cancel_work_may_go_on_for_a_while(host):
+    host(1)
+    with cancel.for_seconds(60):
+        cancel.stop_if_canceled()
+    with pytest.raises(TimeoutError, match="not done after"), cancel.for_seconds(-1):
+        cancel.stop_if_canceled()
+    with pytest.raises(Canceled):
+        cancel.stop_if_canceled()
+
+
+def test_work_that_ends_soon_after_a_cancel_is_finished_first(host):
+    host(1)
+    done = []
+    with pytest.raises(Canceled), cancel.finished_within(60):
+        done.extend(cancel.until_canceled(range(3)))
+    assert done == [0, 1, 2]
+    with pytest.raises(Canceled), cancel.finished_within(-1):
+        done.extend(cancel.until_canceled(range(3)))
+    assert done == [0, 1, 2], "longer work stops"
+
+
+def test_without_a_cancel_nothing_is_put_off(host):
+    host(99)
+    with cancel.finished_within(0):
+        assert list(cancel.until_canceled(range(3))) == [0, 1, 2]
