@@ -196,9 +196,9 @@ def _index() -> Any:
 def _build_set(models: Any) -> Any:
     from magic141.nodes.training_set import BuildTrainingSet
 
-    return BuildTrainingSet.execute(
-        "input/videos", "set", models.encoders, models.vae, "width x height", 32, 32, 5, 24.0, 2, True, False
-    ).result[1]
+    cut = {"width": 32, "height": 32, "num_frames": 5, "fps": 24.0, "max_windows": 2}
+    wired = ("input/videos", "set", models.encoders, models.vae)
+    return BuildTrainingSet.execute(*wired, "width x height", True, False, **cut).result[1]
 
 
 def _distill(models: Any) -> Any:

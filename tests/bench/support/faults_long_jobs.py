@@ -232,6 +232,6 @@ def _set() -> None:
 
     opened = tiny_run.tiny_models()
     bucket = next(iter(BUCKET_CHOICES))  # the size is chosen, which looks at every video
-    folder, name = "input/clips", "many"
-    widgets = (bucket, 64, 64, 5, 24.0, 1, True, False)
-    BuildTrainingSet.execute(folder, name, opened.encoders, open_thin_taehv(), *widgets)
+    cut = {"width": 64, "height": 64, "num_frames": 5, "fps": 24.0, "max_windows": 1}
+    wired = ("input/clips", "many", opened.encoders, open_thin_taehv())
+    BuildTrainingSet.execute(*wired, bucket, True, False, **cut)
