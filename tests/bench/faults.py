@@ -17,6 +17,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import torch
 from magic141.tools.host import use_comfyui
+from tqdm import tqdm
 
 ZEROS = (
     "windows_lost",
@@ -83,6 +85,10 @@ def run(seed: int, amounts: Amounts, *, parts: list[str], piece: str = "1/1") ->
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.set_num_threads(1)  # a forked child has none of its parent's threads
+    tqdm.monitor_interval = 0  # no thread of its own
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own is shared by all processes: a killed one would hold it for ever
     with tempfile.TemporaryDirectory(prefix="magic141-faults-", ignore_cleanup_errors=True) as folder:
         root = Path(folder)
         faults_jobs.write_inputs(root / "shared")

@@ -1,11 +1,13 @@
 """Run a piece of work in a forked child of this warm process, and say how it ended."""
 
 import errno
+import faulthandler
 import os
 import pickle
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -40,10 +42,12 @@ class Child:
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self._read, write = os.pipe()
+        self._stacks = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  closed with the outcome
         self.started = time.monotonic()
         self.pid = os.fork()
         if not self.pid:
             os.close(self._read)
+            faulthandler.register(signal.SIGUSR1, file=self._stacks)
             _work_and_leave(work, write)
         os.close(write)
 
@@ -55,9 +59,19 @@ class Child:
         """Wait for its end."""
         return bool(select.select([self._read], [], [], max(0.0, seconds))[0])
 
+    def _where(self) -> str:
+        """Return where each thread of a child that hangs is: its innermost calls."""
+        os.kill(self.pid, signal.SIGUSR1)
+        time.sleep(1)
+        self._stacks.seek(0)
+        lines = [line.strip() for line in self._stacks.read().splitlines() if line.strip()]
+        return " | ".join(lines[:12])
+
     def outcome(self, *, patience_s: float = PATIENCE_S) -> Outcome:
         """Return how it ended; one that does not end is killed."""
         hangs = not self.ends_within(patience_s)
+        where = self._where() if hangs else ""
+        self._stacks.close()
         if hangs:
             self.kill()
         with os.fdopen(self._read, "rb") as pipe:
@@ -65,7 +79,7 @@ class Child:
         _, status = os.waitpid(self.pid, 0)
         took = time.monotonic() - self.started
         if hangs:
-            return Outcome("hang", seconds=took)
+            return Outcome("hang", where, seconds=took)
         if not data:
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
             kind = "killed" if number == signal.SIGKILL else "died"
