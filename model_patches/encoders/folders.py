@@ -9,6 +9,7 @@ import torch
 
 from ..dit.shards import indexed_names
 from ..dit.weights_file import read_header, unpickling_trouble
+from ..store.cancel import import_until_canceled
 from ..store.files import read_json_object
 from ..store.library_errors import library_errors
 from .cancel import loading_until_canceled
@@ -224,6 +225,7 @@ def load_vlm(folder: Path, dtype: torch.dtype) -> tuple[VisionLanguageModel, Any
     Raises:
         ValueError: the folder is incomplete, its tokenizer unfit, or its weights do not match its configuration.
     """
+    import_until_canceled("transformers.models.llava.modeling_llava")
     from transformers import LlavaForConditionalGeneration
 
     check_vlm_folder(folder)
@@ -245,6 +247,7 @@ def load_clip_text(folder: Path, dtype: torch.dtype) -> tuple[PooledTextEncoder,
     Raises:
         ValueError: the folder is incomplete, or its weights do not match its configuration.
     """
+    import_until_canceled("transformers.models.clip.modeling_clip")
     from transformers import CLIPModel, CLIPTextModel
 
     check_clip_folder(folder)

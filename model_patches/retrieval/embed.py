@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..encoders.folders import PROCESSOR_FILES, load_pretrained, load_tokenizer, read_config
 from ..encoders.pictures import clip_square
+from ..store.cancel import import_until_canceled
 from ..store.files import read_json
 from . import search as retrieval
 
@@ -99,6 +100,7 @@ class ClipEmbedder:
         Raises:
             ValueError: the folder holds something else.
         """
+        import_until_canceled("transformers.models.clip.modeling_clip")
         from transformers import CLIPModel
 
         if not is_clip_folder(folder):

@@ -5,8 +5,9 @@ Who runs the work says how to ask, once; so nothing below knows the host, and no
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -43,6 +44,16 @@ def result_of(future: Future[Item]) -> Item:
         wait([future], timeout=0.1)
         stop_if_canceled()
     return future.result()
+
+
+def import_until_canceled(*modules: str) -> None:
+    """Import libraries that take seconds; after a cancel their import goes on by itself, for the next run."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        for module in modules:
+            result_of(pool.submit(import_module, module))
+    finally:
+        pool.shutdown(wait=False)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..dit.diffusers_config import diffusers_config
 from ..dit.keys import host_to_diffusers
+from ..store.cancel import import_until_canceled
 from .batch import TrainingBatch
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ def missing_packages() -> str | None:
 
 
 def require_training_packages() -> None:
-    """Raise with a way out where diffusers or peft is missing.
+    """Import diffusers and peft, or raise with a way out where one is missing.
 
     Raises:
         ImportError: names what to install.
     """
     if (problem := missing_packages()) is not None:
         raise ImportError(problem)
+    import_until_canceled("diffusers.models.transformers.transformer_hunyuan_video", "peft")
 
 
 def from_host(

@@ -1,6 +1,7 @@
 """A cancel is heard between two items of whatever takes long, put off where work would be lost, and never forgotten."""
 
 import hashlib
+import sys
 
 import pytest
 from magic141.model_patches.store import cancel
@@ -54,6 +55,17 @@ def test_hashing_can_be_stopped(tmp_path, host):
     host(2)
     with pytest.raises(Canceled):
         file_sha256(path)
+
+
+def test_a_library_is_imported_and_a_cancel_heard_meanwhile(host, tmp_path, monkeypatch):
+    (tmp_path / "slow_library.py").write_text("import time\ntime.sleep(1)\nloaded = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    host(2)
+    with pytest.raises(Canceled):
+        cancel.import_until_canceled("slow_library")
+    host(99)
+    cancel.import_until_canceled("slow_library")
+    assert sys.modules["slow_library"].loaded
 
 
 def test_work_that_looks_for_a_cancel_itself_is_left_alone(host):
