@@ -21,6 +21,7 @@ from ..dit.channels import INPUT_WEIGHT, expand_input_channels, pad_input_channe
 from ..dit.checkpoint import T2V_CHANNELS, Checkpoint, identify
 from ..dit.keys import host_key
 from ..dit.weights_file import Header, load_torch_zip, read_header
+from ..encoders.cancel import loading_until_canceled
 from ..int8.check import check_layers
 from ..int8.file import read_kept
 from ..int8.quanto import from_quanto, is_quanto, native_header
@@ -153,7 +154,8 @@ def _load_patcher(
         raise ValueError(f"{header.path.name} is broken: {broken} holds NaN. Download or export it again.")
     if checkpoint.in_channels == T2V_CHANNELS:
         weights = expand_input_channels(weights)
-    model = comfy.sd.load_diffusion_model_state_dict(weights, disable_dynamic=disable_dynamic)
+    with loading_until_canceled():
+        model = comfy.sd.load_diffusion_model_state_dict(weights, disable_dynamic=disable_dynamic)
     if model is None:
         raise ValueError(
             f"{header.path.name} was recognized here ({checkpoint.describe()}) but not by ComfyUI."
