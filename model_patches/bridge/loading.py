@@ -26,6 +26,7 @@ from ..int8.check import check_layers
 from ..int8.file import read_kept
 from ..int8.quanto import from_quanto, is_quanto, native_header
 from ..sampler import DEFAULT_SHIFT
+from ..store.cancel import until_canceled
 from ..store.fields import checked
 from ..store.files import read_json
 from .int8_ops import adopt
@@ -136,7 +137,7 @@ def _use_preview_colors(model: comfy.model_patcher.ModelPatcher, path: Path) -> 
 
 def nan_weights(weights: Iterator[tuple[str, Tensor]], *, thorough: bool = True) -> Iterator[str]:
     """Yield the names of weights that hold NaN. Not thorough: look at vectors and the edges of matrices only."""
-    for name, tensor in weights:
+    for name, tensor in until_canceled(weights):
         if not thorough and tensor.ndim > 1:
             tensor = torch.stack([tensor[0].flatten(), tensor[-1].flatten()])
         if tensor.dtype in (torch.float8_e4m3fn, torch.float8_e5m2):
