@@ -4,7 +4,14 @@ from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.folders import resolve_folder
-from ..model_patches.bridge.training.dataset import SetRequest, build_training_set, listing, set_directory
+from ..model_patches.bridge.graph_identity import graph_identity
+from ..model_patches.bridge.training.dataset import (
+    SetModels,
+    SetRequest,
+    build_training_set,
+    listing,
+    set_directory,
+)
 from ..model_patches.sizes import BUCKETS, check_clip_size
 from ..model_patches.store.names import name_fault
 
@@ -34,6 +41,7 @@ class BuildTrainingSet(io.ComfyNode):
                 "cache latents",
             ],
             is_output_node=True,
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
             inputs=cls._inputs(),
             outputs=[
                 io.String.Output(
@@ -156,7 +164,12 @@ class BuildTrainingSet(io.ComfyNode):
         cls, folder, set_name, encoders, vae, size, image_states, replace, **widgets
     ) -> io.NodeOutput:
         request = SetRequest(**widgets, with_image_states=image_states, bucket=BUCKET_CHOICES.get(size))
-        _, report = build_training_set(set_name, folder, encoders, vae, request, replace_other=replace)
+        behind = [
+            graph_identity(cls.hidden.dynprompt, cls.hidden.unique_id, [name]) for name in ("encoders", "vae")
+        ]
+        models = SetModels(encoders, vae, *behind)
+        _, report = build_training_set(set_name, folder, models, request, replace_other=replace)
+        report = "\n".join([report, *models.notes()])
         return io.NodeOutput(set_name, report, ui=ui.PreviewText(report))
 
 

@@ -213,6 +213,6 @@ def describe_unknown(identity: GraphIdentity) -> list[str]:
         return []
     names = ", ".join(json.dumps(name) for name in identity.unknown)
     return [
-        f"{names} may give something else each time, so this run starts anew and cannot be gone on from. Connect "
+        f"{names} may give something else each time, so this starts anew and cannot be gone on from. Connect "
         "nodes whose results depend on their inputs alone."
     ]

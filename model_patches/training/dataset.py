@@ -28,7 +28,7 @@ from ..store.files import file_sha256, path_inside, read_json, remove_file, writ
 from .dataset_checks import checked_set, is_key
 from .shards import ROOMS, shard_name
 
-FORMAT, VERSION = "magic141-training-set", 2
+FORMAT, VERSION = "magic141-training-set", 3
 MANIFEST = "set.json"
 
 
@@ -38,7 +38,7 @@ class SetSettings:
 
     width, height: in pixels. num_frames: of a window, 4n + 1. fps: the rate windows are cut at. max_windows: of one
     video, 0 for all. with_image_states: whether the VLM has looked at every window, see ``frames_seen``. vae,
-    encoders: fingerprints of the models.
+    encoders: identities of the graphs that loaded the models (before version 3, digests of some of their weights).
     """
 
     width: int

@@ -134,7 +134,7 @@ def test_what_cannot_be_known_is_never_the_same(kind, monkeypatch):
     prompt = graph(**{"1": node(kind, name="a")})
     first, second = identity(prompt), identity(prompt)
     assert first.hash != second.hash
-    assert "so this run starts anew" in describe_unknown(first)[0]
+    assert "so this starts anew" in describe_unknown(first)[0]
     assert str(getattr(kind, "__name__", kind)) in first.unknown
 
 

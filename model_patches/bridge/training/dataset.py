@@ -3,6 +3,7 @@
 import math
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,14 +24,16 @@ from ...training.videos import (
     skipped_lines,
 )
 from ..encoders.socket import Magic141Encoders
-from ..fingerprint import encoders_fingerprint, module_fingerprint
 from ..folders import folder_label, named_directory, resolve_folder
+from ..graph_identity import GraphIdentity, describe_unknown
 from ..progress import host_progress
 from ..vae import Vae, check_vae
 from .encode import SetEncoder
 
 CATEGORY = "magic141_training_sets"
 COMMIT_SECONDS = 60.0
+GRAPH_VERSION = 3
+"""Sets of this version and later know the graphs behind their encoders and VAE."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,20 @@ class SetRequest:
     max_windows: int = 0
     with_image_states: bool = True
     bucket: str | None = None
+
+
+@dataclass(frozen=True)
+class SetModels:
+    """What encodes a set, and the identities of the graphs behind both: what they were loaded from and how."""
+
+    encoders: Magic141Encoders
+    vae: Vae
+    encoders_graph: GraphIdentity
+    vae_graph: GraphIdentity
+
+    def notes(self) -> list[str]:
+        """Return what of both cannot be known: a sentence each."""
+        return [*describe_unknown(self.encoders_graph), *describe_unknown(self.vae_graph)]
 
 
 def set_directory(name: str) -> Path:
@@ -74,8 +91,7 @@ def listing(folder_name: str) -> str:
 def build_training_set(
     name: str,
     folder_name: str,
-    encoders: Magic141Encoders,
-    vae: Vae,
+    models: SetModels,
     request: SetRequest,
     *,
     replace_other: bool = False,
@@ -86,9 +102,10 @@ def build_training_set(
         replace_other: give up a set of this name that was made of another folder or with other settings.
 
     Raises:
-        ValueError: nothing in the folder can be used, or the name belongs to another set.
+        ValueError: nothing in the folder can be used, the name belongs to another set, or it cannot be known whether
+            it does.
     """
-    check_vae(vae)
+    check_vae(models.vae)
     check_clip_size(request.width, request.height, request.num_frames)
     if not 0 < request.fps < math.inf:
         raise ValueError(f"fps is {request.fps}; it must be a number greater than 0.")
@@ -96,23 +113,20 @@ def build_training_set(
     label = folder_label(folder)
     skipped: Skipped = []
     videos = find_videos(folder, label, skipped)
-    settings = _settings(request, _choose_size(folder, videos, request), encoders, vae)
+    settings = _settings(request, _choose_size(folder, videos, request), models)
     with locked_directory(directory):
-        old = _old_set(directory, label, settings, replace_other)
+        old = _old_set(directory, label, settings, replace_other=replace_other, notes=models.notes())
         shards = ShardStore(directory, old.checksums if old else {})
-        encoder = SetEncoder(shards, settings, encoders, vae)
+        encoder = SetEncoder(shards, settings, models.encoders, models.vae)
         new = TrainingSet(directory, label, settings, null_key="")
         made = _Build(folder, new, old, encoder, skipped).run(videos)
         return made, set_report(made, num_encoded=encoder.num_videos)
 
 
-def _settings(
-    request: SetRequest, size: tuple[int, int], encoders: Magic141Encoders, vae: Vae
-) -> SetSettings:
+def _settings(request: SetRequest, size: tuple[int, int], models: SetModels) -> SetSettings:
     cut = asdict(replace(request, width=size[0], height=size[1]))
     del cut["bucket"]
-    network = module_fingerprint(vae.first_stage_model)
-    return SetSettings(**cut, vae=network, encoders=encoders_fingerprint(encoders))
+    return SetSettings(**cut, vae=models.vae_graph.hash, encoders=models.encoders_graph.hash)
 
 
 def _choose_size(folder: Path, videos: list[CaptionedVideo], request: SetRequest) -> tuple[int, int]:
@@ -129,8 +143,14 @@ def _choose_size(folder: Path, videos: list[CaptionedVideo], request: SetRequest
     return votes.most_common(1)[0][0] if votes else (request.width, request.height)
 
 
-def _old_set(directory: Path, label: str, settings: SetSettings, replace_other: bool) -> TrainingSet | None:
+def _old_set(
+    directory: Path, label: str, settings: SetSettings, *, replace_other: bool, notes: Sequence[str]
+) -> TrainingSet | None:
     """Return the set that lies there.
+
+    Args:
+        notes: what of the new set's models cannot be known.
+
 
     Raises:
         ValueError: it was made of another folder or with other settings.
@@ -147,16 +167,21 @@ def _old_set(directory: Path, label: str, settings: SetSettings, replace_other: 
         return old
     if old.folder != label:
         other = f"of the folder '{old.folder}', not '{label}'"
+    elif old.version < GRAPH_VERSION:
+        other = (
+            "by an older version of this pack, which did not note how its encoders and its VAE were loaded"
+        )
     else:
         other = f"with other settings ({', '.join(_differences(old.settings, settings))})"
-    raise ValueError(
+    refusal = (
         f"The training set '{directory.name}' was built {other}. Give this one another name, or turn on 'replace' "
         "to give the old one up."
     )
+    raise ValueError(" ".join([refusal, *notes]))
 
 
 def _differences(old: SetSettings, new: SetSettings) -> list[str]:
-    names = {"vae": "another VAE", "encoders": "other encoders"}
+    names = {"vae": "the VAE is loaded otherwise", "encoders": "the encoders are loaded otherwise"}
     pairs = [(n, getattr(old, n), getattr(new, n)) for n in vars(old)]
     return [names.get(n, f"{n} was {was} and is now {now}") for n, was, now in pairs if was != now]
 

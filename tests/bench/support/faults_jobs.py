@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -194,8 +195,11 @@ def _index() -> Any:
 
 
 def _build_set(models: Any) -> Any:
+    from comfy_execution.graph import DynamicPrompt
     from magic141.nodes.training_set import BuildTrainingSet
 
+    graph = DynamicPrompt({"1": {"class_type": "Magic141BuildTrainingSet", "inputs": {}}})
+    BuildTrainingSet.hidden = SimpleNamespace(unique_id="1", dynprompt=graph)
     cut = {"width": 32, "height": 32, "num_frames": 5, "fps": 24.0, "max_windows": 2}
     wired = ("input/videos", "set", models.encoders, models.vae)
     return BuildTrainingSet.execute(*wired, "width x height", True, False, **cut).result[1]

@@ -12,7 +12,8 @@ from magic141.tools.host import use_comfyui
 use_comfyui()
 from magic141.model_patches.bridge.encoders.socket import Magic141Encoders
 from magic141.model_patches.bridge.training import dataset as building
-from magic141.model_patches.bridge.training.dataset import SetRequest, build_training_set
+from magic141.model_patches.bridge.graph_identity import GraphIdentity
+from magic141.model_patches.bridge.training.dataset import SetModels, SetRequest, build_training_set
 
 REQUEST = SetRequest(width=32, height=32, num_frames=5)
 
@@ -65,11 +66,12 @@ def videos(tmp_path, monkeypatch) -> Path:
     return tmp_path / "videos"
 
 
-def build(vae=None, backend=None, *, request=REQUEST, folder="videos", **options):
-    vae, backend = vae or CountingVae(), backend or CountingBackend()
-    torch.nn.init.zeros_(vae.first_stage_model.weight)
-    torch.nn.init.zeros_(vae.first_stage_model.bias)
-    return build_training_set("a", folder, Magic141Encoders(backend), vae, request, **options)
+KNOWN = (GraphIdentity("the encoders"), GraphIdentity("the VAE"))
+
+
+def build(vae=None, backend=None, *, request=REQUEST, folder="videos", graphs=KNOWN, **options):
+    models = SetModels(Magic141Encoders(backend or CountingBackend()), vae or CountingVae(), *graphs)
+    return build_training_set("a", folder, models, request, **options)
 
 
 def test_windows_are_encoded_and_the_vlm_sees_them_whole(videos):
@@ -158,6 +160,28 @@ def test_another_folder_or_size_under_the_same_name_is_refused_until_told(videos
     assert (made.folder, made.settings.width, vae.num_encoded) == ("input/moved", 48, 6)
 
 
+def test_models_that_are_loaded_otherwise_make_another_set(videos):
+    first, _ = build()
+    others = (
+        (GraphIdentity("the encoders with a LoRA"), KNOWN[1]),
+        (KNOWN[0], GraphIdentity("a fine-tuned VAE")),
+    )
+    for graphs, said in zip(others, ("the encoders are", "the VAE is"), strict=True):
+        with pytest.raises(ValueError, match=rf"settings \({said} loaded otherwise\).*turn on 'replace'"):
+            build(graphs=graphs)
+    vae, backend = CountingVae(), CountingBackend()
+    made, _ = build(vae, backend, graphs=others[0], replace_other=True)
+    assert (vae.num_encoded, len(backend.prompts), len(backend.pictures)) == (6, 4, 6)
+    assert {video.key for video in made.videos}.isdisjoint(video.key for video in first.videos)
+
+
+def test_models_that_cannot_be_known_are_said(videos):
+    build()
+    unknown = (GraphIdentity("never twice", ("Roulette",)), KNOWN[1])
+    with pytest.raises(ValueError, match="turn on 'replace'.*\"Roulette\" may give something else each time"):
+        build(graphs=unknown)
+
+
 def test_most_videos_choose_the_bucket(videos):
     for number in range(4):
         path = videos / f"tall{number}.mp4"
@@ -208,13 +232,17 @@ def test_rewritten_captions_are_other_content(videos):
     assert len(made) == len(first)
 
 
-def test_a_set_of_an_older_version_gets_checksums_and_is_not_encoded_again(videos):
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_set_of_an_older_version_is_not_taken_for_one_of_these_models(videos, version):
+    """It knows digests of some weights, which a LoRA that runs beside them leaves as they are."""
     made, _ = build()
     manifest = made.directory / "set.json"
-    old = json.loads(manifest.read_text()) | {"version": 1}
-    del old["checksums"]
+    old = json.loads(manifest.read_text()) | {"version": version}
+    old["settings"] |= {"encoders": "0" * 64, "vae": "1" * 64}
     manifest.write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="by an older version of this pack.*turn on 'replace'"):
+        build()
     vae = CountingVae()
-    again, _ = build(vae)
-    assert vae.num_encoded == 0
+    again, _ = build(vae, replace_other=True)
+    assert vae.num_encoded == 0, "the shards are named after these models"
     assert TrainingSet.open(made.directory).checksums == again.checksums == made.checksums
