@@ -84,8 +84,12 @@ class _Target:
         self.tokenizer = HunyuanVideoTokenizer
 
 
-def host_clip(llava: Path, clip_text: Path):
-    """Return the host's CLIP with the weights of the two folders, in fp32."""
+def host_clip(llava: Path, clip_text: Path, operations: type | None = None):
+    """Return the host's CLIP with the weights of the two folders, in fp32.
+
+    Args:
+        operations: the classes of its layers, if not the host's.
+    """
     import comfy.sd
     from transformers import CLIPTextModel, LlavaForConditionalGeneration
 
@@ -93,7 +97,7 @@ def host_clip(llava: Path, clip_text: Path):
         "dtype": torch.float32,
         "llama_model_config": {**LLAMA, **LLAMA_HEADS},
         "clip_l_model_config": CLIP_L,
-    }
+    } | ({"custom_operations": operations} if operations else {})
     clip = comfy.sd.CLIP(_Target(), model_options=options)
     llama = LlavaForConditionalGeneration.from_pretrained(
         llava, use_safetensors=True
