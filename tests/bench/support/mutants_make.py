@@ -38,8 +38,8 @@ Assertions and ``strict`` state what cannot happen; UTF-8 is the default encodin
 class Mutant:
     """A file with one fault in it.
 
-    file: from the repository's root. line: where the fault is. lines: those of the statement around it. before, after: the lines that differ. source: the whole
-    file with the fault.
+    file: from the repository's root. line: where the fault is. lines: those of the statement around it. before, after:
+    the lines that differ. source: the whole file with the fault.
     """
 
     file: str

@@ -1,4 +1,4 @@
-"""Find which tests run which lines of our source, a test file at a time; kept while the files behind it are the same."""
+"""Find which tests run which lines of our source, a test file at a time, unless nothing behind it changed."""
 
 import hashlib
 import json

@@ -11,8 +11,8 @@ from magic141.tools.host import use_comfyui
 
 use_comfyui()
 from magic141.model_patches.bridge.encoders.socket import Magic141Encoders
-from magic141.model_patches.bridge.training import dataset as building
 from magic141.model_patches.bridge.graph_identity import GraphIdentity
+from magic141.model_patches.bridge.training import dataset as building
 from magic141.model_patches.bridge.training.dataset import SetModels, SetRequest, build_training_set
 
 REQUEST = SetRequest(width=32, height=32, num_frames=5)
@@ -178,7 +178,7 @@ def test_models_that_are_loaded_otherwise_make_another_set(videos):
 def test_models_that_cannot_be_known_are_said(videos):
     build()
     unknown = (GraphIdentity("never twice", ("Roulette",)), KNOWN[1])
-    with pytest.raises(ValueError, match="turn on 'replace'.*\"Roulette\" may give something else each time"):
+    with pytest.raises(ValueError, match=r"turn on 'replace'.*\"Roulette\" may give something else each time"):
         build(graphs=unknown)
 
 
@@ -240,7 +240,7 @@ def test_a_set_of_an_older_version_is_not_taken_for_one_of_these_models(videos, 
     old = json.loads(manifest.read_text()) | {"version": version}
     old["settings"] |= {"encoders": "0" * 64, "vae": "1" * 64}
     manifest.write_text(json.dumps(old))
-    with pytest.raises(ValueError, match="by an older version of this pack.*turn on 'replace'"):
+    with pytest.raises(ValueError, match=r"by an older version of this pack.*turn on 'replace'"):
         build()
     vae = CountingVae()
     again, _ = build(vae, replace_other=True)
