@@ -27,10 +27,12 @@ SKIPPED = m.OneOf(
     m.Call(func=m.Name("print") | m.Name("len") | m.Name("isinstance")),
     m.Call(func=m.Attribute(value=m.Name("logging") | m.Name("warnings"))),
     m.Arg(keyword=m.Name("encoding") | m.Name("strict")),
+    m.Assign(value=m.Subscript(value=m.Name("Callable") | m.Name("Literal") | m.Name("Sequence"))),
+    m.Assign(value=m.Call(func=m.Name("TypeVar"))),
 )
 """Nodes that are left as they are, with all inside them.
 
-Assertions and ``strict`` state what cannot happen; UTF-8 is the default encoding of the process that tests.
+Names of types are annotations, too. Assertions and ``strict`` state what cannot happen; UTF-8 is the default encoding of the process that tests.
 """
 
 

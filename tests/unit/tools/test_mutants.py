@@ -40,6 +40,7 @@ def test_every_operator_argument_and_number_is_a_fault_of_its_own(tmp_path):
         "if TYPE_CHECKING:\n    A = 1\n",
         "@dataclass(frozen=True)\nclass A: ...\n",
         'logging.warning("%s", a)\n',
+        'Kind = Literal["a", "b"]\n',
     ],
 )
 def test_what_no_test_should_notice_is_left_as_it_is(tmp_path, text):

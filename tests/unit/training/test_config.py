@@ -123,11 +123,21 @@ def test_settings_that_do_not_fit_together_are_refused(good, bad, said):
 
 
 def test_names_change_there_and_back():
-    assert current_names({"guidance": 1.0, "normalise": False, "rank": 2}) == {
-        "guidance_w": 1.0,
-        "normalize": False,
-        "rank": 2,
+    renamed = {
+        "critic_learning_rate": "fake_learning_rate",
+        "critic_rank": "fake_rank",
+        "critic_updates": "fake_updates",
+        "critic_warmup": "fake_warmup",
+        "guidance": "guidance_w",
+        "guidance_max": "guidance_w_max",
+        "guidance_min": "guidance_w_min",
+        "normalise": "normalize",
+        "rollout": "sampler",
+        "student_steps": "few_steps",
+        "rank": "rank",
     }
+    old = {before: number for number, before in enumerate(renamed)}
+    assert current_names(old) == {after: number for number, after in enumerate(renamed.values())}
     assert first_names(current_names({"rollout": "euler"})) == {"rollout": "euler"}
     assert first_names({"rank": 2}) == {"rank": 2}
 
