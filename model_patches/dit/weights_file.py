@@ -75,10 +75,16 @@ def read_header(path: str | Path) -> Header:
         raise FileNotFoundError(f"{path} does not exist. Put the model into models/diffusion_models.")
     with path.open("rb") as file:
         start = file.read(32)
-    if start.startswith(b"PK"):
-        return _torch_header(path)
-    _refuse_what_is_no_safetensors(path, start)
+    if not _begins_as_safetensors(start, path.stat().st_size):
+        if start.startswith(b"PK"):
+            return _torch_header(path)
+        _refuse_what_is_no_safetensors(path, start)
     return _safetensors_header(path)
+
+
+def _begins_as_safetensors(start: bytes, file_size: int) -> bool:
+    """Tell a header's length and its brace; a length may look like the first bytes of a zip or a pickle."""
+    return start[8:9] == b"{" and 8 + int.from_bytes(start[:8], "little") <= file_size
 
 
 def load_torch_zip(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
@@ -219,7 +225,7 @@ def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
         raise ValueError(
             f"{path.name} is a text page or a Git LFS pointer, not the weights. Download the file itself."
         )
-    if start[0] == 0x80 and start[1] < 6 and start[8:9] != b"{":  # the length of a header may begin so, too
+    if start[0] == 0x80 and start[1] < 6:
         raise ValueError(
             f"{path.name} is a bare pickle (before PyTorch 1.6), which cannot be read without holding it twice"
             f" in memory. Save it again with a current torch.save, or as safetensors."

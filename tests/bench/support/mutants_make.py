@@ -32,7 +32,8 @@ SKIPPED = m.OneOf(
 )
 """Nodes that are left as they are, with all inside them.
 
-Names of types are annotations, too. Assertions and ``strict`` state what cannot happen; UTF-8 is the default encoding of the process that tests.
+Names of types are annotations, too. Assertions and ``strict`` state what cannot happen; UTF-8 is the default encoding
+of the process that tests.
 """
 
 

@@ -178,7 +178,9 @@ def test_models_that_are_loaded_otherwise_make_another_set(videos):
 def test_models_that_cannot_be_known_are_said(videos):
     build()
     unknown = (GraphIdentity("never twice", ("Roulette",)), KNOWN[1])
-    with pytest.raises(ValueError, match=r"turn on 'replace'.*\"Roulette\" may give something else each time"):
+    with pytest.raises(
+        ValueError, match=r"turn on 'replace'.*\"Roulette\" may give something else each time"
+    ):
         build(graphs=unknown)
 
 

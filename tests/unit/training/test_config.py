@@ -3,7 +3,13 @@
 from dataclasses import asdict
 
 import pytest
-from magic141.model_patches.training.config import GONE, DistillConfig, check_same_run, current_names, first_names
+from magic141.model_patches.training.config import (
+    GONE,
+    DistillConfig,
+    check_same_run,
+    current_names,
+    first_names,
+)
 
 DEFAULTS = {
     "stage": "dmd2",
@@ -64,7 +70,10 @@ def test_defaults_are_those_of_every_version():
         *((name, 1e-12, 0.0) for name in ("learning_rate", "ode_learning_rate", "fake_learning_rate")),
         *((name, 1e-12, 0.0) for name in ("shift", "clip_norm")),
         *((name, 0.0, -1e-12) for name in ("real_shift", "guidance_w", "guidance_w_min")),
-        *((name, 0, -1) for name in ("ode_updates", "fake_updates", "fake_warmup", "save_every", "sample_every")),
+        *(
+            (name, 0, -1)
+            for name in ("ode_updates", "fake_updates", "fake_warmup", "save_every", "sample_every")
+        ),
         *((name, 0.0, -1e-12) for name in ("beta1", "beta2", "ema_decay")),
     ],
 )
@@ -83,14 +92,18 @@ def test_shares_stay_below_one(name):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_setting_that_is_no_number_is_refused(value):
-    with pytest.raises(ValueError, match="drop_caption is .*; it must be a finite number"):
+    with pytest.raises(ValueError, match=r"drop_caption is .*; it must be a finite number"):
         DistillConfig(drop_caption=value)
 
 
 @pytest.mark.parametrize(
     ("good", "bad", "said"),
     [
-        ({"guidance_w_min": 6.0}, {"guidance_w_min": 6.1}, "guidance_w_max is 6.0, less than guidance_w_min, 6.1"),
+        (
+            {"guidance_w_min": 6.0},
+            {"guidance_w_min": 6.1},
+            "guidance_w_max is 6.0, less than guidance_w_min, 6.1",
+        ),
         ({"micro_batch_size": 8}, {"micro_batch_size": 7}, "multiple of micro_batch_size, 7"),
         ({"stage": "flow"}, {"stage": "flow", "ode_updates": 1}, 'both need stage "dmd2"'),
         ({"stage": "cfg"}, {"stage": "cfg", "fake_warmup": 1}, 'both need stage "dmd2"'),

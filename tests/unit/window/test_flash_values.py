@@ -80,7 +80,11 @@ def test_contrast_and_sharpness_are_told_as_shares():
     assert found["flash_contrast"] == pytest.approx(-0.5, abs=1e-3)
     plain = torch.full((64, 64), 0.5)
     spread = plain + LEAST_CONTRAST * torch.sign(torch.arange(64) - 31.5)
-    assert measure_flash(frames_of(plain), frames_of(spread))["flash_contrast"] == pytest.approx(1.0, abs=1e-3)
+    assert measure_flash(frames_of(plain), frames_of(spread))["flash_contrast"] == pytest.approx(
+        1.0, abs=1e-3
+    )
     lines = plain + 0.1 * (torch.arange(64) % 2)
     double = plain + 0.2 * (torch.arange(64) % 2)
-    assert measure_flash(frames_of(lines), frames_of(double))["flash_sharpness"] == pytest.approx(1.0, abs=1e-3)
+    assert measure_flash(frames_of(lines), frames_of(double))["flash_sharpness"] == pytest.approx(
+        1.0, abs=1e-3
+    )

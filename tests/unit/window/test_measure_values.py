@@ -79,13 +79,22 @@ def test_a_seam_is_the_step_across_over_the_median_step_of_the_four_frames_on_ei
     before, after = grays(0.9, 0.0, 0.1, 0.2, 0.3), grays(0.5, 0.6, 0.7, 0.8, 0.0)
     assert seam_ratio(before, after) == pytest.approx((0.2 + STILL_STEP) / (0.1 + STILL_STEP), rel=1e-4)
     uneven = grays(0.0, 0.3, 0.3, 0.3)
-    assert seam_ratio(uneven, grays(0.3, 0.5)) == pytest.approx(1.0), "steps .3 0 0 .2, of which the median is 0"
+    assert seam_ratio(uneven, grays(0.3, 0.5)) == pytest.approx(1.0), (
+        "steps .3 0 0 .2, of which the median is 0"
+    )
     assert seam_ratio(grays(0.2), grays(0.5)) == pytest.approx(1.0), "no step beside it to compare with"
 
 
 @pytest.mark.parametrize(
     ("ratio", "limit", "good"),
-    [(2.0, 2.0, True), (2.01, 2.0, False), (0.5, 2.0, True), (0.49, 2.0, False), (2.0, 0.5, True), (0, 2.0, False)],
+    [
+        (2.0, 2.0, True),
+        (2.01, 2.0, False),
+        (0.5, 2.0, True),
+        (0.49, 2.0, False),
+        (2.0, 0.5, True),
+        (0, 2.0, False),
+    ],
 )
 def test_a_seam_within_the_limit_is_good_either_way(ratio, limit, good):
     assert seam_is_good(ratio, limit) is good
@@ -99,7 +108,9 @@ def test_how_bad_a_seam_is():
 
 def sliding(step_px: float, *, side: int, tall: int | None = None, count: int = 4) -> Tensor:
     """Return a smooth pattern that moves to the right and down by as much."""
-    rows, columns = torch.meshgrid(torch.arange(tall or side).float(), torch.arange(side).float(), indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(tall or side).float(), torch.arange(side).float(), indexing="ij"
+    )
     wave = 2 * math.pi / side
     frames = [
         0.5

@@ -42,9 +42,7 @@ def test_windows_of_a_plan_by_their_numbers():
 
 
 def test_prompts_with_times_are_those_of_the_plans_seconds():
-    settings = WindowSettings(
-        prompts="[0-1s] a\n[1-9s] b", length=2.1, window_length=13, overlap=1, fps=10
-    )
+    settings = WindowSettings(prompts="[0-1s] a\n[1-9s] b", length=2.1, window_length=13, overlap=1, fps=10)
     windows = plan_run(settings, continues=False, has_end_image=False)
     assert [(w.start_frame, w.num_new_frames, w.prompt) for w in windows] == [(0, 13, "a"), (13, 8, "b")]
 
@@ -57,8 +55,15 @@ def test_at_least_one_window_is_made():
 
 @pytest.mark.parametrize(
     ("seconds", "fps", "continues", "latent"),
-    [(1, 24, True, 6), (1, 25, False, 7), (1, 24, False, 7), (1.1, 24, True, 7), (0, 24, False, 1), (2.5 / 24, 24, False, 1)],
-)  # fmt: skip
+    [
+        (1, 24, True, 6),
+        (1, 25, False, 7),
+        (1, 24, False, 7),
+        (1.1, 24, True, 7),
+        (0, 24, False, 1),
+        (0.1, 24, False, 1),
+    ],
+)
 def test_seconds_become_the_nearest_latent_frames(seconds, fps, continues, latent):
     assert new_latent_frames_for(seconds, fps=fps, continues=continues) == latent
 
@@ -87,7 +92,9 @@ def test_sizes_of_windows_of_five_that_share_one(num_new, continues, end, sizes)
 
 def test_an_overlap_is_refused_with_what_would_do():
     check_window(2, 1)
-    with pytest.raises(ValueError, match=r"overlap is 3 .* the window 3 \(9 frames\).*Set overlap to 2 or less"):
+    with pytest.raises(
+        ValueError, match=r"overlap is 3 .* the window 3 \(9 frames\).*Set overlap to 2 or less"
+    ):
         check_window(3, 3)
     with pytest.raises(ValueError, match="overlap is 0 latent frames; joining windows needs at least 1"):
         check_window(3, 0)

@@ -65,14 +65,20 @@ def test_the_timeline_counts_seconds_of_the_whole_video():
 
 def test_facts_as_they_are_written_are_taken():
     check_facts(FACTS, 4)
-    check_facts(FACTS | {"seconds": 0, "start_frame": 5, "measures": FACTS["measures"] | {"motion": -LARGEST * 0.99}}, 4)
+    check_facts(
+        FACTS | {"seconds": 0, "start_frame": 5, "measures": FACTS["measures"] | {"motion": -LARGEST * 0.99}},
+        4,
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "wrong"),
     [
-        *(({name: value}, name) for name in ("seed", "attempts", "start_frame", "num_new_frames")
-          for value in (-1, 2**64, 1.0, True, None, "1")),
+        *(
+            ({name: value}, name)
+            for name in ("seed", "attempts", "start_frame", "num_new_frames")
+            for value in (-1, 2**64, 1.0, True, None, "1")
+        ),
         ({"index": 5}, "index"),
         ({"index": None}, "index"),
         ({"measures": None}, "measures"),
@@ -85,7 +91,7 @@ def test_facts_as_they_are_written_are_taken():
         ({"seconds": -LARGEST}, "a number"),
         ({"prompt": None}, "prompt"),
     ],
-)  # fmt: skip
+)
 def test_facts_of_another_kind_are_refused_by_name(changes, wrong):
     with pytest.raises(ValueError, match=f"^its facts are damaged: {wrong}$"):
         check_facts(FACTS | changes, 4)
