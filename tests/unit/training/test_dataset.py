@@ -283,6 +283,17 @@ def test_batches_hold_clip_image_states_and_caption(tmp_path):
     assert torch.equal(batch.states, again.states)
 
 
+def test_what_a_batch_draws_comes_from_its_generator_alone(tmp_path):
+    """Captions and known frames: every choice is made as often as its share says."""
+    source = VideoFolderSource(make_set(tmp_path / "set"), known_shares=(0.25, 0.75))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    batch = source.batch(torch.zeros(400, dtype=torch.long), torch.Generator().manual_seed(5))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert 0.65 < batch.num_known.float().mean() < 0.85
+    assert 0.4 < (batch.mask.sum(1) == 5 + 2).float().mean() < 0.6
+
+
 @pytest.mark.parametrize(("num_known", "seen"), [(1, 9), (2, 8), (3, 7)])
 def test_the_vlm_sees_the_last_known_frame(tmp_path, num_known, seen):
     shares = [float(known == num_known) for known in range(4)]
