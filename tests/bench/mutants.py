@@ -49,7 +49,7 @@ LEAST = 10
 """Mutants of a room, however small it is."""
 CONTROLS = 10
 """Drawn mutants whose tests are also run without a fault: none of them may fail."""
-MOST_TEST_SECONDS = 90.0
+MOST_TEST_SECONDS = 60.0
 """Of the tests that run a line, the quick ones whose sum is below this are run."""
 KILLED_BY_PYTEST = (1, 2, 3, 4)
 """pytest's exit status where a test failed, or where the fault does not even let the tests be imported."""
