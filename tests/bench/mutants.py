@@ -50,7 +50,7 @@ LEAST = 10
 CONTROLS = 10
 """Drawn mutants whose tests are also run without a fault: none of them may fail."""
 MOST_TEST_SECONDS = 60.0
-"""Of the tests that run a line, the quick ones whose sum is below this are run."""
+"""Of the tests that run a line, the quick ones that take no longer than this together are run."""
 KILLED_BY_PYTEST = (1, 2, 3, 4)
 """pytest's exit status where a test failed, or where the fault does not even let the tests be imported."""
 
@@ -61,6 +61,7 @@ class Bench:
 
     copy: Copy
     tests: TestMap
+    most_seconds: float = MOST_TEST_SECONDS
 
     def try_mutant(self, mutant: Mutant) -> dict:
         """Return the row of one mutant."""
@@ -91,7 +92,7 @@ class Bench:
 
     def _tests_of(self, mutant: Mutant) -> list[str]:
         names = self.tests.tests_of(mutant.file, mutant.lines)
-        while names and self.tests.seconds_of(names) > MOST_TEST_SECONDS:
+        while names and self.tests.seconds_of(names) > self.most_seconds:
             names.pop()
         return names
 
@@ -172,7 +173,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict:
     kept = options.json.with_suffix(".rows.json")
     tests = TestMap(copy, options.json.with_name("mutants_lines.json"))
     tests.measure(test_files(), list(ROOMS.values()))
-    bench = Bench(copy, tests)
+    bench = Bench(copy, tests, options.test_seconds)
     rows = json.loads(kept.read_text()) if kept.is_file() else {}
     for number, mutant in enumerate(mutants, 1):
         row = rows.get(mutant.key)
@@ -200,6 +201,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="file for the figures and the survivors")
     parser.add_argument("--seed", type=int, default=141, help="what the mutants are drawn from (141)")
     parser.add_argument("--count", type=int, default=320, help="how many (320)")
+    parser.add_argument(
+        "--test-seconds",
+        type=float,
+        default=MOST_TEST_SECONDS,
+        help=f"most seconds of tests for one mutant ({MOST_TEST_SECONDS:g}); fewer find fewer",
+    )
     parser.add_argument("--quick", action="store_true", help="ten mutants: does it run at all?")
     options = parser.parse_args()
     options.json = options.json.resolve()

@@ -129,6 +129,13 @@ def test_motion_is_told_in_shorter_sides_a_frame(side):
     assert (right, down) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
 
 
+def test_fine_patterns_that_stand_still_do_not_hide_the_motion_of_a_large_picture():
+    side = 4 * FLOW_SIDE_PX
+    fine = 0.1 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(FLOW_SIDE_PX)
+    frames = sliding(4, side=side) + fine[None, None, :, None] + fine[None, :, None, None]
+    assert mean_motion(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
+
+
 def test_a_turn_below_the_slowest_motion_is_none():
     assert turned_deg((0.001, 0.0), (0.0, 0.001)) == pytest.approx(90)
     assert turned_deg((0.00099, 0.0), (0.0, 0.001)) is None
