@@ -32,9 +32,9 @@ class Networks:
     image: bool
     guidance: bool
     teacher_guidance: bool
-    teacher: Role | None = None
-    real: Role | None = None
-    fake: Role | None = None
+    teacher: Role | None
+    real: Role | None
+    fake: Role | None
 
     def parameters(self, config: DistillConfig) -> dict[str, dict[str, nn.Parameter]]:
         """Return what learns, by "student" and "fake"."""

@@ -10,7 +10,13 @@ from magic141.model_patches.int8.check import check_layers
 from magic141.model_patches.int8.choice import plan_file
 from magic141.model_patches.int8.file import FileReport, provenance, quantize_file
 from magic141.model_patches.int8.quantize import QuantizationPlan, encode_config
-from magic141.model_patches.int8.source import hunyuan_layout, is_companion, refuse_quantized, whole
+from magic141.model_patches.int8.source import (
+    SourceReader,
+    hunyuan_layout,
+    is_companion,
+    refuse_quantized,
+    whole,
+)
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -216,3 +222,14 @@ def test_scales_of_any_name_are_above_zero(name, dtype, value):
     check_layers({f"a{name}": torch.ones(3, dtype=dtype)}, "x")
     with pytest.raises(ValueError, match=rf"a{name} holds {value}; scales are finite and above zero"):
         check_layers({f"a{name}": torch.tensor([1.0, value], dtype=dtype)}, "x")
+
+
+def test_weights_are_read_in_the_order_in_which_they_lie_in_the_file(source):
+    """Wider types lie first, whatever their names."""
+    weights = tiny_dit(dtype=torch.bfloat16)
+    save_file(weights | {"vector_in.in_layer.bias": weights["vector_in.in_layer.bias"].float()}, source)
+    header = read_header(source)
+    with SourceReader(header, hunyuan_layout(header)) as reader:
+        order = [reader.origin(key) for key in reader.in_file_order()]
+    assert order == sorted(header.tensors, key=lambda key: header.starts[key])
+    assert order != sorted(order)

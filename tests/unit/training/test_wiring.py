@@ -211,3 +211,20 @@ def test_roles_weight_the_fake_models_branch():
     networks = build_networks(replace(TINY, real_shift=0.3), tiny_dit(), "cpu")
     weights = {name: dict(getattr(networks, name).weights) for name in ROLES}
     assert weights == {"student": {STUDENT: 1.0}, "teacher": {}, "real": {FAKE: 0.3}, "fake": {FAKE: 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({"stage": "flow"}, set()),
+        ({"stage": "flow", "train": "full"}, set()),
+        ({"stage": "cfg", "train": "full"}, {"teacher"}),
+        ({"stage": "dmd2"}, {"teacher", "real", "fake"}),
+    ],
+)
+def test_every_stage_has_the_roles_that_it_asks(changes, wanted):
+    config = replace(TINY, **changes)
+    networks = build_networks(config, tiny_dit(), "cpu")
+    assert {name for name in ROLES[1:] if getattr(networks, name) is not None} == wanted
+    assert set(networks.parameters(config)) == {STUDENT, *({FAKE} if "fake" in wanted else ())}
+    assert len(networks.modules) == (2 if changes.get("train") == "full" and wanted else 1)
