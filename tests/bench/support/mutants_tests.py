@@ -98,8 +98,8 @@ class TestMap:
     def measure(self, test_files: Sequence[str], rooms: Sequence[str]) -> None:
         """Run each test file that changed, or whose subject did, once under coverage."""
         self.files = {file: found for file, found in self.files.items() if file in test_files}
-        for file in test_files:
-            digest = digest_behind(file)
+        digests = {file: digest_behind(file) for file in test_files}  # now: someone may go on working
+        for file, digest in digests.items():
             if self.files.get(file, {}).get("digest") == digest:
                 continue
             out, start = self.copy.folder / "lines.json", time.monotonic()
