@@ -168,11 +168,11 @@ def run(options: argparse.Namespace, folder: Path) -> dict:
     counts = share_out(options.count, line_counts(rooms), least=min(LEAST, options.count // len(ROOMS)))
     mutants = draw_mutants(rooms, counts, options.seed)
     random.Random(options.seed).shuffle(mutants)  # so that a part of them is a fair sample, too
-    copy = Copy(folder)
-    warm_up(copy, test_files())
+    files, copy = test_files(), Copy(folder)
+    warm_up(copy, files)
     kept = options.json.with_suffix(".rows.json")
     tests = TestMap(copy, options.json.with_name("mutants_lines.json"))
-    tests.measure(test_files(), list(ROOMS.values()))
+    tests.measure(files, list(ROOMS.values()))
     bench = Bench(copy, tests, options.test_seconds)
     rows = json.loads(kept.read_text()) if kept.is_file() else {}
     for number, mutant in enumerate(mutants, 1):
