@@ -163,6 +163,19 @@ def in_range(frames: Tensor) -> Tensor:
     return frames if low >= 0 and high <= 1 else frames.clamp(0, 1)
 
 
+def check_speed(found_fps: float | None, fps: float) -> None:
+    """Refuse a clip that runs at another speed than the video; pictures have none.
+
+    Raises:
+        ValueError: says both.
+    """
+    if found_fps is not None and abs(found_fps - fps) > fps / 2000:
+        raise ValueError(
+            f"Your graph makes a video of {found_fps:.6g} frames a second, and fps of Window Start is {fps:g}. "
+            f"Set fps to {found_fps:.6g}, or connect fps of Window Start to Create Video."
+        )
+
+
 def known_difference(frames: Tensor, known: Tensor) -> float:
     """Return the mean difference between the frames that were handed out and how they came back."""
     count = min(len(frames), len(known))

@@ -1,12 +1,13 @@
 """What a MODEL of any family is called with in one step of the host's own sampling, kept to be run again."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import comfy.sample
 import comfy.samplers
 import torch
 from comfy.model_patcher import ModelPatcher
+from comfy.model_sampling import ModelSamplingDiscreteFlow
 from torch import Tensor
 
 #: How far down the schedule the step lies: most of the picture is decided there.
@@ -49,7 +50,8 @@ def record_call(patcher: ModelPatcher, positive: list, *, seed: int, latent: dic
     start = small_latent(patcher) if latent is None else latent["samples"]
     start = comfy.sample.fix_empty_latent_channels(patcher, start)
     noise = comfy.sample.prepare_noise(start, seed)
-    sigma = patcher.get_model_object("model_sampling").percent_to_sigma(SHARE_OF_STEPS)
+    sampling = cast(ModelSamplingDiscreteFlow, patcher.get_model_object("model_sampling"))
+    sigma = sampling.percent_to_sigma(SHARE_OF_STEPS)
     calls: list[tuple] = []
     hook = patcher.model.diffusion_model.register_forward_pre_hook(
         lambda _module, inputs, named: calls.append((inputs, named)), with_kwargs=True

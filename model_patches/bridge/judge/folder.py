@@ -12,13 +12,13 @@ from torch import Tensor
 
 from ...judge.folder_report import FolderResult, read_rows
 from ...judge.sets import distance_with_interval
+from ...store.cancel import until_canceled
 from ...store.disk import disk_errors
 from ...store.pictures import SUFFIXES as PICTURES
 from ...store.pictures import decode, read_bytes, to_tensor
 from ...store.walk import walk_files
 from ...training.videos import SUFFIXES as VIDEOS
 from ..folders import folder_label, resolve_folder
-from ..progress import until_canceled
 from .clips import open_source
 from .models import Models, Wanted, frames_on
 from .run import judge_clip

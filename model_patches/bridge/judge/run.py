@@ -9,7 +9,7 @@ from ...judge.catalog import MEASURES, NEEDS_TWO_FRAMES, PROMPT, START
 from ...judge.plain import PlainMeasures, psnr, ssim
 from ...judge.report import Judgment
 from ...sizes import check_pictures, resize_cover_crop
-from ..progress import until_canceled
+from ...store.cancel import until_canceled
 from .clips import Clip
 from .models import Models, Wanted, Watchers
 

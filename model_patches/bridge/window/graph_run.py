@@ -13,7 +13,7 @@ from torch import Tensor
 from ...store.cancel import for_seconds
 from ...store.sound_pieces import fit_length, samples_at, to_int16
 from ...store.video_sink import VideoFormat
-from ...window.clips import GraphWindow, check_clip, known_difference, new_frames
+from ...window.clips import GraphWindow, check_clip, check_speed, known_difference, new_frames
 from ...window.flash import measure_flash
 from ...window.plan import window_seed
 from ...window.report import build_report
@@ -186,7 +186,7 @@ def take_back(run: GraphRun, returned: Returned) -> None:
     window = run.window
     assert window is not None
     check_clip(returned.frames, window, width=run.material.size[0], height=run.material.size[1])
-    check_speed(returned, run.settings.start.fps)
+    check_speed(returned.fps, run.settings.start.fps)
     judged = judge(run, window, returned)
     run.best = judged if run.best is None or judged.over < run.best.over else run.best
     if run.best.over > 1 and run.attempt < run.settings.save.reroll_limit:
@@ -195,19 +195,6 @@ def take_back(run: GraphRun, returned: Returned) -> None:
     with run.run.store:
         run.run.finish(window, run.best, attempts=run.attempt + 1)
     run.best, run.attempt = None, 0
-
-
-def check_speed(returned: Returned, fps: float) -> None:
-    """Refuse a clip that runs at another speed than the video.
-
-    Raises:
-        ValueError: says both.
-    """
-    if returned.fps is not None and abs(returned.fps - fps) > fps / 2000:
-        raise ValueError(
-            f"Your graph makes a video of {returned.fps:.6g} frames a second, and fps of Window Start is {fps:g}. "
-            f"Set fps to {returned.fps:.6g}, or connect fps of Window Start to Create Video."
-        )
 
 
 def judge(run: GraphRun, window: GraphWindow, returned: Returned) -> Judged:
