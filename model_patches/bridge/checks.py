@@ -144,31 +144,27 @@ def _check_states(model: comfy.model_patcher.ModelPatcher, states: Tensor, optio
 
 def _check_image(model: comfy.model_patcher.ModelPatcher, options: dict, samples: Tensor, name: str) -> None:
     channels = model.model.diffusion_model.in_channels
-    image = options.get("concat_latent_image")
-    if image is None:
+    image, mask = options.get("concat_latent_image"), options.get("concat_mask")
+    if image is None or (mask is not None and mask.min() == 1):  # no frame is known
         if channels > T2V_CHANNELS and not _is_expanded(model):
             raise ValueError(
                 f"This is an image-to-video model ({channels} input channels), but the {name} conditioning has no"
-                f" image latent, so it would run on an empty one. Connect a start image to VLM Image Encode."
+                f" start image, so it would run on an empty one. Connect a start image to VLM Image Encode, or choose a"
+                f" text-to-video model."
             )
         return
-    if channels == T2V_CHANNELS:
-        raise ValueError(
-            f"The {name} conditioning has a start image, but this model has {channels} input channels and would"
-            f" silently ignore it. Choose an image-to-video model, or disconnect the image from VLM Image Encode."
-        )
-    if _is_expanded(model) and INPUT_KEY not in model.patches:
+    if channels == T2V_CHANNELS or (_is_expanded(model) and INPUT_KEY not in model.patches):
         raise ValueError(
             f"The {name} conditioning has a start image, but this is a text-to-video model, which ignores it. Choose an"
             f" image-to-video model, add a LoRA that teaches this one to see images, or disconnect the image from VLM"
             f" Image Encode."
         )
-    if options.get("concat_mask") is None and channels != SKYREELS_CHANNELS:
+    if mask is None and channels != SKYREELS_CHANNELS:
         raise ValueError(
             f"The {name} conditioning has an image latent but no mask, so this model would treat the image"
             f" as unknown. Encode it with VLM Image Encode."
         )
-    _check_image_size(image, options.get("concat_mask"), samples, name)
+    _check_image_size(image, mask, samples, name)
 
 
 def _check_image_size(image: Tensor, mask: Tensor | None, samples: Tensor, name: str) -> None:

@@ -185,9 +185,10 @@ def test_guidance_is_taken_from_the_conditioning():
 
 BAD = {
     "no guidance": ({"guidance": True}, {}, {}, "embeds the guidance strength"),
-    "no image": ({}, {"image": False}, {}, "no image latent"),
+    "no image": ({}, {"image": False}, {}, "no start image"),
+    "no known frame": ({}, {"concat_mask": torch.ones(1, 1, *LATENT_SHAPE[2:])}, {}, "no start image"),
     "no mask": ({}, {"mask": False}, {}, "no mask"),
-    "image for a text model": ({"channels": 16}, {}, {}, "silently ignore"),
+    "image for a text model": ({"channels": 16}, {}, {}, "text-to-video model, which ignores it"),
     "another width": ({"text_width": 128}, {}, {}, "64 wide and this model wants 128"),
     "no pooled": ({}, {"pooled_output": None}, {}, "no pooled CLIP-L output"),
     "other channels": ({}, {}, {"shape": (1, 8, 3, 6, 8), "fill": 1.0}, "latent has shape"),

@@ -19,7 +19,7 @@ def tiny_conditioning(
         known = torch.randn(1, 16, 1, *LATENT_SHAPE[-2:], generator=generator)
         values["concat_latent_image"], concat_mask = known_frames_condition(known, LATENT_SHAPE[2])
         if mask:
-            values["concat_mask"] = concat_mask
+            values.setdefault("concat_mask", concat_mask)
     return [[text, values]]
 
 
