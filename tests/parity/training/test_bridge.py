@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 
 use_comfyui()
 import folder_paths
+from magic141.model_patches.bridge.graph_identity import GraphIdentity
 from magic141.model_patches.bridge.training import folder
 from magic141.model_patches.bridge.training import run as training
-from magic141.model_patches.bridge.training.dataset import SetRequest, build_training_set
+from magic141.model_patches.bridge.training.dataset import SetModels, SetRequest, build_training_set
 
 CONFIG = DistillConfig(total_steps=3)
 
@@ -210,7 +211,8 @@ def test_a_folder_of_loras_that_cannot_be_written_is_said_before_anything_is_tra
     opened, vae = tiny_models(), open_thin_taehv()
     request = SetRequest(width=32, height=32, num_frames=5, max_windows=1)
     with torch.inference_mode():
-        build_training_set("set", "input/videos", opened.encoders, vae, request)
+        graphs = (GraphIdentity("the encoders"), GraphIdentity("the VAE"))
+        build_training_set("set", "input/videos", SetModels(opened.encoders, vae, *graphs), request)
     (tmp_path / "models" / "loras").write_text("a file")
     config = training.make_config(stage="flow", train="lora", total_steps=2)
     with pytest.raises(DiskRefused, match="loras could not be read or written"):

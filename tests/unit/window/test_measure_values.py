@@ -4,22 +4,25 @@ import math
 
 import pytest
 import torch
-from magic141.model_patches.window.measure import (
+from magic141.model_patches.measures import (
     FLOW_SIDE_PX,
     MEASURED_FRAMES,
     MEASURED_SIDE_PX,
     STILL_STEP,
-    cosine_similarity,
     delta_e,
+    luma_grid,
     mean_lab,
     mean_motion,
-    measure_window,
     motion_steps,
-    seam_badness,
-    seam_is_good,
     seam_ratio,
     sharpness,
     srgb_to_lab,
+)
+from magic141.model_patches.window.measure import (
+    cosine_similarity,
+    measure_window,
+    seam_badness,
+    seam_is_good,
     summarize,
     turned_deg,
 )
@@ -68,11 +71,11 @@ def test_sharpness_is_the_mean_laplacian_of_the_luma():
 
 
 def test_motion_is_the_mean_change_of_luma():
-    assert motion_steps(grays(0, 0.25, 1, 0.75)).tolist() == pytest.approx([0.25, 0.75, 0.25])
+    assert motion_steps(luma_grid(grays(0, 0.25, 1, 0.75))).tolist() == pytest.approx([0.25, 0.75, 0.25])
     for channel, weight in enumerate((0.2126, 0.7152, 0.0722)):
         frames = torch.zeros(2, 4, 4, 3)
         frames[1, ..., channel] = 1
-        assert motion_steps(frames).tolist() == pytest.approx([weight])
+        assert motion_steps(luma_grid(frames)).tolist() == pytest.approx([weight])
 
 
 def test_a_seam_is_the_step_across_over_the_median_step_of_the_four_frames_on_either_side():
@@ -159,7 +162,7 @@ def test_the_measures_of_a_window_are_those_of_its_frames():
 
 def test_a_window_of_one_frame_has_no_motion():
     measures = measure_window(grays(0.5), reference_lab=mean_lab(grays(0.5)), before=None, held=(0.1, 0.1))
-    assert set(measures) == {"color_shift", "brightness", "sharpness", "motion"}
+    assert set(measures) == {"color_shift", "brightness", "contrast", "sharpness", "motion"}
     assert measures["motion"] == 0
 
 
