@@ -19,7 +19,7 @@ class DistillToFewSteps(io.ComfyNode):
         return io.Schema(
             node_id="Magic141DistillToFewSteps",
             display_name="Distill to Few Steps",
-            category="Magic141",
+            category="Magic141/train",
             description="Trains a few-step model on your own videos: by DMD2 as in the Magic 1-For-1 paper, by "
             "guidance distillation, or by plain fine-tuning. The node shows curves and sample clips while it runs. "
             "Cancel at any step; queue the same workflow again to continue. The result is a LoRA for the stock "

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.window.drift import clip_vision_features, measure_video, vlm_features
-from ..model_patches.plots import plot_drift
+from ..model_patches.plots.drift import plot_drift
 from ..model_patches.window.report import report_text
 
 
@@ -16,7 +16,7 @@ class DriftReport(io.ComfyNode):
         return io.Schema(
             node_id="Magic141DriftReport",
             display_name="Drift Report",
-            category="Magic141",
+            category="Magic141/long video",
             description="Measures a long video window by window: color shift (CIE delta E), brightness, sharpness, "
             "motion at the seams and, if a CLIP_VISION or encoders are connected, likeness to the first frame.",
             search_aliases=["magic141", "drift", "color shift", "colour shift", "seam", "quality report"],
@@ -47,8 +47,14 @@ class DriftReport(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Image.Output(display_name="plot", tooltip="All measures, plotted over the windows."),
-                io.String.Output(display_name="json", tooltip="The numbers behind the plot."),
+                io.Image.Output(
+                    display_name="plot",
+                    tooltip="A verdict, and all measures over the windows. In the green band nobody sees a "
+                    "difference.",
+                ),
+                io.String.Output(
+                    display_name="json", tooltip="The verdict, and the numbers behind the plot."
+                ),
             ],
         )
 
@@ -60,7 +66,7 @@ class DriftReport(io.ComfyNode):
         elif encoders is not None:
             features = vlm_features(encoders)
         measured = measure_video(video, report=report, window_frames=window_length, features=features)
-        return io.NodeOutput(plot_drift(measured["windows"]), report_text(measured))
+        return io.NodeOutput(plot_drift(measured["windows"], measured["verdict"]), report_text(measured))
 
 
 NODES: list[type[io.ComfyNode]] = [DriftReport]

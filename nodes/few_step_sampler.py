@@ -59,7 +59,7 @@ class FewStepTI2VSampler(io.ComfyNode):
         return io.Schema(
             node_id="Magic141FewStepSampler",
             display_name="Few-Step TI2V Sampler",
-            category="Magic141",
+            category="Magic141/generate",
             description="Turns noise into a clip in a few steps, with a live preview. Works with every flow-matching "
             "video model: HunyuanVideo, Wan, LTX and others, and with both models of Wan 2.2 at once.",
             search_aliases=ALIASES,
@@ -173,7 +173,7 @@ class FewStepSchedule(io.ComfyNode):
         return io.Schema(
             node_id="Magic141FewStepSchedule",
             display_name="Few-Step Schedule",
-            category="Magic141",
+            category="Magic141/generate",
             description="Gives the sampler's sigmas and method to stock SamplerCustomAdvanced, for any flow-matching "
             "model.",
             search_aliases=[*ALIASES, "scheduler", "sigmas", "samplercustomadvanced"],

@@ -18,7 +18,7 @@ class BuildImageIndex(io.ComfyNode):
         return io.Schema(
             node_id="Magic141BuildImageIndex",
             display_name="Build Image Index",
-            category="Magic141",
+            category="Magic141/retrieve",
             description="Makes a folder of pictures searchable by words or by a picture. Running it again embeds only "
             "new and changed pictures; an interrupted run continues where it stopped.",
             search_aliases=[

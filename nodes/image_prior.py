@@ -17,7 +17,7 @@ class ImagePrior(io.ComfyNode):
         return io.Schema(
             node_id="Magic141ImagePrior",
             display_name="Image Prior",
-            category="Magic141",
+            category="Magic141/retrieve",
             description="Chooses the start picture of a video: a generated one if a text-to-image model is connected, "
             "otherwise a retrieved one, otherwise an uploaded one. Only the branch that is used runs, so one workflow "
             "serves all three.",

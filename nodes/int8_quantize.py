@@ -18,7 +18,7 @@ class Int8Quantize(io.ComfyNode):
         return io.Schema(
             node_id="Magic141Int8Quantize",
             display_name="Int8 Quantize",
-            category="Magic141",
+            category="Magic141/quantize",
             description=(
                 "Halves the memory of a diffusion MODEL of any family (HunyuanVideo, Wan, Flux, Qwen-Image, LTX, SD3 "
                 "and others) and of the encoders. The result is ComfyUI's own kind of quantized model: clone, LoRA, "

@@ -19,7 +19,7 @@ class LoadMagic141Encoders(io.ComfyNode):
         return io.Schema(
             node_id="Magic141LoadEncoders",
             display_name="Load Magic141 Encoders",
-            category="Magic141",
+            category="Magic141/load",
             description="Loads the encoders from Hugging Face folders: a LLaVA and a CLIP-L. The LLaVA's LLaMA is "
             "also the text encoder, so only one is held in memory. ComfyUI moves them to the GPU when they are used, "
             "and off it again.",
@@ -79,7 +79,7 @@ class Magic141EncodersFromCLIP(io.ComfyNode):
         return io.Schema(
             node_id="Magic141EncodersFromCLIP",
             display_name="Magic141 Encoders from CLIP",
-            category="Magic141",
+            category="Magic141/load",
             description="Makes the encoders from stock loaders: DualCLIPLoader (llava_llama3 + clip_l, type "
             "hunyuan_video) and Load CLIP Vision (llava_llama3_vision). They use the same layers, tokens and order as "
             "the Hugging Face folders.",

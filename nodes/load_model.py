@@ -19,7 +19,7 @@ class LoadMagic141Model(io.ComfyNode):
         return io.Schema(
             node_id="Magic141LoadModel",
             display_name="Load Magic141 Model",
-            category="Magic141",
+            category="Magic141/load",
             description="Load an image-to-video model of the HunyuanVideo layout and say what it needs.",
             search_aliases=[
                 "magic 1-for-1",

@@ -14,7 +14,7 @@ class QuantizationReport(io.ComfyNode):
         return io.Schema(
             node_id="Magic141QuantizationReport",
             display_name="Quantization Report",
-            category="Magic141",
+            category="Magic141/quantize",
             description=(
                 "Runs a MODEL of any family and its quantized copy once on the same noise and prompt and shows the "
                 "relative error after every block and of the output, and the memory before and after. With "

@@ -31,7 +31,7 @@ class QuantizeFile(io.ComfyNode):
         return io.Schema(
             node_id="Magic141QuantizeFile",
             display_name="Quantize File",
-            category="Magic141",
+            category="Magic141/quantize",
             description=(
                 "Writes a quantized copy of any diffusion model that ComfyUI detects (HunyuanVideo, Wan, Flux, "
                 "Qwen-Image, LTX, SD3 and others) or of a text encoder (umt5, T5, Qwen2.5-VL, LLaMA), a few rows at a "

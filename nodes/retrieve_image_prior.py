@@ -22,7 +22,7 @@ class RetrieveImagePrior(io.ComfyNode):
         return io.Schema(
             node_id="Magic141RetrieveImagePrior",
             display_name="Retrieve Image Prior",
-            category="Magic141",
+            category="Magic141/retrieve",
             description="Finds the pictures of an index that fit the prompt best, or that resemble a picture. Use the "
             "first as the start image of a video, or several as references.",
             search_aliases=[

@@ -50,7 +50,7 @@ class SlidingWindowExtend(io.ComfyNode):
         return io.Schema(
             node_id="Magic141SlidingWindowExtend",
             display_name="Sliding Window Extend",
-            category="Magic141",
+            category="Magic141/long video",
             description="Makes a long video in windows, each continuing from the end of the one before. It starts "
             "from a picture, or continues a video or latent. Each finished window is saved at once: after a crash or "
             "a cancel, run the same workflow again and it continues from there. If a prompt changes, only its window "

@@ -27,7 +27,7 @@ class BuildTrainingSet(io.ComfyNode):
         return io.Schema(
             node_id="Magic141BuildTrainingSet",
             display_name="Build Training Set",
-            category="Magic141",
+            category="Magic141/train",
             description="Prepares a folder of captioned videos for training: cuts them into windows of one size and "
             "stores latents, text states and the VLM's image states on disk. Running it again encodes only what is "
             "new or changed; an interrupted run continues where it stopped.",

@@ -117,7 +117,7 @@ class VLMImageEncode(io.ComfyNode):
         return io.Schema(
             node_id="Magic141VLMImageEncode",
             display_name="VLM Image Encode",
-            category="Magic141",
+            category="Magic141/generate",
             description="Encodes what an image-to-video model needs: the VLM looks at the whole picture, the LLM "
             "reads the prompt, and the VAE encodes the known frames. Leave image unconnected for text to video, or "
             "for text to image with length 1.",

@@ -23,7 +23,7 @@ class WindowSave(io.ComfyNode):
         return io.Schema(
             node_id="Magic141WindowSave",
             display_name="Window Save",
-            category="Magic141",
+            category="Magic141/long video",
             description=(
                 "The end of a window that any graph makes, to Window Start's beginning. Give it the whole clip: it "
                 "leaves out the known frames, writes the new ones, and when the video is long enough it gives the "

@@ -14,7 +14,7 @@ class WindowSchedule(io.ComfyNode):
         return io.Schema(
             node_id="Magic141WindowSchedule",
             display_name="Window Schedule",
-            category="Magic141",
+            category="Magic141/long video",
             description=(
                 "Gives another value in another window of a long video: the strength of a LoRA, cfg, steps, or the "
                 "name of a file. Connect it between Window Start and the widget that shall change."

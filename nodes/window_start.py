@@ -34,7 +34,7 @@ class WindowStart(io.ComfyNode):
         return io.Schema(
             node_id="Magic141WindowStart",
             display_name="Window Start",
-            category="Magic141",
+            category="Magic141/long video",
             description=(
                 "Makes a long video out of any image-to-video graph: put it in place of Load Image, and Window Save "
                 "in place of Save Video. Run once: the nodes between the two make one window after the other, each "

@@ -1,4 +1,4 @@
-"""Every picture this pack draws: training curves, drift over windows, quantization errors, strips of frames."""
+"""Every picture this pack draws: here training curves, quantization errors and strips of frames."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -118,64 +118,6 @@ def smoothed(values: Sequence[float], share: float = SMOOTHED_SHARE) -> list[flo
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = [(max(0, i - half), min(len(values), i + half + 1)) for i in range(len(values))]
     return [float((sums[last] - sums[first]) / (last - first)) for first, last in ends]
-
-
-@dataclass(frozen=True)
-class DriftPanel:
-    """One measure over the windows; ``is_bad`` marks points in red."""
-
-    title: str
-    measure: str
-    is_bad: Callable[[float], bool] | None = None
-
-
-DRIFT_PANELS = (
-    DriftPanel("color shift from the first window (delta E)", "color_shift"),
-    DriftPanel("brightness (mean L* / 100)", "brightness"),
-    DriftPanel("sharpness", "sharpness"),
-    DriftPanel(
-        "motion at the seam / motion beside it (0.5 to 2 is unseen)",
-        "seam_motion",
-        lambda v: not 0.5 <= v <= 2,
-    ),
-    DriftPanel("turn of the motion since its prompt began (degrees)", "turned_deg"),
-    DriftPanel("color step at the seam (delta E)", "seam_color_shift"),
-    DriftPanel("likeness to the first frame (cosine)", "identity"),
-)
-
-
-def plot_drift(windows: list[dict[str, float]]) -> Tensor:
-    """Draw every measure that the windows have.
-
-    Args:
-        windows: the measures of every window, in order.
-
-    Returns:
-        (1, H, W, 3) in [0, 1].
-    """
-    panels = [panel for panel in DRIFT_PANELS if any(panel.measure in window for window in windows)]
-    image = Image.new("RGB", (DRIFT_WIDTH_PX, DRIFT_PANEL_PX * max(1, len(panels))), PAPER)
-    draw = ImageDraw.Draw(image)
-    for row, panel in enumerate(panels):
-        values = [window.get(panel.measure) for window in windows]
-        _draw_drift_panel(draw, panel, values, top=row * DRIFT_PANEL_PX)
-    return to_tensor(image)
-
-
-def _draw_drift_panel(
-    draw: ImageDraw.ImageDraw, panel: DriftPanel, values: list[float | None], *, top: int
-) -> None:
-    last = max(1, len(values) - 1)
-    points = [(index / last, value) for index, value in enumerate(values) if value is not None]
-    low, high = _padded(min(v for _, v in points), max(v for _, v in points), share=0.0, least=0.5)
-    axes = Axes(70, top + 30, DRIFT_WIDTH_PX - 20, top + DRIFT_PANEL_PX - 22, low, high)
-    draw.text((axes.left, top + 8), panel.title, fill=INK, font=_font(13))
-    axes.draw_grid(draw, 2, "{:.3g}".format)
-    axes.draw_line(draw, points, LINE)
-    for point in points:
-        bad = panel.is_bad is not None and panel.is_bad(point[1])
-        axes.draw_dot(draw, point, BAD if bad else LINE, radius_px=3)
-    draw.text((axes.right, axes.bottom + 4), f"window {len(values)}", fill=INK, font=_font(13), anchor="ra")
 
 
 def plot_bars(bars: Mapping[str, float], *, title: str) -> Tensor:

@@ -3,7 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from .complaints import complaints
+from ..plots.drift import DRIFT_PANELS
+from .complaints import complaints, named
 from .measure import summarize
 
 MEASURES = {"color_shift", "brightness", "sharpness"}
@@ -91,6 +92,19 @@ def drift_lines(summary: dict[str, float]) -> list[str]:
             f"the worst is {summary['seam_worst']:.1f} times off."
         )
     return lines
+
+
+def verdict(windows: Sequence[dict[str, float]]) -> list[str]:
+    """Say that a video is steady, or which windows are not and what to do.
+
+    Args:
+        windows: the measures of every window, in order.
+    """
+    if not windows:
+        return []
+    faults = [(panel, bad) for panel in DRIFT_PANELS if (bad := panel.bad_windows(windows))]
+    lines = [f"{named(bad)}: {panel.title} is outside its band. {panel.remedy}" for panel, bad in faults]
+    return lines or ["Steady: every measure of every window stays in its band."]
 
 
 def seam_frames(report: dict) -> list[int]:

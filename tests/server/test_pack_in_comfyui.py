@@ -30,6 +30,10 @@ def test_our_nodes_have_their_names_and_category(object_info):
     assert {name: object_info[name]["display_name"] for name in OURS} == OURS
     ours = [info for name, info in object_info.items() if name.startswith("Magic141")]
     assert {info["category"].split("/")[0] for info in ours} == {"Magic141"}
+    parts = {part for info in ours for part in info["category"].split("/")}
+    for language in ("en", "zh"):
+        texts = json.loads((PACK / "locales" / language / "main.json").read_text(encoding="utf-8"))
+        assert set(texts["nodeCategories"]) == parts
 
 
 def test_every_input_and_output_of_ours_has_a_tooltip(object_info):

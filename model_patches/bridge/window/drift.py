@@ -11,7 +11,7 @@ from ...measures import mean_lab
 from ...store.video_source import probe_video, read_frames
 from ...window.complaints import complaints
 from ...window.measure import cosine_similarity, measure_window, summarize
-from ...window.report import drift_lines, first_measured_frame, seam_frames
+from ...window.report import drift_lines, first_measured_frame, seam_frames, verdict
 from .start import video_source
 
 Features = Callable[[Tensor], Tensor]
@@ -30,7 +30,8 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
         features: gives the features that identity is compared by; None leaves identity out.
 
     Returns:
-        ``summary`` (sentences), ``drift`` (figures over all), ``windows`` (measures of each, with ``start_frame``).
+        ``verdict`` and ``summary`` (sentences), ``drift`` (figures over all), ``windows`` (measures of each, with
+        ``start_frame``).
 
     Raises:
         ValueError: an unreadable video or report.
@@ -53,7 +54,7 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
     if features is not None and windows:
         drift["identity_last"] = windows[-1]["identity"]
     summary = [*drift_lines(drift), *complaints([{"measures": window} for window in windows])]
-    return {"summary": summary, "drift": drift, "windows": windows}
+    return {"verdict": verdict(windows), "summary": summary, "drift": drift, "windows": windows}
 
 
 def split_plan(report: str, window_frames: int) -> tuple[int, Callable[[int], int | None]]:

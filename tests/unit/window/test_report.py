@@ -2,8 +2,17 @@
 
 import json
 
-from magic141.model_patches.plots import DRIFT_PANEL_PX, DRIFT_WIDTH_PX, plot_drift
-from magic141.model_patches.window.report import build_report, first_measured_frame, report_text, seam_frames
+import pytest
+import torch
+from magic141.model_patches.plots import DRIFT_PANEL_PX, DRIFT_WIDTH_PX
+from magic141.model_patches.plots.drift import plot_drift
+from magic141.model_patches.window.report import (
+    build_report,
+    first_measured_frame,
+    report_text,
+    seam_frames,
+    verdict,
+)
 
 MEASURES = {"color_shift": 0.0, "brightness": 0.4, "sharpness": 0.02, "motion": 0.01}
 
@@ -61,3 +70,49 @@ def test_the_plot_has_a_panel_for_every_measure_there_is():
     assert 0 <= plot.min() < plot.max() <= 1
     assert plot_drift([]).shape == (1, DRIFT_PANEL_PX, DRIFT_WIDTH_PX, 3)
     assert plot_drift([MEASURES]).shape[1] == 3 * DRIFT_PANEL_PX
+
+
+def steady_windows(count: int = 4) -> list[dict[str, float]]:
+    return [
+        {"color_shift": 0.4, "brightness": 0.5, "sharpness": 0.02, "seam_motion": 1.1, "turned_deg": 5.0}
+        for _ in range(count)
+    ]
+
+
+def test_a_thousandth_is_steady_and_drawn_flat():
+    windows = steady_windows()
+    windows[2]["brightness"] += 0.001
+    assert verdict(windows) == ["Steady: every measure of every window stays in its band."]
+    flat, bumped = plot_drift(steady_windows()), plot_drift(windows)
+    assert (flat != bumped).any(-1).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "said"),
+    [
+        ("color_shift", 5.0, "color_anchor"),
+        ("brightness", 0.4, "color_anchor"),
+        ("sharpness", 0.01, "another seed"),
+        ("seam_motion", 3.0, "made again"),
+        ("turned_deg", 120.0, "turn_limit"),
+    ],
+)
+def test_a_window_outside_its_band_is_named_with_what_to_do(measure, value, said):
+    windows = steady_windows()
+    windows[1][measure] = value
+    (line,) = verdict(windows)
+    assert line.startswith("Window 2: ")
+    assert said in line
+
+
+def test_the_verdict_stands_above_the_panels():
+    windows = steady_windows()
+    plain, headed = plot_drift(windows), plot_drift(windows, verdict(windows))
+    added = headed.shape[1] - plain.shape[1]
+    assert added > 0
+    assert torch.equal(headed[:, added:], plain)
+    assert headed[:, :added].min() < 0.5
+
+
+def test_no_windows_have_no_verdict():
+    assert verdict([]) == []
