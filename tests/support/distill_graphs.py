@@ -80,7 +80,9 @@ def sampled(model: list, name: str) -> dict:
         size="width x height",
         image_mode="start frame",
         guidance=6.0,
+        image=[f"{name} picture", 0],
     )
+    picture = node("EmptyImage", width=64, height=64, batch_size=1, color=0x404040)
     sampler = node(
         "Magic141FewStepSampler",
         model=model,
@@ -94,4 +96,9 @@ def sampled(model: list, name: str) -> dict:
         seed=1,
     )
     saved = node("SaveLatent", samples=[f"{name} clip", 0], filename_prefix=f"latents/{name}")
-    return {f"{name} text": encode, f"{name} clip": sampler, f"{name} saved": saved}
+    return {
+        f"{name} picture": picture,
+        f"{name} text": encode,
+        f"{name} clip": sampler,
+        f"{name} saved": saved,
+    }

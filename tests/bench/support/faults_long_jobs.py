@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -153,6 +154,7 @@ def _sample() -> None:
     from magic141.nodes.few_step_sampler import FewStepTI2VSampler
 
     image, mask = torch.zeros(1, 16, 2, 8, 8), torch.ones(1, 1, 2, 8, 8)
+    mask[:, :, 0] = 0
     values = {"pooled_output": torch.randn(1, 768), "concat_latent_image": image, "concat_mask": mask}
     states: list[list[Any]] = [[torch.randn(1, 8, TEXT_WIDTH), values]]
     latent = {"samples": torch.zeros(1, 16, 2, 8, 8)}
@@ -226,6 +228,7 @@ def _retrieve() -> None:
 
 
 def _set() -> None:
+    from comfy_execution.graph import DynamicPrompt
     from magic141.nodes.training_set import BUCKET_CHOICES, BuildTrainingSet
     from magic141.tests.support import tiny_run
     from magic141.tests.support.tiny_vae import open_thin_taehv
@@ -234,4 +237,6 @@ def _set() -> None:
     bucket = next(iter(BUCKET_CHOICES))  # the size is chosen, which looks at every video
     cut = {"width": 64, "height": 64, "num_frames": 5, "fps": 24.0, "max_windows": 1}
     wired = ("input/clips", "many", opened.encoders, open_thin_taehv())
+    graph = DynamicPrompt({"1": {"class_type": "Magic141BuildTrainingSet", "inputs": {}}})
+    BuildTrainingSet.hidden = SimpleNamespace(unique_id="1", dynprompt=graph)
     BuildTrainingSet.execute(*wired, bucket, True, False, **cut)
