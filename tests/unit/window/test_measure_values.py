@@ -4,25 +4,23 @@ import math
 
 import pytest
 import torch
-from magic141.model_patches.measures import (
+from magic141.model_patches.window.measure import (
     FLOW_SIDE_PX,
     MEASURED_FRAMES,
     MEASURED_SIDE_PX,
     STILL_STEP,
+    cosine_similarity,
     delta_e,
-    luma_grid,
     mean_lab,
     mean_motion,
+    measure_window,
+    luma_grid,
     motion_steps,
+    seam_badness,
+    seam_is_good,
     seam_ratio,
     sharpness,
     srgb_to_lab,
-)
-from magic141.model_patches.window.measure import (
-    cosine_similarity,
-    measure_window,
-    seam_badness,
-    seam_is_good,
     summarize,
     turned_deg,
 )
@@ -160,9 +158,32 @@ def test_the_measures_of_a_window_are_those_of_its_frames():
     assert measures["seam_motion"] == pytest.approx(seam_ratio(before, frames))
 
 
+def test_contrast_is_the_spread_of_luma_and_pace_the_speed_behind_a_seam_over_that_before_it():
+    frames = grays(0.5, 0.5, 0.5, 0.5).clone()
+    frames[:, :4], frames[:, 4:] = 0.25, 0.75
+    measures = measure_window(frames, reference_lab=mean_lab(frames), before=None)
+    assert measures["contrast"] == pytest.approx(0.25, rel=0.01)
+    assert "seam_pace" not in measures
+    before, fast = grays(0.9, 0.0, 0.1, 0.2, 0.3), grays(0.5, 0.7, 0.9, 1.0)
+    pace = measure_window(fast, reference_lab=mean_lab(fast), before=before)["seam_pace"]
+    assert pace == pytest.approx((0.2 + STILL_STEP) / (0.1 + STILL_STEP), rel=1e-3)
+    few = measure_window(fast[:3], reference_lab=mean_lab(fast), before=before)
+    assert "seam_pace" not in few
+    assert "seam_pace" not in measure_window(fast, reference_lab=mean_lab(fast), before=before[-3:])
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "share"), [(0.6, 0.6, 0.0), (0.6, 0.3, 0.75), (0.6, 0.2, 1.0), (0.6, 0.9, 0.0), (0.21, 0.2, None)]
+)
+def test_the_way_back_to_the_first_frame_is_a_share_of_the_way_from_it(begin, end, share):
+    before, frames = grays(begin), grays(begin, end)
+    measures = measure_window(frames, reference_lab=mean_lab(frames), before=before, start=grays(0.2))
+    assert measures.get("returned") == (None if share is None else pytest.approx(share, abs=1e-4))
+
+
 def test_a_window_of_one_frame_has_no_motion():
     measures = measure_window(grays(0.5), reference_lab=mean_lab(grays(0.5)), before=None, held=(0.1, 0.1))
-    assert set(measures) == {"color_shift", "brightness", "contrast", "sharpness", "motion"}
+    assert set(measures) == {"color_shift", "brightness", "sharpness", "contrast", "motion"}
     assert measures["motion"] == 0
 
 
