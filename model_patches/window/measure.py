@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..measures import (
@@ -106,11 +105,6 @@ def returned_share(start: Tensor, begin: Tensor, end: Tensor) -> float | None:
     """
     way, left = float((begin - start).abs().mean()), float((end - start).abs().mean())
     return None if way < 4 * STILL_STEP else max(0.0, 1 - left / way)
-
-
-def cosine_similarity(features: Tensor, reference: Tensor) -> Tensor:
-    """Return the cosine of feature rows against one reference row: (N, D), (D,) -> (N,)."""
-    return torch.nn.functional.cosine_similarity(features.float(), reference.float()[None], dim=-1)
 
 
 def summarize(windows: list[dict[str, float]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Mutants: small faults in the sampler, the channels, long videos, int8 and training, and which of them tests notice.
+"""Mutants: small faults in sampler, channels, long videos, measures, int8 and training, and which tests notice.
 
 Lines are drawn from a seed, in every room by its size, and mutmut makes a fault in each. A fault is tried with the
 unit and parity tests that run its line; tests that start a server are left out, so the share is a lower bound. A fault
@@ -32,11 +32,13 @@ ROOMS = {
     "sampler": "model_patches/sampler.py",
     "channels": "model_patches/dit/channels.py",
     "window": "model_patches/window",
+    "measures": "model_patches/measures.py",
     "int8": "model_patches/int8",
     "training": "model_patches/training",
 }
 TESTS = (
     "tests/unit/test_sampler.py",
+    "tests/unit/test_measures*.py",
     "tests/parity/test_*.py",
     *(
         f"tests/{kind}/{room}/test_*.py"

@@ -1,0 +1,99 @@
+"""Measures of frames whose values follow by hand."""
+
+import math
+
+import pytest
+import torch
+from magic141.model_patches.measures import (
+    FLOW_SIDE_PX,
+    MEASURED_FRAMES,
+    MEASURED_SIDE_PX,
+    STILL_STEP,
+    luma_grid,
+    mean_lab,
+    mean_motion,
+    motion_steps,
+    seam_ratio,
+    sharpness,
+    srgb_to_lab,
+)
+from magic141.tests.support.gray_frames import grays, lightness
+from torch import Tensor
+
+
+@pytest.mark.parametrize("level", [0.0, 0.01, 0.04, 0.041, 0.2, 0.5, 1.0, 1.7])
+def test_the_lightness_of_grays(level):
+    lab = srgb_to_lab(torch.full((3,), level)).tolist()
+    assert lab == pytest.approx([lightness(min(level, 1.0)), 0, 0], abs=2e-3)
+
+
+def test_a_clips_mean_color_is_that_of_evenly_spaced_frames_with_both_ends():
+    white_ends = grays(1, *[0] * 18, 1)
+    assert float(mean_lab(white_ends)[0]) == pytest.approx(100 * 2 / MEASURED_FRAMES, abs=0.01)
+    every = grays(*[0] * (MEASURED_FRAMES - 1), 1)
+    assert float(mean_lab(every)[0]) == pytest.approx(100 / MEASURED_FRAMES, abs=0.01)
+
+
+def test_large_pictures_are_measured_on_a_grid():
+    """Every second row and column is black, and only those are looked at."""
+    picture = torch.ones(1, 2 * MEASURED_SIDE_PX, 2 * MEASURED_SIDE_PX, 3)
+    picture[:, ::2, ::2] = 0
+    assert mean_lab(picture).tolist() == pytest.approx([0, 0, 0], abs=1e-4)
+    assert float(mean_lab(picture[:, :-1])[0]) > 50, "one row less needs no grid"
+
+
+def test_sharpness_is_the_mean_laplacian_of_the_luma():
+    rows, columns = torch.meshgrid(torch.arange(6), torch.arange(6), indexing="ij")
+    board = ((rows + columns) % 2).float()[None, ..., None].expand(2, -1, -1, 3)
+    assert sharpness(board) == pytest.approx(4.0, abs=1e-5)
+    ramp = (columns.float() ** 2 / 100)[None, ..., None].expand(1, -1, -1, 3)
+    assert sharpness(ramp) == pytest.approx(2 / 100, abs=1e-5)
+    assert sharpness(ramp.transpose(1, 2)) == pytest.approx(2 / 100, abs=1e-5)
+
+
+def test_motion_is_the_mean_change_of_luma():
+    assert motion_steps(luma_grid(grays(0, 0.25, 1, 0.75))).tolist() == pytest.approx([0.25, 0.75, 0.25])
+    for channel, weight in enumerate((0.2126, 0.7152, 0.0722)):
+        frames = torch.zeros(2, 4, 4, 3)
+        frames[1, ..., channel] = 1
+        assert motion_steps(luma_grid(frames)).tolist() == pytest.approx([weight])
+
+
+def test_a_seam_is_the_step_across_over_the_median_step_of_the_four_frames_on_either_side():
+    before, after = grays(0.9, 0.0, 0.1, 0.2, 0.3), grays(0.5, 0.6, 0.7, 0.8, 0.0)
+    assert seam_ratio(before, after) == pytest.approx((0.2 + STILL_STEP) / (0.1 + STILL_STEP), rel=1e-4)
+    uneven = grays(0.0, 0.3, 0.3, 0.3)
+    assert seam_ratio(uneven, grays(0.3, 0.5)) == pytest.approx(1.0), (
+        "steps .3 0 0 .2, of which the median is 0"
+    )
+    assert seam_ratio(grays(0.2), grays(0.5)) == pytest.approx(1.0), "no step beside it to compare with"
+
+
+def sliding(step_px: float, *, side: int, tall: int | None = None, count: int = 4) -> Tensor:
+    """Return a smooth pattern that moves to the right and down by as much."""
+    rows, columns = torch.meshgrid(
+        torch.arange(tall or side).float(), torch.arange(side).float(), indexing="ij"
+    )
+    wave = 2 * math.pi / side
+    frames = [
+        0.5
+        + 0.2 * torch.sin(wave * 2 * (columns - step_px * t))
+        + 0.2 * torch.sin(wave * 2 * (rows - step_px * t))
+        for t in range(count)
+    ]
+    return torch.stack(frames)[..., None].expand(-1, -1, -1, 3)
+
+
+@pytest.mark.parametrize("side", [32, FLOW_SIDE_PX, 2 * FLOW_SIDE_PX])
+def test_motion_is_told_in_shorter_sides_a_frame(side):
+    right, down = mean_motion(sliding(side / 64, side=side))
+    assert (right, down) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
+    right, down = mean_motion(sliding(side / 64, side=side, tall=2 * side))
+    assert (right, down) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
+
+
+def test_fine_patterns_that_stand_still_do_not_hide_the_motion_of_a_large_picture():
+    side = 4 * FLOW_SIDE_PX
+    fine = 0.1 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(FLOW_SIDE_PX)
+    frames = sliding(4, side=side) + fine[None, None, :, None] + fine[None, :, None, None]
+    assert mean_motion(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
