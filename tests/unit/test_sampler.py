@@ -112,3 +112,10 @@ def test_shift_one_is_even():
 def test_bad_settings_of_the_schedule_are_named(num_steps, shift, said):
     with pytest.raises(ValueError, match=said):
         few_step_sigmas(num_steps, shift)
+
+
+def test_fresh_noise_lies_where_the_latent_does():
+    """A generator of the processor serves a latent anywhere."""
+    latent = torch.empty(1, 4, 2, 8, 8, device="meta")
+    made = sample_renoise(lambda x, sigma: x, latent, few_step_sigmas(2), generator=torch.Generator())
+    assert made.device == latent.device

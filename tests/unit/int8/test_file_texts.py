@@ -233,3 +233,27 @@ def test_weights_are_read_in_the_order_in_which_they_lie_in_the_file(source):
         order = [reader.origin(key) for key in reader.in_file_order()]
     assert order == sorted(header.tensors, key=lambda key: header.starts[key])
     assert order != sorted(order)
+
+
+def test_types_are_named_without_their_library():
+    layer = {
+        "a.weight": torch.zeros(6, 4, dtype=torch.int8),
+        "a.weight_scale": torch.ones(6, dtype=torch.int32),
+        "a.comfy_quant": encode_config({"format": "int8_tensorwise"}),
+    }
+    with pytest.raises(ValueError, match=r"a\.weight_scale is int32; float32 is expected"):
+        check_layers(layer, "x")
+    with pytest.raises(
+        ValueError, match=r"a\.weight is int16; floating point, or int8 with scales, is expected"
+    ):
+        check_layers({"a.weight": torch.zeros(1, 1, dtype=torch.int16)}, "x")
+
+
+@pytest.mark.parametrize("names", ["diffusers", "authors"])
+def test_translated_files_say_that_their_tensors_are_pytorchs(source, tmp_path, names):
+    there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
+    quantize_file(source, there, QuantizationPlan(), layout=f"quanto_{names}")
+    quantize_file(there, back, QuantizationPlan())
+    for path in (there, back):
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata()["format"] == "pt"

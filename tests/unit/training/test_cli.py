@@ -118,3 +118,9 @@ def test_quantized_weights_are_refused(tmp_path):
     save_file(weights, tmp_path / "fp8.safetensors")
     with pytest.raises(ValueError, match="is quantized"):
         cli.read_host_weights(tmp_path / "fp8.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_of_two_bytes_and_more_are_read(tmp_path, dtype):
+    save_file(tiny_dit(dtype=dtype), tmp_path / "dit.safetensors")
+    assert {value.dtype for value in cli.read_host_weights(tmp_path / "dit.safetensors").values()} == {dtype}

@@ -9,10 +9,17 @@ import pytest
 import torch
 from magic141.model_patches.training.dataset import SetSettings, SetVideo, TrainingSet
 from magic141.model_patches.training.dataset_report import set_report
-from magic141.model_patches.training.shards import ShardFacts, ShardStore, frames_seen, locked_directory
+from magic141.model_patches.training.shards import (
+    ShardFacts,
+    ShardStore,
+    compact,
+    frames_seen,
+    locked_directory,
+)
 from magic141.model_patches.training.source import TEXT_TO_VIDEO, VideoFolderSource
 from magic141.model_patches.training.videos import VideoUnusable, WindowPlan, find_videos, read_windows
 from magic141.tests.support.tiny_videos import write_captioned, write_sound, write_video
+from safetensors.torch import load_file, save_file
 
 PLAN = WindowPlan(num_frames=5, fps=24)
 
@@ -346,3 +353,62 @@ def test_the_shapes_world_is_such_a_folder(tmp_path):
     assert not skipped
     assert all("background" in caption for (caption,) in videos.values())
     assert [part.shape for part in windows(tmp_path / "00000.mp4", WindowPlan(9, 24))] == [(9, 64, 64, 3)]
+
+
+def cut(width: int, height: int, share: str) -> str:
+    return (
+        f"2 videos have another shape: scaled to cover {width} x {height} px and cut at the center; up to {share} of "
+        "the picture is lost."
+    )
+
+
+ENLARGED = "2 videos are smaller than that and were enlarged: expect them to look soft."
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "lines"),
+    [
+        (64, 32, []),
+        (32, 16, []),
+        (128, 64, [ENLARGED]),
+        (65, 32, [ENLARGED]),
+        (16, 16, [cut(16, 16, "50%")]),
+        (64, 16, [cut(64, 16, "50%")]),
+        (48, 32, [cut(48, 32, "25%")]),
+        (64, 33, [cut(64, 33, "3%"), ENLARGED]),
+    ],
+)
+def test_the_report_tells_what_a_size_costs(tmp_path, width, height, lines):
+    """Of videos of 64 x 32 pixels."""
+    made = make_set(tmp_path / "set")
+    made = replace(made, settings=replace(SETTINGS, width=width, height=height))
+    assert set_report(made, num_encoded=0).splitlines()[2:] == lines
+
+
+@pytest.mark.parametrize("size", ["", "0", "64x", "1234567"])
+def test_a_shard_without_its_videos_size_is_made_again(tmp_path, size):
+    made = make_set(tmp_path / "set")
+    path = made.directory / "videos" / f"{V1}.safetensors"
+    save_file(load_file(path), path, {"width": "64", "height": size})
+    assert ShardStore(made.directory).video_facts(V1) is None
+    assert not path.exists()
+
+
+def test_values_too_large_for_half_precision_are_kept_in_bfloat16():
+    largest = torch.finfo(torch.float16).max
+    assert compact(torch.tensor([1.0, -largest])).dtype == torch.float16
+    assert compact(torch.tensor([])).dtype == torch.float16
+    large = compact(torch.tensor([2.0 * largest, 1.0]))
+    assert (large.dtype, large.isfinite().all().item()) == (torch.bfloat16, True)
+
+
+def test_single_frames_are_for_text_to_video_alone(tmp_path):
+    made = make_set(tmp_path / "set")
+    frames = replace(made, settings=replace(SETTINGS, num_frames=1))
+    with pytest.raises(ValueError, match="The windows of 'set' are single frames"):
+        VideoFolderSource(frames)
+    VideoFolderSource(frames, known_shares=TEXT_TO_VIDEO, with_image_states=False)
+    two = VideoFolderSource(replace(made, settings=replace(SETTINGS, num_frames=5)))
+    assert two.known_shares.tolist() == pytest.approx([0.0, 0.6])
+    with pytest.raises(ValueError, match="The training set 'set' is empty"):
+        VideoFolderSource(replace(made, videos=()))

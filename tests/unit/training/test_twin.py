@@ -136,3 +136,18 @@ def test_the_message_without_the_training_packages(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ImportError, match="pip install diffusers peft"):
         twin.require_training_packages()
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_conditions_are_those_of_the_prompt_unless_the_empty_one_is_asked_for(image):
+    batch, _, _ = inputs()
+    prompted, empty = (twin.Conditions.of(batch, image=image, **empty) for empty in ({}, {"empty": True}))
+    for found, states, mask, pooled in (
+        (prompted, batch.states, batch.mask, batch.pooled),
+        (empty, batch.null_states, batch.null_mask, batch.null_pooled),
+    ):
+        assert found.states is states
+        assert found.mask is mask
+        assert found.pooled is pooled
+        assert found.guidance is None
+        assert (found.known is None) is not image

@@ -164,7 +164,7 @@ def test_an_embedder_is_told_the_usual_scale_but_where_clips_are_learnt():
 @pytest.mark.parametrize("last_call", [0, 1, 2])
 @pytest.mark.parametrize("sampler", ["euler", "renoise"])
 def test_the_students_clip_ends_with_its_last_call(sampler, last_call):
-    config = replace(TINY, few_steps=3, sampler=sampler)
+    config = replace(TINY, few_steps=3, sampler=sampler, shift=3.0)
     networks, sigmas = recorded(config), few_step_sigmas(3, config.shift)
     stages.students_clip(micro(config, networks, last_call=last_call))
     assert [call.sigma[0].item() for call in networks.student.calls] == sigmas[: last_call + 1].tolist()
@@ -173,7 +173,7 @@ def test_the_students_clip_ends_with_its_last_call(sampler, last_call):
 
 
 def test_the_teacher_covers_one_step_of_the_student():
-    config = replace(TINY, few_steps=3, ode_substeps=2, ode_updates=1, guidance_w=W)
+    config = replace(TINY, few_steps=3, ode_substeps=2, ode_updates=1, guidance_w=W, shift=3.0)
     networks = recorded(config)
     stages.ode_losses(micro(config, networks, last_call=1))
     covered = few_step_sigmas(6, config.shift)[2:4].tolist()
@@ -198,7 +198,7 @@ def test_averaged_weights_move_faster_at_first_and_then_by_the_decay(tmp_path):
 
 
 def test_sample_clips_follow_the_whole_schedule(tmp_path):
-    config = replace(TINY, few_steps=3, sample_clips=2)
+    config = replace(TINY, few_steps=3, sample_clips=2, shift=3.0)
     task, networks = tiny_task(config), recorded(config)
     trainer = Trainer(task, networks, this_process(), RunFolder(tmp_path))
     clips, _ = trainer.sample()

@@ -188,3 +188,12 @@ def test_entries_are_plain_json(tmp_path):
     make_run(tmp_path, "a")
     document = json.loads((tmp_path / "windows" / "0000.json").read_text())
     assert set(document["entry"]["files"]) == {"segments/0000.mp4", "windows/0000.safetensors"}
+
+
+def test_what_a_run_says_of_itself_is_what_every_version_reads(tmp_path):
+    make_run(tmp_path, "a")
+    assert json.loads((tmp_path / "run.json").read_text()) == {"format": 1, "settings": SETTINGS}
+    entry = json.loads((tmp_path / "windows" / "0000.json").read_text())
+    assert set(entry) == {"sha256", "entry"}
+    assert set(entry["entry"]) == {"index", "key", "files", "facts"}
+    assert set(entry["entry"]["files"]) == {"windows/0000.safetensors", "segments/0000.mp4"}

@@ -120,6 +120,21 @@ def test_the_first_of_a_continued_video_is_measured_at_its_seam(open_run):
     assert "seam_motion" in make_one(run).measures
 
 
+def test_how_far_a_window_goes_back_to_the_first_frame_is_measured(tmp_path):
+    windows = plan_run(SETTINGS, continues=False, has_end_image=False)
+    first = torch.full((1, 32, 32, 3), 0.2)
+    levels = torch.linspace(0.2, 0.8, 13), torch.linspace(0.8, 0.5, 8)
+    with WindowStore(tmp_path, {"graph": "a"}, FORMAT) as store:
+        run = WindowRun(store, windows, window_keys(windows, {}), Limits(), Begin(5, first=first))
+        for level in levels:
+            window = run.next_window()
+            frames = level[:, None, None, None].expand(-1, 32, 32, 3)
+            run.finish(window, run.judge(window, Clip(frames, window.seed)))
+    went, came_back = (facts["measures"] for facts in run.facts)
+    assert "returned" not in went
+    assert came_back["returned"] == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("name", ["color_anchor", "cfg", "fps", "length"])
 def test_a_setting_that_is_no_number_is_named(name):
     with pytest.raises(ValueError, match=f"{name} is nan"):
