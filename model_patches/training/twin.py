@@ -105,7 +105,7 @@ class Conditions:
     states: Tensor
     mask: Tensor
     pooled: Tensor
-    guidance: Tensor | None = None
+    guidance: Tensor | None
 
     @classmethod
     def of(

@@ -61,7 +61,7 @@ def test_the_host_with_the_lora_computes_what_the_twin_does(trained):
         torch.tensor([0.7]),
     )
     known = twin.known_channels(batch.latents, batch.num_known)
-    conditions = twin.Conditions(known, batch.states, mask, batch.pooled)
+    conditions = twin.Conditions(known, batch.states, mask, batch.pooled, None)
     ours = Role(trained, {STUDENT: 1.0}).velocity(noisy, sigma, conditions)
     dit = host.model.diffusion_model.float()
     theirs = dit(torch.cat([noisy, known], 1), sigma * 1000, context=batch.states, y=batch.pooled)

@@ -8,7 +8,7 @@ import torch
 from magic141.model_patches.dit.weights_file import TensorInfo, read_header
 from magic141.model_patches.int8.check import check_layers
 from magic141.model_patches.int8.choice import plan_file
-from magic141.model_patches.int8.file import FileReport, provenance, quantize_file
+from magic141.model_patches.int8.file import FileReport, provenance, quantize_file, save_state_dict
 from magic141.model_patches.int8.quantize import QuantizationPlan, encode_config
 from magic141.model_patches.int8.source import (
     SourceReader,
@@ -19,7 +19,7 @@ from magic141.model_patches.int8.source import (
 )
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 
 def test_a_report_is_a_line():
@@ -257,3 +257,19 @@ def test_translated_files_say_that_their_tensors_are_pytorchs(source, tmp_path, 
     for path in (there, back):
         with safe_open(path, framework="pt") as file:
             assert file.metadata()["format"] == "pt"
+
+
+def test_a_state_dict_is_written_over_nothing_unless_told(tmp_path):
+    target, weights = (
+        tmp_path / "new.safetensors",
+        {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(1)},
+    )
+    assert save_state_dict(weights, target, metadata={"x": "y"}) == target.stat().st_size
+    with pytest.raises(FileExistsError):
+        save_state_dict({}, target, metadata={})
+    assert {name: value.tolist() for name, value in load_file(target).items()} == {
+        "a": [[0, 1, 2], [3, 4, 5]],
+        "b": 1,
+    }
+    save_state_dict({"a": weights["b"]}, target, metadata={}, overwrite=True)
+    assert set(load_file(target)) == {"a"}

@@ -120,3 +120,15 @@ def test_batches_that_do_not_come_out_even_are_refused(batch, micro, size):
         ValueError, match=f"batch_size {batch} in micro-batches of .* evenly to {size} processes"
     ):
         my_micro_batches(config, Processes(0, size, CPU))
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cuda", "nccl"), ("cpu", "gloo")])
+def test_processes_are_joined_by_what_their_devices_speak(monkeypatch, device, backend):
+    said = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(parallel.dist, "init_process_group", said.append)
+    monkeypatch.setattr(parallel.dist, "destroy_process_group", lambda: said.append("left"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda number: None)
+    with join_processes(replace(TINY, device=device)):
+        assert said == [backend]
+    assert said == [backend, "left"]

@@ -8,6 +8,7 @@ import torch
 from magic141.model_patches.training.checkpoint import RunFolder
 from magic141.model_patches.training.config import OLD_NAMES, DistillConfig
 from magic141.model_patches.training.distill import Task, TrainingDiverged, distill
+from magic141.model_patches.training.parallel import quick_precision
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 from magic141.tests.support.tiny_training import TINY, train
@@ -290,3 +291,8 @@ def test_a_training_draws_nothing_from_the_programs_own_random_numbers(tmp_path,
     torch.manual_seed(4)
     _, second = train(replace(TINY, **changes), tmp_path / "second")
     assert [report.losses for report in first] == [report.losses for report in second]
+
+
+def test_the_precision_that_a_device_is_quick_at_is_noted_in_the_model(tmp_path):
+    model, _ = train(replace(TINY, precision="auto", total_steps=1), tmp_path)
+    assert model.config == replace(TINY, precision=quick_precision(torch.device("cpu")), total_steps=1)

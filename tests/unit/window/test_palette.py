@@ -74,3 +74,23 @@ def test_small_clips_and_more_channels(shape):
     assert held.shape == frames.shape
     assert torch.equal(held[..., 3:], frames[..., 3:])
     assert held.isfinite().all()
+
+
+def test_colors_stay_between_black_and_white():
+    """Dark and light ones that drifted inwards are moved back, and no further than the ends."""
+    noise = 0.02 * torch.randn(2, 48, 48, 3, generator=torch.Generator().manual_seed(0))
+    dark, light = torch.full((3,), 0.02), torch.full((3,), 0.98)
+    before = (scene(sky=light, ball=dark, ball_px=20) + noise).clamp(0, 1)
+    drifted = (scene(sky=light - 0.05, ball=dark + 0.05, ball_px=20) + noise).clamp(0, 1)
+    held = hold_palette(drifted, read_palette(before), 1.0)
+    assert held[:, 10, 10].mean() < drifted[:, 10, 10].mean() - 0.02
+    assert (held.min(), held.max()) == (0, 1)
+
+
+def test_full_channels_are_colors_of_their_own():
+    """1.0 belongs to the highest level, not to the lowest of the next channel."""
+    picture = torch.zeros(1, 8, 8, 3)
+    picture[:, :4] = torch.tensor([0.51, 1.0, 0.01])
+    picture[:, 4:] = torch.tensor([0.57, 0.01, 0.01])
+    palette = read_palette(picture)
+    assert sorted(palette.colors[:, 1].round(decimals=1).tolist()) == [0.0, 1.0]

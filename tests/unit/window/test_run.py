@@ -12,6 +12,10 @@ from magic141.model_patches.window.run import (
     Limits,
     Tail,
     WindowRun,
+    make_reference,
+    read_tail,
+    reference_tensors,
+    tail_tensors,
     window_keys,
 )
 from magic141.model_patches.window.settings import WindowSettings
@@ -139,3 +143,23 @@ def test_how_far_a_window_goes_back_to_the_first_frame_is_measured(tmp_path):
 def test_a_setting_that_is_no_number_is_named(name):
     with pytest.raises(ValueError, match=f"{name} is nan"):
         WindowSettings(**{name: float("nan")})
+
+
+def test_an_end_image_changes_the_last_window_alone():
+    windows = plan_run(SETTINGS, continues=False, has_end_image=True)
+    plain, one, other = (window_keys(windows, {"a": 1}, end_image_hash=text) for text in ("", "x", "y"))
+    assert plain[:-1] == one[:-1] == other[:-1]
+    assert len({plain[-1], one[-1], other[-1]}) == 3
+    assert window_keys(windows, {"a": 2})[0] != plain[0]
+
+
+def test_a_tail_on_disk_is_named_as_every_version_reads_it():
+    tail = Tail(
+        torch.zeros(2, 4, 4, 3, dtype=torch.uint8), {"latent": torch.ones(1), "tail.state.x": torch.zeros(1)}
+    )
+    tensors = tail_tensors(tail)
+    assert set(tensors) == {"tail.frames", "tail.state.latent", "tail.state.tail.state.x"}
+    assert set(read_tail(tensors).state) == {"latent", "tail.state.x"}
+    reference = make_reference(torch.rand(1, 8, 8, 3, generator=torch.Generator().manual_seed(0)))
+    names = {"reference.lab", *(f"reference.palette.{name}" for name in ("seeds", "colors", "shares"))}
+    assert set(reference_tensors(reference)) == names
