@@ -61,8 +61,7 @@ def from_host(
         for key, value in host_to_diffusers(host).items()
     }
     model.load_state_dict(weights, strict=True, assign=True)
-    left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
-    assert not left, f"{left} were not loaded"
+    assert not any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())), "not all was loaded"
     return model.requires_grad_(True).eval()
 
 

@@ -273,3 +273,15 @@ def test_what_a_killed_run_left_half_written_goes(run):
     (run.path / "config.part.json").write_text("{")
     train(EACH, run.path, weights=tiny_dit())
     assert not list(run.path.rglob("*.part*"))
+
+
+def test_a_checkpoint_on_disk_is_what_every_version_reads(run):
+    folder = run.checkpoint(2)
+    assert folder.name == "step-000002"
+    assert {path.name for path in folder.iterdir()} == {STATE, NOTE}
+    note = json.loads((folder / NOTE).read_text())
+    assert set(note) == {"format", "step", "sha256"}
+    assert (note["format"], note["step"]) == (1, 2)
+    groups = {name.partition("/")[0] for name in load_file(folder / STATE)}
+    assert groups == {"weights.student", "weights.fake", "average", "optimizer.student", "optimizer.fake"}
+    assert {path.name for path in run.path.iterdir()} >= {"config.json", "log.jsonl", "checkpoints"}

@@ -163,3 +163,12 @@ def test_a_tail_on_disk_is_named_as_every_version_reads_it():
     reference = make_reference(torch.rand(1, 8, 8, 3, generator=torch.Generator().manual_seed(0)))
     names = {"reference.lab", *(f"reference.palette.{name}" for name in ("seeds", "colors", "shares"))}
     assert set(reference_tensors(reference)) == names
+
+
+def test_a_window_may_be_finished_before_the_next_is_asked_for(open_run):
+    run = open_run()
+    window = run.windows[0]
+    run.finish(window, run.judge(window, Clip(frames_for(window), window.seed)), attempts=2)
+    (facts,) = run.facts
+    assert 0 <= facts["seconds"] < 60
+    assert (facts["attempts"], facts["seed"], facts["start_frame"]) == (2, window.seed, 0)
