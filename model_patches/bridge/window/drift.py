@@ -10,7 +10,7 @@ from torch import Tensor
 from ...measures import mean_lab
 from ...store.video_source import probe_video, read_frames
 from ...window.complaints import complaints
-from ...window.measure import cosine_similarity, measure_window, summarize
+from ...window.measure import measure_window, summarize
 from ...window.report import drift_lines, first_measured_frame, seam_frames, verdict
 from .start import video_source
 
@@ -47,7 +47,10 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
             reference_features = None if features is None else features(frames[:1])[0]
         measures = measure_window(frames, reference_lab=reference_lab, before=before, start=first)
         if features is not None and reference_features is not None:
-            measures["identity"] = float(cosine_similarity(features(frames[-1:]), reference_features)[0])
+            last = features(frames[-1:])[0]
+            measures["identity"] = float(
+                torch.cosine_similarity(last.float(), reference_features.float(), dim=0)
+            )
         windows.append({"start_frame": start, **{name: round(value, 5) for name, value in measures.items()}})
         before, start = frames[-5:], start + len(frames)
     drift = summarize(windows)
