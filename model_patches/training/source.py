@@ -78,7 +78,10 @@ class VideoFolderSource:
                 f"{name}: for windows that continue a video, the VLM was shown the first frame; in use it is shown "
                 "the last known one."
             )
-        return [*notes, "Run Build Training Set with 'replace' on to renew it; a changed set is trained on anew."]
+        return [
+            *notes,
+            "Run Build Training Set with 'replace' on to renew it; a changed set is trained on anew.",
+        ]
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return the windows ``rows`` (B,), each with one of its captions and some known frames; see ``ClipSource``."""
