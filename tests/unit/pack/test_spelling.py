@@ -18,7 +18,7 @@ NAMES = {"normalise", "shape_colour", "last_frame_shape_colour_accuracy"}
 """Names of inputs and figures, which are not respelled: files and scripts know them."""
 SEARCHED_FOR = '"colour shift"'
 """What British people type to find a node."""
-NOT_YET = ("model_patches/int8", "model_patches/window")
+NOT_YET = ("model_patches/int8",)
 """What is still to be respelled."""
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "dev.py", "pyproject.toml")),
