@@ -18,20 +18,26 @@ def main() -> int:
     parser.add_argument("--reference", type=Path, help="folder of real videos, for FID and FVD")
     options = parser.parse_args()
     use_comfyui()
-    from ..model_patches.bridge.judge.folder import compare_folders, judge_folder, open_folder
+    from ..model_patches.bridge.judge.folder import Folder, compare_folders, judge_folder, open_folder
     from ..model_patches.bridge.judge.models import Models
     from ..model_patches.judge.folder_report import folder_text
 
     def show(done: int, total: int) -> None:
         print(f"\r{done} of {total}", end="", file=sys.stderr, flush=True)
 
-    models, results = Models(), []
-    for line in options.folders:
+    def row(line: str) -> Folder:
         name, _, path = line.rpartition("=")
-        folder = open_folder(name or path, path, Path(path))
+        return open_folder(name or path, path, Path(path))
+
+    try:
+        folders = [row(line) for line in options.folders]
+        reference = None if options.reference is None else row(str(options.reference))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    models, results = Models(), []
+    for folder in folders:
         result = judge_folder(folder, options.results, models, progress=show)
-        if options.reference is not None:
-            reference = open_folder("reference", str(options.reference), options.reference)
+        if reference is not None:
             compared = compare_folders(folder, reference, models, progress=show)
             result.distances, result.notes = compared.distances, compared.notes
         results.append(result)

@@ -51,6 +51,12 @@ MODEL_FILES: Mapping[str, ModelFile] = {
 }
 
 START, PROMPT = "start_image", "prompt"
+LACKS = {START: "Connect start_image.", PROMPT: "Write the prompt."}
+LACKS_IN_FOLDER = {
+    LACKS[START]: "Put the start picture beside the video, under the video's name: cat.png for cat.mp4.",
+    LACKS[PROMPT]: "Put the prompt beside the video, in a text file of the video's name: cat.txt for cat.mp4.",
+}
+"""What to do about a clip without start picture or prompt: on the node of one clip, and in a folder."""
 MEASURES: Mapping[str, Measure] = {
     "i2v_subject": Measure("I2V subject", 1, 0.01, 0.5, 1, "the start picture's subject", ("dino",), START),
     "subject_consistency": Measure("subject consistency", 1, 0.01, 0.5, 1, "the subject stays itself", ("dino",)),

@@ -2,11 +2,12 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .catalog import MEASURES, TABLE_1
+from .catalog import LACKS_IN_FOLDER, MEASURES, TABLE_1
 from .report import table_1_mean
 
 FEW_CLIPS = 200
@@ -67,11 +68,12 @@ def folder_text(results: Sequence[FolderResult]) -> str:
     for result, mean in zip(results, means, strict=True):
         values = [mean.get(name) for name in (*TABLE_1, *others)]
         values.insert(len(TABLE_1), table_1_mean(mean))
-        cells = [result.name, str(len(result.rows)), *("-" if v is None else f"{v:.4f}" for v in values)]
+        count = sum(not row.get("error") for row in result.rows)
+        cells = [result.name, str(count), *("-" if v is None else f"{v:.4f}" for v in values)]
         cells += [_distance(result.distances.get(name)) for name in distances]
         lines.append("| " + " | ".join(cells) + " |")
     notes = dict.fromkeys(note for result in results for note in (*result.notes, *_trouble(result)))
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([*lines, "", *notes, *_not_measured(results)])
 
 
 def _distance(found: dict[str, float] | None) -> str:
@@ -79,7 +81,7 @@ def _distance(found: dict[str, float] | None) -> str:
 
 
 def _trouble(result: FolderResult) -> list[str]:
-    """Return what to know of a folder: few clips for a distance, videos that could not be read, missing models."""
+    """Return what to know of a folder: few clips for a distance, videos that could not be read."""
     notes = []
     if result.distances and len(result.rows) < FEW_CLIPS:
         notes.append(
@@ -87,8 +89,36 @@ def _trouble(result: FolderResult) -> list[str]:
             "uncertain; compare only sets of the same size."
         )
     broken = [row for row in result.rows if row.get("error")]
-    notes += [f"{result.name}: {row['key'].split(' | ')[0]}: {row['error']}" for row in broken[:MOST_SHOWN]]
-    missing = {
-        why for row in result.rows if isinstance(row.get("missing"), dict) for why in row["missing"].values()
-    }
-    return notes + sorted(f"{why}" for why in missing if isinstance(why, str))
+    notes += [f"{result.name}: {row['error']}" for row in broken[:MOST_SHOWN]]
+    if len(broken) > MOST_SHOWN:
+        notes.append(f"{result.name}: {len(broken) - MOST_SHOWN} more videos could not be measured.")
+    return notes
+
+
+def _not_measured(results: Sequence[FolderResult]) -> list[str]:
+    """Return a line for every reason why measures were not taken, with the folders if it does not hold for all."""
+    lines: dict[str, list[str]] = {}
+    for result in results:
+        for (where, why), titles in _missing(result).items():
+            lines.setdefault(f"Not measured{where}: {', '.join(titles)}. {why}", []).append(result.name)
+    return [
+        line if len(names) == len(results) else f"{', '.join(names)}: {line}" for line, names in lines.items()
+    ]
+
+
+def _missing(result: FolderResult) -> dict[tuple[str, str], list[str]]:
+    """Return the titles of measures that some videos lack, by how many lack them and why."""
+    measured = [row for row in result.rows if not row.get("error")]
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for name, measure in MEASURES.items():
+        reasons = Counter(_reason(row, name) for row in measured)
+        for why, count in reasons.items():
+            if why:
+                where = "" if count == len(measured) else f" in {count} of {len(measured)} clips"
+                grouped.setdefault((where, LACKS_IN_FOLDER.get(why, why)), []).append(measure.title)
+    return grouped
+
+
+def _reason(row: dict, name: str) -> str:
+    missing = row.get("missing")
+    return str(missing.get(name, "")) if isinstance(missing, dict) else ""

@@ -95,7 +95,7 @@ def probe_video(source: Source) -> VideoFacts:
             rate = Fraction(stream.average_rate or 0)
             return VideoFacts(*picture.size, rate, bool(container.streams.audio))
     except (FFmpegError, StopIteration) as error:
-        reason = error or "it has no frames"
+        reason = error.strerror if isinstance(error, FFmpegError) else "it has no frames"
         raise ValueError(f"{source_name(source)} cannot be read as a video ({reason}).") from error
 
 

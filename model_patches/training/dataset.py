@@ -119,7 +119,7 @@ class TrainingSet:
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"The training set '{directory.name}' is damaged ({error}). Build it again with 'rebuild' on; what can "
+                f"The training set '{directory.name}' is damaged ({error}). Build it again with 'replace' on; what can "
                 "be used of it is kept."
             ) from None
 

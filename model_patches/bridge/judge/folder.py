@@ -62,8 +62,11 @@ def open_folder(name: str, label: str, path: Path) -> Folder:
     """List the videos of a folder.
 
     Raises:
-        ValueError: there is none.
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no video.
     """
+    if not path.is_dir():
+        raise FileNotFoundError(f"The folder '{name}' does not exist. Check its spelling.")
     walked = walk_files(path, lambda file: os.path.splitext(file)[1].lower() in VIDEOS)
     files = tuple(file.path for file in walked)
     if not files:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from ...judge.catalog import MEASURES, NEEDS_TWO_FRAMES, PROMPT, START
+from ...judge.catalog import LACKS, MEASURES, NEEDS_TWO_FRAMES, PROMPT, START
 from ...judge.plain import PlainMeasures, psnr, ssim
 from ...judge.report import Judgment
 from ...sizes import check_pictures, resize_cover_crop
@@ -88,8 +88,6 @@ def _start_values(first: Tensor, start: Tensor | None) -> dict[str, float]:
 def _why_not(name: str, wanted: Wanted) -> str:
     """Return why a measure, whose model is there, was not taken."""
     wants = MEASURES[name].wants
-    if wants == START and wanted.start is None:
-        return "Connect start_image."
-    if wants == PROMPT and not wanted.prompt.strip():
-        return "Write the prompt."
+    if (wants == START and wanted.start is None) or (wants == PROMPT and not wanted.prompt.strip()):
+        return LACKS[wants]
     return f"The clip needs {'two' if name in NEEDS_TWO_FRAMES else 'four'} frames or more for it."

@@ -104,7 +104,8 @@ def test_lines_of_others_are_not_taken_for_rows(output, line):
 def test_a_broken_video_is_named_and_the_rest_measured(output):
     (output / "student" / "3.mp4").write_bytes(b"no video")
     text, _ = run()
-    assert "output/student/3.mp4" in text
+    assert "student/3.mp4 cannot be read as a video (Invalid data" in text
+    assert "| output/student | 1 |" in text
     assert "cannot be read as a video" in text
 
 
@@ -122,3 +123,15 @@ def test_missing_models_of_sets_are_named(output):
     text, _ = run(reference="output/teacher")
     assert "FID is not measured. Put pt_inception-2015-12-05-6726825d.pth" in text
     assert "FVD is not measured. Put the folder videomae-base" in text
+
+
+def test_what_is_missing_is_said_for_a_folder(output):
+    (output / "teacher" / "1.png").unlink()
+    (output / "teacher" / "1.txt").unlink()
+    text, _ = run()
+    assert (
+        "teacher, 28 steps: Not measured in 1 of 2 clips: first frame PSNR, first frame SSIM, first frame LPIPS. Put "
+        "the start picture beside the video" in text
+    )
+    assert "\nNot measured: aesthetic quality. Put the folder clip-vit-large-patch14" in text
+    assert "Connect" not in text

@@ -71,13 +71,13 @@ def test_the_rim_of_the_radar_is_the_best():
 def test_a_table_of_folders():
     rows = [
         {"key": "a.mp4 | 1", "values": seven(0.4)},
-        {"key": "b.mp4 | 1", "values": seven(0.6), "missing": {"x": "Put it."}},
+        {"key": "b.mp4 | 1", "values": seven(0.6), "missing": {"flow_px": "Put it."}},
     ]
     result = FolderResult(
         "teacher", rows, {"FID": {"value": 12.0, "plus_minus": 3.0}}, ["FVD is not measured."]
     )
     text = folder_text(
-        [result, FolderResult("student", [{"key": "c.mp4 | 1", "values": {}, "error": "is damaged"}])]
+        [result, FolderResult("student", [{"key": "c.mp4 | 1", "values": {}, "error": "c.mp4 is damaged"}])]
     )
     header, _, teacher, student, *notes = text.splitlines()
     assert header.count("|") == teacher.count("|") == student.count("|")
@@ -85,6 +85,10 @@ def test_a_table_of_folders():
     assert "12.00 ± 3.00" in teacher
     assert student.endswith("| - |")
     assert "teacher: 2 clips are few" in "\n".join(notes)
-    assert {"FVD is not measured.", "Put it.", "student: c.mp4: is damaged"} <= set(notes)
+    assert {
+        "FVD is not measured.",
+        "teacher: Not measured in 1 of 2 clips: optical flow. Put it.",
+        "student: c.mp4 is damaged",
+    } <= set(notes)
     many = FolderResult("teacher", rows * FEW_CLIPS, result.distances)
     assert "few" not in folder_text([many])
