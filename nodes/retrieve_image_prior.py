@@ -11,6 +11,7 @@ from ..model_patches.bridge.retrieval.embedders import (
 )
 from ..model_patches.bridge.retrieval.search import find, open_index
 from ..model_patches.retrieval.index import index_stamp
+from ..model_patches.store.cancel import until_canceled
 from ..model_patches.store.names import name_fault
 
 
@@ -122,7 +123,9 @@ class RetrieveImagePrior(io.ComfyNode):
         opened = open_index(index, embedder)
         query = embed_frame(embedder, image[0]) if image is not None else embedder.embed_texts([prompt])[0]
         found = find(opened, query, k=count, threshold=threshold, diversity=diversity)
-        preview = ui.PreviewImage(found.images, cls=cls)
+        preview = ui.PreviewImage(found.images[:1], cls=cls)
+        for image in until_canceled(found.images[1:]):
+            preview.values += ui.PreviewImage(image[None], cls=cls).values
         return io.NodeOutput(found.images, found.scores, found.paths, found.report, ui=preview)
 
 

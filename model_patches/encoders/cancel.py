@@ -26,3 +26,14 @@ def ask_between_layers(
     """Let every call of a module ask, and so perhaps stop, between two of its repeated layers; return the hooks."""
     lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
     return [layer.register_forward_pre_hook(lambda *_: ask()) for layers in lists for layer in layers]
+
+
+@contextmanager
+def asking_between_layers(*modules: nn.Module, ask: Callable[[], None] = stop_if_canceled) -> Iterator[None]:
+    """Let calls of modules inside ask, and so perhaps stop, between two of their repeated layers."""
+    hooks = [hook for module in modules for hook in ask_between_layers(module, ask)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders.cancel import ask_between_layers
+from ..encoders.cancel import asking_between_layers
 from ..sampler import few_step_sigmas
 from .adapters import STUDENT
 from .batch import ClipSource
@@ -154,12 +154,8 @@ class Trainer:
                 raise Stopped
 
         networks = self.networks.modules if self.processes.size == 1 else ()
-        hooks = [hook for network in networks for hook in ask_between_layers(network, ask)]
-        try:
+        with asking_between_layers(*networks, ask=ask):
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def save(self) -> None:
         """Write a checkpoint of the step that is done."""

@@ -10,6 +10,8 @@ from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import ModelSamplingDiscreteFlow
 from torch import Tensor
 
+from ...encoders.cancel import asking_between_layers
+
 #: How far down the schedule the step lies: most of the picture is decided there.
 SHARE_OF_STEPS = 0.2
 SIDE, FRAMES = 16, 2
@@ -35,9 +37,9 @@ class Call:
             wanted = dtype if value.dtype == self.dtype else value.dtype
             return value.to(device, wanted, copy=True)  # a forward may write into what it is given
 
-        return patcher.model.diffusion_model(
-            *map(fit, self.inputs), **{name: fit(value) for name, value in self.named.items()}
-        )
+        model = patcher.model.diffusion_model
+        with asking_between_layers(model):
+            return model(*map(fit, self.inputs), **{name: fit(value) for name, value in self.named.items()})
 
 
 def record_call(patcher: ModelPatcher, positive: list, *, seed: int, latent: dict | None = None) -> Call:
@@ -60,14 +62,15 @@ def record_call(patcher: ModelPatcher, positive: list, *, seed: int, latent: dic
     guider.set_conds(positive, positive)
     guider.set_cfg(1.0)
     try:
-        guider.sample(
-            noise,
-            start,
-            comfy.samplers.sampler_object("euler"),
-            torch.tensor([float(sigma), 0.0]),
-            disable_pbar=True,
-            seed=seed,
-        )
+        with asking_between_layers(patcher.model.diffusion_model):
+            guider.sample(
+                noise,
+                start,
+                comfy.samplers.sampler_object("euler"),
+                torch.tensor([float(sigma), 0.0]),
+                disable_pbar=True,
+                seed=seed,
+            )
     finally:
         hook.remove()
     return Call(*calls[0], dtype=patcher.model.get_dtype_inference())

@@ -17,6 +17,7 @@ from ...dit.stream import refuse_to_overwrite
 from ...dit.weights_file import read_header
 from ...int8.file import provenance, read_kept, save_state_dict
 from ...int8.quantize import QuantizationPlan, quantize_layer
+from ...store.cancel import until_canceled
 from ...store.names import path_fault
 from ..int8_ops import int8_operations, keep_lora_exact
 from .blocks import block_weights, linear_weights
@@ -65,7 +66,7 @@ def quantized_state_dict(
     weights = dict(unpatched_weights(patcher))
     planned = planned_weights(patcher, plan)
     state_dict = {key: weight for key, weight in weights.items() if key not in planned}
-    for done, key in enumerate(planned, start=1):
+    for done, key in enumerate(until_canceled(planned), start=1):
         name = key.removesuffix(".weight")
         layer = quantize_layer(weights[key].to(patcher.load_device), plan, name=name)
         state_dict |= {f"{name}.{part}": tensor.to(patcher.offload_device) for part, tensor in layer.items()}

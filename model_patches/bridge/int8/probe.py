@@ -10,6 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...encoders.cancel import asking_between_layers
 from .blocks import repeated_blocks
 from .call import Call, record_call
 
@@ -113,7 +114,7 @@ def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True, record:
     given = {k: None if v is None else v.to(device, dtype) for k, v in vars(probe).items()}
     timestep = torch.full((1,), PROBE_SIGMA * 1000, device=device)
     recording = recorded_blocks(dit) if record else nullcontext({})
-    with torch.inference_mode(), recording as blocks:
+    with torch.inference_mode(), recording as blocks, asking_between_layers(dit):
         output = dit(given["xc"], timestep, given["context"], given["pooled"], guidance=given["guidance"])
     return ProbeResult(output.float().cpu(), blocks)
 

@@ -205,7 +205,9 @@ def _read(folder: Path, row: Row) -> tuple[Tensor, str]:
 
 
 def _found(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int) -> Found:
-    images = torch.cat([image for _, _, image in picked])
+    images = torch.empty(len(picked), *picked[0][2].shape[1:])
+    for image, (_, _, found) in zip(images, until_canceled(picked), strict=True):
+        image.copy_(found[0])
     paths = [f"{index.folder}/{row.path}" for row, _, _ in picked]
     scores = [score for _, score, _ in picked]
     lines = [f"{score:.3f}  {path}" for score, path in zip(scores, paths, strict=True)]

@@ -16,6 +16,7 @@ def motion_gain(count: int) -> dict[str, float]:
 
     The captions leave the direction open: a named one leaves nothing to gain. Motion is the mean step of the object's
     center from frame to frame; ``net`` is its way from the first frame to the last, where trembling does not count.
+    ``motion_over_truth`` says how slow it is: a model that moves as the scenes do has nothing to gain.
     """
     from magic141.model_patches.bridge.loading import load_magic141_model
     from magic141.model_patches.bridge.sampling import Sampling
@@ -29,6 +30,7 @@ def motion_gain(count: int) -> dict[str, float]:
     plain = Sampling(few_step_sigmas(STEPS), 0)
     ways = {"cfg_1": plain, "cfg_steps": replace(plain, cfg=CFG, cfg_steps=1)}
     figures, motion, net = {}, {}, {}
+    truth = steps_of(world.read_clip(world.render_clip(scenes, FRAMES), with_shape="none").centroid_px)
     with torch.inference_mode():
         for name, sampling in ways.items():
             clips = animate(teacher, scenes, captions, sampling)
@@ -40,6 +42,7 @@ def motion_gain(count: int) -> dict[str, float]:
     gains = {
         "motion_gain_cfg_steps": motion["cfg_steps"] / motion["cfg_1"],
         "net_motion_gain_cfg_steps": net["cfg_steps"] / net["cfg_1"],
+        "motion_over_truth_cfg_1": motion["cfg_1"] / float(truth.norm(dim=-1).mean()),
     }
     return gains | figures
 
