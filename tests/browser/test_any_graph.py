@@ -1,8 +1,21 @@
-"""The any-graph template in the real frontend: one press of Run, cancel, resume, and the timeline that fills."""
+"""Templates of any graph in the real frontend: one press of Run, cancel, resume, and the timeline that fills."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from magic141.tests.browser.conftest import ARTEFACTS
+from magic141.tests.support.any_graph import any_graph_server
+from magic141.tools.browser import Tab
+from magic141.tools.host import use_comfyui
 from magic141.tools.server import PACK
 
-WORKFLOW = PACK / "workflows" / "magic141_any_graph_minute.json"
+use_comfyui()
+
+from magic141.tests.support.template_graphs import LENGTH, SIDE_PX, write_wan
+
+WORKFLOWS = PACK / "workflows"
+SMALL = {"width": SIDE_PX, "height": SIDE_PX, "window_length": LENGTH}
 START = "app.graph.nodes.find((node) => node.type === 'Magic141WindowStart')"
 CARDS = f"""() => {{
     const timeline = {START}.widgets.find((widget) => widget.name === "timeline").element;
@@ -10,13 +23,14 @@ CARDS = f"""() => {{
 }}"""
 COUNT = f"() => ({CARDS})().length"
 FILLED = f"() => ({CARDS})().filter((card) => card.title.includes('color moved')).length"
-SET = f"""(values) => {{
-    for (const [name, value] of Object.entries(values)) {{
-        const widget = {START}.widgets.find((entry) => entry.name === name);
+SET = """([type, values]) => {
+    const node = app.graph.nodes.find((entry) => entry.type === type);
+    for (const [name, value] of Object.entries(values)) {
+        const widget = node.widgets.find((entry) => entry.name === name);
         widget.value = value;
         widget.callback?.(value);
-    }}
-}}"""
+    }
+}"""
 CANCEL_AFTER_ONE = f"""() => {{
     const node = {START};
     const show = node.showWindows;
@@ -35,11 +49,42 @@ LOOK_AT_IT = f"""() => {{
 SAID = f"() => {START}.widgets.find((widget) => widget.name.startsWith('$$node-text'))?.value ?? ''"
 
 
+@pytest.fixture(scope="module")
+def wan_tab(tab, tmp_path_factory) -> Iterator[Tab]:
+    """A page of a server that has small random weights under the names of the Wan templates."""
+    base = tmp_path_factory.mktemp("wan")
+    write_wan(base / "models")
+    with any_graph_server(base) as server:
+        page = tab.page.context.browser.new_page(viewport=tab.page.viewport_size)
+        wan = Tab(page, ARTEFACTS)
+        wan.open(server.url)
+        yield wan
+        page.close()
+
+
 def test_one_press_of_run_fills_the_timeline_and_a_cancelled_run_goes_on(tab):
-    tab.drop(WORKFLOW)
+    open_template(tab, WORKFLOWS / "magic141_any_graph_minute.json")
+    tab.evaluate(SET, ["Magic141WindowStart", {"prompts": "a large cyan circle moves right"}])
+    run_cancel_and_resume(tab, "any_graph")
+
+
+def test_so_it_is_with_the_template_of_wan(wan_tab):
+    open_template(wan_tab, WORKFLOWS / "magic141_wan22_one_minute.json")
+    wan_tab.evaluate(SET, ["Magic141WindowStart", SMALL])
+    wan_tab.evaluate(SET, ["Magic141WindowSave", {"flash_limit": 0}])  # noise of random weights flickers
+    run_cancel_and_resume(wan_tab, "wan")
+    assert wan_tab.errors == []
+
+
+def open_template(tab: Tab, path: Path) -> None:
+    tab.drop(path)
     tab.close_dialogs()
-    widgets = {"prompts": "a large cyan circle moves right", "length": 3, "length_in": "windows"}
-    tab.evaluate(SET, widgets | {"run_name": "browser minute"})
+
+
+def run_cancel_and_resume(tab: Tab, name: str) -> None:
+    """Make three windows of the graph that is open, canceled after the first; keep pictures of the page."""
+    widgets = {"length": 3, "length_in": "windows", "run_name": f"browser {name}"}
+    tab.evaluate(SET, ["Magic141WindowStart", widgets])
     tab.wait_for(f"() => ({COUNT})() === 3")
     assert tab.evaluate(FILLED) == 0
     tab.evaluate(LOOK_AT_IT)
@@ -49,8 +94,8 @@ def test_one_press_of_run_fills_the_timeline_and_a_cancelled_run_goes_on(tab):
     tab.wait_for(f"() => ({SAID})().includes('was not finished')")
     filled = tab.evaluate(FILLED)
     assert filled < 3
-    tab.screenshot("any_graph_cancelled")
+    tab.screenshot(f"{name}_cancelled")
     tab.evaluate("() => app.queuePrompt(0)")
     tab.wait_for(f"() => ({FILLED})() === 3")
     tab.wait_for(f"() => ({SAID})() === '3 windows are done'")
-    tab.screenshot("any_graph_minute")
+    tab.screenshot(f"{name}_minute")
