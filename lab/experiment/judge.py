@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from ...model_patches.judge.sets import frechet_distance
 from .. import world
 from ..models.data import WINDOW_FRAMES, decode_clips, encode_clips
 from ..models.player import Player, Sampling
 from ..models.source import HeldOutSource
 from ..models.taehv import Taehv
-from ..world.clip_metrics import bootstrap_interval, coverage_entropy, frechet_distance
+from ..world.clip_metrics import bootstrap_interval, coverage_entropy
 from ..world.quality import judge_clips
 from .features import FeatureNet
 

@@ -170,7 +170,7 @@ class Experiment:
         return AnsweredSource(source, self.drift, handed, futures=futures)
 
     def go_on_after(self, student: Student) -> None:
-        """Start a student, where it has not begun, with what the one before it has learnt; see ``Student.after``."""
+        """Start a student, where it has not begun, with what the one before it has learned; see ``Student.after``."""
         before, folder = self.folder / student.after, self.folder / student.name
         if student.after and before.exists() and not folder.exists():
             shutil.copyfile(

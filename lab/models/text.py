@@ -1,4 +1,4 @@
-"""Tokenizers of the embedded encoders: byte-level BPE learnt on the templates and the world's captions.
+"""Tokenizers of the embedded encoders: byte-level BPE learned on the templates and the world's captions.
 
 The LLaVA tokenizer splits words as LLaMA-3's does and stops merging where the video template's prefix is exactly
 95 tokens, so that the crop is the same constant as with the real checkpoint.

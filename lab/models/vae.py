@@ -105,7 +105,7 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
 
 
 def train_decoder(model: Taehv, total: int = 7000, batch: int = 4) -> Taehv:
-    """Train the decoder on, with the encoder as it is: the latents that other stages learnt from do not move.
+    """Train the decoder on, with the encoder as it is: the latents that other stages learned from do not move.
 
     Args:
         batch: whole frames a step, of all processes; four times as many crops.

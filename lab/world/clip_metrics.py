@@ -1,4 +1,4 @@
-"""Measure sets of clips: flickering, Frechet distance, coverage, and how sure a mean is. Torch only."""
+"""Measure sets of clips: flickering, sharpness, coverage, and how sure a mean is. Torch only."""
 
 import torch
 from torch import Tensor
@@ -24,29 +24,6 @@ def laplacian_sharpness(frames: Tensor) -> Tensor:
     luma = (frames.float().clamp(0, 1) * weights[:, None, None]).sum(2)
     around = luma[..., :-2, 1:-1] + luma[..., 2:, 1:-1] + luma[..., 1:-1, :-2] + luma[..., 1:-1, 2:]
     return (4 * luma[..., 1:-1, 1:-1] - around).abs().flatten(1).mean(1)
-
-
-def frechet_distance(features: Tensor, reference: Tensor) -> float:
-    """Return the Frechet distance of two sets of features (N, D), each taken as a normal distribution.
-
-    Source: Heusel et al. 2017: |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)); the last trace through the symmetric
-    S1^(1/2) S2 S1^(1/2), which has the same eigenvalues.
-    """
-    (mean, covariance), (other_mean, other) = _moments(features), _moments(reference)
-    root = _symmetric_root(covariance)
-    shared = torch.linalg.eigvalsh(root @ other @ root).clamp_min(0).sqrt().sum()
-    distance = (mean - other_mean).square().sum() + covariance.trace() + other.trace() - 2 * shared
-    return float(distance.clamp_min(0))
-
-
-def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    features = features.double()
-    return features.mean(0), torch.cov(features.T).reshape(features.shape[1], features.shape[1])
-
-
-def _symmetric_root(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors @ torch.diag(values.clamp_min(0).sqrt()) @ vectors.T
 
 
 def coverage_entropy(chosen: Tensor, allowed: Tensor) -> float:

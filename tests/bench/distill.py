@@ -45,7 +45,7 @@ from magic141.lab.models.shipped import (
 )
 from magic141.lab.models.source import NAMED, OPEN, HeldOutSource
 from magic141.lab.models.taehv import narrow_network
-from magic141.lab.world.clip_metrics import frechet_distance
+from magic141.model_patches.judge.sets import frechet_distance
 from magic141.tests.bench.support.finished_rows import FinishedRows, sources_of
 from magic141.tools.host import use_comfyui
 from torch import Tensor

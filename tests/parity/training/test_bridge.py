@@ -85,7 +85,7 @@ def test_a_run_folder_whose_files_lead_elsewhere_is_refused(tmp_path, name):
         (16, False, "dmd2", "lora", False),
     ],
 )
-def test_clips_are_learnt_as_the_model_takes_them(
+def test_clips_are_learned_as_the_model_takes_them(
     monkeypatch, channels, expanded, stage, train, knows_frames
 ):
     monkeypatch.setattr(training, "VideoFolderSource", lambda _set, **options: options)

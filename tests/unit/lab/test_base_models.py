@@ -33,7 +33,7 @@ def test_what_the_base_models_learn_from(image):
     drawn.loss(from_host(tiny_dit(33 if image else 16, patch=1)).train()).backward()
 
 
-def test_several_known_futures_are_learnt_as_their_mean():
+def test_several_known_futures_are_learned_as_their_mean():
     data = dataset()
     source = WorldSource(data, image=True, family_shares=(0.5, 0.5, 0.0))
     clips = data.latents[:, None, :, :4].repeat(1, 4, 1, 1, 1, 1)

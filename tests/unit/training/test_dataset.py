@@ -138,7 +138,7 @@ def test_another_frame_rate_keeps_the_speed_of_motion(tmp_path, rate, shown):
     torch.testing.assert_close(windows(tmp_path / "a.mp4")[0], whole[shown], atol=0.05, rtol=0)
 
 
-def test_videos_nothing_can_be_learnt_from_say_why(tmp_path):
+def test_videos_nothing_can_be_learned_from_say_why(tmp_path):
     write_video(tmp_path / "still.mp4", num_frames=1)
     write_video(tmp_path / "short.mp4", num_frames=7)
     write_sound(tmp_path / "sound.mp4")
@@ -256,7 +256,7 @@ def test_a_set_of_an_older_version_opens_without_checksums_and_says_so(tmp_path)
     assert VideoFolderSource(made).notes() == []
 
 
-def test_the_content_of_a_set_is_what_can_be_learnt_from_it(tmp_path):
+def test_the_content_of_a_set_is_what_can_be_learned_from_it(tmp_path):
     made = make_set(tmp_path / "set")
     source = VideoFolderSource(made)
     assert VideoFolderSource(TrainingSet.open(made.directory)).content() == source.content()

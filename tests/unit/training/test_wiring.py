@@ -149,7 +149,7 @@ def test_the_cfg_student_is_told_the_scale_that_it_matches():
         assert call.conditions.guidance.tolist() == [1.0] * 3
 
 
-def test_an_embedder_is_told_the_usual_scale_but_where_clips_are_learnt():
+def test_an_embedder_is_told_the_usual_scale_but_where_clips_are_learned():
     config = replace(TINY, guidance_w=W, ode_updates=1)
     networks = recorded(config, guidance=True)
     stages.generator_losses(micro(config, networks))
