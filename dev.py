@@ -30,6 +30,7 @@ REMAKES = {
     "help": "help_pages",
     "locales": "locales",
     "thumbnails": "thumbnails",
+    "layout": "layout",
     "pictures": "node_pictures",
     "moving_picture": "moving_picture",
     "figures": "figures",

@@ -6,7 +6,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.encoders.folders import model_files
-from ..model_patches.bridge.loading import load_magic141_model
+from ..model_patches.bridge.loading import PRECISIONS, load_magic141_model
 from ..model_patches.bridge.progress import stages
 from ..model_patches.dit.checkpoint import identify
 from ..model_patches.dit.weights_file import read_header
@@ -36,6 +36,16 @@ class LoadMagic141Model(io.ComfyNode):
                     tooltip="A file in models/diffusion_models: Magic141, HunyuanVideo or SkyReels; safetensors or .pth"
                     " (fp8_scaled and int8 too). A text-to-video model (16 channels) is expanded to 33.",
                 ),
+                io.Combo.Input(
+                    "weight_dtype",
+                    options=list(PRECISIONS),
+                    default="default",
+                    optional=True,
+                    advanced=True,
+                    tooltip="The number format of the weights in memory, as in Load Diffusion Model. default: that of "
+                    "the file. The fp8 formats take half of bf16's memory at some loss; fp8_e4m3fn_fast also computes "
+                    "in fp8 on GPUs that can. Int8 files keep their own.",
+                ),
             ],
             outputs=[
                 io.Model.Output(
@@ -63,17 +73,17 @@ class LoadMagic141Model(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model_name: str) -> str:
+    def fingerprint_inputs(cls, model_name: str, weight_dtype: str = "default") -> str:
         """Load again when the file was replaced under the same name."""
         path = folder_paths.get_full_path("diffusion_models", model_name)
         return "" if path is None else str(Path(path).stat().st_mtime_ns)
 
     @classmethod
-    def execute(cls, model_name: str) -> io.NodeOutput:
+    def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
         with stages() as tell:
             tell(f"reading {model_name}")
-            model, report = load_magic141_model(path)
+            model, report = load_magic141_model(path, precision=weight_dtype)
         return io.NodeOutput(model, report.line, ui=ui.PreviewText(report.line))
 
 

@@ -1,11 +1,41 @@
-"""What nodes that write a video add to it: the workflow in its tags, and a preview on the node."""
+"""What nodes that write a video add to it: the workflow in its tags, a preview on the node, no second copy."""
 
+import contextlib
 import json
+import os
 from pathlib import Path
 
+import av
 import folder_paths
 from comfy.cli_args import args
-from comfy_api.latest import io, ui
+from comfy_api.latest import InputImpl, Types, io, ui
+
+
+class FinishedVideo(InputImpl.VideoFromFile):
+    """A video of the output folder. To save it as it is gives the file a second name; the disk holds it once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+
+    def save_to(
+        self, path, format=Types.VideoContainer.AUTO, codec=Types.VideoCodec.AUTO, metadata=None, **settings
+    ) -> None:
+        changed = any(value is not None for value in settings.values())
+        auto = format == Types.VideoContainer.AUTO and codec == Types.VideoCodec.AUTO
+        if auto and not changed and self._is_the_same(path, metadata):
+            with contextlib.suppress(OSError):  # another disk, or one without hard links
+                os.link(self.path, path)
+                return
+        super().save_to(path, format=format, codec=codec, metadata=metadata, **settings)
+
+    def _is_the_same(self, path: object, metadata: dict | None) -> bool:
+        """Return whether a file of this name with these tags is what is on disk already."""
+        if not isinstance(path, str) or Path(path).suffix != self.path.suffix:
+            return False
+        with av.open(str(self.path)) as container:
+            tags = container.metadata
+        return all(tags.get(name) == json.dumps(value) for name, value in (metadata or {}).items())
 
 
 def workflow_tags(hidden) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 
 from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
 from ..model_patches.bridge.window.finished import finished_videos
@@ -17,7 +17,7 @@ from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.report import report_text, timeline
 from ..model_patches.window.settings import WindowSettings
 from .old_inputs import describe_old_inputs
-from .saved_video import preview_of, workflow_tags
+from .saved_video import FinishedVideo, preview_of, workflow_tags
 from .sliding_window_inputs import (
     OLD_CHOICES,
     file_inputs,
@@ -116,13 +116,14 @@ class SlidingWindowExtend(io.ComfyNode):
         outcome = run_windows(Models(model, encoders, vae), settings, sources, caller)
         finished_videos.add(settings.run_name, outcome.video)
         return io.NodeOutput(
-            InputImpl.VideoFromFile(str(outcome.video)),
+            FinishedVideo(outcome.video),
             outcome.last_frame,
             {"samples": outcome.tail},
             report_text(outcome.report),
             ui={
                 **preview_of(outcome.video).as_dict(),
                 "magic141_windows": timeline(outcome.report, fps=settings.fps),
+                "magic141_kept": [outcome.report["num_kept"]],
             },
         )
 

@@ -1,6 +1,6 @@
 """Window Save: takes the windows that a graph makes, and gives the video joined from them."""
 
-from comfy_api.latest import InputImpl, io
+from comfy_api.latest import io
 
 from ..model_patches.bridge.window.graph_run import (
     GraphRun,
@@ -11,7 +11,7 @@ from ..model_patches.bridge.window.graph_run import (
     take_back,
 )
 from ..model_patches.window.report import report_text, timeline
-from .saved_video import preview_of
+from .saved_video import FinishedVideo, preview_of
 from .window_inputs import INTERNAL, save_inputs
 
 
@@ -62,13 +62,14 @@ class WindowSave(io.ComfyNode):
             raise ValueError("window is not the output window of Window Start. Connect that output.")
         outcome = finish_run(window)
         return io.NodeOutput(
-            InputImpl.VideoFromFile(str(outcome.video)),
+            FinishedVideo(outcome.video),
             outcome.last_frame,
             outcome.latent,
             report_text(outcome.report),
             ui={
                 **preview_of(outcome.video).as_dict(),
                 "magic141_windows": timeline(outcome.report, fps=window.settings.start.fps),
+                "magic141_kept": [outcome.report["num_kept"]],
             },
         )
 
@@ -100,7 +101,10 @@ def newest_of(window: GraphRun) -> dict:
     """Return what the timeline draws of the window that was written last; the preview is of that one alone."""
     report = {"settings": {"source_frames": window.material.lead_in_frames}, "windows": window.run.facts[-1:]}
     (newest,) = timeline(report, fps=window.settings.start.fps)
-    return {"magic141_newest": [newest | {"index": window.run.num_done - 1}]}
+    return {
+        "magic141_newest": [newest | {"index": window.run.num_done - 1}],
+        "magic141_kept": [window.run.num_kept],
+    }
 
 
 def returned_of(images, video, latent) -> Returned:

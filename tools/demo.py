@@ -18,8 +18,8 @@ from PIL import Image
 from .client import ComfyClient, ExecutionFailed, PromptRejected, Result
 from .graph import workflow_to_prompt
 from .server import PACK, temporary_server
+from .templates import TITLES, template
 
-WORKFLOWS = PACK / "workflows"
 DEFAULT = "magic141_image_to_video"
 LONG_VIDEOS = ("Magic141SlidingWindowExtend", "Magic141WindowStart")
 SHEET_COLUMNS, THUMBNAIL_PX, GAP_PX = 5, 192, 6
@@ -115,15 +115,14 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    names = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     parser = argparse.ArgumentParser(prog="dev.py demo", description="A video out of a real ComfyUI.")
     parser.add_argument("--out", type=Path, default=PACK / "demo-output", help="folder for the results")
     parser.add_argument(
-        "--workflow", default=DEFAULT, choices=names, help=f"which of workflows/ (default {DEFAULT})"
+        "--workflow", default=DEFAULT, choices=TITLES, help=f"which of workflows/ (default {DEFAULT})"
     )
     options = parser.parse_args()
     try:
-        done = run_demo(WORKFLOWS / f"{options.workflow}.json", options.out.resolve())
+        done = run_demo(template(options.workflow), options.out.resolve())
     except (PromptRejected, ExecutionFailed) as error:
         print(f"ComfyUI refused or failed:\n{error}", file=sys.stderr)
         return 1

@@ -36,8 +36,8 @@ def block_text(block: Block, figures: dict[str, dict[str, float]]) -> str:
         ) from None
 
 
-README = Block(
-    "README.md",
+FIGURES = Block(
+    "docs/figures.md",
     "figures",
     ("What was measured", "Result", "To compare", "`dev.py bench`"),
     (
@@ -161,4 +161,4 @@ WINDOW = Block(
         for row, words in HAND_OVERS.items()
     ),
 )
-BLOCKS = (README, WINDOW)
+BLOCKS = (FIGURES, WINDOW)

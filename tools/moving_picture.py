@@ -9,8 +9,9 @@ import sys
 from PIL import Image
 
 from .client import ComfyClient
-from .demo import WORKFLOWS, say
+from .demo import say
 from .server import PACK, temporary_server
+from .templates import template
 from .thumbnails import video_frames
 
 WORKFLOW = "magic141_prompts_per_window"
@@ -24,7 +25,7 @@ def main() -> int:
     )
     parser.parse_args()
     with temporary_server() as server:
-        frames = video_frames(ComfyClient(server.url), WORKFLOWS / f"{WORKFLOW}.json", None)
+        frames = video_frames(ComfyClient(server.url), template(WORKFLOW), None)
     first, *others = (
         frame.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC) for frame in frames[: LONGEST_S * FPS]
     )

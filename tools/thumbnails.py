@@ -1,10 +1,12 @@
-"""Thumbnails of the workflows: ``workflows/<name>.jpg``, frames of the video that each workflow makes.
+"""Thumbnails of the workflows: ``workflows/<title>.jpg``, the video that each workflow makes, small and moving.
 
 Run as ``python3 dev.py remake thumbnails [--seconds S] [NAME ...]`` whenever the embedded model has changed.
-ComfyUI's template browser shows the picture of a workflow's name beside it; its card is a square.
+ComfyUI's template browser shows the picture of a workflow's name beside it and looks for a .jpg; what is in the file is
+an animated WebP, which every browser plays.
 """
 
 import argparse
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,13 +17,13 @@ from .client import ComfyClient
 from .demo import cut_long_videos, read_frames, say, videos_of
 from .graph import workflow_to_prompt
 from .server import PACK, temporary_server
+from .templates import TITLES, template
 
-WORKFLOWS = PACK / "workflows"
-SIDE_PX, GAP_PX, BAND_PX = 480, 6, 34
-LONG_FRAMES = 50
-"""A video of more frames is shown in nine of them, a shorter one in four."""
-WIDE = 1.5
-"""Frames wider than this (two clips side by side) stand below each other."""
+SIDE_PX, BAND_PX = 240, 20
+MOST_FRAMES, FPS = 32, 8
+"""What is shown of a video, spread over all of it."""
+MOST_BYTES = 9_000
+QUALITIES = (80, 60, 45, 30, 20, 10, 5, 1)
 STAND_INS = {
     "magic141_after_any_t2i": "magic141_prompt_to_image_to_video",
     "magic141_retrieval_guides_t2i": "magic141_retrieval_to_video",
@@ -38,36 +40,54 @@ STAND_INS = {
 NOTE = "shown with the embedded model"
 
 
-def thumbnail(frames: list[Image.Image], note: str = "") -> Image.Image:
-    """Lay frames of a video out in a square, in reading order from the first to the last.
+def thumbnail(frames: list[Image.Image], note: str = "") -> list[Image.Image]:
+    """Return the pictures of a thumbnail: frames of a video, each in a square.
 
     Args:
         frames: all frames of the video.
-        note: a line of text below the frames.
+        note: a line of text below them.
     """
-    width, height = frames[0].size
-    columns = 3 if len(frames) > LONG_FRAMES else 2
-    rows, columns = (columns, 1) if width > WIDE * height else (columns, columns)
-    sheet = Image.new("RGB", (SIDE_PX, SIDE_PX), "#171718")
-    area = SIDE_PX - GAP_PX, SIDE_PX - GAP_PX - (BAND_PX if note else 0)
-    scale = min((area[0] / columns - GAP_PX) / width, (area[1] / rows - GAP_PX) / height)
-    size = round(width * scale), round(height * scale)
-    left = (SIDE_PX - columns * (size[0] + GAP_PX) + GAP_PX) // 2
-    top = (SIDE_PX - (BAND_PX if note else 0) - rows * (size[1] + GAP_PX) + GAP_PX) // 2
-    for place, frame in enumerate(evenly(frames, rows * columns)):
-        row, column = divmod(place, columns)
-        where = left + column * (size[0] + GAP_PX), top + row * (size[1] + GAP_PX)
-        sheet.paste(frame.resize(size, Image.Resampling.LANCZOS), where)
+    return [square(frame, note) for frame in evenly(frames, min(MOST_FRAMES, len(frames)))]
+
+
+def square(frame: Image.Image, note: str) -> Image.Image:
+    picture = Image.new("RGB", (SIDE_PX, SIDE_PX), "#171718")
+    height = SIDE_PX - (BAND_PX if note else 0)
+    scale = min(SIDE_PX / frame.width, height / frame.height)
+    size = round(frame.width * scale), round(frame.height * scale)
+    where = (SIDE_PX - size[0]) // 2, (height - size[1]) // 2
+    picture.paste(frame.resize(size, Image.Resampling.BICUBIC), where)
     if note:
-        font = ImageFont.load_default(17)
-        middle = SIDE_PX / 2, SIDE_PX - BAND_PX / 2 - 2
-        ImageDraw.Draw(sheet).text(middle, note, font=font, fill="#cccccc", anchor="mm")
-    return sheet
+        middle = SIDE_PX / 2, SIDE_PX - BAND_PX / 2
+        ImageDraw.Draw(picture).text(
+            middle, note, font=ImageFont.load_default(11), fill="#cccccc", anchor="mm"
+        )
+    return picture
 
 
 def evenly(frames: list, count: int) -> list:
     """Return ``count`` entries spread over the list, the first and the last among them."""
     return [frames[round(index * (len(frames) - 1) / max(1, count - 1))] for index in range(count)]
+
+
+def encode(pictures: list[Image.Image]) -> bytes:
+    """Return an animated WebP of at most ``MOST_BYTES``, as good as fits."""
+    for quality in QUALITIES:
+        memory = io.BytesIO()
+        first, *others = pictures
+        first.save(
+            memory,
+            "WEBP",
+            save_all=True,
+            append_images=others,
+            duration=1000 // FPS,
+            loop=0,
+            quality=quality,
+            method=6,
+        )
+        if memory.tell() <= MOST_BYTES:
+            return memory.getvalue()
+    return encode(pictures[::2])
 
 
 def video_frames(client: ComfyClient, path: Path, longest_s: float | None) -> list[Image.Image]:
@@ -90,24 +110,22 @@ def make(names: list[str], longest_s: float | None = None) -> list[Path]:
             source = STAND_INS.get(name, name)
             if source not in shown:
                 say(f"  {source}")
-                shown[source] = video_frames(client, WORKFLOWS / f"{source}.json", longest_s)
-            files.append(WORKFLOWS / f"{name}.jpg")
-            picture = thumbnail(shown[source], NOTE if name in STAND_INS else "")
-            picture.save(files[-1], quality=85, optimize=True)
+                shown[source] = video_frames(client, template(source), longest_s)
+            files.append(template(name).with_suffix(".jpg"))
+            files[-1].write_bytes(encode(thumbnail(shown[source], NOTE if name in STAND_INS else "")))
     return files
 
 
 def main() -> int:
-    every = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     parser = argparse.ArgumentParser(
         prog="dev.py remake thumbnails", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="workflows (default: all)")
     parser.add_argument("--seconds", type=float, help="cut the long videos to this length, to save time")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(every):
-        parser.error(f"no workflow {', '.join(sorted(unknown))}; there are {', '.join(every)}")
-    for path in make(options.names or every, options.seconds):
+    if unknown := set(options.names) - set(TITLES):
+        parser.error(f"no workflow {', '.join(sorted(unknown))}; there are {', '.join(TITLES)}")
+    for path in make(options.names or list(TITLES), options.seconds):
         say(f"{path.relative_to(PACK)}: {path.stat().st_size / 1000:.0f} kB")
     return 0
 

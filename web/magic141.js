@@ -1,8 +1,10 @@
 // The pack's part of the interface. ComfyUI loads every script of this folder; only this one registers anything.
 
 import { app } from "../../scripts/app.js";
+import { putEmbeddedLast } from "./embedded_last.js";
 import { showText } from "./node_text.js";
 import { readOldWidgets } from "./old_widgets.js";
+import { fillFirstView, openAskedFor, sortTemplates, takeShortName } from "./templates.js";
 import { texts } from "./texts.js";
 import { addTimeline, tellTimeline } from "./window_timeline.js";
 
@@ -10,6 +12,17 @@ const TIMELINE_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
 
 app.registerExtension({
   name: "Magic141",
+  async init() {
+    sortTemplates();
+    fillFirstView();
+    await takeShortName();
+  },
+  async setup() {
+    await openAskedFor();
+  },
+  addCustomNodeDefs(nodeDefs) {
+    Object.values(nodeDefs).forEach(putEmbeddedLast);
+  },
   beforeRegisterNodeDef(nodeType, nodeData) {
     readOldWidgets(nodeType, nodeData.name);
   },

@@ -9,6 +9,7 @@ const TEXTS = {
     color: "color moved",
     nothing: "No window: it must be longer than what it knows.",
     windows: (count, time) => `${count} window${count === 1 ? "" : "s"}, ${time}`,
+    kept: (count) => `; ${count} kept from an earlier run`,
   },
   zh: {
     window: "窗口",
@@ -18,6 +19,7 @@ const TEXTS = {
     color: "颜色偏移",
     nothing: "没有窗口：窗口长度必须大于已知部分。",
     windows: (count, time) => `${count} 个窗口，共 ${time}`,
+    kept: (count) => `；其中 ${count} 个沿用之前运行的结果`,
   },
 };
 

@@ -2,6 +2,7 @@
 // frames of the windows that are finished.
 
 import { api } from "../../scripts/api.js";
+import { windowLabels } from "./prompt_labels.js";
 import { planClips, planWindows } from "./window_plan.js";
 
 const HEIGHT = 92;
@@ -42,6 +43,7 @@ export function addTimeline(node, words) {
     if (newest?.index > 0 && result) result.windows[newest.index] = newest;
     else if (newest) result = { windows: Object.assign([], { [newest.index]: newest }), thumbnails: [] };
     else result = output?.magic141_windows ? { windows: output.magic141_windows, thumbnails: [] } : null;
+    if (result) result.kept = output.magic141_kept?.[0] ?? 0;
     draw();
     if (result) takeThumbnails(result, output, draw);
   };
@@ -81,33 +83,35 @@ function plan(node) {
 function render(root, windows, result, words) {
   const bar = element("div", STYLE.bar);
   const step = Math.ceil(windows.length / MAX_DRAWN) || 1;
+  const labels = windows.length <= MAX_LABELLED ? windowLabels(windows.map((window) => window.prompt)) : [];
   for (let index = 0; index < windows.length; index += step) {
     const last = windows[Math.min(index + step, windows.length) - 1];
-    bar.append(block({ ...windows[index], end: last.end }, index, windows.length, result, words));
+    bar.append(block({ ...windows[index], end: last.end, label: labels[index] }, index, result, words));
   }
   const caption = element("div", STYLE.caption);
   caption.textContent = windows.length ? words.windows(windows.length, clock(windows.at(-1).end)) : words.nothing;
+  if (result?.kept) caption.textContent += words.kept(result.kept);
   root.replaceChildren(bar, caption);
 }
 
-function block(window, index, count, result, words) {
-  const { start, end, known, prompt } = window;
+function block(window, index, result, words) {
+  const { start, end, known, prompt, label } = window;
   const box = element("div", `${STYLE.window};flex:${end - start};background-color:${colorOf(prompt)}`);
   box.className = "magic141-window";
   const lines = [`${words.window} ${index + 1}: ${clock(start)} – ${clock(end)}`, prompt];
   if (known > 0) {
     lines.push(`${words.told} ${known.toFixed(2)} s`);
     const share = Math.min(60, (100 * known) / (end - start));
-    if (count <= MAX_LABELLED) box.append(element("div", `${STYLE.known};width:${share}%`));
+    if (label) box.append(element("div", `${STYLE.known};width:${share}%`));
   }
   const measures = result?.windows[index]?.measures;
   if (measures) lines.push(...marked(box, measures, words));
   const thumbnail = result?.thumbnails[index];
   if (thumbnail) box.style.backgroundImage = `url(${thumbnail})`;
-  if (count <= MAX_LABELLED) {
-    const label = element("div", STYLE.label);
-    label.textContent = prompt || String(index + 1);
-    box.append(label);
+  if (label) {
+    const text = element("div", STYLE.label);
+    text.textContent = label;
+    box.append(text);
   }
   box.title = lines.filter(Boolean).join("\n");
   return box;

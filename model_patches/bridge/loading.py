@@ -36,6 +36,14 @@ ATTACHMENT = "magic141"
 
 PREVIEW_SUFFIX = ".preview.json"
 
+#: The choices of the stock loader, and what it tells the host for each.
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e4m3fn_fast": {"dtype": torch.float8_e4m3fn, "fp8_optimizations": True},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
+
 #: Files up to this size are looked through for NaN weight by weight; of larger ones the edges of every weight.
 FULL_CHECK_BYTES = 4 * 2**30
 
@@ -63,11 +71,14 @@ class Report:
         return self.checkpoint.describe() + kept
 
 
-def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatcher, Report]:
+def load_magic141_model(
+    path: str | Path, *, precision: str = "default"
+) -> tuple[comfy.model_patcher.ModelPatcher, Report]:
     """Load a DiT and make it ready for few-step sampling.
 
     Args:
         path: a safetensors file or a ``.pth`` with 16, 32 or 33 input channels.
+        precision: one of ``PRECISIONS``.
     Returns:
         The MODEL at shift 5, and what was found.
     Raises:
@@ -76,18 +87,20 @@ def load_magic141_model(path: str | Path) -> tuple[comfy.model_patcher.ModelPatc
     header = native_header(read_header(path))
     report = Report(header.path, identify(header), read_kept(header)[0])
     logging.info("Magic141: %s: %s", header.path.name, report.line)
-    model = set_shift(_load_patcher(header, report.checkpoint), DEFAULT_SHIFT)
+    model = set_shift(_load_patcher(header, report.checkpoint, precision), DEFAULT_SHIFT)
     _use_preview_colors(model, header.path)
-    model.cached_patcher_init = (reload_patcher, (str(path),))
+    model.cached_patcher_init = (reload_patcher, (str(path), precision))
     model.set_attachments(ATTACHMENT, report)
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, ATTACHMENT, _fit_loras_before_sampling)
     return model, report
 
 
-def reload_patcher(path: str, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+def reload_patcher(
+    path: str, precision: str = "default", disable_dynamic: bool = False
+) -> comfy.model_patcher.ModelPatcher:
     """Load the bare weights again, as the host asks for on a second device."""
     header = native_header(read_header(path))
-    return _load_patcher(header, identify(header), disable_dynamic=disable_dynamic)
+    return _load_patcher(header, identify(header), precision, disable_dynamic=disable_dynamic)
 
 
 def set_shift(model: comfy.model_patcher.ModelPatcher, shift: float) -> comfy.model_patcher.ModelPatcher:
@@ -147,7 +160,7 @@ def nan_weights(weights: Iterator[tuple[str, Tensor]], *, thorough: bool = True)
 
 
 def _load_patcher(
-    header: Header, checkpoint: Checkpoint, *, disable_dynamic: bool = False
+    header: Header, checkpoint: Checkpoint, precision: str, *, disable_dynamic: bool = False
 ) -> comfy.model_patcher.ModelPatcher:
     weights = _read_weights(header, checkpoint)
     thorough = header.path.stat().st_size <= FULL_CHECK_BYTES
@@ -156,7 +169,9 @@ def _load_patcher(
     if checkpoint.in_channels == T2V_CHANNELS:
         weights = expand_input_channels(weights)
     with loading_until_canceled():
-        model = comfy.sd.load_diffusion_model_state_dict(weights, disable_dynamic=disable_dynamic)
+        model = comfy.sd.load_diffusion_model_state_dict(
+            weights, model_options=dict(PRECISIONS[precision]), disable_dynamic=disable_dynamic
+        )
     if model is None:
         raise ValueError(
             f"{header.path.name} was recognized here ({checkpoint.describe()}) but not by ComfyUI."

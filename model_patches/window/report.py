@@ -16,7 +16,13 @@ LARGEST = 1e12
 
 
 def build_report(
-    facts: Sequence[dict], *, settings: dict, notes: Sequence[str], num_windows: int, video: str
+    facts: Sequence[dict],
+    *,
+    settings: dict,
+    notes: Sequence[str],
+    num_windows: int,
+    video: str,
+    num_kept: int = 0,
 ) -> dict:
     """Return the report of a run.
 
@@ -24,6 +30,7 @@ def build_report(
         facts: one per finished window (see ``window_facts`` in the loop).
         settings: what the windows share.
         notes: sentences worth telling: what was resumed, redone or found damaged.
+        num_kept: how many windows an earlier run had finished.
     """
     summary = summarize([window["measures"] for window in facts])
     return {
@@ -32,6 +39,7 @@ def build_report(
         "drift": summary,
         "settings": settings,
         "windows": list(facts),
+        "num_kept": num_kept,
     }
 
 

@@ -110,6 +110,8 @@ class WindowRun(Generic[PlannedWindow]):
         keys: of ``window_keys``, one a window.
         limits: what windows are held to.
         begin: what the first window goes on from.
+    Attributes:
+        num_kept: how many windows an earlier run had finished.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class WindowRun(Generic[PlannedWindow]):
     ) -> None:
         self.store, self.windows, self.keys, self.limits = store, windows, keys, limits
         self.notes = store.restore(keys)
+        self.num_kept = self.num_done
         self.tail, self.reference = self._restored(begin)
         self._first = begin.first
         self._keep_frames = max(begin.keep_frames, SEAM_FRAMES)

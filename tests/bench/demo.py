@@ -16,8 +16,9 @@ import torch
 from magic141.lab import world
 from magic141.lab.models.vae import psnr_db
 from magic141.tests.support.shapes_models import CFG, MODELS, shapes_models
-from magic141.tools.demo import DEFAULT, WORKFLOWS, run_demo
+from magic141.tools.demo import DEFAULT, run_demo
 from magic141.tools.host import use_comfyui
+from magic141.tools.templates import template
 from torch import Tensor
 
 FRAMES, SIDE, STEPS = 13, world.SIDE_PX, 4
@@ -110,7 +111,7 @@ def measure_model(pack: Pack, count: int) -> dict[str, float]:
 def measure_demo() -> dict[str, float]:
     """Run the demo workflow in a real server; peak memory is the server's."""
     with tempfile.TemporaryDirectory() as out:
-        done = run_demo(WORKFLOWS / f"{DEFAULT}.json", Path(out))
+        done = run_demo(template(DEFAULT), Path(out))
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     return {"generation_s": done["generation_s"], "peak_rss_mb": peak / 1e6}

@@ -22,6 +22,7 @@ from magic141.tools.graph import WorkflowError, workflow_to_prompt
 from magic141.tools.manager import pack_zip
 from magic141.tools.node_info import node_info
 from magic141.tools.server import PACK, temporary_server
+from magic141.tools.templates import short_name
 
 LONGEST_S = 2.0
 """Long videos are cut to this: a few windows are all that the loop has to go through."""
@@ -107,7 +108,7 @@ def main() -> int:
     with temporary_server() as server:
         client = ComfyClient(server.url)
         runnable = [path for path in FILES if path not in DOWNLOADED]
-        chosen = [path for path in runnable if path.stem == DEFAULT] if options.quick else runnable
+        chosen = [path for path in runnable if short_name(path) == DEFAULT] if options.quick else runnable
         failures = [failure for path in chosen if (failure := run_workflow(client, path))]
         figures["workflows_run"] = len(chosen)
         figures["workflows_failed"] = len(failures)

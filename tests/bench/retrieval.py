@@ -24,11 +24,12 @@ from magic141.model_patches.retrieval.records import Model, Row
 from magic141.model_patches.retrieval.search import unit_length
 from magic141.model_patches.retrieval.write import ROWS_AT_ONCE, IndexWriter
 from magic141.model_patches.store.pictures import to_image
-from magic141.tools.demo import WORKFLOWS, run_demo
+from magic141.tools.demo import run_demo
+from magic141.tools.templates import template
 from PIL import Image
 
 CLIP = Path(__file__).resolve().parents[2] / "embedded/models/text_encoders/magic141_shapes_clip"
-WORKFLOW = WORKFLOWS / "magic141_retrieval_to_video.json"
+WORKFLOW = template("magic141_retrieval_to_video")
 WIDTH, TOP = 768, 10
 
 

@@ -8,13 +8,12 @@ from magic141.tests.browser.conftest import ARTEFACTS
 from magic141.tests.support.any_graph import any_graph_server
 from magic141.tools.browser import Tab
 from magic141.tools.host import use_comfyui
-from magic141.tools.server import PACK
+from magic141.tools.templates import template
 
 use_comfyui()
 
 from magic141.tests.support.template_graphs import LENGTH, SIDE_PX, write_wan
 
-WORKFLOWS = PACK / "workflows"
 SMALL = {"width": SIDE_PX, "height": SIDE_PX, "window_length": LENGTH}
 START = "app.graph.nodes.find((node) => node.type === 'Magic141WindowStart')"
 CARDS = f"""() => {{
@@ -63,13 +62,13 @@ def wan_tab(tab, tmp_path_factory) -> Iterator[Tab]:
 
 
 def test_one_press_of_run_fills_the_timeline_and_a_cancelled_run_goes_on(tab):
-    open_template(tab, WORKFLOWS / "magic141_any_graph_minute.json")
+    open_template(tab, template("magic141_any_graph_minute"))
     tab.evaluate(SET, ["Magic141WindowStart", {"prompts": "a large cyan circle moves right"}])
     run_cancel_and_resume(tab, "any_graph")
 
 
 def test_so_it_is_with_the_template_of_wan(wan_tab):
-    open_template(wan_tab, WORKFLOWS / "magic141_wan22_one_minute.json")
+    open_template(wan_tab, template("magic141_wan22_one_minute"))
     wan_tab.evaluate(SET, ["Magic141WindowStart", SMALL])
     wan_tab.evaluate(SET, ["Magic141WindowSave", {"flash_limit": 0}])  # noise of random weights flickers
     run_cancel_and_resume(wan_tab, "wan")

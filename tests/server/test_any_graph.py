@@ -23,7 +23,7 @@ from magic141.tests.support.template_graphs import OWN_TEMPLATES, TEMPLATES, sma
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.host import use_comfyui
-from magic141.tools.server import PACK
+from magic141.tools.templates import template
 
 
 def test_one_prompt_makes_all_windows(tab, graph_server):
@@ -252,9 +252,7 @@ def test_the_embedded_graph_makes_the_frames_of_sliding_window_extend(tab, graph
 
 
 def workflow_prompt(name: str, info: dict) -> dict:
-    return workflow_to_prompt(
-        json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8")), info
-    )
+    return workflow_to_prompt(json.loads(template(name).read_text(encoding="utf-8")), info)
 
 
 def inputs_of(graph: dict, class_type: str) -> dict:

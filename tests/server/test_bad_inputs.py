@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 MODELS = "models/diffusion_models"
+OLD_WORKFLOW = PACK / "tests" / "support" / "old_workflows" / "image_to_video_0_1.json"
 
 
 class Graph:
@@ -35,7 +36,7 @@ class Graph:
 
 @pytest.fixture(scope="module")
 def working_prompt(object_info: dict) -> dict:
-    workflow = json.loads((PACK / "workflows" / "magic141_image_to_video.json").read_text(encoding="utf-8"))
+    workflow = json.loads(OLD_WORKFLOW.read_text(encoding="utf-8"))
     return workflow_to_prompt(workflow, object_info)
 
 

@@ -14,7 +14,7 @@ from magic141.tests.support.tiny_videos import write_captioned, write_video
 from magic141.tools.client import ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.demo import videos_of
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import PACK
+from magic141.tools.templates import template
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -180,9 +180,7 @@ def latent_of(server, name: str) -> torch.Tensor:
 
 
 def test_the_workflow_trains_and_samples_with_the_student(client, object_info):
-    workflow = json.loads(
-        (PACK / "workflows" / "magic141_distill_to_few_steps.json").read_text(encoding="utf-8")
-    )
+    workflow = json.loads(template("magic141_distill_to_few_steps").read_text(encoding="utf-8"))
     prompt = workflow_to_prompt(workflow, object_info)
     key, settings = next((k, n["inputs"]) for k, n in prompt.items() if n["class_type"] == NODE)
     settings |= {

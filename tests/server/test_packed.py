@@ -11,6 +11,7 @@ from magic141.tools.client import ComfyClient
 from magic141.tools.demo import videos_of
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.server import PACK, ComfyServer
+from magic141.tools.templates import template
 
 LARGEST_MB = 60
 NOT_SHIPPED = ("tests/", ".ci/", "lab/", "docs/", "tools/", "dev.py", "assets/", ".git")
@@ -66,6 +67,6 @@ def test_the_installed_pack_works(updated):
     docs = updated.base / "custom_nodes" / "magic141" / "web" / "docs"
     assert ours == {path.stem for path in docs.glob("*.md")}
     assert client.get_json("/workflow_templates")["magic141"]
-    workflow = read(PACK / "workflows" / "magic141_image_to_video.json")
+    workflow = read(template("magic141_image_to_video"))
     result = client.run(uncached(workflow_to_prompt(workflow, info), "packed"), workflow=workflow)
     assert videos_of(result)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import PACK, ComfyServer
+from magic141.tools.server import ComfyServer
+from magic141.tools.templates import template
 
 NODE = "Magic141SlidingWindowExtend"
 PATIENCE_S = 1800
@@ -19,7 +20,7 @@ PATIENCE_S = 1800
 
 
 def prompt_of(name: str, object_info: dict, **inputs: object) -> dict:
-    workflow = json.loads((PACK / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = json.loads(template(name).read_text(encoding="utf-8"))
     prompt = workflow_to_prompt(workflow, object_info)
     window(prompt).update(inputs)
     return prompt

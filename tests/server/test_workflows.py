@@ -18,6 +18,7 @@ from magic141.tools.graph import (
     workflow_to_prompt,
 )
 from magic141.tools.server import PACK
+from magic141.tools.templates import short_name
 
 FILES = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
@@ -30,8 +31,8 @@ LONG = {
     "magic141_prompts_per_window",
     "magic141_distill_to_few_steps",
 }
-EMBEDDED = [path for path in FILES if path.stem not in NEEDS_DOWNLOADS | LONG]
-DOWNLOADED = [path for path in FILES if path.stem in NEEDS_DOWNLOADS]
+EMBEDDED = [path for path in FILES if short_name(path) not in NEEDS_DOWNLOADS | LONG]
+DOWNLOADED = [path for path in FILES if short_name(path) in NEEDS_DOWNLOADS]
 
 
 def read(path: Path) -> dict:

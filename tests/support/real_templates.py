@@ -7,7 +7,7 @@ from pathlib import Path
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_videos import write_video
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import PACK
+from magic141.tools.templates import short_name, template
 from safetensors.torch import save_file
 
 WAN_SAMPLER = {"steps": 4, "shift": 5.0, "cfg": 1.0, "cfg_steps": 0, "sampler": "euler", "switch_sigma": 0.9}
@@ -70,14 +70,14 @@ VIDEO = "your_video.mp4"
 
 
 def real_templates() -> list[Path]:
-    return [PACK / "workflows" / f"{name}.json" for name in SETTINGS]
+    return [template(name) for name in SETTINGS]
 
 
 def edits_needed(path: Path, object_info: dict) -> list[str]:
     """Return what an artist would have to change in a template, beside picture and prompt."""
     prompt = workflow_to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
     wrong = []
-    for class_type, wanted in SETTINGS[path.stem].items():
+    for class_type, wanted in SETTINGS[short_name(path)].items():
         nodes = [node["inputs"] for node in prompt.values() if node["class_type"] == class_type]
         wrong += [] if nodes else [f"{path.stem} has no {class_type}"]
         wrong += [

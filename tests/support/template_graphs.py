@@ -11,7 +11,7 @@ from magic141.tests.support.any_graph import SAVE, SAVE_WIDGETS, SLOTS, START, S
 from magic141.tests.support.template_weights_hunyuan import write_hunyuan_weights
 from magic141.tests.support.template_weights_ltx import write_ltx_weights
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import PACK
+from magic141.tools.templates import template as file_of
 
 SIDE_PX, LENGTH = 64, 13
 WAN_EXPERTS = {
@@ -123,7 +123,7 @@ def with_windows(prompt: dict, template: Template) -> dict:
 
 def own_prompt(template: Template, object_info: dict) -> dict:
     """Return a template of ours as an API prompt, nothing changed but the size, three windows of it."""
-    path = PACK / "workflows" / f"{template.name}.json"
+    path = file_of(template.name)
     prompt = workflow_to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
     small = {
         "length": 3.0,

@@ -258,7 +258,12 @@ def finish_run(run: GraphRun) -> Outcome:
         "prompts": run.settings.start.prompts,
     }
     report = build_report(
-        run.run.facts, settings=told, notes=run.notes, num_windows=len(run.run.windows), video=str(path)
+        run.run.facts,
+        settings=told,
+        notes=run.notes,
+        num_windows=len(run.run.windows),
+        video=str(path),
+        num_kept=run.run.num_kept,
     )
     return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report)
 

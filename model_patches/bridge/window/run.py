@@ -102,7 +102,12 @@ def run_windows(
         path = store.join()
     told = shared | {"source_frames": material.lead_in_frames, "prompts": settings.prompts}
     report = build_report(
-        run.facts, settings=told, notes=[*run.notes, *notes], num_windows=len(windows), video=str(path)
+        run.facts,
+        settings=told,
+        notes=[*run.notes, *notes],
+        num_windows=len(windows),
+        video=str(path),
+        num_kept=run.num_kept,
     )
     assert run.tail is not None
     return Outcome(path, from_uint8(run.tail.frames[-1:]), latent_of(run.tail), report)

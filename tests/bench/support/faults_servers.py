@@ -22,7 +22,8 @@ from magic141.tests.support.tiny_encoders import write_clip_folder
 from magic141.tests.support.tiny_videos import write_captioned
 from magic141.tools.client import ComfyClient, Interrupted
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import PACK, ComfyServer, end_group
+from magic141.tools.server import ComfyServer, end_group
+from magic141.tools.templates import template
 
 from .faults_children import Outcome, say
 from .faults_jobs import (
@@ -313,7 +314,7 @@ def _runs(name: str) -> Job:
 
 def extend_prompt(info: dict) -> dict:
     """Return the workflow of one minute, cut to some windows."""
-    workflow = json.loads((PACK / "workflows" / "magic141_one_minute.json").read_text(encoding="utf-8"))
+    workflow = json.loads(template("magic141_one_minute").read_text(encoding="utf-8"))
     prompt = workflow_to_prompt(workflow, info)
     kept = {k: n for k, n in prompt.items() if n["class_type"] not in ("SaveVideo", "PreviewImage")}
     (key,) = (k for k, n in kept.items() if n["class_type"] == "Magic141SlidingWindowExtend")

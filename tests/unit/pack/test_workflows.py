@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from magic141.tools.graph import link_as_dict
+from magic141.tools.templates import TITLES
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
@@ -29,7 +30,25 @@ def read(path: Path) -> dict:
 
 def test_the_promised_workflows_are_there():
     promised = {"magic141_image_to_video", "magic141_prompt_to_image_to_video", "magic141_after_any_t2i"}
-    assert promised <= {path.stem for path in FILES}
+    assert promised <= TITLES.keys()
+
+
+def test_every_workflow_has_a_short_name_and_a_title_in_order():
+    assert list(TITLES.values()) == [path.stem for path in FILES]
+    assert all(re.fullmatch(r"\d\d [A-Z0-9][\w .,()-]+", title) for title in TITLES.values())
+
+
+@every_workflow
+def test_app_mode_asks_for_what_matters_and_shows_the_video(path):
+    workflow = read(path)
+    nodes = {str(node["id"]): node for node in workflow["nodes"]}
+    chosen = workflow["extra"]["linearData"]
+    assert 1 <= len(chosen["inputs"]) <= 7
+    for node, name in chosen["inputs"]:
+        (entry,) = [entry for entry in nodes[node]["inputs"] if entry["name"] == name]
+        assert entry["widget"]
+        assert entry["link"] is None
+    assert {nodes[node]["type"] for node in chosen["outputs"]} == {"SaveVideo"}
 
 
 @every_graph
@@ -77,7 +96,7 @@ def test_the_video_goes_through_the_hosts_save_node_and_a_note_explains(path):
 
 def test_the_readme_lists_every_workflow_and_the_weights_they_name_are_linked():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [path.stem for path in FILES if f"| `{path.stem}` |" not in readme] == []
+    assert [title for title in TITLES.values() if f"| {title} |" not in readme] == []
     hints = [
         model
         for path in FILES

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from magic141.tools import figures
-from magic141.tools.figure_tables import BLOCKS, README, Block, block_text
+from magic141.tools.figure_tables import BLOCKS, FIGURES, Block, block_text
 
 ROOT = figures.ROOT
 
@@ -87,7 +87,7 @@ def test_figures_older_than_the_weights_are_refused(records, tmp_path):
 def test_a_changed_number_makes_the_page_stale(records):
     path = records / "window.json"
     path.write_text(path.read_text(encoding="utf-8").replace("0.993", "0.883"), encoding="utf-8")
-    assert figures.problems() == ["README.md is stale: run dev.py remake figures"]
+    assert figures.problems() == ["docs/figures.md is stale: run dev.py remake figures"]
 
 
 def test_a_table_of_something_unmeasured_says_so():
@@ -96,11 +96,11 @@ def test_a_table_of_something_unmeasured_says_so():
         block_text(block, {"demo": {}})
 
 
-def test_every_row_of_the_readme_names_a_benchmark():
-    for row in README.rows:
+def test_every_row_of_the_figures_names_a_benchmark():
+    for row in FIGURES.rows:
         assert row[-1].strip("`") in figures.WEIGHTS
         assert (ROOT / "tests" / "bench" / f"{row[-1].strip('`')}.py").is_file()
-    assert {block.page for block in BLOCKS} == {"README.md", "docs/long_video.md"}
+    assert {block.page for block in BLOCKS} == {"docs/figures.md", "docs/long_video.md"}
 
 
 def test_the_first_screen_of_the_readme_is_short():

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from magic141.tools.templates import template
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "web" / "old_widgets.js"
@@ -31,7 +32,7 @@ def read_by_the_frontend(node: dict) -> dict:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_an_old_node_has_the_values_of_the_widgets_that_are_left():
-    old, new = node_of(OLD), node_of(ROOT / "workflows" / "magic141_one_minute.json")
+    old, new = node_of(OLD), node_of(template("magic141_one_minute"))
     read = read_by_the_frontend(old)
     assert [i["name"] for i in read["node"]["inputs"]] == [i["name"] for i in new["inputs"]]
     assert read["node"]["widgets_values"][:2] == old["widgets_values"][:2]
@@ -41,5 +42,5 @@ def test_an_old_node_has_the_values_of_the_widgets_that_are_left():
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_a_new_node_is_left_as_it_is():
-    node = node_of(ROOT / "workflows" / "magic141_one_minute.json")
+    node = node_of(template("magic141_one_minute"))
     assert read_by_the_frontend(node) == {"node": node, "links": []}

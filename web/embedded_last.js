@@ -1,0 +1,16 @@
+// The small models of the pack stand behind the artist's own files in the lists of other nodes, so that a stock loader
+// does not begin with one of them.
+
+const EMBEDDED = /^magic141_shapes_/;
+
+/** Change the lists of a node's definition in place. */
+export function putEmbeddedLast(nodeData) {
+  if (nodeData.name.startsWith("Magic141")) return;
+  for (const section of [nodeData.input?.required, nodeData.input?.optional])
+    for (const [kind, options] of Object.values(section ?? {})) {
+      const list = Array.isArray(kind) ? kind : options?.options;
+      if (!Array.isArray(list) || !list.some((entry) => EMBEDDED.test(entry))) continue;
+      const own = list.filter((entry) => !EMBEDDED.test(entry));
+      list.splice(0, list.length, ...own, ...list.filter((entry) => EMBEDDED.test(entry)));
+    }
+}
