@@ -1,4 +1,8 @@
-"""Locales: ``locales/en/nodeDefs.json`` is made from the schemas, every other language must have the same keys.
+"""Locales: English is made from the schemas and the workflows, every other language must have the same keys.
+
+What the frontend does not translate of a pack (choices, titles and notes of workflows, progress, errors) is in
+``main.json`` under "magic141", English to the language; ``web/translate.js`` shows it. Progress and errors are written
+by hand, with {0}, {1} for what differs.
 
 ``python3 dev.py remake locales`` rewrites English; ``--check`` only says what is stale or missing.
 """
@@ -10,15 +14,44 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .node_info import inputs_of, node_info, options_of
+from .templates import TITLES, template
 
 LOCALES = Path(__file__).resolve().parents[1] / "locales"
 SOURCE = "en"
+OURS = "magic141"
 FILES = ("nodeDefs.json", "main.json")
 
 
-def english() -> dict[str, dict]:
-    """Return the texts of all nodes in the layout that the frontend reads."""
-    return {node_id: definition(info) for node_id, info in node_info().items()}
+def english(file: str = "nodeDefs.json") -> dict[str, dict]:
+    """Return the English texts of a file in the layout that the frontend reads."""
+    if file == "nodeDefs.json":
+        return {node_id: definition(info) for node_id, info in node_info().items()}
+    written = read(SOURCE, file)
+    return written | {OURS: written[OURS] | {"options": same(choices()), **texts_of_workflows()}}
+
+
+def choices() -> set[str]:
+    """Return the choices of all our nodes, those of files on disk left out."""
+    found = set()
+    for info in node_info().values():
+        for _, spec, _ in inputs_of(info):
+            options = spec[0] if isinstance(spec[0], list) else options_of(spec).get("options", [])
+            found |= {option["key"] if isinstance(option, dict) else option for option in options}
+    return found
+
+
+def texts_of_workflows() -> dict[str, dict[str, str]]:
+    """Return the titles of groups and nodes in our workflows, and their notes by short name."""
+    titles, notes = set(), {}
+    for name in TITLES:
+        workflow = json.loads(template(name).read_text(encoding="utf-8"))
+        titles |= {part["title"] for part in workflow["groups"] + workflow["nodes"] if part.get("title")}
+        (notes[name],) = (n["widgets_values"][0] for n in workflow["nodes"] if n["type"] == "MarkdownNote")
+    return {"titles": same(titles), "notes": notes}
+
+
+def same(texts: set[str]) -> dict[str, str]:
+    return {text: text for text in sorted(texts)}
 
 
 def definition(info: dict) -> dict:
@@ -63,7 +96,7 @@ def missing_keys() -> list[str]:
     """Return what some language lacks: keys that are not there, or are empty."""
     found = []
     for file in FILES:
-        source = dict(leaves(english() if file == "nodeDefs.json" else read(SOURCE, file)))
+        source = dict(leaves(english(file)))
         for language in languages():
             texts = dict(leaves(read(language, file)))
             found += [
@@ -77,9 +110,10 @@ def text_of(definitions: dict) -> str:
     return json.dumps(definitions, indent=2, ensure_ascii=False) + "\n"
 
 
-def english_is_current() -> bool:
-    path = LOCALES / SOURCE / "nodeDefs.json"
-    return path.is_file() and path.read_text(encoding="utf-8") == text_of(english())
+def stale_files() -> list[str]:
+    """Return the English files that are not what schemas and workflows say."""
+    paths = {file: LOCALES / SOURCE / file for file in FILES}
+    return [file for file, path in paths.items() if path.read_text(encoding="utf-8") != text_of(english(file))]
 
 
 def main() -> int:
@@ -88,9 +122,9 @@ def main() -> int:
         "--check", action="store_true", help="change nothing; exit 1 if something is stale or missing"
     )
     if not parser.parse_args().check:
-        (LOCALES / SOURCE).mkdir(parents=True, exist_ok=True)
-        (LOCALES / SOURCE / "nodeDefs.json").write_text(text_of(english()), encoding="utf-8", newline="\n")
-    found = missing_keys() + ([] if english_is_current() else ["en/nodeDefs.json is stale"])
+        for file in FILES:
+            (LOCALES / SOURCE / file).write_text(text_of(english(file)), encoding="utf-8", newline="\n")
+    found = missing_keys() + [f"en/{file} is stale" for file in stale_files()]
     print("\n".join(found) or "All locales are complete.")
     return 1 if found else 0
 

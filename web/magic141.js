@@ -6,7 +6,11 @@ import { showText } from "./node_text.js";
 import { readOldWidgets } from "./old_widgets.js";
 import { fillFirstView, openAskedFor, sortTemplates, takeShortName } from "./templates.js";
 import { texts } from "./texts.js";
+import { loadTexts, translateChoices, translateEvents, translateGraph } from "./translate.js";
 import { addTimeline, tellTimeline } from "./window_timeline.js";
+
+const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+let translation = null;
 
 const TIMELINE_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
 
@@ -16,6 +20,11 @@ app.registerExtension({
     sortTemplates();
     fillFirstView();
     await takeShortName();
+    translation = await loadTexts(locale());
+    if (translation) translateEvents(translation);
+  },
+  afterConfigureGraph() {
+    if (translation) translateGraph(translation);
   },
   async setup() {
     await openAskedFor();
@@ -28,8 +37,9 @@ app.registerExtension({
   },
   nodeCreated(node) {
     const type = node.comfyClass ?? node.type ?? "";
+    if (translation && type.startsWith("Magic141")) translateChoices(node, translation);
     if (TIMELINE_NODES.includes(type)) {
-      addTimeline(node, texts(app.extensionManager?.setting?.get("Comfy.Locale") ?? "en"));
+      addTimeline(node, texts(locale()));
     } else if (type === "Magic141WindowSave") {
       tellTimeline(node);
     } else if (type.startsWith("Magic141")) {

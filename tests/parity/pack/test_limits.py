@@ -5,6 +5,7 @@ import inspect
 import math
 
 import pytest
+from magic141.tests.unit.web.test_sentences import in_chinese
 from magic141.tools.host import use_comfyui
 
 use_comfyui()
@@ -132,3 +133,9 @@ def test_a_linked_value_is_left_to_the_run():
     own = NODES["Magic141VLMImageEncode"].validate_inputs
     names = inspect.getfullargspec(own).args[1:]
     assert own(**dict.fromkeys(names)) is True
+
+
+def test_every_mistake_is_told_in_chinese():
+    said = [faults(name, **values)[at_fault] for name, at_fault, values in MISTAKES]
+    told = in_chinese(said)
+    assert [english for english, chinese in zip(said, told, strict=True) if english == chinese] == []

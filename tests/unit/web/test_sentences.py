@@ -1,0 +1,40 @@
+"""Sentences of the server are found and put into the language of the artist, with what differs in its place."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SCRIPT = ROOT / "web" / "sentences.js"
+
+
+def in_chinese(sentences: list[str]) -> list[str]:
+    texts = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))["magic141"]
+    program = f"import {{ patternsOf, translated }} from {json.dumps(SCRIPT.as_uri())};\n"
+    program += f"const patterns = patternsOf({json.dumps(texts)});\n"
+    program += f"console.log(JSON.stringify({json.dumps(sentences)}.map((text) => translated(text, {{ patterns }}))));"
+    command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("done in 12.3 s", "完成，用时 12.3 s"),
+        ("encoding videos: 40 %", "正在编码视频：40 %"),
+        ("reading the weights", "正在读取权重"),
+        ("reading a.safetensors", "正在读取 a.safetensors"),
+        ("a.pth would execute code when opened (x)", "a.pth 打开时会执行代码 (x)"),
+        ("width - width is 100 px; it must be a multiple of 16. The nearest is 96.",
+         "width - width 为 100 像素；必须是 16 的倍数。最接近的是 96。"),
+        ("a new sentence, reading the weights", "a new sentence, reading the weights"),
+    ],
+)  # fmt: skip
+def test_what_differs_stands_in_its_place(english, chinese):
+    assert in_chinese([english]) == [chinese]

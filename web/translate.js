@@ -1,0 +1,55 @@
+// What the frontend does not translate of a pack: choices of widgets, titles and notes of our workflows, progress and
+// errors. The texts are in locales/<language>/main.json under "magic141".
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { patternsOf, translated } from "./sentences.js";
+
+/** Return the texts of a language, or null where there are none or it is English. */
+export async function loadTexts(locale) {
+  const every = await (await api.fetchApi("/i18n")).json();
+  const own = every[locale]?.magic141 ?? every[String(locale).split("-")[0]]?.magic141;
+  if (!own || own === every.en?.magic141) return null;
+  const notes = Object.entries(every.en.magic141.notes).map(([name, text]) => [text, own.notes[name]]);
+  return { own, notes: Object.fromEntries(notes), patterns: patternsOf(own) };
+}
+
+/** Let everything that is shown from now on be in the language of these texts. */
+export function translateEvents(texts) {
+  const listen = (name, part) =>
+    api.addEventListener(
+      name,
+      ({ detail }) => {
+        if (typeof detail?.[part] === "string") detail[part] = translated(detail[part], texts);
+      },
+      { capture: true },
+    );
+  listen("progress_text", "text");
+  listen("execution_error", "exception_message");
+  const queue = api.queuePrompt;
+  api.queuePrompt = async function (...given) {
+    try {
+      return await queue.apply(this, given);
+    } catch (error) {
+      for (const node of Object.values(error.response?.node_errors ?? {}))
+        for (const fault of node.errors ?? []) fault.details = translated(fault.details ?? "", texts);
+      throw error;
+    }
+  };
+}
+
+/** Show the choices of a node's widgets in the language; their values stay what they are. */
+export function translateChoices(node, texts) {
+  for (const widget of node.widgets ?? [])
+    if (Array.isArray(widget.options?.values))
+      widget.options.getOptionLabel = (value) => texts.own.options[value] ?? String(value);
+}
+
+/** Replace the titles and notes of our workflows; what the artist wrote stays. */
+export function translateGraph(texts) {
+  for (const part of [...app.graph.groups, ...app.graph.nodes])
+    part.title = texts.own.titles[part.title] ?? part.title;
+  const notes = app.graph.nodes.filter((node) => node.type === "MarkdownNote");
+  for (const widget of notes.flatMap((node) => node.widgets ?? []))
+    widget.value = texts.notes[widget.value] ?? widget.value;
+}
