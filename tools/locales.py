@@ -113,7 +113,9 @@ def text_of(definitions: dict) -> str:
 def stale_files() -> list[str]:
     """Return the English files that are not what schemas and workflows say."""
     paths = {file: LOCALES / SOURCE / file for file in FILES}
-    return [file for file, path in paths.items() if path.read_text(encoding="utf-8") != text_of(english(file))]
+    return [
+        file for file, path in paths.items() if path.read_text(encoding="utf-8") != text_of(english(file))
+    ]
 
 
 def main() -> int:

@@ -16,12 +16,14 @@ from magic141.tests.server.test_workflows import DOWNLOADED, FILES
 from magic141.tests.support.real_templates import edits_needed, real_templates, without_download
 from magic141.tools import help_pages, locales
 from magic141.tools.browser import find_chromium, open_tab
+from magic141.tools.canvas import first_view_scale, node_boxes, overlaps, set_renderer, show_results
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.demo import DEFAULT, cut_long_videos
 from magic141.tools.graph import WorkflowError, workflow_to_prompt
+from magic141.tools.layout import write_shown_video
 from magic141.tools.manager import pack_zip
 from magic141.tools.node_info import node_info
-from magic141.tools.server import PACK, temporary_server
+from magic141.tools.server import PACK, ComfyServer, temporary_server
 from magic141.tools.templates import short_name
 
 LONGEST_S = 2.0
@@ -68,16 +70,55 @@ def run_workflow(client: ComfyClient, path: Path) -> str:
     return "" if result.files() else f"{path.stem}: it saved nothing"
 
 
-def console_errors(url: str) -> list[str]:
-    """Drop every workflow into the frontend and return the errors of ours on its console."""
+def frontend_figures(server: ComfyServer) -> tuple[dict[str, float], list[str]]:
+    """Open every workflow in the frontend, with both renderers; return figures, and what was wrong."""
     chromium = find_chromium()
     if chromium is None:
         raise SystemExit("No Chromium: the frontend cannot be measured. apt-get install chromium")
-    with open_tab(url, chromium, PACK / "out" / "browser") as tab:
-        for path in FILES:
-            tab.drop(path)
-            tab.screenshot(path.stem)
-        return tab.errors
+    covered, scales = [], []
+    with open_tab(server.url, chromium, PACK / "out" / "browser") as tab:
+        video = write_shown_video(server.base / "output")
+        for vue in (False, True):
+            set_renderer(tab, vue=vue)
+            for path in FILES:
+                scales.append(first_view_scale(tab, path))
+                tab.close_dialogs()
+                show_results(tab, video)
+                covered += [f"{path.stem}, vue {vue}: {pair}" for pair in overlaps(node_boxes(tab))]
+                tab.screenshot(f"{path.stem}_{'vue' if vue else 'classic'}")
+        errors = list(tab.errors)
+    figures = {
+        "overlaps_after_run": len(covered),
+        "smallest_first_view_scale": min(scales),
+        "browser_console_errors": len(errors),
+    }
+    return figures, covered + errors
+
+
+def messages_per_mistake() -> float:
+    """Return how many messages an artist gets for one mistake, on average over those that are tested."""
+    from magic141.tests.parity.pack.test_limits import MISTAKES, NODES, faults
+
+    import nodes as host  # pyright: ignore[reportMissingImports]
+
+    host.NODE_CLASS_MAPPINGS.update(NODES)
+    counts = []
+    for name, _, values in MISTAKES:
+        usual = faults(name)
+        counts.append(sum(text != usual.get(widget) for widget, text in faults(name, **values).items()))
+    return statistics.mean(counts)
+
+
+def app_templates() -> int:
+    """Return how many workflows name inputs and outputs for app mode."""
+    chosen = [json.loads(path.read_text(encoding="utf-8"))["extra"].get("linearData", {}) for path in FILES]
+    return sum(bool(entry.get("inputs") and entry.get("outputs")) for entry in chosen)
+
+
+def first_screen_lines() -> int:
+    """Return the lines of the README before its second heading."""
+    lines = (PACK / "README.md").read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines) if line.startswith("## "))
 
 
 def zip_megabytes() -> float:
@@ -101,7 +142,11 @@ def main() -> int:
     figures = {
         "import_s": import_seconds(1 if options.quick else 3),
         "help_pages_ratio": help_pages_ratio(),
-        "locale_keys_missing": len(locales.missing_keys()),
+        "locale_strings_missing": len(locales.missing_keys()),
+        "templates": len(FILES),
+        "templates_with_app": app_templates(),
+        "validation_messages_per_mistake": messages_per_mistake(),
+        "readme_first_screen_lines": first_screen_lines(),
         "preview_psnr_db": embedded_preview_psnr_db(),
         "zip_mb": zip_megabytes(),
     }
@@ -117,9 +162,9 @@ def main() -> int:
         edits = [edit for path in templates for edit in edits_needed(path, info)]
         figures["edits_before_first_run"] = len(edits)
         failures += edits
-        errors = console_errors(server.url)
-        figures["browser_console_errors"] = len(errors)
-    print("\n".join([*failures, *errors]), file=sys.stderr)
+        seen, faults = frontend_figures(server)
+        figures |= seen
+    print("\n".join([*failures, *faults]), file=sys.stderr)
     text = json.dumps(figures, indent=2)
     options.json.write_text(text + "\n", encoding="utf-8")
     print(text)

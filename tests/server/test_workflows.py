@@ -31,7 +31,8 @@ LONG = {
     "magic141_prompts_per_window",
     "magic141_distill_to_few_steps",
 }
-EMBEDDED = [path for path in FILES if short_name(path) not in NEEDS_DOWNLOADS | LONG]
+OLD = PACK / "tests" / "support" / "old_workflows" / "image_to_video_0_1.json"
+EMBEDDED = [OLD, *(path for path in FILES if short_name(path) not in NEEDS_DOWNLOADS | LONG)]
 DOWNLOADED = [path for path in FILES if short_name(path) in NEEDS_DOWNLOADS]
 
 
@@ -130,10 +131,15 @@ def test_it_makes_a_video_that_carries_its_workflow(path, client, object_info):
             assert container.streams.video[0].average_rate == 24
             assert len(list(container.decode(video=0))) >= 13
     assert videos
-    assert (4, 4) in steps
+    assert any(done == total for done, total in steps)
     said = [text for node, text in texts if node == "Magic141VLMImageEncode"]
-    assert "encoding the known frames" in said
-    assert said[-1].startswith("done in ")
+    extended = [text for node, text in texts if node == "Magic141SlidingWindowExtend"]
+    assert said or extended
+    if said:
+        assert "encoding the known frames" in said
+        assert said[-1].startswith("done in ")
+    if extended:
+        assert extended[-1].endswith("windows are done")
     assert result.previews > 0
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 use_comfyui()
 import comfy.model_base
 import comfy.sd
-from magic141.model_patches.bridge.loading import load_magic141_model
+from magic141.model_patches.bridge.loading import PRECISIONS, load_magic141_model
 
 
 @torch.inference_mode()
@@ -106,6 +106,19 @@ def test_a_fresh_copy_for_another_device(tmp_path):
     again = factory(*arguments, disable_dynamic=True)
     assert again.model is not model.model
     assert torch.equal(velocity(again), velocity(model))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_precisions_are_those_of_the_stock_loader(tmp_path, precision):
+    save_file(tiny_dit(33), tmp_path / "m.safetensors")
+    model, _ = load_magic141_model(tmp_path / "m.safetensors", precision=precision)
+    theirs = comfy.sd.load_diffusion_model(
+        str(tmp_path / "m.safetensors"), model_options=dict(PRECISIONS[precision])
+    )
+    assert model.model.diffusion_model.dtype == theirs.model.diffusion_model.dtype
+    assert relative_error(velocity(model).float(), velocity(theirs).float()) < 1e-6
+    factory, arguments = model.cached_patcher_init
+    assert factory(*arguments).model.diffusion_model.dtype == theirs.model.diffusion_model.dtype
 
 
 def anonymous_memory() -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from magic141.tools.graph import link_as_dict
-from magic141.tools.templates import TITLES
+from magic141.tools.templates import TITLES, template
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "workflows").glob("*.json"))
@@ -109,6 +109,16 @@ def test_the_readme_lists_every_workflow_and_the_weights_they_name_are_linked():
     assert named
     pages = readme + (ROOT / "docs" / "any_graph.md").read_text(encoding="utf-8")
     assert {url for url in named if f"({url})" not in pages} == set()
+
+
+def test_videos_of_the_embedded_model_last_three_seconds_or_more():
+    lengths = {}
+    for name in TITLES:
+        for node in read(template(name))["nodes"]:
+            if node["type"] == "Magic141SlidingWindowExtend":
+                lengths[name] = node["widgets_values"][2]
+    assert {"magic141_image_to_video", "magic141_retrieval_to_video"} <= lengths.keys()
+    assert min(lengths.values()) >= 3
 
 
 @every_graph
