@@ -172,6 +172,7 @@ def run_inputs() -> list:
     return [
         io.Int.Input(
             "training_seed",
+            advanced=True,
             default=0,
             min=0,
             max=0xFFFFFFFF,
@@ -179,6 +180,7 @@ def run_inputs() -> list:
         ),
         io.Int.Input(
             "sample_every",
+            advanced=True,
             default=20,
             min=0,
             max=100000,
@@ -195,6 +197,7 @@ def run_inputs() -> list:
         ),
         io.Int.Input(
             "save_every",
+            advanced=True,
             default=25,
             min=0,
             max=100000,

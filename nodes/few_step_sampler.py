@@ -46,6 +46,7 @@ def _shift() -> io.Input:
 def _sampler() -> io.Input:
     return io.Combo.Input(
         "sampler",
+        advanced=True,
         options=list(SAMPLERS),
         default="euler",
         tooltip="euler follows one path from noise to clip. renoise estimates the clip and adds fresh noise to it at "
@@ -108,6 +109,7 @@ class FewStepTI2VSampler(io.ComfyNode):
                 # optional, and last: workflows of older versions do not have them
                 io.Int.Input(
                     "cfg_steps",
+                    advanced=True,
                     default=0,
                     min=0,
                     max=1000,
@@ -122,6 +124,7 @@ class FewStepTI2VSampler(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "switch_sigma",
+                    advanced=True,
                     default=0.9,
                     min=0.0,
                     max=1.0,

@@ -23,6 +23,7 @@ MODE_INPUT = io.Combo.Input(
 )
 GRANULARITY_INPUT = io.Combo.Input(
     "granularity",
+    advanced=True,
     options=list(GRANULARITIES),
     tooltip=(
         "One scale a row of each weight (more exact, the paper's practice), or one a tensor (equation 10 as "

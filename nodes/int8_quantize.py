@@ -44,16 +44,21 @@ class Int8Quantize(io.ComfyNode):
                 GRANULARITY_INPUT,
                 io.Boolean.Input(
                     "dit",
+                    display_name="video_model",
                     default=True,
                     tooltip="Quantize the Linear layers of the MODEL's repeated blocks, modulation included.",
                 ),
                 io.Boolean.Input(
                     "llm",
+                    display_name="text_encoder",
                     default=True,
                     tooltip="Quantize the encoders' LLaMA: the text encoder and the language part of the VLM.",
                 ),
                 io.Boolean.Input(
-                    "vlm", default=True, tooltip="Quantize the VLM's vision tower and projector as well."
+                    "vlm",
+                    display_name="vision_encoder",
+                    default=True,
+                    tooltip="Quantize the VLM's vision tower and projector as well.",
                 ),
                 io.String.Input(
                     "save_as",

@@ -47,6 +47,7 @@ class LoadMagic141Encoders(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "precision",
+                    advanced=True,
                     options=["auto", *PRECISIONS],
                     default="auto",
                     tooltip="The number format of the weights. auto: fp16 on a GPU; on the CPU fp32 for small models "

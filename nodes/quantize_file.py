@@ -66,6 +66,7 @@ class QuantizeFile(io.ComfyNode):
                 GRANULARITY_INPUT,
                 io.Combo.Input(
                     "layout",
+                    advanced=True,
                     options=list(LAYOUTS),
                     tooltip=(
                         "ComfyUI's own keys, or optimum-quanto's (weight-only int8, HunyuanVideo only) for diffusers "

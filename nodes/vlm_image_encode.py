@@ -98,6 +98,7 @@ def _inputs() -> list:
         ),
         io.Float.Input(
             "guidance",
+            advanced=True,
             default=6.0,
             min=1.0,
             max=30.0,
