@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,8 +34,37 @@ def say(text: str) -> None:
 def environment_dir() -> Path:
     """Return the virtual environment's folder: one for each Python version and set of requirements."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    digest = hashlib.sha256(REQUIREMENTS.read_text(encoding="utf-8").encode()).hexdigest()[:12]
+    digest = hashlib.sha256(environment_requirements().encode()).hexdigest()[:12]
     return cache_dir() / f"venv-py{version}-{digest}"
+
+
+def environment_requirements() -> str:
+    """Return our pinned requirements with what the ComfyUI named by COMFYUI_PATH pins, or has beyond them, in place.
+
+    The pinned ComfyUI changes nothing, so it and a checkout of the same version share an environment.
+    """
+    ours = REQUIREMENTS.read_text(encoding="utf-8")
+    host = named_comfyui()
+    if host is None:
+        return ours
+    theirs = packages_of((host / "requirements.txt").read_text(encoding="utf-8"))
+    pins = {name: line for name, line in theirs.items() if re.search(r"==[^*]+$", line)}
+    known = packages_of(ours)
+    replaced = [pins.get(package_name(line), line) for line in ours.splitlines()]
+    added = [line for name, line in theirs.items() if name not in known]
+    return "\n".join([*replaced, *added, ""])
+
+
+def packages_of(requirements: str) -> dict[str, str]:
+    """Return each line of a requirements file that names a package, under that name."""
+    lines = [line.partition("#")[0].strip() for line in requirements.splitlines()]
+    return {package_name(line): line for line in lines if package_name(line)}
+
+
+def package_name(line: str) -> str:
+    """Return the package that a line of requirements begins with, spelled as pip compares names, or ""."""
+    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
 
 
 def environment_python(folder: Path) -> Path:
@@ -75,7 +105,15 @@ def build_environment(folder: Path) -> None:
         ) from error
     say("Installing the pinned requirements (about 6 GB, some minutes; later runs skip this)")
     start = time.monotonic()
-    pip(environment_python(folder), "install", "--no-compile", "-r", str(REQUIREMENTS))
+    pinned = folder / "requirements.txt"
+    pinned.write_text(environment_requirements(), encoding="utf-8")
+    files = ["-r", str(pinned)]
+    if host := named_comfyui():
+        files += [
+            "-r",
+            str(host / "requirements.txt"),
+        ]  # so that pip refuses a pin of ours that the host excludes
+    pip(environment_python(folder), "install", "--no-compile", *files)
     say(f"Installed in {time.monotonic() - start:.0f} s")
 
 
@@ -88,14 +126,23 @@ def pip(python: Path, *arguments: str) -> None:
         )
 
 
+def named_comfyui() -> Path | None:
+    """Return the ComfyUI checkout that COMFYUI_PATH names, if it is set."""
+    named = os.environ.get("COMFYUI_PATH")
+    if not named:
+        return None
+    for file in ("main.py", "requirements.txt"):
+        if not (Path(named) / file).is_file():
+            raise SetupError(
+                f"COMFYUI_PATH is {named}, where there is no {file}. Name a ComfyUI checkout or unset it."
+            )
+    return Path(named).resolve()
+
+
 def ensure_comfyui(python: Path) -> Path:
     """Return a ComfyUI checkout: the one named by COMFYUI_PATH, else the pinned one from the cache."""
-    if named := os.environ.get("COMFYUI_PATH"):
-        if not (Path(named) / "main.py").is_file():
-            raise SetupError(
-                f"COMFYUI_PATH is {named}, where there is no main.py. Name a ComfyUI checkout or unset it."
-            )
-        return Path(named).resolve()
+    if named := named_comfyui():
+        return named
     target = cache_dir() / f"comfyui-{COMFYUI_VERSION}"
     if not (target / "main.py").is_file():
         with only_one_process(target.with_name(target.name + ".lock")):

@@ -69,6 +69,31 @@ def test_two_clones_share_an_environment_until_the_requirements_differ(environme
     assert ours.parent == tmp_path
 
 
+def host_that_requires(folder: Path, requirements: str) -> str:
+    folder.mkdir()
+    (folder / "main.py").touch()
+    (folder / "requirements.txt").write_text(requirements)
+    return str(folder)
+
+
+def test_a_host_with_other_pins_has_an_environment_of_its_own(environment, tmp_path, monkeypatch):
+    requirements = tmp_path / "ours.txt"
+    requirements.write_text("# ComfyUI\ncomfy-kitchen==1.0\ntorch==2.11.0  # with torchaudio\n")
+    monkeypatch.setattr(environment, "REQUIREMENTS", requirements)
+    ours = environment.environment_dir()
+    monkeypatch.setenv("COMFYUI_PATH", host_that_requires(tmp_path / "same", "torch\ncomfy-kitchen==1.0\n"))
+    assert environment.environment_dir() == ours
+    newer = "torch>=2.7\ncomfy_kitchen==2.0 # kernels\n\n#optional:\nnew-one~=3.1\n"
+    monkeypatch.setenv("COMFYUI_PATH", host_that_requires(tmp_path / "newer", newer))
+    assert environment.environment_dir() != ours
+    assert environment.environment_requirements().splitlines() == [
+        "# ComfyUI",
+        "comfy_kitchen==2.0",
+        "torch==2.11.0  # with torchaudio",
+        "new-one~=3.1",
+    ]
+
+
 def test_an_interrupted_setup_starts_again_and_a_complete_one_is_kept(environment, monkeypatch):
     builds = []
 
