@@ -34,6 +34,7 @@ REMAKES = {
     "pictures": "node_pictures",
     "moving_picture": "moving_picture",
     "figures": "figures",
+    "host_names": "host_names",
 }
 BENCHES = ROOT / "tests" / "bench"
 TESTS = (("tests/unit", "tests/parity"), ("tests/server", "tests/browser"))

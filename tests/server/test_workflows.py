@@ -50,6 +50,8 @@ def expected_widgets(info: dict, values: list) -> int:
             if not is_widget(spec):
                 continue
             options = spec[1] if len(spec) > 1 else {}
+            if options.get("hidden") and not remaining:
+                continue  # a newer host keeps it for prompts of older ones; files of older ones hold no value
             value = remaining.pop(0) if remaining else default_of(spec, name)
             companion = any(
                 options.get(name) for name in ("control_after_generate", "image_upload", "video_upload")

@@ -10,6 +10,7 @@ which transformers 5 turns into a SentencePiece-like tokenizer that loses spaces
 "larg", "ered").
 """
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import comfy.text_encoders.hunyuan_video
 import torch
 from comfy.clip_vision import ClipVisionModel
 from comfy.sd import CLIP
@@ -37,7 +37,7 @@ from .socket import Magic141Encoders, to_intermediate
 @cache
 def llama_tokenizer() -> PreTrainedTokenizerFast:
     """Return the host's LLaMA-3 tokenizer as its file describes it."""
-    folder = Path(comfy.text_encoders.hunyuan_video.__file__).parent / "llama_tokenizer"
+    folder = Path(inspect.getfile(HunyuanVideoClipModel)).parent / "llama_tokenizer"
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
 

@@ -1,0 +1,181 @@
+"""Every name of ComfyUI that the pack touches, in one table with the versions that have it.
+
+Run as ``python3 dev.py remake host_names``, once for each ComfyUI (``COMFYUI_PATH``): it lists what ``nodes`` and
+``bridge`` touch now, and adds this host's version to each name that it has. ``members`` is kept by hand: what the pack
+uses of the host's objects, which no import shows.
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+from .host import use_comfyui
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "tools" / "host_names.json"
+ROOMS = ("nodes", "model_patches/bridge")
+HOST_MODULES = (
+    "app", "comfy", "comfy_api", "comfy_execution", "comfy_extras", "comfyui_version", "execution", "folder_paths",
+    "latent_preview", "node_helpers", "server",
+)  # fmt: skip
+
+
+def names_touched() -> dict[str, str]:
+    """Return every name of the host that an import in the pack leads to, and the first place that touches it."""
+    found: dict[str, str] = {}
+    for file in sorted(path for room in ROOMS for path in ROOT.joinpath(room).rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for name, line in _names_of(tree):
+            found.setdefault(name, f"{file.relative_to(ROOT).as_posix()}:{line}")
+    return dict(sorted(found.items()))
+
+
+def _names_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    bound = dict(_imported(tree))
+    yield from _imports(tree)
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and id(node) not in inner:
+            first, *rest = _chain(node)
+            if first in bound:
+                yield ".".join([bound[first], *rest]), node.lineno
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from ((name, node.lineno) for name in names if name.partition(".")[0] in HOST_MODULES)
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield each name that an import of the host binds, and what it stands for."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                if top in HOST_MODULES:
+                    yield (alias.asname, alias.name) if alias.asname else (top, top)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                if str(node.module).partition(".")[0] in HOST_MODULES:
+                    yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+
+
+def _chain(node: ast.expr) -> list[str]:
+    """Return ``["a", "b", "c"]`` for ``a.b.c``; what follows a call or an index belongs to no name."""
+    if isinstance(node, ast.Attribute):
+        before = _chain(node.value)
+        return [*before, node.attr] if before[0] else before
+    return [node.id] if isinstance(node, ast.Name) else [""]
+
+
+def host_has(name: str) -> bool:
+    """Say whether the ComfyUI on ``sys.path`` has a name.
+
+    Args:
+        name: of a module, of what it holds, or of what the objects of its classes hold: ``comfy.sd.VAE.decode``. What
+            a module sets on the objects of others counts as its own: ``comfy.ops.quant_format``.
+    """
+    module, rest = _module_of(name)
+    value: object = module
+    for part in rest:
+        if hasattr(value, part):
+            value = getattr(value, part)
+            continue
+        kinds = value.__mro__[:-1] if inspect.isclass(value) else [value]
+        return value is None or any(_sets(kind, part) for kind in kinds)  # None: made by a running server
+    return module is not None
+
+
+def _module_of(name: str) -> tuple[ModuleType | None, list[str]]:
+    """Return the deepest module of a dotted name, and the rest of the name."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            return importlib.import_module(".".join(parts[:length])), parts[length:]
+        except ModuleNotFoundError as error:
+            if not (error.name and ".".join(parts[:length]).startswith(error.name)):
+                raise
+    return None, []
+
+
+def _sets(holder: object, attribute: str) -> bool:
+    """Say whether a class has a field, or the source of a class or module sets the attribute of an object."""
+    if not (inspect.isclass(holder) or inspect.ismodule(holder)):
+        return False
+    if attribute in getattr(holder, "__annotations__", {}):
+        return True
+    try:
+        source = inspect.getsource(holder)
+    except (OSError, TypeError):  # built in
+        return False
+    return bool(re.search(rf"\b\w+\.{attribute}\b *(:[^=\n]+)?=[^=]", source))
+
+
+def read_table() -> dict:
+    return json.loads(TABLE.read_text(encoding="utf-8"))
+
+
+def all_names(table: dict) -> dict[str, list[str]]:
+    """Return the versions by name, of what imports reach and of the members of objects."""
+    return {name: seen.split() for name, seen in (table["names"] | table["members"]).items()}
+
+
+def names_gone(table: dict) -> list[str]:
+    """Return one line for each name of the table that this ComfyUI no longer has."""
+    places, version = names_touched(), host_version()
+    return [
+        f"ComfyUI {version} has no {name} (last seen in {max(seen, key=as_numbers, default='no version')}), "
+        f"which {places.get(name, 'the pack')} uses."
+        for name, seen in all_names(table).items()
+        if not host_has(name)
+    ]
+
+
+def as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)))
+
+
+def host_version() -> str:
+    return importlib.import_module("comfyui_version").__version__
+
+
+def remade(table: dict) -> dict:
+    """Return the table for what the pack touches now, with this host's version beside each name that it has."""
+    version = host_version()
+
+    known = all_names(table)
+
+    def seen(name: str) -> str:
+        before = set(known.get(name, [])) - {version}
+        return " ".join(sorted(before | ({version} if host_has(name) else set()), key=as_numbers))
+
+    return {
+        "hosts": sorted({*table["hosts"], version}, key=as_numbers),
+        "names": {name: seen(name) for name in names_touched()},
+        "members": {name: seen(name) for name in sorted(table["members"])},
+    }
+
+
+def main() -> None:
+    use_comfyui()
+    table = remade(read_table())
+    TABLE.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    print(f"{TABLE.relative_to(ROOT)}: {len(all_names(table))} names, ComfyUI {', '.join(table['hosts'])}")
+    if gone := names_gone(table):
+        sys.exit("\n".join(gone))
+
+
+if __name__ == "__main__":
+    main()
