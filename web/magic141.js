@@ -15,7 +15,7 @@ let translation = null;
 const TIMELINE_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
 
 app.registerExtension({
-  name: "Magic141",
+  name: "magic141.nodes",
   async init() {
     sortTemplates();
     fillFirstView();

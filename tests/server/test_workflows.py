@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 from pathlib import Path
 
 import av
@@ -143,6 +144,11 @@ def test_it_makes_a_video_that_carries_its_workflow(path, client, object_info):
     if extended:
         assert extended[-1].endswith("windows are done")
     assert result.previews > 0
+
+
+def test_the_registrys_own_tests_run_the_same_workflows():
+    settings = tomllib.loads((PACK / "comfy-test.toml").read_text(encoding="utf-8"))["test"]
+    assert settings["workflows"]["cpu"] == [path.name for path in EMBEDDED]
 
 
 @pytest.mark.parametrize("path", DOWNLOADED, ids=lambda path: path.stem)
