@@ -1,9 +1,11 @@
-"""The DiT: our sampler over a bare loop of the host's model calls, beside diffusers, and at full size on a GPU.
+"""The DiT: our sampler over a bare loop of the host's model calls, beside diffusers, and compiled.
 
 On any machine: ``sampler_overhead_ratio`` (whole 4-step clip through ``sample_clip`` over a bare loop of
 ``apply_model``, both in the host) and ``ratio_vs_diffusers`` (the same clip over diffusers' transformer and
 scheduler on the same weights, both with PyTorch attention): medians over interleaved runs of wall-clock ratios.
-On a GPU also random weights of the released size in bf16 at 960x544, 81 and 121 frames.
+``compiled_over_eager`` (the same clip through the host's Torch Compile Model over without it; a C++ compiler is needed
+on a CPU), how often the compiler left its graph in a block, and how many attention calls had a mask.
+The released size has a bench of its own, ``gpu``.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from magic141.model_patches.dit.channels import known_frames_condition
 from magic141.model_patches.dit.diffusers_config import diffusers_config
 from magic141.model_patches.dit.keys import expected_shapes, host_to_diffusers
 from magic141.model_patches.sampler import few_step_sigmas
+from magic141.tests.support.speedups import compiled, graph_breaks, has_compiler, watched
 from magic141.tools.host import use_comfyui
 from torch import Tensor
 
@@ -96,11 +99,11 @@ class Contest:
         self.conditioning = conditioning(size)
         self.sigmas = few_step_sigmas(STEPS)
 
-    def ours(self) -> Tensor:
+    def ours(self, model=None) -> Tensor:
         from magic141.model_patches.bridge.sampling import Sampling, sample_clip
 
         return sample_clip(
-            self.model,
+            model or self.model,
             self.conditioning,
             self.conditioning,
             {"samples": torch.zeros(self.size.latent_shape)},
@@ -211,24 +214,21 @@ def compare(contest: Contest, runs: int) -> dict[str, float]:
     }
 
 
-def full_size(name: str, size: Size, ceiling_tflops: float, device: torch.device) -> dict[str, float]:
-    """Measure a step and a whole 4-step clip of the released size with random weights."""
-    import comfy.model_management
-
-    contest = Contest(size, torch.bfloat16, device)
-    contest.ours()
-    torch.cuda.reset_peak_memory_stats()
-    clip_s = statistics.median(seconds(contest.ours) for _ in range(3))
-    peak = torch.cuda.max_memory_allocated()
-    step_s = statistics.median(seconds(contest.bare) for _ in range(3)) / STEPS
-    comfy.model_management.unload_all_models()
-    tflops = size.tera_flop_a_step / step_s
-    return {
-        f"full_{name}_step_s": step_s,
-        f"full_{name}_clip_s": clip_s,
-        f"full_{name}_tflops": tflops,
-        f"full_{name}_fraction_of_matmul_ceiling": tflops / ceiling_tflops,
-        f"full_{name}_peak_memory_gib": peak / 2**30,
+def host_speedups(contest: Contest, runs: int) -> dict[str, float]:
+    """Measure what the host's speed-ups need and bring: no masks in attention, no break in a compiled block."""
+    watching, seen = watched(contest.model)
+    contest.ours(watching)
+    assert seen.calls, "the DiT called no attention"
+    figures = {"attention_masks_seen": seen.masks}
+    if contest.device.type == "cpu" and not has_compiler():
+        return figures
+    model, blocks = compiled(contest.model), contest.size.depth + contest.size.depth_single
+    breaks = graph_breaks(lambda: contest.ours(model))
+    ratio, compiled_s, _ = interleaved(lambda: contest.ours(model), contest.ours, runs)
+    return figures | {
+        "compile_graph_breaks_per_block": sum(breaks.values()) / blocks,
+        "compiled_over_eager": ratio,
+        "clip_compiled_s": compiled_s,
     }
 
 
@@ -250,13 +250,8 @@ def measure(*, quick: bool) -> dict[str, float]:
     device = comfy.model_management.get_torch_device()
     size = QUICK_SIZE if quick else GPU_SMALL if has_gpu else CPU_SIZE
     dtype = torch.bfloat16 if has_gpu else torch.float32
-    figures = compare(Contest(size, dtype, device), QUICK_RUNS if quick else RUNS)
-    if has_gpu and not quick:
-        comfy.model_management.unload_all_models()
-        figures["matmul_ceiling_tflops"] = matmul_ceiling(device)
-        for name, full in FULL.items():
-            figures |= full_size(name, full, figures["matmul_ceiling_tflops"], device)
-    return figures
+    contest, runs = Contest(size, dtype, device), QUICK_RUNS if quick else RUNS
+    return compare(contest, runs) | host_speedups(contest, runs)
 
 
 def _synchronize() -> None:
