@@ -75,7 +75,7 @@ class Tab:
         """Load the frontend and wait until it knows our nodes and scripts."""
         self.page.goto(url, wait_until="domcontentloaded")
         self.wait_for("() => window.app?.graph && window.LiteGraph?.registered_node_types?.Magic141LoadModel")
-        self.wait_for("() => app.extensions?.some((extension) => extension.name === 'Magic141')")
+        self.wait_for("() => app.extensions?.some((extension) => extension.name === 'magic141.nodes')")
         self.evaluate("() => app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
         self.page.wait_for_timeout(
             2000
