@@ -112,9 +112,9 @@ class Machine:
         return self._models[kind]
 
     def random(self, shape: tuple[int, ...]) -> Tensor:
-        """Return random weights that keep the size of a signal, made on the device."""
+        """Return random weights that keep the size of a signal: made on the device, and in RAM as if from a file."""
         weights = torch.randn(shape, device=self.device, dtype=self.dtype)
-        return weights * 0.02 if len(shape) == 1 else weights / weights[0].numel() ** 0.5
+        return (weights * 0.02 if len(shape) == 1 else weights / weights[0].numel() ** 0.5).cpu()
 
     def free(self) -> None:
         """Leave the device's memory to the next stage."""
@@ -175,7 +175,7 @@ def llava(machine: Machine, kind: str):
 
     tokenizer = llama_tokenizer()
     with torch.device(machine.device):
-        vlm = VisionLanguageModel(_random_llava(machine, tokenizer)).eval()
+        vlm = VisionLanguageModel(_random_llava(machine, tokenizer)).eval().cpu()
     with tempfile.TemporaryDirectory() as folder:
         clip, clip_tokenizer = load_clip_text(write_clip_folder(Path(folder)), machine.dtype)
     processor = CLIPImageProcessor(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
