@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from magic141.model_patches.dit.weights_file import TensorInfo, read_header
+from magic141.model_patches.int8 import file as int8_file
 from magic141.model_patches.int8.check import check_layers
 from magic141.model_patches.int8.choice import plan_file
 from magic141.model_patches.int8.file import FileReport, provenance, quantize_file, save_state_dict
@@ -254,9 +255,15 @@ def test_translated_files_say_that_their_tensors_are_pytorchs(source, tmp_path, 
     there, back = tmp_path / "there.safetensors", tmp_path / "back.safetensors"
     quantize_file(source, there, QuantizationPlan(), layout=f"quanto_{names}")
     quantize_file(there, back, QuantizationPlan())
-    for path in (there, back):
+    for path, entries in ((there, {"quantization_map"}), (back, set())):
         with safe_open(path, framework="pt") as file:
-            assert file.metadata()["format"] == "pt"
+            metadata = file.metadata()
+        assert metadata["format"] == "pt"
+        assert set(metadata) == {"format", "magic141_quantization"} | entries
+    with safe_open(there, framework="pt") as file:
+        layers = json.loads(file.metadata()["quantization_map"])
+    assert len(layers) >= 13
+    assert all(layer == {"weights": "qint8", "activations": "none"} for layer in layers.values())
 
 
 def test_a_state_dict_is_written_over_nothing_unless_told(tmp_path):
@@ -273,3 +280,12 @@ def test_a_state_dict_is_written_over_nothing_unless_told(tmp_path):
     }
     save_state_dict({"a": weights["b"]}, target, metadata={}, overwrite=True)
     assert set(load_file(target)) == {"a"}
+
+
+def test_a_half_way_file_that_is_in_use_costs_nothing(source, tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError("in use")
+
+    monkeypatch.setattr(int8_file, "remove_file", refuse)
+    report = quantize_file(source, tmp_path / "new.safetensors", QuantizationPlan(), layout="quanto_authors")
+    assert report.path.is_file()

@@ -271,6 +271,7 @@ def test_the_content_of_a_set_is_what_can_be_learned_from_it(tmp_path):
     ]
     assert len({other.content() for other in (made, *others)}) == 5
     assert VideoFolderSource(made, with_image_states=False).content() != source.content()
+    assert VideoFolderSource(made, known_shares=(0.0, 1.0)).content() != source.content()
 
 
 def test_batches_hold_clip_image_states_and_caption(tmp_path):

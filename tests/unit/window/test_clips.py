@@ -94,3 +94,16 @@ def test_known_frames_that_came_back_changed_are_measured():
     known = torch.full((1, 8, 8, 3), 0.5)
     assert known_difference(known.repeat(13, 1, 1, 1), known) == 0
     assert known_difference(known.repeat(13, 1, 1, 1) + 0.2, known) == pytest.approx(0.2)
+
+
+def test_every_clip_has_the_prompt_of_its_place():
+    assert [window.prompt for window in plan(4, prompts="a\nb")] == ["a", "b", "b", "b"]
+    assert [window.prompt for window in plan(3, prompts="[0-1] a\n[1-9] b")] == ["a", "b", "b"]
+
+
+def test_new_frames_are_kept_between_black_and_white():
+    clip = torch.linspace(-0.5, 1.5, 13)[:, None, None, None].expand(13, 4, 4, 3)
+    made = new_frames(clip, plan(2)[1], clip[:1].clamp(0, 1))
+    assert torch.equal(made, clip[1:].clamp(0, 1))
+    inside = clip.clamp(0.1, 0.9)
+    assert torch.equal(new_frames(inside, plan(2)[1], inside[:1]), inside[1:])

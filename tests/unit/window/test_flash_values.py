@@ -3,7 +3,6 @@
 import pytest
 import torch
 from magic141.model_patches.window.flash import (
-    FIRST_FRAMES,
     GAINS,
     LEAST_CONTRAST,
     QUANTILES,
@@ -63,8 +62,8 @@ def test_a_change_is_a_share_of_what_was_there():
 
 
 def test_only_the_frames_beside_the_seam_count():
-    before = frames_of(0.2 * RAMP, *[RAMP] * FIRST_FRAMES)
-    after = frames_of(*[RAMP] * FIRST_FRAMES, 0.2 * RAMP)
+    before = frames_of(0.2 * RAMP, *[RAMP] * 3)
+    after = frames_of(*[RAMP] * 3, 0.2 * RAMP)
     assert measure_flash(before, after) == {
         "flash_brightness": 0.0,
         "flash_contrast": pytest.approx(0, abs=1e-5),

@@ -172,3 +172,11 @@ def test_a_window_may_be_finished_before_the_next_is_asked_for(open_run):
     (facts,) = run.facts
     assert 0 <= facts["seconds"] < 60
     assert (facts["attempts"], facts["seed"], facts["start_frame"]) == (2, window.seed, 0)
+
+
+def test_only_the_first_window_keeps_what_all_are_held_to(open_run):
+    run = open_run()
+    make_one(run)
+    make_one(run)
+    kept = [{name.partition(".")[0] for name in run.store.journal.tensors(index)} for index in (0, 1)]
+    assert kept == [{"tail", "reference"}, {"tail"}]
