@@ -95,9 +95,8 @@ def mean_lab(frames: Tensor) -> Tensor:
 
 def _some(frames: Tensor) -> Tensor:
     """Return evenly spaced frames, both ends among them."""
-    if len(frames) <= MEASURED_FRAMES:
-        return frames
-    return frames[torch.linspace(0, len(frames) - 1, MEASURED_FRAMES).round().long()]
+    count = min(len(frames), MEASURED_FRAMES)
+    return frames[torch.linspace(0, len(frames) - 1, count).round().long()]
 
 
 def _grid(frames: Tensor) -> Tensor:

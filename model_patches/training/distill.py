@@ -36,7 +36,7 @@ class TrainedModel:
     base: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
     step: int
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
 
     def lora(self) -> dict[str, Tensor]:
         """Return the LoRA that stock LoraLoaderModelOnly opens on the starting weights.

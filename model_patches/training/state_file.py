@@ -47,7 +47,7 @@ def write_state(
     if processes.is_first:
         try:
             with atomic_folder(target) as part:
-                _write(part, step, tensors, gathered, phases)
+                _write(part, step, tensors, gathered, phases=phases)
         except ValueError as refused:
             error = refused
         except OSError as trouble:
@@ -62,7 +62,7 @@ def write_state(
         )
 
 
-def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered, phases: int = 0) -> None:
+def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered, *, phases: int) -> None:
     save_tensors(folder / TENSORS, tensors, {PHASES: str(phases)} if phases else {}, values=gathered)
     note = {"format": FORMAT, "step": step, "sha256": file_sha256(folder / TENSORS)}
     write_text(folder / NOTE, json.dumps(note))
@@ -98,7 +98,7 @@ def _rewrite(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
     try:
         old = OldCheckpoint(folder)
         with atomic_folder(folder) as part:
-            _write(part, step, tensors, _old_tensors(old, tensors))
+            _write(part, step, tensors, _old_tensors(old, tensors), phases=0)
     except DiskRefused:
         raise
     except (OSError, ValueError) as error:

@@ -185,13 +185,14 @@ class RunJournal:
         for index, key in enumerate(keys):
             if not os.path.lexists(self._path(index, "json")):
                 return entries, []
-            entry, problem = self._read(index, taken)
-            if entry is not None and entry.key != key:
+            entry = self._read_entry(index)
+            problem = self._problem(index, entry, taken)
+            if entry is None or problem:
+                return entries, [f"Window {index + 1} and later are made again: {problem}."]
+            if entry.key != key:
                 return entries, [
                     f"Window {index + 1} and later are made again: its prompt or length changed."
                 ]
-            if entry is None:
-                return entries, [f"Window {index + 1} and later are made again: {problem}."]
             entries.append(entry)
             taken.update(entry.files)
         return entries, []
@@ -201,36 +202,37 @@ class RunJournal:
         stems = [path.stem for path in (self.folder / "windows").glob("*.json")]
         return sorted(int(s) for s in stems if _NUMBER.fullmatch(s) and f"{int(s):04d}" == s)
 
-    def _read_entry(self, index: int) -> tuple[Entry | None, str]:
-        path = self._path(index, "json")
+    def _read_entry(self, index: int) -> Entry | None:
+        """Return the entry of a window, None where it is damaged."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            document = read_json(path)
+            document = read_json(self._path(index, "json"))
             if document["sha256"] == digest(document["entry"]):
                 entry = checked(Entry, document["entry"])
                 check_entry(entry, index)
                 self._check(entry)
                 for name in entry.files:
                     path_inside(self.folder, name, under=ROOMS)
-                return entry, ""
-        return None, f"{path.name} is damaged"
+                return entry
+        return None
 
-    def _read(self, index: int, taken: set[str]) -> tuple[Entry | None, str]:
-        """Return the entry of a window whose files are whole, or None and why not.
+    def _problem(self, index: int, entry: Entry | None, taken: set[str]) -> str:
+        """Say what of a window is not whole; nothing if all of it is.
 
         Args:
             taken: the files of the windows before, which cannot be this one's too.
         """
-        entry, problem = self._read_entry(index)
-        for name, sha256 in (entry.files if entry else {}).items():
+        if entry is None:
+            return f"{index:04d}.json is damaged"
+        for name, sha256 in entry.files.items():
             file = self.folder / name
             if not file.is_file():
-                return None, f"{name} is missing"
+                return f"{name} is missing"
             if name in taken or file_sha256(file) != sha256:
-                return None, f"{name} is damaged"
-        return entry, problem
+                return f"{name} is damaged"
+        return ""
 
     def _files(self, index: int) -> set[Path]:
-        entry, _ = self._read_entry(index)
+        entry = self._read_entry(index)
         return {self.folder / name for name in entry.files} if entry else set()
 
     def commit(

@@ -41,7 +41,7 @@ class Palette:
 def read_palette(frames: Tensor) -> Palette:
     """Find the palette of a clip: colors at least twice ``RADIUS`` apart, from the fullest cells of a histogram."""
     pixels = _some_pixels(frames)
-    levels = (pixels * SEED_LEVELS).long().clamp(0, SEED_LEVELS - 1)
+    levels = (pixels * SEED_LEVELS).long().clamp(max=SEED_LEVELS - 1)
     cells = (levels * levels.new_tensor([SEED_LEVELS**2, SEED_LEVELS, 1])).sum(-1)
     counts = torch.bincount(cells, minlength=SEED_LEVELS**3)
     fullest = counts.argsort(descending=True, stable=True)

@@ -97,3 +97,31 @@ def test_fine_patterns_that_stand_still_do_not_hide_the_motion_of_a_large_pictur
     fine = 0.1 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(FLOW_SIDE_PX)
     frames = sliding(4, side=side) + fine[None, None, :, None] + fine[None, :, None, None]
     assert mean_motion(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
+
+
+def test_colors_beyond_black_and_white_count_as_these():
+    beyond, inside = grays(-0.5, 1.5, -0.5), grays(0, 1, 0)
+    assert torch.equal(luma_grid(beyond), luma_grid(inside))
+    assert torch.equal(mean_lab(beyond), mean_lab(inside))
+    assert sharpness(beyond) == sharpness(inside)
+
+
+@pytest.mark.parametrize("name", ["mean_lab", "luma_grid", "sharpness"])
+def test_transparency_and_the_precision_of_the_frames_change_nothing(name):
+    from magic141.model_patches import measures
+
+    frames = torch.rand(3, 8, 8, 3, generator=torch.Generator().manual_seed(0)).half()
+    more = torch.cat([frames, torch.ones(3, 8, 8, 1).half()], dim=-1)
+    measured = getattr(measures, name)
+    torch.testing.assert_close(measured(more), measured(frames.float()))
+
+
+def test_the_usual_step_beside_a_seam_is_told_without_the_step_across_it():
+    before, after = grays(0.0, 0.1, 0.2), grays(0.9, 0.6, 0.4)
+    usual = 0.1  # of .1 .1 .3 .2, the lower of the two in the middle
+    assert seam_ratio(before, after) == pytest.approx((0.7 + STILL_STEP) / (usual + STILL_STEP), rel=1e-4)
+    usual = 0.3  # of .4 .3 .3 .1; with the step across it were the same
+    assert seam_ratio(grays(0.0, 0.4), grays(0.9, 0.6, 0.3, 0.2)) == pytest.approx(
+        (0.5 + STILL_STEP) / (usual + STILL_STEP), rel=1e-4
+    )
+    assert seam_ratio(grays(0.3, 0.3), grays(0.3, 0.8)) == pytest.approx(1.0), "steps 0 and .5 beside it"

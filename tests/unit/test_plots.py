@@ -55,7 +55,7 @@ def test_strips_show_clips_as_rows_under_the_curves():
 
 def test_the_report_says_how_to_use_what_came_out():
     text = training_report(
-        TrainedModel(DistillConfig(total_steps=8, few_steps=2), base={}, weights={}, step=8),
+        TrainedModel(DistillConfig(total_steps=8, few_steps=2), base={}, weights={}, step=8, notes=()),
         first_step=3,
         seconds=12.3,
         data="'shapes' (4 windows)",

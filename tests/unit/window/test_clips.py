@@ -5,6 +5,7 @@ import torch
 from magic141.model_patches.window.clips import (
     ClipSizes,
     check_clip,
+    check_speed,
     count_frames,
     known_difference,
     new_frames,
@@ -107,3 +108,55 @@ def test_new_frames_are_kept_between_black_and_white():
     assert torch.equal(made, clip[1:].clamp(0, 1))
     inside = clip.clamp(0.1, 0.9)
     assert torch.equal(new_frames(inside, plan(2)[1], inside[:1]), inside[1:])
+
+
+@pytest.mark.parametrize("fps", [16.0, 30.0])
+def test_a_clip_of_another_speed_is_refused_with_both(fps):
+    for found in (None, fps, fps * 1.0005, fps * 0.9995):
+        check_speed(found, fps)
+    for found in (fps * 1.0006, fps * 0.9994):
+        with pytest.raises(
+            ValueError, match=f"a video of {found:.6g} frames .* Start is {fps:g}. Set fps to {found:.6g}"
+        ):
+            check_speed(found, fps)
+
+
+def test_what_adds_nothing_is_said_by_its_numbers():
+    with pytest.raises(
+        ValueError, match="window_length is 5 frames, known_frames 5, so a window would add nothing"
+    ):
+        ClipSizes(5, 5)
+    with pytest.raises(
+        ValueError, match="window_length is 9 frames, known_frames 5 and drop_new 4, so a window"
+    ):
+        ClipSizes(9, 5, 4)
+    assert ClipSizes(9, 5, 3).num_new == 1
+    assert ClipSizes(9, 4, blend=4).num_new == 5, "as many as are known, and fewer than are new"
+
+
+@pytest.mark.parametrize(("length", "frames"), [(0.1, 13), (1, 13), (1.4, 13), (2, 25), (0, 13)])
+def test_a_length_in_windows_is_rounded_and_at_least_one(length, frames):
+    assert count_frames(ClipSizes(13, 1), length, in_windows=True, fps=16, continues=False) == frames
+    assert count_frames(ClipSizes(13, 1), length, in_windows=True, fps=16, continues=True) == frames - 1
+
+
+def test_a_length_in_seconds_is_at_least_a_frame():
+    assert count_frames(ClipSizes(13, 1), 0, in_windows=False, fps=16, continues=False) == 1
+    assert [window.num_new_frames for window in plan(0.01, in_windows=False)] == [1]
+
+
+def test_every_clip_has_its_number_and_a_seed_of_its_own():
+    windows = plan(3)
+    assert [window.index for window in windows] == [0, 1, 2]
+    assert windows[0].seed == 7
+    assert len({window.seed for window in windows}) == 3
+
+
+def test_a_clip_with_transparency_and_half_precision_is_compared_by_its_colors():
+    known = torch.full((2, 8, 8, 3), 0.5)
+    clip = torch.cat([known + 0.25, torch.zeros(2, 8, 8, 1)], dim=-1).half()
+    assert known_difference(clip, known) == pytest.approx(0.25)
+    assert known_difference(clip[:1], known) == pytest.approx(0.25), "of the frames that there are"
+    check_clip(clip.repeat(7, 1, 1, 1)[:13], plan(2)[1], width=8, height=8)
+    made = new_frames(clip.repeat(7, 1, 1, 1), plan(2)[1], known)
+    assert (made.shape, made.dtype) == ((12, 8, 8, 3), torch.float32)

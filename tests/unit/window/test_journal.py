@@ -1,6 +1,7 @@
 """The run directory: what counts as finished, what is redone, what is refused."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from magic141.model_patches.store import directory_lock
 from magic141.model_patches.store.directory_lock import DirectoryLock, DirectoryLocked
 from magic141.model_patches.store.disk import DiskRefused, disk_errors
 from magic141.model_patches.store.files import atomic_file, write_text
-from magic141.model_patches.window.journal import RunDirectoryBroken, RunJournal, chain_keys
+from magic141.model_patches.window.journal import RunDirectoryBroken, RunJournal, chain_keys, digest
 
 SETTINGS = {"steps": 4, "model": "abc"}
 
@@ -197,3 +198,36 @@ def test_what_a_run_says_of_itself_is_what_every_version_reads(tmp_path):
     assert set(entry) == {"sha256", "entry"}
     assert set(entry["entry"]) == {"index", "key", "files", "facts"}
     assert set(entry["entry"]["files"]) == {"windows/0000.safetensors", "segments/0000.mp4"}
+
+
+def test_a_windows_key_is_the_digest_of_plain_json_so_that_old_runs_go_on():
+    assert (
+        digest({"b": [1, 2.5], "a": "\u00e9"}) == hashlib.sha256(b'{"a":"\\u00e9","b":[1,2.5]}').hexdigest()
+    )
+    first, second = chain_keys({"steps": 4}, [{"prompt": "a"}, {"prompt": "b"}])
+    settings = hashlib.sha256(b'{"steps":4}').hexdigest()
+    assert first == hashlib.sha256(b'["%s",{"prompt":"a"}]' % settings.encode()).hexdigest()
+    assert second == hashlib.sha256(b'["%s",{"prompt":"b"}]' % first.encode()).hexdigest()
+
+
+def test_what_a_window_left_is_known_by_name(tmp_path):
+    make_run(tmp_path, "a")
+    journal = RunJournal(tmp_path, SETTINGS)
+    assert journal.holds(0, "tail")
+    assert not journal.holds(0, "sound")
+
+
+def test_a_folder_that_is_refused_is_free_again(tmp_path):
+    make_run(tmp_path, "a")
+    (tmp_path / "run.json").write_text("{")
+    for _ in range(2):
+        with pytest.raises(RunDirectoryBroken, match=r"run\.json is damaged"):
+            RunJournal(tmp_path, SETTINGS).__enter__()
+
+
+def test_a_damaged_entry_is_said_before_a_changed_prompt(tmp_path):
+    make_run(tmp_path, "a", "b")
+    (tmp_path / "windows" / "0001.json").write_text("{}")
+    with RunJournal(tmp_path, SETTINGS) as journal:
+        entries, why = journal.finished(keys_for("a", "c"))
+    assert (len(entries), why) == (1, ["Window 2 and later are made again: 0001.json is damaged."])

@@ -94,3 +94,49 @@ def test_full_channels_are_colors_of_their_own():
     picture[:, 4:] = torch.tensor([0.57, 0.01, 0.01])
     palette = read_palette(picture)
     assert sorted(palette.colors[:, 1].round(decimals=1).tolist()) == [0.0, 1.0]
+
+
+def test_colors_beyond_black_and_white_count_as_these():
+    """An upscaler's overshoot at the edges."""
+    beyond = scene(sky=torch.tensor([1.2, 1.2, 1.2]), ball=torch.tensor([-0.2, -0.2, -0.2]))
+    palette, wanted = read_palette(beyond), read_palette(beyond.clamp(0, 1))
+    assert torch.equal(palette.colors, wanted.colors)
+    drifted = beyond * 0.97
+    held = hold_palette(drifted, wanted, 1.0)
+    torch.testing.assert_close(
+        held, hold_palette(drifted.clamp(0, 1), wanted, 1.0).clamp(0, 1), atol=0.01, rtol=0
+    )
+
+
+def test_large_frames_are_read_at_some_of_their_pixels_the_same_every_time():
+    large = scene().repeat_interleave(8, 1).repeat_interleave(8, 2)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    palette = read_palette(large)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    assert torch.equal(read_palette(large).shares, palette.shares)
+    small = read_palette(scene())
+    torch.testing.assert_close(palette.colors, small.colors, atol=1e-3, rtol=0)
+    torch.testing.assert_close(palette.shares, small.shares, atol=5e-3, rtol=0)
+    assert not torch.equal(palette.shares, small.shares), "not all pixels are read"
+
+
+@pytest.mark.parametrize(("share", "moved"), [(0.05, 0.0), (0.2, 0.5), (0.4, 1.0)])
+def test_a_color_counts_by_how_much_of_it_is_left(share, moved):
+    """None below a tenth of its former size, all above three tenths."""
+    drift = torch.tensor([0.0, 0.04, 0.0])
+    before = SKY.expand(100, 100, 3).clone()
+    after = before.clone()
+    before[:50, :20] = BALL
+    after[: int(50 * share), :20] = BALL + drift
+    held = hold_palette(after[None], read_palette(before[None]), 1.0)
+    assert float((after[0, 0] - held[0, 0, 0])[1]) == pytest.approx(0.04 * moved, abs=0.004)
+
+
+def test_specks_begin_no_color_of_the_palette():
+    picture = SKY.expand(100, 100, 3).clone()
+    picture[0, :19] = GRASS
+    assert len(read_palette(picture[None]).colors) == 1
+    picture[0, :21] = GRASS
+    assert len(read_palette(picture[None]).colors) == 2

@@ -1,5 +1,7 @@
 """The prompts box: a line a window, time ranges, and what is only text in brackets."""
 
+import re
+
 import pytest
 from magic141.model_patches.window.prompts import (
     MAX_CHARACTERS,
@@ -123,3 +125,28 @@ def test_a_box_that_is_too_full_is_refused():
 def test_half_a_character_is_refused_with_its_place():
     with pytest.raises(ValueError, match=r"Line 2 of negative_prompt holds half a character \(U\+D83D\)"):
         check_text("a\nb \ud83d c", "negative_prompt")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("\ud83d", 1), ("\n\ud83d", 2), ("\n\ud83d\n", 2), ("a\n\nb\ud83d", 3)]
+)
+def test_the_line_of_half_a_character_is_counted_from_one(text, line):
+    with pytest.raises(ValueError, match=f"Line {line} of prompts holds half a character"):
+        check_text(text, "prompts")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_counted_whatever_ends_them(end):
+    with pytest.raises(ValueError, match="Prompt line 3 starts with a time range"):
+        parse_prompts(end.join(["a", "", "[0-x] b"]))
+
+
+def test_the_prompt_before_goes_on_where_no_range_is():
+    text = "[1-2] a\n[2-3] b\n[4-5] c"
+    assert assigned(text, spans(7)) == ["a", "a", "b", "b", "c", "c", "c"]
+
+
+def test_as_much_text_as_is_allowed_is_taken_and_a_mistyped_range_is_shown_from_its_beginning():
+    assert parse_prompts("a" * 100_000) == ["a" * 100_000]
+    with pytest.raises(ValueError, match=f"cannot be read: {re.escape(repr('[0-x] ' + 'b' * 34))}"):
+        parse_prompts("[0-x] " + "b" * 50)

@@ -287,3 +287,32 @@ def test_deep_json_and_pipes_are_value_errors(tmp_path):
         read_json(tmp_path / "deep.json")
     with pytest.raises(ValueError, match="not a plain file"):
         read_json(tmp_path / "pipe.json")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "windows/0001.safetensors",
+        "windows/0000.mkv",
+        "segments/0001.mp4",
+        "segments/0000.a-b",
+        "frames/1.png",
+    ],
+)
+def test_the_first_entry_names_its_own_files_too(run, name):
+    path = run / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    rewrite(run, 0, files=files_of(run, 0) | {name: file_sha256(path)})
+    with RunJournal(run, SETTINGS) as journal:
+        assert journal.finished(keys_for(*PROMPTS))[0] == []
+
+
+@pytest.mark.parametrize("name", ["segments/source.mkv", "segments/0000.mkv", "frames/1234567.png"])
+def test_a_continued_video_and_frames_belong_to_the_first_entry(run, name):
+    path = run / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    rewrite(run, 0, files=files_of(run, 0) | {name: file_sha256(path)})
+    with RunJournal(run, SETTINGS) as journal:
+        assert len(journal.finished(keys_for(*PROMPTS))[0]) == 3
