@@ -48,12 +48,8 @@ def write_state(
         try:
             with atomic_folder(target) as part:
                 _write(part, step, tensors, gathered, phases=phases)
-        except ValueError as refused:
+        except (OSError, ValueError) as refused:
             error = refused
-        except OSError as trouble:
-            error = OSError(
-                f"The checkpoint of step {step} could not be written to {target.parent}: {trouble}."
-            )
     for _ in gathered:  # takes every process, also where nothing is written
         pass
     if processes.any(error is not None):

@@ -6,7 +6,9 @@ import pytest
 import torch
 from magic141.model_patches.training import __main__ as cli
 from magic141.model_patches.training.adapters import merge_lora
+from magic141.model_patches.training.source import VideoFolderSource
 from magic141.tests.support.tiny_dit import tiny_dit
+from magic141.tests.unit.training.test_dataset import make_set
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -124,3 +126,10 @@ def test_quantized_weights_are_refused(tmp_path):
 def test_weights_of_two_bytes_and_more_are_read(tmp_path, dtype):
     save_file(tiny_dit(dtype=dtype), tmp_path / "dit.safetensors")
     assert {value.dtype for value in cli.read_host_weights(tmp_path / "dit.safetensors").values()} == {dtype}
+
+
+def test_a_training_set_is_a_folder_or_a_function_that_makes_one(tmp_path):
+    assert len(cli.open_source("magic141.tests.support.tiny_source:TinySource")) == 8
+    made = make_set(tmp_path / "set:of videos")
+    source = cli.open_source(str(made.directory))
+    assert source.content() == VideoFolderSource(made).content()

@@ -1,5 +1,6 @@
 """A folder of captioned videos: what is found, what is refused in plain words, and the shards on disk."""
 
+import errno
 import json
 import unicodedata
 from dataclasses import replace
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from magic141.model_patches.store.disk import DiskRefused
+from magic141.model_patches.training import dataset, shards
 from magic141.model_patches.training.dataset import SetSettings, SetVideo, TrainingSet
 from magic141.model_patches.training.dataset_report import set_report
 from magic141.model_patches.training.shards import (
@@ -17,7 +20,13 @@ from magic141.model_patches.training.shards import (
     locked_directory,
 )
 from magic141.model_patches.training.source import TEXT_TO_VIDEO, VideoFolderSource
-from magic141.model_patches.training.videos import VideoUnusable, WindowPlan, find_videos, read_windows
+from magic141.model_patches.training.videos import (
+    VideoUnusable,
+    WindowPlan,
+    find_videos,
+    read_windows,
+    skipped_lines,
+)
 from magic141.tests.support.tiny_videos import write_captioned, write_sound, write_video
 from safetensors.torch import load_file, save_file
 
@@ -413,3 +422,79 @@ def test_single_frames_are_for_text_to_video_alone(tmp_path):
     assert two.known_shares.tolist() == pytest.approx([0.0, 0.6])
     with pytest.raises(ValueError, match="The training set 'set' is empty"):
         VideoFolderSource(replace(made, videos=()))
+
+
+def test_a_set_is_written_as_every_version_reads_it(tmp_path):
+    made = make_set(tmp_path / "set")
+    manifest = json.loads((made.directory / "set.json").read_text())
+    assert (manifest["format"], manifest["version"]) == ("magic141-training-set", 3)
+    assert set(manifest) == {
+        "format",
+        "version",
+        "folder",
+        "settings",
+        "null_key",
+        "complete",
+        "skipped",
+        "checksums",
+        "videos",
+    }
+    assert set(manifest["checksums"]) == {
+        *(f"captions/{key}.safetensors" for key in (NULL, KA, KB)),
+        *(f"videos/{key}.safetensors" for key in (V1, V2)),
+    }
+    assert set(load_file(made.directory / f"captions/{KA}.safetensors")) == {"states", "pooled"}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"format": "another"}, {"version": 0}, {"version": 4}, {"version": None}, {"checksums": []}]
+)
+def test_a_set_of_another_version_is_refused(tmp_path, changes):
+    made = make_set(tmp_path / "set")
+    path = made.directory / "set.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(ValueError, match="The training set 'set' is damaged"):
+        TrainingSet.open(made.directory)
+
+
+def test_a_set_of_version_2_opens_with_its_checksums(tmp_path):
+    made = make_set(tmp_path / "set")
+    path = made.directory / "set.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
+    assert TrainingSet.open(made.directory).checksums == made.checksums
+
+
+def test_a_full_disk_is_said_with_the_folder_of_the_set(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(shards, "make_subfolder", full)
+    with pytest.raises(DiskRefused, match=f"The disk is full: {tmp_path}"), locked_directory(tmp_path):
+        pass
+    monkeypatch.setattr(dataset, "write_text", full)
+    with pytest.raises(DiskRefused, match=f"The disk is full: {tmp_path}"):
+        TrainingSet(tmp_path, "input/videos", SETTINGS, NULL).commit()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_texts_that_are_no_plain_files_inside_the_folder_are_skipped_and_said(tmp_path, kind):
+    folder, outside = tmp_path / "videos", tmp_path / "outside.txt"
+    outside.write_text("a secret")
+    for name in ("a", "b"):
+        write_video(folder / f"{name}.mp4")
+    (folder / "b.txt").write_text("a ball")
+    for name in ("a.txt", "list.jsonl"):
+        (folder / name).symlink_to(outside) if kind == "link" else (folder / name).mkdir()
+    videos, skipped = found(folder)
+    assert videos == {"b.mp4": ("a ball",)}
+    said = (
+        "a symbolic link that leaves the folder is not read" if kind == "link" else "it is not a regular file"
+    )
+    assert skipped["a.mp4"].startswith(f"its caption a.txt cannot be read: {said}")
+    assert skipped["list.jsonl"].startswith(f"it cannot be read: {said}")
+
+
+def test_more_than_twenty_left_out_are_counted():
+    skipped = [(f"{number}.mp4", "why") for number in range(22)]
+    assert skipped_lines(skipped[:20]) == [f"skipped {number}.mp4: why" for number in range(20)]
+    assert skipped_lines(skipped)[20:] == ["... and 2 more skipped."]

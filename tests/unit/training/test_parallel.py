@@ -132,3 +132,47 @@ def test_processes_are_joined_by_what_their_devices_speak(monkeypatch, device, b
     with join_processes(replace(TINY, device=device)):
         assert said == [backend]
     assert said == [backend, "left"]
+
+
+def test_all_gradients_are_averaged_each_in_its_own_shape(monkeypatch):
+    group = Recorded()
+    monkeypatch.setattr(parallel, "dist", group)
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 3), (2,), (4,))]
+    parameters[0].grad = torch.arange(6.0).reshape(2, 3)
+    parameters[2].grad = torch.arange(4.0)
+    parallel.average_gradients(parameters, Processes(1, 2, CPU))
+    assert torch.equal(parameters[0].grad, torch.arange(6.0).reshape(2, 3))
+    assert parameters[1].grad is None, "what took no part has none"
+    assert torch.equal(parameters[2].grad, torch.arange(4.0))
+    monkeypatch.setattr(group, "all_reduce", lambda joined: joined.add_(10))
+    parallel.average_gradients(parameters, Processes(1, 2, CPU))
+    assert torch.equal(parameters[2].grad, (torch.arange(4.0) + 10) / 2)
+    parallel.average_gradients(parameters, Processes(0, 1, CPU))
+    assert torch.equal(parameters[2].grad, (torch.arange(4.0) + 10) / 2), "alone there is nobody to ask"
+
+
+class TwinOfBlocks(torch.nn.Module):
+    """Two double and one single block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transformer_blocks = torch.nn.ModuleList([torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)])
+        self.single_transformer_blocks = torch.nn.ModuleList([torch.nn.Linear(1, 1)])
+
+
+def test_every_block_is_split_by_itself_and_then_the_rest(monkeypatch):
+    split = []
+    monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *arguments: arguments)
+    monkeypatch.setattr(
+        "torch.distributed.fsdp.fully_shard", lambda module, *, mesh: split.append((module, mesh))
+    )
+    first, second = TwinOfBlocks(), TwinOfBlocks()
+    parallel.shard([first, second], Processes(0, 2, CPU))
+    wanted = [
+        module
+        for twin in (first, second)
+        for module in (*twin.transformer_blocks, *twin.single_transformer_blocks, twin)
+    ]
+    assert [module for module, _ in split] == wanted
+    assert len(wanted) == 8
+    assert {mesh for _, mesh in split} == {("cpu", (2,))}

@@ -296,3 +296,32 @@ def test_a_training_draws_nothing_from_the_programs_own_random_numbers(tmp_path,
 def test_the_precision_that_a_device_is_quick_at_is_noted_in_the_model(tmp_path):
     model, _ = train(replace(TINY, precision="auto", total_steps=1), tmp_path)
     assert model.config == replace(TINY, precision=quick_precision(torch.device("cpu")), total_steps=1)
+
+
+def test_a_finished_run_is_not_written_again(tmp_path):
+    model, _ = train(TINY, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in RunFolder(tmp_path).checkpoint(3).iterdir()}
+    again, reports = train(TINY, tmp_path)
+    assert reports == []
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert all(torch.equal(again.weights[name], weight) for name, weight in model.weights.items())
+
+
+def test_a_resumed_run_that_diverges_names_the_checkpoint_that_it_went_on_from(tmp_path):
+    train(TINY, tmp_path, stop_after=1)
+    source = TinySource()
+    source.latents[:] = float("nan")
+    with pytest.raises(TrainingDiverged, match=r"at step 2 .* last good checkpoint is .*step-000001"):
+        train(TINY, tmp_path, source=source)
+    with pytest.raises(TrainingDiverged, match=r"at step 1 .* No checkpoint was saved yet"):
+        train(TINY, tmp_path / "new", source=source)
+
+
+def test_clips_of_one_frame_have_no_motion(tmp_path):
+    source = TinySource(0)
+    source.latents = source.latents[:, :, :1]
+    config = replace(TINY, total_steps=2, sample_every=1)
+    _, reports = train(config, tmp_path, weights=tiny_dit(16), source=source)
+    assert [report.motion for report in reports] == [None, None]
+    assert reports[1].samples.shape == (4, 16, 1, 4, 4)
+    assert [row["motion"] for row in RunFolder(tmp_path).read_log()] == [None, None]

@@ -13,6 +13,7 @@ from magic141.model_patches.training.adapters import (
 )
 from magic141.model_patches.training.distill import Task, distill
 from magic141.model_patches.training.networks import build_networks
+from magic141.model_patches.training.start import leading_directions
 from magic141.model_patches.training.twin import from_host
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
@@ -93,3 +94,38 @@ def test_another_model_is_refused():
         build_networks(CONFIG, tiny_dit(), "cpu", tiny_dit(16))
     with pytest.raises(ValueError, match=r"guidance_in\S+ is .* the teacher has no such weight"):
         build_networks(CONFIG, tiny_dit(), "cpu", tiny_dit(guidance=True))
+
+
+@pytest.mark.parametrize(("second", "lost"), [(1.0, 0.71), (0.5, 0.45), (0.11, 0.11), (0.09, None)])
+def test_the_share_that_a_low_rank_loses_is_told(second, lost):
+    """Of a difference of two directions, of which adapters of rank 1 hold the first."""
+    key = "double_blocks.0.img_mlp.0.weight"
+    start = tiny_dit()[key].clone()
+    start[0, 0] += 10
+    start[1, 1] += 10 * second
+    config = replace(CONFIG, rank=1)
+    if lost is None:
+        assert build_networks(config, tiny_dit(), "cpu", {key: start})
+        return
+    with pytest.raises(
+        ValueError, match=f"too little of the student to start from: {lost:.2f} of the difference"
+    ):
+        build_networks(config, tiny_dit(), "cpu", {key: start})
+
+
+def test_the_same_model_is_a_start_that_changes_nothing():
+    networks = build_networks(CONFIG, tiny_dit(), "cpu", tiny_dit())
+    assert all(value.abs().max() == 0 for name, value in learned(networks).items() if ".lora_B." in name)
+
+
+def test_a_matrix_is_its_leading_directions():
+    matrix = torch.diag(torch.tensor([5.0, 4.0, 3.0, 0.0]))[:, :3]
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    left, sizes, right = leading_directions(matrix, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (left.shape, sizes.shape, right.shape) == ((4, 2), (2,), (2, 3))
+    torch.testing.assert_close(sizes, torch.tensor([5.0, 4.0]))
+    wanted = torch.diag(torch.tensor([5.0, 4.0, 0.0, 0.0]))[:, :3]
+    torch.testing.assert_close(left @ torch.diag(sizes) @ right, wanted, atol=1e-5, rtol=0)
+    assert leading_directions(matrix, 9)[1].shape == (3,)
