@@ -1,11 +1,14 @@
 """Training from the command line: settings, weights in any names, a LoRA or a whole model written."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from magic141.model_patches.training import __main__ as cli
 from magic141.model_patches.training.adapters import merge_lora
+from magic141.model_patches.training.config import DistillConfig
+from magic141.model_patches.training.distill import StepReport, TrainedModel
 from magic141.model_patches.training.source import VideoFolderSource
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.unit.training.test_dataset import make_set
@@ -23,10 +26,10 @@ SMALL = {
 }
 
 
-def run(monkeypatch, tmp_path, *more: str) -> dict[str, torch.Tensor]:
+def run(monkeypatch, tmp_path, *more: str, out=None, steps: int = 1) -> dict[str, torch.Tensor]:
     weights = {f"model.diffusion_model.{key}": value for key, value in tiny_dit().items()}
     save_file(weights, tmp_path / "dit.safetensors")
-    out = tmp_path / "made" / "out.safetensors"
+    out = out or tmp_path / "made" / "out.safetensors"
     arguments = [
         "--weights",
         str(tmp_path / "dit.safetensors"),
@@ -40,7 +43,7 @@ def run(monkeypatch, tmp_path, *more: str) -> dict[str, torch.Tensor]:
     monkeypatch.setattr("sys.argv", ["training", "dmd2", *arguments, *settings, *more])
     cli.main()
     with safe_open(out, "pt") as file:
-        assert json.loads(file.metadata()["magic141"]) == {"steps": 1}
+        assert json.loads(file.metadata()["magic141"]) == {"steps": steps}
     return load_file(out)
 
 
@@ -133,3 +136,59 @@ def test_a_training_set_is_a_folder_or_a_function_that_makes_one(tmp_path):
     made = make_set(tmp_path / "set:of videos")
     source = cli.open_source(str(made.directory))
     assert source.content() == VideoFolderSource(made).content()
+
+
+def test_a_whole_model_is_written_where_it_was_trained_in_full(monkeypatch, tmp_path, capsys):
+    out = tmp_path / "made" / "deep" / "whole.safetensors"
+    arguments = ["--set=train=full", "--set=total_steps=2", f"--out={out}", f"--run={tmp_path / 'other'}"]
+    run(monkeypatch, tmp_path, *arguments, out=out, steps=2)
+    assert set(load_file(out)) == set(tiny_dit())
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in said] == ["step 1 of 2", "step 2 of 2", f"wrote {out}"]
+
+
+def test_only_the_first_process_prints_and_writes(monkeypatch, tmp_path, capsys):
+    report = StepReport(2, 2, 9, {"critic": 0.25, "generator": 1.5}, 0.5, None)
+    cli.print_step(report)
+    cli.print_step(replace(report, motion=None))
+    said = "step 2 of 9: critic 0.25, generator 1.5"
+    assert capsys.readouterr().out.splitlines() == [f"{said}, motion 0.50", said]
+    made = TrainedModel(DistillConfig(train="full"), {}, {}, 2, ("a note",))
+    monkeypatch.setenv("RANK", "1")
+    cli.print_step(report)
+    cli.write(made, tmp_path / "out.safetensors")
+    assert (capsys.readouterr().out, list(tmp_path.iterdir())) == ("", [])
+    monkeypatch.setenv("RANK", "0")
+    cli.print_step(report)
+    assert capsys.readouterr().out
+
+
+def test_the_command_line_says_what_it_takes(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["training", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    said = capsys.readouterr().out
+    assert "\ntorchrun --nproc-per-node 8 -m magic141" in said, "the examples have lines of their own"
+    assert "{flow,cfg,dmd2}" in said
+    assert "--set NAME=VALUE" in said
+    assert all(f"--{name} {name.upper()}" in said for name in ("weights", "start", "data", "run", "out"))
+
+
+@pytest.mark.parametrize("missing", ["weights", "data", "run", "out"])
+def test_what_the_command_line_needs_is_named(monkeypatch, capsys, missing):
+    given = [f"--{name}=x" for name in ("weights", "data", "run", "out") if name != missing]
+    monkeypatch.setattr("sys.argv", ["training", "dmd2", *given])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert f"required: --{missing}" in capsys.readouterr().err
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert cli.parse_setting("device=a=b") == ("device", "a=b")
+
+
+def test_weights_of_a_torch_file_are_read(tmp_path):
+    torch.save(tiny_dit(), tmp_path / "dit.pth")
+    read = cli.read_host_weights(tmp_path / "dit.pth")
+    assert all(torch.equal(read[name], weight) for name, weight in tiny_dit().items())
+    assert cli.read_start(tmp_path / "dit.pth", tiny_dit()).keys() == tiny_dit().keys()

@@ -1,6 +1,7 @@
 """A folder of captioned videos: what is found, what is refused in plain words, and the shards on disk."""
 
 import errno
+import hashlib
 import json
 import unicodedata
 from dataclasses import replace
@@ -24,6 +25,7 @@ from magic141.model_patches.training.videos import (
     VideoUnusable,
     WindowPlan,
     find_videos,
+    is_video_name,
     read_windows,
     skipped_lines,
 )
@@ -498,3 +500,113 @@ def test_more_than_twenty_left_out_are_counted():
     skipped = [(f"{number}.mp4", "why") for number in range(22)]
     assert skipped_lines(skipped[:20]) == [f"skipped {number}.mp4: why" for number in range(20)]
     assert skipped_lines(skipped)[20:] == ["... and 2 more skipped."]
+
+
+def test_what_was_left_out_is_kept_with_a_set_and_makes_no_other_set_of_it(tmp_path):
+    made = make_set(tmp_path / "set")
+    told = replace(made, skipped=(("b.mp4", "no caption"),))
+    told.commit()
+    opened = TrainingSet.open(made.directory)
+    assert opened.skipped == (("b.mp4", "no caption"),)
+    assert opened == made
+    assert replace(made, checksums={}, version=1) == made
+    assert replace(made, complete=False) != made
+    assert (made.directory / "set.json").read_text().splitlines()[1].startswith(' "'), "a line for each entry"
+
+
+def test_the_digest_of_a_set_stays_so_that_old_runs_go_on(tmp_path):
+    made = make_set(tmp_path / "set")
+    told = [vars(SETTINGS), NULL, [[V1, 2, [KA, KB]], [V2, 1, [KB]]]]
+    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    assert made.content() == digest
+    source = VideoFolderSource(made, known_shares=(0.0, 1.0))
+    assert source.content() == f"{digest}/[0.0, 1.0]/True"
+
+
+def test_a_shard_that_cannot_be_removed_stays_for_the_next_build(tmp_path, monkeypatch):
+    made = make_set(tmp_path / "set")
+    ShardStore(made.directory).save_caption(OLD, torch.zeros(1, 4), torch.zeros(6))
+
+    def in_use(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(dataset, "remove_file", in_use)
+    made.commit()
+    assert (made.directory / f"captions/{OLD}.safetensors").exists()
+
+
+def test_a_shards_bytes_are_checked_once(tmp_path, monkeypatch):
+    opened, asked = TrainingSet.open(make_set(tmp_path / "set").directory), []
+    whole = dataset.file_sha256
+    monkeypatch.setattr(dataset, "file_sha256", lambda path: asked.append(path.stem) or whole(path))
+    for _ in range(2):
+        opened.load_caption(KA)
+        opened.load_video(opened.videos[0])
+    assert asked == [KA, V1]
+
+
+def test_a_shard_without_notes_or_rows_is_made_again(tmp_path):
+    made = make_set(tmp_path / "set")
+    path = made.directory / "videos" / f"{V1}.safetensors"
+    tensors = load_file(path)
+    for changed in (tensors, {**tensors, "latents": torch.tensor(1.0)}, {"image_states": torch.zeros(1)}):
+        save_file(changed, path, None if changed is tensors else {"width": "64", "height": "32"})
+        assert ShardStore(made.directory).video_facts(V1) is None
+        assert not path.exists()
+    empty = {**tensors, "latents": tensors["latents"][:0]}
+    save_file(empty, path, {"width": "64", "height": "32"})
+    assert ShardStore(made.directory).video_facts(V1) is None
+    save_file(tensors, path, {"width": "1", "height": "999999"})
+    assert ShardStore(made.directory).video_facts(V1) == ShardFacts(2, 1, 999999)
+
+
+def test_batches_are_float32_whatever_the_shards_hold(tmp_path):
+    made = make_set(tmp_path / "set")
+    assert load_file(made.directory / f"captions/{KA}.safetensors")["states"].dtype == torch.float16
+    batch = VideoFolderSource(made).batch(torch.tensor([0, 2]), torch.Generator())
+    floats = {name: value.dtype for name, value in vars(batch).items() if value.is_floating_point()}
+    assert set(floats.values()) == {torch.float32}
+    assert len(floats) == 5
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "it is a still picture"),
+        (2, "it has 2 frames at 24 a second and a window needs 9. Use a longer video"),
+        (4, "it has 4 frames at 24 a second and a window needs 9. Use a longer video"),
+        (5, "Use a longer video, or set num_frames to 5 or less"),
+        (8, "Use a longer video, or set num_frames to 5 or less"),
+    ],
+)
+def test_a_video_that_is_too_short_is_said_with_what_it_would_do_for(tmp_path, count, said):
+    write_video(tmp_path / "a.mp4", num_frames=count)
+    with pytest.raises(VideoUnusable) as error:
+        windows(tmp_path / "a.mp4", WindowPlan(9, 24))
+    assert str(error.value).endswith(said) or said == "it is a still picture"
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".ts"]
+)
+def test_videos_are_known_by_their_endings(suffix):
+    assert is_video_name(f"a{suffix}")
+    assert is_video_name(f"A.B{suffix.upper()}")
+    assert not is_video_name(f"a{suffix}x")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_captions_of_every_unicode_text_file_are_read(tmp_path, encoding):
+    write_video(tmp_path / "a.mp4")
+    mark = "\ufeff" if encoding.startswith("utf-16-") else ""
+    (tmp_path / "a.txt").write_bytes(f"{mark}das schöne Haus".encode(encoding))
+    assert found(tmp_path)[0] == {"a.mp4": ("das schöne Haus",)}
+
+
+def test_names_in_a_list_may_be_written_as_on_windows(tmp_path):
+    write_video(tmp_path / "more" / "a.mp4")
+    line = {"video": ".\\more\\a.mp4", "caption": "a ball"}
+    (tmp_path / "list.jsonl").write_text(json.dumps(line))
+    (tmp_path / "._list.jsonl").write_text("of macOS")
+    assert found(tmp_path) == ({"more/a.mp4": ("a ball",)}, {})

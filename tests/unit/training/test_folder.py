@@ -1,5 +1,7 @@
 """A run's folder may be damaged, full, in use or from a stranger: it costs a message, never more."""
 
+import hashlib
+import io
 import json
 import pickle
 import shutil
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from magic141.model_patches.store.directory_lock import DirectoryLock
-from magic141.model_patches.training.checkpoint import RunFolder
+from magic141.model_patches.training.checkpoint import RunFolder, fingerprint
+from magic141.model_patches.training.old_checkpoint import OldCheckpoint, _IndexReader
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_training import TINY, train
 from safetensors.torch import load_file, save_file
@@ -285,3 +288,67 @@ def test_a_checkpoint_on_disk_is_what_every_version_reads(run):
     groups = {name.partition("/")[0] for name in load_file(folder / STATE)}
     assert groups == {"weights.student", "weights.fake", "average", "optimizer.student", "optimizer.fake"}
     assert {path.name for path in run.path.iterdir()} >= {"config.json", "log.jsonl", "checkpoints"}
+
+
+def test_a_model_is_told_by_names_shapes_and_some_values_so_that_old_runs_go_on():
+    weights = {"b": torch.arange(200.0).reshape(2, 100), "a": torch.tensor([1.5, -2.0]).bfloat16()}
+    digest = hashlib.sha256(b"a(2,)" + torch.tensor([1.5, -2.0]).numpy().tobytes())
+    digest.update(b"b(2, 100)" + torch.arange(0.0, 200.0, 3).numpy().tobytes())
+    assert fingerprint(weights) == digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("other type", "it is torch.float16, wanted torch.float32"),
+        ("missing", "has 0 values, wanted "),
+        ("other shape", "is damaged"),
+    ],
+)
+def test_an_older_versions_checkpoint_of_another_run_is_passed_over(run, kind, said):
+    weights = load_file(run.checkpoint(2) / STATE)
+    name = next(name for name in weights if name.startswith("weights.student/"))
+    if kind == "missing":
+        del weights[name]
+    else:
+        weights[name] = weights[name].half() if kind == "other type" else torch.zeros(900, 900)
+    shutil.rmtree(run.checkpoint(2))
+    write_old_checkpoint(run.checkpoint(2), weights)
+    with pytest.raises(ValueError, match=said):
+        OldCheckpoint(run.checkpoint(2)).tensor(
+            name.replace("/", "."), load_file(run.checkpoint(1) / STATE)[name]
+        )
+
+
+KNOWN_CLASSES = [
+    ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
+    ("torch.serialization", "_get_layout"),
+    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+    *(
+        ("torch.distributed.checkpoint.metadata", name)
+        for name in (
+            "ChunkStorageMetadata",
+            "Metadata",
+            "MetadataIndex",
+            "StorageMeta",
+            "TensorProperties",
+            "TensorStorageMetadata",
+            "_MEM_FORMAT_ENCODING",
+        )
+    ),
+]
+
+
+def test_an_index_of_any_machine_is_read_as_plain_records():
+    reader = _IndexReader(io.BytesIO())
+    for module, name in KNOWN_CLASSES:
+        record = reader.find_class(module, name)("anything")
+        record.__setstate__({"a": 1})
+        assert record.fields == {"a": 1}
+    assert reader.find_class("torch", "Size") is tuple
+    for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool"):
+        assert reader.find_class("torch", name) == name
+    for module, name in (("torch", "load"), ("os", "system"), ("pathlib", "Path"), ("float32", "torch")):
+        with pytest.raises(pickle.UnpicklingError, match=f"{module}.{name} has no place in it"):
+            reader.find_class(module, name)

@@ -93,3 +93,9 @@ def test_surrogate_has_the_gradient_it_was_given():
     assert loss.item() == pytest.approx(0.5 * (0.25 + 1 + 1 + 0) / 4)
     loss.backward()
     assert torch.allclose(generated.grad * generated.numel(), gradient)
+
+
+def test_where_generator_and_real_model_agree_the_divisor_has_a_floor():
+    generated, fake = latents([1.0, 2.0]), latents([1.5, 2.0])
+    gradient = losses.dmd_gradient(generated, generated, fake, normalize=True)
+    assert gradient.flatten().tolist() == pytest.approx([0.5e6, 0.0])

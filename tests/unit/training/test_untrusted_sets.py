@@ -150,3 +150,53 @@ def test_weights_outside_a_model_folder_are_not_read(tmp_path, shard):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
     with pytest.raises(ValueError, match=r"my_clip/model\.safetensors\.index\.json is no index"):
         check_clip_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "good"),
+    [
+        ({"width": 1, "height": 1, "num_frames": 1, "fps": 0.5}, True),
+        ({"width": 0}, False),
+        ({"height": 0}, False),
+        ({"num_frames": 0}, False),
+        ({"fps": 0.0}, False),
+        ({"fps": -1.0}, False),
+    ],
+)
+def test_the_least_sizes_of_a_set_are_taken_and_less_is_damage(training_set, changes, good):
+    edit(training_set.directory / "set.json", lambda found: found["settings"].update(changes))
+    if good:
+        assert TrainingSet.open(training_set.directory).settings.fps == 0.5
+        return
+    with pytest.raises(ValueError, match="is damaged"):
+        TrainingSet.open(training_set.directory)
+
+
+@pytest.mark.parametrize(("windows", "good"), [(2_000_000, True), (2_000_001, False)])
+def test_a_set_has_a_most_of_windows(training_set, windows, good):
+    def change(found) -> None:
+        found["videos"][0]["num_windows"] = windows - 1
+        found["videos"][1].update(num_windows=1, source_width=1, source_height=1)
+
+    edit(training_set.directory / "set.json", change)
+    if good:
+        assert TrainingSet.open(training_set.directory).videos[0].num_windows == windows - 1
+        return
+    with pytest.raises(ValueError, match="it has more than 2000000 windows"):
+        TrainingSet.open(training_set.directory)
+
+
+@pytest.mark.parametrize("checksum", ["0" * 63, "A" * 64, "0" * 65, 3, None])
+def test_a_checksum_that_is_none_is_damage(training_set, checksum):
+    edit(training_set.directory / "set.json", lambda found: found["checksums"].update({"videos/x": checksum}))
+    with pytest.raises(ValueError, match="the checksum of videos/x is"):
+        TrainingSet.open(training_set.directory)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"folder": 3}, {"complete": 1}, {"skipped": [["a", 3]]}, {"null_key": "0" * 31}]
+)
+def test_values_of_another_type_are_damage(training_set, changes):
+    edit(training_set.directory / "set.json", lambda found: found.update(changes))
+    with pytest.raises(ValueError, match="is damaged"):
+        TrainingSet.open(training_set.directory)

@@ -1,0 +1,196 @@
+"""The loop's own arithmetic: learning rates, optimizers, seeds, clipped gradients, and what it leaves on a network."""
+
+import hashlib
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from magic141.model_patches.training.adapters import FAKE, STUDENT
+from magic141.model_patches.training.checkpoint import RunFolder
+from magic141.model_patches.training.distill import distill
+from magic141.model_patches.training.networks import build_networks
+from magic141.model_patches.training.parallel import this_process
+from magic141.model_patches.training.sampling import draw_last_call
+from magic141.model_patches.training.trainer import (
+    Trainer,
+    learning_rate,
+    sample_generator,
+    seeded,
+)
+from magic141.tests.support.tiny_source import TinySource
+from magic141.tests.support.tiny_training import TINY, tiny_task, train
+
+
+def trainer_of(config, folder, **options) -> Trainer:
+    task = tiny_task(config, **options)
+    networks = build_networks(task.config, task.weights, "cpu")
+    return Trainer(task, networks, this_process(), RunFolder(folder))
+
+
+def rates(config) -> list[float]:
+    return [learning_rate(step, config) for step in range(config.total_steps)]
+
+
+def test_the_learning_rate_warms_up_and_then_falls_to_its_last_value():
+    config = replace(TINY, total_steps=9, warmup_steps=3, learning_rate=4.0, final_learning_rate=1.5)
+    assert rates(config) == pytest.approx([1, 2, 3, 4, 3.5, 3, 2.5, 2, 1.5])
+    without = replace(config, warmup_steps=0, total_steps=6)
+    assert rates(without) == pytest.approx([4, 3.5, 3, 2.5, 2, 1.5])
+    assert learning_rate(50, without) == 1.5, "and stays there"
+    assert rates(replace(without, total_steps=1)) == [4.0]
+
+
+def test_the_students_rate_follows_the_ode_first_and_begins_anew_after_the_fake_models_warm_up():
+    config = replace(
+        TINY,
+        total_steps=9,
+        ode_updates=3,
+        fake_warmup=2,
+        ode_learning_rate=8.0,
+        learning_rate=4.0,
+        final_learning_rate=1.0,
+    )
+    assert rates(config) == [8, 6, 4, 0, 0, 4, 3, 2, 1], "it does not learn in between"
+    warm = replace(config, warmup_steps=1, ode_updates=4)
+    assert rates(warm)[:4] == [4, 8, 6, 4]
+    assert rates(warm)[6:] == [2, 4, 1]
+
+
+def test_who_learns_has_the_settings_rates_and_averages_of_gradients(tmp_path):
+    config = replace(
+        TINY, learning_rate=3e-4, fake_learning_rate=5e-4, beta1=0.3, beta2=0.7, weight_decay=0.01
+    )
+    trainer = trainer_of(config, tmp_path)
+    assert set(trainer.optimizers) == {STUDENT, FAKE}
+    for name, rate in ((STUDENT, 3e-4), (FAKE, 5e-4)):
+        (group,) = trainer.optimizers[name].param_groups
+        assert (group["lr"], group["betas"], group["weight_decay"]) == (rate, (0.3, 0.7), 0.01)
+        assert {id(p) for p in group["params"]} == {id(p) for p in trainer.parameters[name].values()}
+    trainer.config = replace(config, warmup_steps=4)
+    trainer._step()
+    assert trainer.optimizers[STUDENT].param_groups[0]["lr"] == pytest.approx(3e-4 / 5)
+    assert trainer.optimizers[FAKE].param_groups[0]["lr"] == 5e-4
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_set(tmp_path):
+    trainer = trainer_of(replace(TINY, clip_norm=1e-6, stage="flow"), tmp_path)
+    trainer._step()
+    gradients = [p.grad.flatten() for p in trainer.parameters[STUDENT].values()]
+    assert torch.cat(gradients).norm() == pytest.approx(1e-6, rel=1e-2)
+
+
+def test_seeds_are_half_of_a_digest_so_that_old_runs_repeat_their_losses():
+    digest = hashlib.sha256(b"7/3/student/0").digest()
+    assert seeded(7, 3, "student", 0).initial_seed() == int.from_bytes(digest[:7], "big")
+    digest = hashlib.sha256(b"5/sample").digest()
+    assert sample_generator(replace(TINY, seed=5)).initial_seed() == int.from_bytes(digest[:7], "big")
+
+
+def test_every_call_of_the_schedule_is_the_last_as_often():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_last_call(3, generator) for _ in range(300)]
+    assert sorted(set(drawn)) == [0, 1, 2]
+    assert all(70 < drawn.count(call) < 130 for call in range(3))
+
+
+def test_nothing_is_left_on_the_networks_after_a_run(tmp_path):
+    trainer = trainer_of(TINY, tmp_path)
+    trainer.run(None, lambda: False)
+    (network,) = trainer.networks.modules
+    hooks = [module for module in network.modules() if module._forward_hooks or module._forward_pre_hooks]
+    assert hooks == []
+    assert trainer.step == TINY.total_steps
+
+
+def test_other_clips_are_sampled_where_they_are_given(tmp_path):
+    shown, trained = TinySource(clips=3), TinySource()
+    trainer = trainer_of(replace(TINY, sample_clips=5), tmp_path, source=trained, sample_source=shown)
+    clips, _ = trainer.sample()
+    assert len(clips) == 3, "as many as there are"
+    assert (shown.asked, trained.asked) == ([[0, 1, 2]], [])
+    few = trainer_of(replace(TINY, sample_clips=2), tmp_path, source=trained)
+    assert len(few.sample()[0]) == 2
+    assert trained.asked == [[0, 1]]
+
+
+def test_sampling_leaves_the_students_weights_as_they_are(tmp_path):
+    trainer = trainer_of(TINY, tmp_path)
+    trainer._step()
+    before = {name: p.detach().clone() for name, p in trainer.parameters[STUDENT].items()}
+    trainer.sample()
+    assert all(torch.equal(p, before[name]) for name, p in trainer.parameters[STUDENT].items())
+    with trainer.averaged_student():
+        for name, p in trainer.parameters[STUDENT].items():
+            assert torch.equal(p, trainer.average[name])
+
+
+def test_checkpoints_and_samples_come_at_their_steps(tmp_path):
+    config = replace(TINY, total_steps=5, save_every=2, sample_every=2, fake_updates=1)
+    model, reports = train(config, tmp_path)
+    assert [report.step for report in reports if report.samples is not None] == [2, 4]
+    assert [(report.updates, report.total) for report in reports] == [(step, 5) for step in range(1, 6)]
+    assert RunFolder(tmp_path).saved_steps() == [4, 5]
+    assert model.step == 5
+    assert [row["step"] for row in RunFolder(tmp_path).read_log()] == [1, 2, 3, 4, 5]
+    assert set(RunFolder(tmp_path).read_log()[0]) == {"step", "motion", "critic", "generator", "gradient"}
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_a_run_folder_is_made_with_all_above_it(tmp_path, lock):
+    folder = tmp_path / "a" / "b" / "run"
+    model = distill(tiny_task(replace(TINY, total_steps=1)), folder, lock=lock)
+    assert model.step == 1
+    assert RunFolder(folder).saved_steps() == [1]
+
+
+def test_a_run_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=f"{tmp_path}/file"):
+        train(TINY, tmp_path / "file" / "run")
+
+
+class KnownSource(TinySource):
+    """A source that says what it holds."""
+
+    text = "one"
+
+    def content(self) -> str:
+        return self.text
+
+
+def test_a_run_notes_what_it_is_made_of(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    source = KnownSource()
+    model, _ = train(TINY, tmp_path, source=source, stop_after=1, identity={"mine": 3})
+    assert model.notes == ()
+    folder = RunFolder(tmp_path)
+    saved = folder.read_config()
+    assert set(saved) - set(vars(TINY)) == {"weights", "clips", "set_content", "mine"}
+    assert (saved["clips"], saved["set_content"], saved["mine"]) == (8, "one", 3)
+    assert folder.config_file.read_text().splitlines()[1].startswith(' "'), "a setting a line"
+    source.text = "two"
+    with pytest.raises(ValueError, match="set_content was 'one' and is now 'two'"):
+        train(TINY, tmp_path, source=source, identity={"mine": 3})
+    source.text = "one"
+    del saved["set_content"]
+    folder.config_file.write_text(json.dumps(saved))
+    model, _ = train(TINY, tmp_path, source=source, identity={"mine": 3})
+    assert "did not note what its training set held" in model.notes[0]
+    assert model.notes[0] in caplog.text
+
+
+def test_a_checkpoint_that_a_kill_left_aside_is_gone_on_from(tmp_path):
+    train(TINY, tmp_path, stop_after=1)
+    saved = RunFolder(tmp_path).checkpoint(1)
+    saved.rename(saved.with_name(f"{saved.name}.old.part"))
+    _, reports = train(TINY, tmp_path)
+    assert [report.step for report in reports] == [2, 3]
+
+
+def test_one_row_is_looked_at_before_training(tmp_path):
+    source = TinySource()
+    train(replace(TINY, total_steps=1, fake_updates=0), tmp_path, source=source)
+    assert source.asked[0] == [0]
+    assert [len(rows) for rows in source.asked[1:]] == [2]
