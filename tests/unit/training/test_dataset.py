@@ -474,8 +474,11 @@ def test_a_full_disk_is_said_with_the_folder_of_the_set(tmp_path, monkeypatch):
     with pytest.raises(DiskRefused, match=f"The disk is full: {tmp_path}"), locked_directory(tmp_path):
         pass
     monkeypatch.setattr(dataset, "write_text", full)
+    empty = TrainingSet(tmp_path, "input/videos", SETTINGS, NULL)
+    assert (empty.videos, empty.skipped, empty.checksums) == ((), (), {})
+    assert empty.complete is False
     with pytest.raises(DiskRefused, match=f"The disk is full: {tmp_path}"):
-        TrainingSet(tmp_path, "input/videos", SETTINGS, NULL).commit()
+        empty.commit()
 
 
 @pytest.mark.parametrize("kind", ["link", "folder"])

@@ -108,3 +108,38 @@ def test_many_windows_are_counted():
     assert named([2]) == "Window 2"
     assert named([2, 3]) == "Windows 2, 3"
     assert named(list(range(2, 12))) == "Windows 2, 3, 4, 5, 6, 7 and 4 more"
+
+
+@pytest.mark.parametrize(
+    ("measure", "told", "not_told", "said"),
+    [
+        ("known_difference", 0.1, 0.099, "they differ by 10 %"),
+        ("flash_brightness", 0.03, 0.0299, "3 % brighter (a flash)"),
+        ("flash_brightness", -0.03, -0.0299, "3 % darker (a flash)"),
+        ("flash_contrast", -0.2, -0.199, "lose 20 % of their contrast"),
+        ("flash_contrast", -0.2, 0.9, "lose 20 % of their contrast"),
+        ("flash_sharpness", -0.3, -0.299, "lose 30 % of their sharpness"),
+        ("seam_motion", 0.25, 0.251, "it moves 0.2 times as much as beside it"),
+        ("seam_motion", 0.0, 1.0, "it moves 0.0 times as much as beside it"),
+        ("seam_pace", 3.0, 2.99, "the motion starts at the seam (3.0 times as fast"),
+        ("seam_pace", 0.33, 0.34, "the motion stops at the seam (0.3 times as fast"),
+        ("seam_pace", 0.0, 1.0, "the motion stops at the seam (0.0 times as fast"),
+        ("returned", 0.5, 0.49, "back towards the start picture (50 % of the way)"),
+    ],
+)
+def test_what_is_told_and_from_which_value_on(measure, told, not_told, said):
+    (line,) = complaints([{"measures": {measure: not_told}}, {"measures": {measure: told}}])
+    assert line.startswith("Window 2: ")
+    assert said in line
+    assert complaints([{"measures": {measure: not_told}}, {"measures": {}}]) == []
+
+
+def test_the_worst_value_is_told_of_all_windows_that_have_one():
+    lines = complaints([{"measures": {"flash_brightness": value}} for value in (0.05, -0.2, 0.0, 0.1)])
+    assert lines[0].startswith("Windows 1, 2, 4: the first new frames are 20 % darker")
+
+
+def test_six_windows_are_named_and_more_are_counted():
+    assert named([3]) == "Window 3"
+    assert named([1, 2, 3, 4, 5, 6]) == "Windows 1, 2, 3, 4, 5, 6"
+    assert named([1, 2, 3, 4, 5, 6, 9]) == "Windows 1, 2, 3, 4, 5, 6 and 1 more"

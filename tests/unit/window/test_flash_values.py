@@ -87,3 +87,34 @@ def test_contrast_and_sharpness_are_told_as_shares():
     assert measure_flash(frames_of(lines), frames_of(double))["flash_sharpness"] == pytest.approx(
         1.0, abs=1e-3
     )
+
+
+def test_two_levels_of_255_count_as_the_same_brightness():
+    found = torch.zeros(1000)
+    for levels, same in ((2, True), (2.02, False)):
+        tried = torch.ones(len(GAINS), 1000)
+        tried[120] = levels / 255
+        assert (gain_of(tried, found) == pytest.approx(1.1)) is same
+
+
+def test_changes_from_half_to_one_and_a_half_are_tried_in_steps_of_half_a_percent():
+    assert GAINS.tolist() == pytest.approx([0.5 + 0.005 * step for step in range(201)])
+    assert GAINS[100] == 1
+
+
+@pytest.mark.parametrize(("alike", "gain"), [(109, 1.0), (111, 1.25)])
+def test_a_gain_explains_at_least_a_hundredth_more_of_the_pixels(alike, gain):
+    tried = torch.ones(len(GAINS), 1000)
+    tried[100, :100] = 0
+    tried[150, :alike] = 0
+    assert gain_of(tried, torch.zeros(1000)) == pytest.approx(gain)
+
+
+def test_of_plain_pictures_contrast_and_sharpness_are_told_against_the_least():
+    plain = torch.full((64, 64), 0.5)
+    sides = torch.sign(torch.arange(64) - 31.5).expand(64, 64)
+    found = measure_flash(frames_of(plain + 0.01 * sides), frames_of(plain + 0.06 * sides))
+    assert found["flash_contrast"] == pytest.approx(0.05 / 0.05, abs=1e-3)
+    lines = frames_of(plain + 0.01 * (torch.arange(64) % 2))
+    found = measure_flash(frames_of(plain), lines)
+    assert found["flash_sharpness"] == pytest.approx(0.02 * 255, rel=1e-3)

@@ -115,3 +115,44 @@ def test_a_summary_tells_the_worst_and_the_last_against_the_first():
         "sharpness_kept",
     }
     assert summarize([window(0, 0.5, 0.0)])["sharpness_kept"] == 0
+
+
+def test_a_seam_is_measured_on_the_four_frames_beside_it_and_pace_on_four_of_each():
+    before, frames = grays(0.9, 0.0, 0.1, 0.3, 0.6, 0.7), grays(0.5, 0.6, 0.8, 0.9, 0.1, 1.0)
+    measures = measure_window(frames, reference_lab=mean_lab(frames), before=before)
+    assert measures["seam_motion"] == pytest.approx(seam_ratio(before[-4:], frames[:4]))
+    assert measures["seam_motion"] == pytest.approx((0.2 + STILL_STEP) / (0.1 + STILL_STEP), rel=1e-4)
+    assert measures["seam_pace"] == pytest.approx((0.1 + STILL_STEP) / (0.2 + STILL_STEP), rel=1e-3)
+
+
+def test_what_windows_of_older_versions_lack_is_left_out_of_the_summary():
+    def window(**others: float) -> dict[str, float]:
+        return {"color_shift": 0.0, "brightness": 0.5, "sharpness": 0.1, **others}
+
+    summary = summarize([window(), window(seam_motion=1.0, seam_color_shift=0.25), window(seam_motion=1.0)])
+    assert summary["seam_color_shift_max"] == 0.25
+    assert summarize([window(seam_motion=1.0)])["seam_color_shift_max"] == 0
+    for windows in ([window(contrast=0.1), window()], [window(), window(contrast=0.1)]):
+        assert "contrast_kept" not in summarize(windows)
+    assert summarize([window(contrast=0.2), window(contrast=0.1)])["contrast_kept"] == pytest.approx(0.5)
+    assert summarize([window(contrast=0.0), window(contrast=0.0)])["contrast_kept"] == 0
+    assert summarize([]) == {}
+
+
+@pytest.mark.parametrize(("begin", "returned"), [(0.2 + 3.9 / 255, False), (0.2 + 4.1 / 255, True)])
+def test_a_way_shorter_than_four_levels_is_none(begin, returned):
+    frames = grays(begin, 0.2)
+    measures = measure_window(frames, reference_lab=mean_lab(frames), before=grays(begin), start=grays(0.2))
+    assert ("returned" in measures) is returned
+
+
+def test_a_turn_is_told_where_a_motion_is_held():
+    frames = torch.rand(1, 40, 40, 3, generator=torch.Generator().manual_seed(0))
+    frames = torch.nn.functional.avg_pool2d(frames.movedim(-1, 1), 5, 1).movedim(1, -1)
+    moving = torch.cat([frames.roll(step, 2) for step in range(4)])
+    measures = measure_window(moving, reference_lab=mean_lab(moving), before=None, held=(0.0, 0.02))
+    assert measures["motion_right"] > 0.01
+    assert measures["turned_deg"] == pytest.approx(90, abs=20)
+    for held in (None, (0.0, 0.0)):
+        still = measure_window(moving, reference_lab=mean_lab(moving), before=None, held=held)
+        assert "turned_deg" not in still

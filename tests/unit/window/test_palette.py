@@ -140,3 +140,42 @@ def test_specks_begin_no_color_of_the_palette():
     assert len(read_palette(picture[None]).colors) == 1
     picture[0, :21] = GRASS
     assert len(read_palette(picture[None]).colors) == 2
+
+
+def test_colors_twice_the_radius_apart_are_two():
+    def palette(apart: float):
+        picture = torch.full((100, 100, 3), 0.3)
+        picture[:40, :, 0] += apart
+        return read_palette(picture[None])
+
+    assert len(palette(0.235).colors) == 1
+    assert len(palette(0.245).colors) == 2
+
+
+@pytest.mark.parametrize(("pixels", "colors"), [(20, 2), (19, 1)])
+def test_a_color_begins_with_two_pixels_of_a_thousand(pixels, colors):
+    picture = SKY.expand(100, 100, 3).clone()
+    picture[0, :pixels] = GRASS
+    assert len(read_palette(picture[None]).colors) == colors
+
+
+@pytest.mark.parametrize(("apart", "moved"), [(0.2, 1.0), (0.6, 0.0)])
+def test_what_is_near_a_color_moves_with_it_and_what_is_far_stays(apart, moved):
+    speck = torch.tensor([0.5, 0.5, 0.5]) - torch.tensor([apart, 0.0, 0.0]).clamp(max=0.5)
+    speck[1] -= max(0.0, apart - 0.5) + (0.3 if apart > 0.5 else 0)
+    before = torch.full((100, 100, 3), 0.5)
+    after = before + torch.tensor([0.0, 0.0, 0.04])
+    after[0, :9] = speck
+    held = hold_palette(after[None], read_palette(before[None]), 1.0)
+    assert float((after[0, 4] - held[0, 0, 4])[2]) == pytest.approx(0.04 * moved, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("drift", "moved"), [(0.11, True), (0.13, False), (0.6 / 255, True), (0.4 / 255, False)]
+)
+def test_drifts_too_large_or_too_small_move_nothing(drift, moved):
+    before = torch.full((16, 16, 3), 0.5)
+    after = before + torch.tensor([drift, 0.0, 0.0])
+    held = hold_palette(after[None], read_palette(before[None]), 1.0)
+    left = (held[0] - before).abs().max()
+    assert float(left) == pytest.approx(0.0 if moved else drift, abs=drift / 5)

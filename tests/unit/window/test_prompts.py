@@ -150,3 +150,51 @@ def test_as_much_text_as_is_allowed_is_taken_and_a_mistyped_range_is_shown_from_
     assert parse_prompts("a" * 100_000) == ["a" * 100_000]
     with pytest.raises(ValueError, match=f"cannot be read: {re.escape(repr('[0-x] ' + 'b' * 34))}"):
         parse_prompts("[0-x] " + "b" * 50)
+
+
+@pytest.mark.parametrize(("length", "is_range"), [(100, True), (101, False)])
+def test_a_range_is_short(length, is_range):
+    inside = "5-" + "6".rjust(length - 2, "0")
+    (line,) = parse_prompts(f"[{inside}] a cat")
+    assert isinstance(line, TimedPrompt) is is_range
+    words = "0 - 9".ljust(length - 1) + "-"
+    line = f"[{words.replace(' ', '9')}] a cat"
+    if is_range:
+        with pytest.raises(ValueError, match="cannot be read"):
+            parse_prompts(line)
+    else:
+        assert parse_prompts(line) == [line]
+
+
+@pytest.mark.parametrize(
+    "unit", ["end", "to", "sec", "secs", "second", "seconds", "min", "mins", "minute", "minutes", "ms", "MIN"]
+)
+def test_units_are_no_words_of_a_prompt(unit):
+    with pytest.raises(ValueError, match="starts with a time range that cannot be read"):
+        parse_prompts(f"[0-5 {unit} 3] a cat")
+    assert parse_prompts(f"[0-5 {unit}x] a cat") == [f"[0-5 {unit}x] a cat"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "middle"),
+    [("[2.7-3.4] a", "3.50"), ("[0.6-0.7] a", "0.50"), ("[7.6-end] a", "7.50"), ("[4.55-4.6] a", "4.50")],
+)
+def test_a_range_that_no_window_takes_is_told_the_nearest_middle(prompts, middle):
+    with pytest.raises(ValueError, match=f"the nearest middle is at {middle} s"):
+        assigned(prompts, spans(8))
+
+
+@pytest.mark.parametrize(("prompts", "taken"), [("[0.5-0.6] a", True), ("[0.4-0.5] a", False)])
+def test_a_range_holds_its_start_and_not_its_end(prompts, taken):
+    if taken:
+        assert assigned(f"rest\n{prompts}", spans(2)) == ["a", "rest"]
+        return
+    with pytest.raises(ValueError, match="No window takes"):
+        assigned(prompts, spans(2))
+
+
+def test_a_prompt_that_starts_where_the_video_ends_is_refused():
+    with pytest.raises(ValueError, match=r"starts at 2 s but the video ends at 2\.00 s"):
+        assigned("[2-3] a", spans(2))
+    with pytest.raises(ValueError, match=r"There are 2 prompt lines for 1 window\."):
+        assigned("a\nb", spans(1))

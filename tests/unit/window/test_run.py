@@ -1,25 +1,34 @@
 """A run of windows driven from outside, a window at a time, by frames alone: no model, no latent, no host."""
 
+import json
+
 import pytest
 import torch
+from magic141.model_patches.store.files import file_sha256
 from magic141.model_patches.store.video_sink import VideoFormat
+from magic141.model_patches.window.journal import RunDirectoryBroken, digest
 from magic141.model_patches.window.plan import plan_run
 from magic141.model_patches.window.run import (
-    MAX_REROLLS,
     Begin,
     Clip,
     Judged,
     Limits,
     Tail,
     WindowRun,
+    from_uint8,
     make_reference,
+    motion_to_hold,
     read_tail,
     reference_tensors,
     tail_tensors,
+    times_over_limits,
+    to_uint8,
+    window_facts,
     window_keys,
 )
 from magic141.model_patches.window.settings import WindowSettings
 from magic141.model_patches.window.store import WindowStore
+from safetensors.torch import load_file, save_file
 
 SETTINGS = WindowSettings(prompts="a\nb\nc", length=3, length_in="windows", window_length=13, overlap=2)
 FORMAT = VideoFormat("ffv1 lossless", 24, 32, 32)
@@ -108,7 +117,7 @@ def test_the_best_of_all_attempts_is_kept(open_run):
         return tried[-1].clip
 
     best, attempts = run.best(window, make)
-    assert attempts == len(tried) == 1 + MAX_REROLLS
+    assert attempts == len(tried) == 3
     assert best.over == min(judged.over for judged in tried)
 
 
@@ -180,3 +189,91 @@ def test_only_the_first_window_keeps_what_all_are_held_to(open_run):
     make_one(run)
     kept = [{name.partition(".")[0] for name in run.store.journal.tensors(index)} for index in (0, 1)]
     assert kept == [{"tail", "reference"}, {"tail"}]
+
+
+@pytest.mark.parametrize(
+    ("limits", "measures", "over"),
+    [
+        (Limits(), {"seam_motion": 9.0, "turned_deg": 170.0}, 0.0),
+        (Limits(reroll_threshold=2.0), {"seam_motion": 3.0}, 1.5),
+        (Limits(reroll_threshold=0.5), {"seam_motion": 0.25}, 2.0),
+        (Limits(reroll_threshold=2.0), {}, 0.5),
+        (Limits(turn_limit=40.0), {"turned_deg": 60.0}, 1.5),
+        (Limits(turn_limit=40.0), {}, 0.0),
+        (Limits(reroll_threshold=2.0, turn_limit=40.0), {"seam_motion": 3.0, "turned_deg": 80.0}, 2.0),
+    ],
+)
+def test_how_far_a_window_is_over_its_limits(limits, measures, over):
+    assert times_over_limits(measures, limits) == over
+
+
+def test_a_window_just_at_its_limits_is_good(open_run, monkeypatch):
+    run = open_run(limits=Limits(reroll_threshold=2.0))
+    monkeypatch.setattr(run, "judge", lambda window, clip: Judged(clip, {}, float(clip.seed)))
+    window = run.next_window()
+    for overs, wanted in (([1.0], (1.0, 1)), ([1.1, 3.0, 0.5], (0.5, 3)), ([2.0, 1.5, 3.0], (1.5, 3))):
+        best, attempts = run.best(window, lambda _, attempt, overs=overs: Clip(None, overs[attempt]))
+        assert (best.over, attempts) == wanted
+
+
+def test_motion_is_held_from_where_a_prompt_began():
+    def made(prompt: str, right: float) -> dict:
+        return {"prompt": prompt, "measures": {"motion_right": right, "motion_down": -right}}
+
+    finished = [made("a", 1.0), made("b", 2.0), made("a", 3.0), made("a", 4.0)]
+    assert motion_to_hold("a", finished) == (3.0, -3.0)
+    assert motion_to_hold("b", finished) is None
+    assert motion_to_hold("b", finished[:2]) == (2.0, -2.0)
+    assert motion_to_hold("a", [{"prompt": "a", "measures": {}}]) is None
+    assert motion_to_hold("a", []) is None
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(1, 5), (5, 5), (9, 9)])
+def test_as_many_frames_are_kept_as_a_seam_and_the_next_window_need(tmp_path, asked, kept):
+    windows = plan_run(SETTINGS, continues=False, has_end_image=False)
+    with WindowStore(tmp_path, {"graph": "a"}, FORMAT) as store:
+        run = WindowRun(store, windows, window_keys(windows, {}), Limits(), Begin(asked))
+        clip = make_one(run).clip
+        assert torch.equal(run.tail.frames, to_uint8(clip.frames[-kept:]))
+        later = make_one(run).clip
+        assert torch.equal(
+            run.tail.frames, torch.cat([to_uint8(clip.frames), to_uint8(later.frames)])[-kept:]
+        )
+
+
+def test_bytes_are_the_nearest_levels_and_back():
+    frames = torch.tensor([-0.2, 0.0, 0.4 / 255, 0.6 / 255, 0.5, 254.6 / 255, 1.0, 1.2])
+    assert to_uint8(frames).tolist() == [0, 0, 0, 1, 128, 255, 255, 255]
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(from_uint8(levels), torch.arange(256.0) / 255)
+    assert torch.equal(to_uint8(from_uint8(levels)), levels)
+
+
+def test_facts_are_plain_rounded_values():
+    window = plan_run(SETTINGS, continues=False, has_end_image=False)[1]
+    judged = Judged(Clip(torch.zeros(1), 77), {"motion": 0.1234567}, 0.0)
+    assert window_facts(window, judged, 2, 1.23456) == {
+        "index": 1,
+        "prompt": "b",
+        "seed": 77,
+        "attempts": 2,
+        "start_frame": 13,
+        "num_new_frames": 8,
+        "seconds": 1.235,
+        "measures": {"motion": 0.12346},
+    }
+
+
+@pytest.mark.parametrize("name", ["tail.frames", "reference.lab", "reference.palette.shares"])
+def test_tensors_that_are_no_windows_are_said(open_run, tmp_path, name):
+    run = open_run()
+    make_one(run)
+    run.store.__exit__(None)
+    path = tmp_path / "windows" / "0000.safetensors"
+    tensors = load_file(path)
+    save_file({key: value for key, value in tensors.items() if key != name}, path)
+    entry = json.loads(path.with_suffix(".json").read_text())["entry"]
+    entry["files"]["windows/0000.safetensors"] = file_sha256(path)
+    path.with_suffix(".json").write_text(json.dumps({"sha256": digest(entry), "entry": entry}))
+    with pytest.raises(RunDirectoryBroken, match="are not those of a window"):
+        open_run()

@@ -14,7 +14,7 @@ from magic141.model_patches.store.sound import Sound
 from magic141.model_patches.store.video_sink import VideoFormat
 from magic141.model_patches.window import store as store_module
 from magic141.model_patches.window.journal import chain_keys
-from magic141.model_patches.window.store import SPARE_BYTES, WindowStore
+from magic141.model_patches.window.store import WindowStore
 from magic141.tests.support.tiny_videos import write_sound
 
 LOSSLESS = VideoFormat("ffv1 lossless", 24, 32, 32)
@@ -46,7 +46,7 @@ def num_frames(path: Path) -> int:
 )
 def test_a_window_needs_room_for_its_values_or_a_quarter_of_them(tmp_path, monkeypatch, video, share):
     usage = namedtuple("usage", "free")
-    needed = SPARE_BYTES + FRAMES.numel() // share
+    needed = 64 * 1024**2 + FRAMES.numel() // share
     with WindowStore(tmp_path, {}, video) as store:
         save(store, 0)
         monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(needed - 1))
