@@ -129,7 +129,7 @@ class RunFolder:
             remove_parts(self.path)
             write_text(self.config_file, json.dumps(wanted, indent=1))
 
-    def save(self, step: int, state: dict, processes: Processes, *, phases: int = 0) -> None:
+    def save(self, step: int, state: dict, processes: Processes, *, phases: int) -> None:
         """Write a checkpoint, whole or not at all; older ones go, but for the newest.
 
         Args:

@@ -17,10 +17,8 @@ from .checkpoint import RunFolder, fingerprint
 from .config import SET_CONTENT, DistillConfig
 from .networks import Networks, build_networks, starting_weights
 from .parallel import join_processes, quick_precision, shard, whole
-from .trainer import StepReport, Task, Trainer, TrainingDiverged
+from .trainer import StepReport, Task, Trainer
 from .twin import require_training_packages
-
-__all__ = ["StepReport", "Task", "TrainedModel", "TrainingDiverged", "distill"]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..sizes import num_latent_frames
 from .batch import TrainingBatch
 from .dataset import SetVideo, TrainingSet
 from .shards import MOST_KNOWN
@@ -45,7 +46,7 @@ class VideoFolderSource:
             )
         if not len(training_set):
             raise ValueError(f"The training set '{name}' is empty. Run Build Training Set again.")
-        num_latents = (training_set.settings.num_frames - 1) // 4 + 1
+        num_latents = num_latent_frames(training_set.settings.num_frames)
         if num_latents == 1 and self.known_shares[1:].sum() > 0:
             raise ValueError(
                 f"The windows of '{name}' are single frames, which an image-to-video model is given. Build the set "

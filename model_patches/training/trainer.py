@@ -187,7 +187,7 @@ class Trainer:
         """Do one optimizer update and return its losses, averaged over the step's whole batch."""
         parameters, optimizer = self.parameters[phase.learner], self.optimizers[phase.learner]
         for each in self.optimizers.values():
-            each.zero_grad(set_to_none=True)  # adapters of other roles get zeros as gradients, too
+            each.zero_grad()  # adapters of other roles get zeros as gradients, too
         generator = seeded(self.config.seed, self.step, phase.name)
         last_call = phase.draw_last_call(self.config.few_steps, generator)
         sums: dict[str, Tensor] = {}

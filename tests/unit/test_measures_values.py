@@ -125,3 +125,20 @@ def test_the_usual_step_beside_a_seam_is_told_without_the_step_across_it():
         (0.5 + STILL_STEP) / (usual + STILL_STEP), rel=1e-4
     )
     assert seam_ratio(grays(0.3, 0.3), grays(0.3, 0.8)) == pytest.approx(1.0), "steps 0 and .5 beside it"
+
+
+def test_the_numbers_that_measures_are_taken_with():
+    """They are part of what a measure says, and the limits of complaints and verdicts are set for them."""
+    assert (MEASURED_FRAMES, MEASURED_SIDE_PX, FLOW_SIDE_PX) == (8, 256, 64)
+    assert STILL_STEP == 1 / 255
+
+
+def test_pictures_of_three_pixels_have_a_motion():
+    ramp = torch.linspace(0.1, 0.9, 3)[None, None, :, None].expand(2, 3, 3, 3).clone()
+    ramp[1] -= 0.05
+    right, down = mean_motion(ramp)
+    assert right == pytest.approx(0.05 / 0.4 / 3, rel=1e-4), "in sides of three pixels"
+    assert down == pytest.approx(0, abs=1e-6)
+    assert mean_motion(grays(0.5, 0.5)) == (0, 0)
+    wide = torch.rand(1, 512, 600, 3, generator=torch.Generator().manual_seed(0))
+    assert luma_grid(wide).shape == luma_grid(wide.transpose(1, 2)).transpose(1, 2).shape == (1, 256, 300)

@@ -613,3 +613,15 @@ def test_names_in_a_list_may_be_written_as_on_windows(tmp_path):
     (tmp_path / "list.jsonl").write_text(json.dumps(line))
     (tmp_path / "._list.jsonl").write_text("of macOS")
     assert found(tmp_path) == ({"more/a.mp4": ("a ball",)}, {})
+
+
+def test_only_the_checksums_of_its_own_shards_are_kept_with_a_set(tmp_path):
+    made = make_set(tmp_path / "set")
+    known = {name: text for name, text in made.checksums.items() if V1 not in name}
+    replace(made, checksums=known | {f"captions/{OLD}.safetensors": "0" * 64}).commit()
+    assert TrainingSet.open(made.directory).checksums == known
+
+
+def test_mostly_one_frame_is_known_and_never_none(tmp_path):
+    source = VideoFolderSource(make_set(tmp_path / "set"))
+    assert source.known_shares.tolist() == pytest.approx([0.0, 0.6, 0.2, 0.2])

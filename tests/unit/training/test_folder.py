@@ -1,5 +1,6 @@
 """A run's folder may be damaged, full, in use or from a stranger: it costs a message, never more."""
 
+import errno
 import hashlib
 import io
 import json
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from magic141.model_patches.store.directory_lock import DirectoryLock
+from magic141.model_patches.store.disk import DiskRefused
 from magic141.model_patches.training.checkpoint import RunFolder, fingerprint
 from magic141.model_patches.training.old_checkpoint import OldCheckpoint, _IndexReader
+from magic141.model_patches.training.parallel import this_process
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_training import TINY, train
 from safetensors.torch import load_file, save_file
@@ -352,3 +355,44 @@ def test_an_index_of_any_machine_is_read_as_plain_records():
     for module, name in (("torch", "load"), ("os", "system"), ("pathlib", "Path"), ("float32", "torch")):
         with pytest.raises(pickle.UnpicklingError, match=f"{module}.{name} has no place in it"):
             reader.find_class(module, name)
+
+
+def test_a_piece_of_an_older_versions_checkpoint_is_tensors_inside_its_folder(run, tmp_path):
+    folder, proof = tmp_path / "old", tmp_path / "proof"
+    write_old_checkpoint(folder, {"a/b": torch.ones(2)})
+    old = OldCheckpoint(folder)
+    torch.save(Payload(proof), folder / "piece")
+    place = {"relative_path": "piece", "offset": 0, "length": (folder / "piece").stat().st_size}
+    with pytest.raises(pickle.UnpicklingError):
+        old._piece(place)
+    assert not proof.exists()
+    torch.save(torch.ones(2), folder / "piece")
+    place["length"] = (folder / "piece").stat().st_size
+    assert torch.equal(old._piece(place), torch.ones(2))
+    for changes in ({"relative_path": "../old/piece"}, {"transform_descriptors": ["zip"]}):
+        with pytest.raises(ValueError, match="it is said to lie in"):
+            old._piece(place | changes)
+
+
+def test_the_largest_number_is_a_line_of_the_log(run):
+    run.log_file.write_text('{"step": 1, "loss": 1.7976931348623157e308}\n{"step": 2, "loss": -1e400}\n')
+    assert [row["step"] for row in run.read_log()] == [1]
+
+
+@pytest.mark.parametrize("refusing", ["mkdir", "open"])
+def test_a_full_disk_is_said_with_the_folder_of_the_run(tmp_path, monkeypatch, refusing):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "full")
+
+    folder = RunFolder(tmp_path / "run")
+    if refusing == "open":
+        folder.path.mkdir()
+    monkeypatch.setattr(Path, refusing, full)
+    with pytest.raises(DiskRefused, match=f"The disk is full: {folder.path}"):
+        folder.log(step=1) if refusing == "open" else folder.open(TINY, this_process())
+    if refusing == "mkdir":
+        with (
+            pytest.raises(DiskRefused, match=f"The disk is full: {folder.path}"),
+            folder.hold(this_process()),
+        ):
+            pass

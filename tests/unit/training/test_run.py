@@ -7,8 +7,9 @@ import pytest
 import torch
 from magic141.model_patches.training.checkpoint import RunFolder
 from magic141.model_patches.training.config import OLD_NAMES, DistillConfig
-from magic141.model_patches.training.distill import Task, TrainingDiverged, distill
+from magic141.model_patches.training.distill import Task, distill
 from magic141.model_patches.training.parallel import quick_precision
+from magic141.model_patches.training.trainer import TrainingDiverged
 from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 from magic141.tests.support.tiny_training import TINY, train

@@ -129,3 +129,12 @@ def test_a_matrix_is_its_leading_directions():
     wanted = torch.diag(torch.tensor([5.0, 4.0, 0.0, 0.0]))[:, :3]
     torch.testing.assert_close(left @ torch.diag(sizes) @ right, wanted, atol=1e-5, rtol=0)
     assert leading_directions(matrix, 9)[1].shape == (3,)
+
+
+def test_directions_are_as_long_as_those_that_are_drawn():
+    key = "double_blocks.0.img_mlp.0.weight"
+    start = tiny_dit()[key].clone()
+    start[0, 0] += 10
+    model = build_networks(replace(CONFIG, rank=2), tiny_dit(), "cpu", {key: start}).student.model
+    down = adapter_parameters(model, STUDENT)["transformer_blocks.0.ff.net.0.proj.lora_A.student.weight"]
+    assert float(down[0].detach().norm()) == pytest.approx(3**-0.5, rel=1e-4)

@@ -132,3 +132,21 @@ def test_a_checkpoint_of_another_format_or_step_is_refused(tmp_path):
     note.write_text(note.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(StateUnreadable, match="says format 2, step 1; wanted 1, 1"):
         check_state(tmp_path / "step", 1, TENSORS)
+
+
+def test_no_update_of_the_next_step_is_done_unless_it_is_said(tmp_path):
+    write_state(tmp_path / "step", 1, TENSORS, this_process())
+    assert phases_done(tmp_path / "step") == 0
+
+
+def test_a_checkpoint_without_its_note_is_damaged_and_no_older_versions(tmp_path):
+    write_state(tmp_path / "step", 1, TENSORS, this_process())
+    (tmp_path / "step" / ".metadata").write_bytes(b"of another program")
+    check_state(tmp_path / "step", 1, TENSORS)
+    (tmp_path / "step" / ".metadata").unlink()
+    (tmp_path / "step" / "state.json").unlink()
+    with pytest.raises(StateUnreadable, match="it is incomplete or damaged"):
+        check_state(tmp_path / "step", 1, TENSORS)
+    (tmp_path / "step" / "state.safetensors").unlink()
+    with pytest.raises(StateUnreadable, match=r"it has no state\.safetensors"):
+        check_state(tmp_path / "step", 1, TENSORS)

@@ -1,5 +1,6 @@
 """The loop's own arithmetic: learning rates, optimizers, seeds, clipped gradients, and what it leaves on a network."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -7,18 +8,24 @@ from dataclasses import replace
 
 import pytest
 import torch
+from magic141.model_patches.training import distill as distill_module
+from magic141.model_patches.training import parallel
+from magic141.model_patches.training import trainer as trainer_module
 from magic141.model_patches.training.adapters import FAKE, STUDENT
 from magic141.model_patches.training.checkpoint import RunFolder
 from magic141.model_patches.training.distill import distill
 from magic141.model_patches.training.networks import build_networks
-from magic141.model_patches.training.parallel import this_process
+from magic141.model_patches.training.parallel import Processes, this_process
 from magic141.model_patches.training.sampling import draw_last_call
+from magic141.model_patches.training.stages import students_clip
 from magic141.model_patches.training.trainer import (
+    Stopped,
     Trainer,
     learning_rate,
     sample_generator,
     seeded,
 )
+from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_source import TinySource
 from magic141.tests.support.tiny_training import TINY, tiny_task, train
 
@@ -194,3 +201,139 @@ def test_one_row_is_looked_at_before_training(tmp_path):
     train(replace(TINY, total_steps=1, fake_updates=0), tmp_path, source=source)
     assert source.asked[0] == [0]
     assert [len(rows) for rows in source.asked[1:]] == [2]
+
+
+def test_a_rate_falls_within_two_steps():
+    config = replace(TINY, total_steps=2, learning_rate=4.0, final_learning_rate=1.5)
+    assert rates(config) == [4.0, 1.5]
+
+
+def test_everything_random_is_seeded_by_run_step_update_and_micro_batch(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(trainer_module, "seeded", lambda *parts: asked.append(parts) or seeded(*parts))
+    trainer = trainer_of(replace(TINY, seed=5, fake_updates=1, batch_size=4, micro_batch_size=2), tmp_path)
+    trainer.step = 7
+    trainer._step()
+    assert asked == [
+        (5, 7, "critic0"),
+        (5, 7, "critic0", 0),
+        (5, 7, "critic0", 1),
+        (5, 7, "student"),
+        (5, 7, "student", 0),
+        (5, 7, "student", 1),
+    ]
+
+
+def test_micro_batches_are_averaged_in_losses_and_gradients(tmp_path):
+    config = replace(TINY, stage="flow", micro_batch_size=1, clip_norm=1e9)
+    trainer = trainer_of(config, tmp_path)
+    (phase,) = trainer.phases(trainer.config, trainer.networks, 0)
+    losses, gradients = [], []
+    for index in range(2):
+        (loss,) = phase.losses(trainer._micro(phase, index, 0)).values()
+        losses.append(float(loss.detach()))
+        gradients.append(torch.autograd.grad(loss, list(trainer.parameters[STUDENT].values())))
+    report = trainer._step()
+    assert report.losses["loss"] == pytest.approx(sum(losses) / 2)
+    for parameter, *parts in zip(trainer.parameters[STUDENT].values(), *gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, sum(parts) / 2)
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_gradients_are_averaged_over_processes_that_each_hold_all_weights(tmp_path, monkeypatch, sharded):
+    averaged = []
+    monkeypatch.setattr(
+        trainer_module,
+        "average_gradients",
+        lambda parameters, processes: averaged.append((list(parameters), processes)),
+    )
+    trainer = trainer_of(replace(TINY, stage="flow", sharded=sharded), tmp_path)
+    trainer._step()
+    assert len(averaged) == (0 if sharded else 1)
+    for parameters, processes in averaged:
+        assert len(parameters) == len(trainer.parameters[STUDENT])
+        assert processes is trainer.processes
+
+
+def test_a_stop_is_heard_inside_a_network_by_one_process_alone(tmp_path):
+    trainer = trainer_of(TINY, tmp_path)
+    micro = trainer._micro(trainer.phases(trainer.config, trainer.networks, 0)[0], 0, 0)
+    with pytest.raises(Stopped), trainer._stopping_in_updates(lambda: True):
+        students_clip(micro)
+    trainer.processes = Processes(0, 2, torch.device("cpu"))
+    with trainer._stopping_in_updates(lambda: True):
+        students_clip(micro)
+
+
+def test_batches_go_to_the_device_that_trains(tmp_path):
+    trainer = trainer_of(TINY, tmp_path)
+    trainer.processes = Processes(0, 1, torch.device("meta"))
+    micro = trainer._micro(trainer.phases(trainer.config, trainer.networks, 0)[0], 0, 1)
+    assert micro.batch.latents.is_meta
+    assert micro.last_call == 1
+
+
+def test_clips_are_sampled_as_the_student_is_trained(tmp_path):
+    config = replace(TINY, few_steps=3, sample_clips=1)
+    trainer = trainer_of(config, tmp_path)
+    euler, _ = trainer.sample()
+    trainer.config = replace(config, sampler="renoise")
+    renoised, _ = trainer.sample()
+    assert not torch.allclose(euler, renoised)
+    assert torch.equal(trainer.sample()[0], renoised)
+
+
+class TwoAlike:
+    """The process group of two, of which the other says the same."""
+
+    def all_reduce(self, tensor: torch.Tensor) -> None:
+        tensor *= 2
+
+    def broadcast(self, tensor: torch.Tensor, source: int) -> None: ...
+
+    def barrier(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("size", "sharded", "place"), [(2, True, "cpu"), (2, False, "meta"), (1, True, "meta")]
+)
+def test_networks_that_are_shared_out_are_built_beside_the_device(
+    tmp_path, monkeypatch, size, sharded, place
+):
+    """A whole network may not fit there."""
+    shared, built = [], []
+    monkeypatch.setattr(parallel, "dist", TwoAlike())
+    monkeypatch.setattr(
+        distill_module,
+        "join_processes",
+        lambda config: contextlib.nullcontext(Processes(0, size, torch.device("meta"))),
+    )
+    monkeypatch.setattr(distill_module, "shard", lambda *arguments: shared.append(arguments))
+
+    def build(config, weights, device, start):
+        built.append(torch.device(device).type)
+        return build_networks(config, weights, "cpu", start)
+
+    class Trained(Exception):
+        """It has come as far as is tested."""
+
+    def trainer(*_):
+        raise Trained
+
+    monkeypatch.setattr(distill_module, "build_networks", build)
+    monkeypatch.setattr(distill_module, "Trainer", trainer)
+    monkeypatch.setattr(Processes, "any", lambda self, flag: flag)
+    with pytest.raises(Trained):
+        distill(tiny_task(replace(TINY, sharded=sharded)), tmp_path)
+    assert built == [place]
+    assert len(shared) == (size == 2 and sharded)
+    for modules, processes in shared:
+        assert (len(modules), processes.size) == (1, 2)
+
+
+def test_a_whole_model_comes_back_in_the_precision_it_came_in(tmp_path):
+    weights = tiny_dit(dtype=torch.bfloat16)
+    model, _ = train(replace(TINY, stage="flow", train="full", total_steps=1), tmp_path, weights=weights)
+    assert {value.dtype for value in model.full().values()} == {torch.bfloat16}
+    with pytest.raises(ValueError, match="trained in full and is no LoRA"):
+        model.lora()

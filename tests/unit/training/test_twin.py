@@ -151,3 +151,26 @@ def test_conditions_are_those_of_the_prompt_unless_the_empty_one_is_asked_for(im
         assert found.pooled is pooled
         assert found.guidance is None
         assert (found.known is None) is not image
+
+
+def test_a_twin_is_told_noise_level_and_guidance_in_thousandths():
+    told = {}
+
+    def model(**arguments):
+        told.update(arguments)
+        return (arguments["hidden_states"].bfloat16(),)
+
+    batch, noisy, sigma = inputs()
+    conditions = twin.Conditions.of(batch, image=True, guidance=torch.tensor([1.0, 6.0]))
+    velocity = twin.predict_velocity(model, noisy, sigma, conditions)
+    assert velocity.dtype == torch.float32
+    assert torch.equal(told["timestep"], sigma * 1000)
+    assert told["guidance"].tolist() == [1000, 6000]
+    known = twin.known_channels(batch.latents, batch.num_known)
+    assert torch.equal(told["hidden_states"], torch.cat([noisy, known], 1))
+    assert told["encoder_hidden_states"] is batch.states
+    assert told["encoder_attention_mask"] is batch.mask
+    assert told["pooled_projections"] is batch.pooled
+    twin.predict_velocity(model, noisy, sigma, twin.Conditions.of(batch, image=False))
+    assert told["guidance"] is None
+    assert torch.equal(told["hidden_states"], noisy)

@@ -7,6 +7,7 @@ from magic141.model_patches.window.clips import (
     check_clip,
     check_speed,
     count_frames,
+    in_range,
     known_difference,
     new_frames,
     plan_clips,
@@ -160,3 +161,21 @@ def test_a_clip_with_transparency_and_half_precision_is_compared_by_its_colors()
     check_clip(clip.repeat(7, 1, 1, 1)[:13], plan(2)[1], width=8, height=8)
     made = new_frames(clip.repeat(7, 1, 1, 1), plan(2)[1], known)
     assert (made.shape, made.dtype) == ((12, 8, 8, 3), torch.float32)
+
+
+def test_clips_that_are_just_what_was_asked_for_are_taken():
+    check_clip(torch.zeros(13, 8, 8, 3), plan(2)[1], width=8, height=8)
+    check_clip(torch.zeros(13, 4, 8, 4), plan(2)[1], width=8, height=4)
+    with pytest.raises(ValueError, match="IMAGE batch"):
+        check_clip(torch.zeros(13, 8, 8, 2), plan(2)[1], width=8, height=8)
+    blended = plan(3, sizes=ClipSizes(13, 5, blend=3))
+    for window in blended:
+        check_clip(torch.zeros(13, 8, 8, 3), window, width=8, height=8)
+        with pytest.raises(ValueError, match="came back with 12 frames"):
+            check_clip(torch.zeros(12, 8, 8, 3), window, width=8, height=8)
+
+
+def test_frames_in_range_are_not_copied():
+    frames = torch.rand(2, 4, 4, 3, generator=torch.Generator().manual_seed(0))
+    frames[0, 0, 0] = torch.tensor([0.0, 0.5, 1.0])
+    assert in_range(frames) is frames

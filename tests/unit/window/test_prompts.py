@@ -198,3 +198,8 @@ def test_a_prompt_that_starts_where_the_video_ends_is_refused():
         assigned("[2-3] a", spans(2))
     with pytest.raises(ValueError, match=r"There are 2 prompt lines for 1 window\."):
         assigned("a\nb", spans(1))
+
+
+@pytest.mark.parametrize("inside", ["٣-٥", "٣-x", "٠:٠٥"])
+def test_ranges_are_in_plain_digits(inside):
+    assert parse_prompts(f"[{inside}] a cat") == [f"[{inside}] a cat"]

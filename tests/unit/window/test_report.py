@@ -11,6 +11,7 @@ from magic141.model_patches.window.report import (
     first_measured_frame,
     report_text,
     seam_frames,
+    timeline,
     verdict,
 )
 
@@ -116,3 +117,10 @@ def test_the_verdict_stands_above_the_panels():
 
 def test_no_windows_have_no_verdict():
     assert verdict([]) == []
+
+
+def test_a_report_without_an_earlier_video_counts_from_its_own_first_frame():
+    made = report() | {"settings": {}}
+    assert seam_frames(made) == seam_frames(report(0))
+    assert first_measured_frame(made) == 0
+    assert timeline(made, fps=24)[0]["start_s"] == 0

@@ -72,6 +72,7 @@ def test_windows_come_one_by_one_and_the_end_is_none(open_run):
         make_one(run)
     assert made == [0, 1, 2]
     assert [facts["index"] for facts in run.facts] == made
+    assert [facts["attempts"] for facts in run.facts] == [1, 1, 1]
     assert run.store.join().is_file()
 
 

@@ -177,3 +177,26 @@ def test_a_video_that_is_open_in_a_player_is_kept_under_another_name(tmp_path, m
         assert path == tmp_path / f"unfinished_{KEYS[0][:8]}_2.mkv"
         assert path.is_file(), "it is the newest of the unfinished ones"
     assert f"kept as {path.name}" in caplog.text
+
+
+def test_a_run_lies_in_folders_that_are_made_for_it(tmp_path):
+    folder = tmp_path / "a" / "b"
+    with WindowStore(folder, {"steps": 4}, LOSSLESS) as store:
+        store.save(
+            0, KEYS[0], FRAMES, tensors={"tail": torch.arange(6).reshape(2, 3).T}, facts={"index": 0, **FACTS}
+        )
+        assert store.last_tensors()["tail"].tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert (folder / "run.json").read_text().splitlines()[1] == ' "format": 1,'
+
+
+def test_what_was_finished_is_said_before_what_is_made_again(tmp_path):
+    with WindowStore(tmp_path, {}, LOSSLESS) as store:
+        save(store, 0)
+        save(store, 1)
+    assert not list(tmp_path.glob("*.mkv")), "whoever drives the run joins it"
+    (tmp_path / "segments/0001.mkv").write_bytes(b"damaged")
+    with WindowStore(tmp_path, {}, LOSSLESS) as store:
+        assert store.restore(KEYS) == [
+            "1 of 3 windows were finished by an earlier run.",
+            "Window 2 and later are made again: segments/0001.mkv is damaged.",
+        ]
