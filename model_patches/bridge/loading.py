@@ -12,7 +12,6 @@ import comfy.model_sampling
 import comfy.sd
 import comfy.utils
 import comfy.weight_adapter
-import safetensors
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from ..dit.channels import INPUT_WEIGHT, expand_input_channels, pad_input_channels
 from ..dit.checkpoint import T2V_CHANNELS, Checkpoint, identify
 from ..dit.keys import host_key
+from ..dit.mapping import is_refused_mapping, map_tensors
 from ..dit.weights_file import Header, load_torch_zip, read_header
 from ..encoders.cancel import loading_until_canceled
 from ..int8.check import check_layers
@@ -29,6 +29,7 @@ from ..sampler import DEFAULT_SHIFT
 from ..store.cancel import until_canceled
 from ..store.fields import checked
 from ..store.files import read_json
+from .dit.from_file import loading_options
 from .int8_ops import adopt
 
 #: Where our notes travel with a MODEL through stock nodes.
@@ -170,7 +171,9 @@ def _load_patcher(
         weights = expand_input_channels(weights)
     with loading_until_canceled():
         model = comfy.sd.load_diffusion_model_state_dict(
-            weights, model_options=dict(PRECISIONS[precision]), disable_dynamic=disable_dynamic
+            weights,
+            dict(PRECISIONS[precision]) or loading_options(weights),
+            disable_dynamic=disable_dynamic,
         )
     if model is None:
         raise ValueError(
@@ -181,22 +184,30 @@ def _load_patcher(
 
 def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Map the file's weights into memory under the host's names; what is copied later is copied once, by the host."""
-    if header.container == "torch":
-        weights, metadata = load_torch_zip(header.path), {}
-    elif header.path.suffix.lower() in (".safetensors", ".sft"):
-        weights, metadata = comfy.utils.load_torch_file(
-            str(header.path), safe_load=True, return_metadata=True
-        )
-    else:
-        with safetensors.safe_open(header.path, framework="pt") as file:
-            weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    weights = load_torch_zip(header.path) if header.container == "torch" else _map_safetensors(header)
     if is_quanto(weights):
         weights = from_quanto(weights)
     else:
-        weights, _ = comfy.utils.convert_old_quants(weights, checkpoint.prefix, metadata=metadata or {})
+        weights, _ = comfy.utils.convert_old_quants(
+            weights, checkpoint.prefix, metadata=dict(header.metadata)
+        )
         weights = dict(_renamed(weights, checkpoint.prefix))
     check_layers(weights, header.path.name)
     return weights
+
+
+def _map_safetensors(header: Header) -> dict[str, Tensor]:
+    """Map a file through the host, whose memory management notes where each weight lies; else as this pack does."""
+    if header.path.suffix.lower() in (".safetensors", ".sft"):
+        try:
+            weights = comfy.utils.load_torch_file(str(header.path), safe_load=True)
+            assert isinstance(weights, dict)
+            return weights
+        except RuntimeError as error:
+            if not is_refused_mapping(error):
+                raise
+    in_file = read_header(header.path)  # the given one may have a quanto file's names translated
+    return map_tensors(header.path, in_file.tensors, in_file.starts)
 
 
 def _renamed(weights: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:

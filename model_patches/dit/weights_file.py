@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .mapping import is_refused_mapping, map_torch_tensors
+
 #: Where trainers keep the weights inside a ``.pth``, in order of preference.
 STATE_DICT_KEYS = ("state_dict", "module", "model")
 MAX_NESTING = 4
@@ -95,17 +97,25 @@ def load_torch_zip(path: Path, *, device: str = "cpu") -> dict[str, Tensor]:
     """
     if not zipfile.is_zipfile(path):  # its table of contents stands at the end
         raise ValueError(f"{path.name} is damaged or incomplete: its end is missing. Download it again.")
+    weights = _find_state_dict(_unpickle(path, device), path.name)
+    _refuse_inflated(weights, path)
+    if device != "meta" and any(tensor.is_meta for tensor in weights.values()):
+        weights = map_torch_tensors(path, weights)
+    return weights
+
+
+def _unpickle(path: Path, device: str, *, mapped: bool = True) -> Any:
+    """Return what a ``.pth`` holds; its tensors are on the meta device where torch cannot map the file."""
     try:
-        content = torch.load(path, map_location=device, weights_only=True, mmap=True)
+        return torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path.name} {unpickling_trouble(error)}") from None
     except (RuntimeError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        if mapped and is_refused_mapping(error):
+            return _unpickle(path, "meta", mapped=False)
         raise ValueError(
             f"{path.name} is damaged or incomplete: {_first_line(error)}. Download it again."
         ) from None
-    weights = _find_state_dict(content, path.name)
-    _refuse_inflated(weights, path)
-    return weights
 
 
 def _refuse_inflated(weights: Mapping[str, Tensor], path: Path) -> None:

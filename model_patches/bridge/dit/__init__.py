@@ -1,0 +1,1 @@
+"""DiTs inside the host."""
