@@ -84,9 +84,10 @@ def is_slow_on_cpu(dtype: torch.dtype) -> bool:
 
 
 def _product_seconds(dtype: torch.dtype) -> float:
-    rows, weight = torch.ones(64, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+    """Return how long a product takes of about the size of the encoders' own; small ones tell little of them."""
+    rows, weight = torch.ones(256, 2048, dtype=dtype), torch.ones(2048, 2048, dtype=dtype)
     taken = []
-    for _ in range(5):
+    for _ in range(3):
         started = time.perf_counter()
         nn.functional.linear(rows, weight)
         taken.append(time.perf_counter() - started)
