@@ -50,7 +50,9 @@ def test_weights_keep_their_type_and_results_are_those_of_the_copy(tmp_path, mon
     assert {parameter.dtype for parameter in copied.model.parameters()} == {torch.float32}
     assert {parameter.dtype for parameter in in_file.model.parameters()} == {dtype}
     ours, theirs = velocity(in_file), velocity(copied)
-    assert (ours - theirs).norm() / theirs.norm() < 1e-6  # products may add up in another order at another address
+    assert (
+        ours - theirs
+    ).norm() / theirs.norm() < 1e-6  # products may add up in another order at another address
 
 
 def test_a_text_to_video_file_is_expanded_as_well(tmp_path, without_room):
