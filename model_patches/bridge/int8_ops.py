@@ -37,6 +37,10 @@ if TYPE_CHECKING:
             self, input: Tensor, compute_dtype=None, want_requant=False, weight_only_quant=False
         ) -> Tensor: ...
 
+        def set_weight(
+            self, weight: Tensor, inplace_update=False, seed=None, return_weight=False, **options
+        ) -> Tensor | None: ...
+
 else:
     _HostLinear = object
 
@@ -65,6 +69,17 @@ class QuantizedLinear(_HostLinear):
         output = nn.functional.linear(input, weight if lora is None else lora(weight), bias)
         comfy.ops.uncast_bias_weight(self, weight, bias, stream)
         return output
+
+    def set_weight(
+        self, weight: Tensor, inplace_update=False, seed=None, return_weight=False, **options
+    ) -> Tensor | None:
+        """Leave the integers as they are when a load would merge its patches into them.
+
+        They are applied at use. Merged weights of all layers would be in memory twice until the load's end.
+        """
+        if return_weight or inplace_update:
+            return super().set_weight(weight, inplace_update, seed, return_weight, **options)
+        return None
 
 
 def int8_operations(compute_dtype: torch.dtype):

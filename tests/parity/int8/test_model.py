@@ -14,7 +14,7 @@ from comfy.quant_ops import QuantizedTensor
 from magic141.model_patches.bridge.int8.model import DIT, quantize_model, unpatched_weights
 from magic141.model_patches.bridge.int8.probe import make_probe, run_probe
 from magic141.model_patches.bridge.int8.ranking import relative_error
-from magic141.model_patches.bridge.int8_ops import adopt
+from magic141.model_patches.bridge.int8_ops import adopt, is_quantized
 from magic141.tests.support.tiny_lora import apply_lora, lora_for, merged, output_on_route, relative_gain
 
 PLAN = QuantizationPlan()
@@ -156,6 +156,19 @@ def test_lora_survives_partial_unload_once_only(original):
     torch.testing.assert_close(output(patched, load=False), full, rtol=1e-4, atol=1e-4)
     patched.unpatch_model(patched.offload_device)
     assert torch.equal(output(quantized), output(quantize_model(original, PLAN)))
+
+
+def test_a_load_with_lora_rounds_no_weight_again(original, monkeypatch):
+    """Rounded again, the weights of all layers would be in memory twice."""
+    patched = apply_lora(quantize_model(original, PLAN), lora_for(original, 0.3), "full")
+    made = []
+    monkeypatch.setattr(QuantizedTensor, "requantize_from_float", lambda *args, **options: made.append(args))
+    before = {module.weight._qdata.data_ptr() for module in patched.model.modules() if is_quantized(module)}
+    comfy.model_management.load_models_gpu([patched], force_full_load=True)
+    after = {module.weight._qdata.data_ptr() for module in patched.model.modules() if is_quantized(module)}
+    assert not made
+    assert after == before
+    assert any(getattr(module, "lora_at_use", None) for module in patched.model.modules())
 
 
 def test_lora_switched_off_leaves_nothing_behind(original):
