@@ -3,10 +3,14 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from magic141.model_patches.dit.stream import TensorWriter
+from magic141.model_patches.dit.weights_file import TensorInfo, describe_tensors
 from magic141.model_patches.encoders.folders import (
     check_clip_folder,
     check_vlm_folder,
@@ -19,6 +23,7 @@ from magic141.tests.support.tiny_encoders import (
     write_clip_folder,
     write_llava_folder,
 )
+from safetensors.torch import load_file
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +150,20 @@ def test_a_missing_weight_is_named(broken):
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lacks 1 of the weights .*layers\.1\.mlp\.up_proj\.weight"):
         load_vlm(broken, torch.float32)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux refuses what is only read")
+def test_weights_in_a_file_larger_than_memory_open(llava, broken):
+    weights = load_file(llava / "model.safetensors")
+    memory = psutil.virtual_memory().total + psutil.swap_memory().total
+    tensors = describe_tensors(weights) | {"unused": TensorInfo("uint8", (memory + 2**30,))}
+    with (broken / "model.safetensors").open("wb") as file:
+        writer = TensorWriter(file, tensors, {"format": "pt"})
+        for key, tensor in weights.items():
+            writer.write(key, tensor)
+    with pytest.raises(RuntimeError, match="unable to mmap"):
+        load_file(broken / "model.safetensors")
+    ours, theirs = load_vlm(broken, torch.float32)[0], load_vlm(llava, torch.float32)[0]
+    for (key, weight), (name, wanted) in zip(ours.named_parameters(), theirs.named_parameters(), strict=True):
+        assert key == name
+        assert torch.equal(weight, wanted)
