@@ -29,7 +29,7 @@ from ..sampler import DEFAULT_SHIFT
 from ..store.cancel import until_canceled
 from ..store.fields import checked
 from ..store.files import read_json
-from .dit.from_file import loading_options
+from .dit.from_file import add_lora_at_use, loading_options
 from .int8_ops import adopt
 
 #: Where our notes travel with a MODEL through stock nodes.
@@ -179,7 +179,7 @@ def _load_patcher(
         raise ValueError(
             f"{header.path.name} was recognized here ({checkpoint.describe()}) but not by ComfyUI."
         )
-    return adopt(model)
+    return add_lora_at_use(adopt(model))
 
 
 def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:

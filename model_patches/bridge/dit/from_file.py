@@ -5,10 +5,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_management
+import comfy.model_patcher
 import comfy.ops
 import comfy.utils
 import torch
+from comfy.model_patcher import LowVramPatch
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
+
+LORA_KEY = "magic141_lora_at_use"
 
 
 class FromFile(comfy.ops.manual_cast):
@@ -25,6 +30,32 @@ class FromFile(comfy.ops.manual_cast):
             super()._load_from_state_dict(
                 state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
             )
+
+        def set_weight(
+            self, weight: Tensor, inplace_update=False, seed=None, return_weight=False
+        ) -> Tensor | None:
+            """Leave the weight in its file when a load would put in one with a LoRA merged: it is added at use."""
+            assert not inplace_update
+            return weight.to(self.weight.dtype) if return_weight else None
+
+
+def add_lora_at_use(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
+    """Have every load of this patcher, and of its clones, apply LoRA when a weight is used; in place.
+
+    For loaders, which own the model; does nothing to a model whose weights were copied.
+    """
+    if any(isinstance(module, FromFile.Linear) for module in patcher.model.modules()):
+        patcher.add_callback_with_key(CallbacksMP.ON_LOAD, LORA_KEY, _put_lora_beside_weights)
+    return patcher
+
+
+def _put_lora_beside_weights(patcher: comfy.model_patcher.ModelPatcher, *_) -> None:
+    for name, module in patcher.model.named_modules():
+        if isinstance(module, FromFile.Linear):
+            key = f"{name}.weight"
+            lora = [LowVramPatch(key, patcher.patches)] if key in patcher.patches else []
+            others = [each for each in module.weight_function if not isinstance(each, LowVramPatch)]
+            module.weight_function = [*lora, *others]
 
 
 def loading_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -14,8 +14,10 @@ from magic141.tools.host import use_comfyui
 from safetensors.torch import save_file
 
 use_comfyui()
+import comfy.model_management
 from magic141.model_patches.bridge.dit import from_file
 from magic141.model_patches.bridge.loading import load_magic141_model
+from magic141.tests.support.tiny_lora import apply_lora, lora_for
 
 #: A machine with more gets a model too large to build in a test.
 MOST_MEMORY = 64 * 2**30
@@ -32,6 +34,12 @@ def velocity(model):
         torch.randn(1, 7, TEXT_WIDTH, generator=generator),
         torch.randn(1, 768, generator=generator),
     )
+
+
+def loaded_velocity(model):
+    """The same after the host has loaded the model with its patches."""
+    comfy.model_management.load_models_gpu([model])
+    return velocity(model)
 
 
 @pytest.fixture
@@ -60,6 +68,25 @@ def test_a_text_to_video_file_is_expanded_as_well(tmp_path, without_room):
     model, report = load_magic141_model(tmp_path / "m.safetensors")
     assert report.is_expanded
     assert velocity(model).isfinite().all()
+
+
+def test_a_lora_has_its_effect_and_leaves_the_weights_in_their_file(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    save_file({key: weight.bfloat16() for key, weight in tiny_dit(33).items()}, path)
+    copied, _ = load_magic141_model(path)
+    monkeypatch.setattr(from_file, "copied_bytes", lambda weights: 2**60)
+    in_file, _ = load_magic141_model(path)
+    lora = lora_for(copied, 0.3)
+    places = [parameter.data_ptr() for parameter in in_file.model.parameters()]
+    plain = loaded_velocity(copied)
+    wanted = loaded_velocity(apply_lora(copied, lora, "full"))
+    patched = apply_lora(in_file, lora, "full")
+    ours = loaded_velocity(patched)
+    assert (ours - wanted).norm() / wanted.norm() < 1e-5
+    assert (plain - wanted).norm() / wanted.norm() > 0.1
+    assert [parameter.data_ptr() for parameter in patched.model.parameters()] == places
+    again = loaded_velocity(in_file)
+    assert (again - plain).norm() / plain.norm() < 1e-5
 
 
 def test_a_quantized_model_is_left_to_the_host():
