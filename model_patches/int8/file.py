@@ -11,26 +11,15 @@ import torch
 from torch import Tensor
 
 from ..dit.shards import read_model_header
-from ..dit.stream import (
-    TensorWriter,
-    num_elements,
-    refuse_to_overwrite,
-    torch_dtype,
-    whole_file,
-    write_tensors,
-)
+from ..dit.stream import TensorWriter, refuse_to_overwrite, whole_file, write_tensors
 from ..dit.weights_file import Header, describe_tensors, load_torch_zip, read_header
-from ..store.cancel import stop_if_canceled
 from ..store.files import file_sha256, remove_file
 from .check import check_layers
 from .choice import num_bytes, plan_file
-from .quantize import QuantizationPlan, check_finite, encode_config, quantize_rows
+from .convert import convert_weights
+from .quantize import QuantizationPlan
 from .quanto import NAMES, from_quanto, is_quanto, to_quanto
 from .source import HUNYUAN, SourceLayout, SourceReader, hunyuan_layout, refuse_quantized
-
-#: Elements quantized at a time. What the arithmetic needs stays in the processor's cache, and the allocator uses the
-#: same memory again; with pieces four times as large the system spends twice the time on fresh pages.
-CHUNK_ELEMENTS = 1 << 18
 
 #: Header key of where a file comes from.
 PROVENANCE = "magic141_quantization"
@@ -150,21 +139,18 @@ def _quantize_native(
     header: Header, holds: SourceLayout, target: Path, plan: QuantizationPlan, *, overwrite: bool, progress
 ) -> FileReport:
     chosen = plan_file(header, holds, plan)
-    size = header.num_bytes
-    count = _Counter(size, progress)
+    size, done = header.num_bytes, 0
     with (
         SourceReader(header, holds) as reader,
         whole_file(target, num_bytes=num_bytes(chosen.tensors), overwrite=overwrite) as file,
     ):
         writer = TensorWriter(file, chosen.tensors, _metadata(header, plan, _files(header)))
-        for key in reader.in_file_order():
-            copy = _quantize_tensor if key in chosen.layers else _copy_tensor
-            try:
-                copy(reader, writer, key, plan, count)
-            except ValueError as error:
-                raise ValueError(
-                    f"{reader.origin(key)}: {error}. The checkpoint is damaged; nothing was written."
-                ) from error
+        for converted in convert_weights(reader, chosen, plan):
+            for name, values in converted.tensors.items():
+                writer.write(name, values)
+            done += converted.bytes_read
+            if progress is not None:
+                progress(min(done, size), size)
         writer.set_metadata(_metadata(header, plan, reader.digests()))
     return FileReport(target, len(chosen.layers), size, target.stat().st_size, chosen.kept)
 
@@ -186,42 +172,6 @@ def _metadata(
     )
     kept = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
     return kept | provenance(plan, source)
-
-
-def _quantize_tensor(
-    reader: SourceReader, writer: TensorWriter, key: str, plan: QuantizationPlan, count: Callable
-) -> None:
-    name = key.removesuffix(".weight")
-    absmax, scale = None, None
-    if plan.granularity == "tensor":
-        absmax = torch.stack([rows.float().abs().max() for rows in _chunks(reader, key)]).max()
-    for rows in _chunks(reader, key):
-        integers, scale = quantize_rows(rows, plan, absmax=absmax)
-        writer.write(key, integers)
-        if plan.granularity == "row":
-            writer.write(f"{name}.weight_scale", scale)
-        count(rows.nbytes)
-    if plan.granularity == "tensor":
-        assert scale is not None
-        writer.write(f"{name}.weight_scale", scale)
-    writer.write(f"{name}.comfy_quant", encode_config(plan.layer_config(reader.info(key).shape[1])))
-
-
-def _copy_tensor(reader: SourceReader, writer: TensorWriter, key: str, _plan, count: Callable) -> None:
-    dtype = torch_dtype(reader.info(key).dtype)
-    for rows in _chunks(reader, key):
-        if rows.is_floating_point() and rows.numel():
-            check_finite(rows.float().abs().max())
-        writer.write(key, rows.to(dtype))
-        count(rows.nbytes)
-
-
-def _chunks(reader: SourceReader, key: str) -> Iterator[Tensor]:
-    shape = reader.info(key).shape or (1,)
-    step = max(1, CHUNK_ELEMENTS // max(1, num_elements(shape[1:])))
-    for first in range(0, shape[0], step):
-        stop_if_canceled()
-        yield reader.rows(key, first, min(first + step, shape[0]))
 
 
 def _translate(
@@ -269,15 +219,3 @@ def _check_paths(header: Header, target: Path, layout: str, *, overwrite: bool) 
     if target.exists() and any(target.samefile(file.path) for file in header.files):
         raise ValueError(f"{target.name} is the file to quantize. Give the new file another name.")
     refuse_to_overwrite(target, overwrite=overwrite)
-
-
-class _Counter:
-    """Add up bytes and pass the sum on."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.total, self.progress, self.done = total, progress, 0
-
-    def __call__(self, num_bytes: int) -> None:
-        self.done += num_bytes
-        if self.progress is not None:
-            self.progress(min(self.done, self.total), self.total)

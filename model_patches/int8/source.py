@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..dit.checkpoint import identify
-from ..dit.stream import FileDigest, RowReader
+from ..dit.stream import FileDigest, RowReader, num_elements
 from ..dit.weights_file import Header, TensorInfo
+from ..store.cancel import stop_if_canceled
 from .quantize import BLOCK_WEIGHT
 
 FP8_TYPES = ("float8_e4m3fn", "float8_e5m2")
@@ -37,6 +37,11 @@ QUANTIZED_KINDS = (
 )
 
 
+#: Elements read at a time: smaller blocks pass too often from thread to thread, larger ones take more memory.
+BLOCK_ELEMENTS = 1 << 19
+#: Elements that become fp32 at a time: what the arithmetic needs stays in the processor's cache.
+CHUNK_ELEMENTS = 1 << 17
+
 #: The family whose names the pack knows itself.
 HUNYUAN = "HunyuanVideo"
 
@@ -47,6 +52,31 @@ class Piece(NamedTuple):
     key: str
     first: int
     last: int
+
+
+class Block(NamedTuple):
+    """Some rows of a weight, as the file holds them.
+
+    Args:
+        first_row: where they begin in the weight.
+        scale: what to multiply them by if they are fp8, fp32 (rows, 1); else None.
+    """
+
+    rows: Tensor
+    first_row: int
+    scale: Tensor | None
+
+    def chunks(self) -> Iterator[Tensor]:
+        """Yield a few rows at a time, fp8 multiplied out."""
+        step = rows_of(CHUNK_ELEMENTS, self.rows.shape)
+        for first in range(0, len(self.rows), step):
+            rows = self.rows[first : first + step]
+            yield rows if self.scale is None else rows.float() * self.scale[first : first + step]
+
+
+def rows_of(elements: int, shape: tuple[int, ...]) -> int:
+    """Return how many rows of a tensor make so many elements, at least one."""
+    return max(1, elements // max(1, num_elements(shape[1:])))
 
 
 @dataclass(frozen=True)
@@ -159,42 +189,43 @@ class SourceReader:
         """Return the new file's keys in the order in which their weights lie in the files."""
         return sorted(self.layout.pieces, key=lambda key: self._places[self.layout.pieces[key][0].key])
 
-    def rows(self, key: str, first: int, last: int) -> Tensor:
-        """Return rows ``first`` to ``last`` (exclusive) of a weight."""
-        found, start = [], 0
+    def blocks(self, key: str) -> Iterator[Block]:
+        """Yield all rows of a weight, some at a time."""
+        first_row = 0
         for piece in self.layout.pieces[key]:
-            skip, end = max(first - start, 0), min(last - start, piece.last - piece.first)
-            if skip < end:
-                found.append(self._rows_of(piece.key, piece.first + skip, piece.first + end))
-            start += piece.last - piece.first
-        return found[0] if len(found) == 1 else torch.cat(found)
+            step = rows_of(BLOCK_ELEMENTS, self._header.tensors[piece.key].shape)
+            for first in range(piece.first, piece.last, step):
+                stop_if_canceled()
+                last = min(first + step, piece.last)
+                rows = self._readers[piece.key].rows(piece.key, first, last)
+                scale = self._scale(piece.key)
+                yield Block(rows, first_row, None if scale is None else scale[first:last])
+                first_row += last - first
 
     def digests(self) -> Iterator[tuple[Header, str]]:
         """Yield the files and their SHA-256."""
         for file, digest in zip(self._header.files, self._digests, strict=True):
             yield file, digest.hexdigest()
 
-    def _rows_of(self, key: str, first: int, last: int) -> Tensor:
-        rows = self._readers[key].rows(key, first, last)
+    def _scale(self, key: str) -> Tensor | None:
+        """Return what to multiply the rows of fp8 by, fp32 (rows, 1); None for other types."""
         if self._header.tensors[key].dtype not in FP8_TYPES:
-            return rows
-        scale = self._scale(key)
-        return rows.float() * (scale if scale.ndim == 0 else scale[first:last])
-
-    def _scale(self, key: str) -> Tensor:
-        """Return a fp8 weight's scale, fp32 () or (rows, 1)."""
+            return None
         if key not in self._scales:
-            name = _scale_key(self._header, key)
-            assert name is not None, key
-            num_rows, shape = self._header.tensors[key].shape[0], self._header.tensors[name].shape
-            scale = self._readers[name].rows(name, 0, shape[0] if shape else 1).float()
-            if scale.numel() not in (1, num_rows) or not bool((scale.isfinite() & (scale > 0)).all()):
-                raise ValueError(
-                    f"{name} of shape {shape} is no scale of {key}: one, or one for each of {num_rows} rows, finite "
-                    "and above zero, is expected"
-                )
-            self._scales[key] = scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, 1)
+            self._scales[key] = self._read_scale(key)
         return self._scales[key]
+
+    def _read_scale(self, key: str) -> Tensor:
+        name = _scale_key(self._header, key)
+        assert name is not None, key
+        num_rows, shape = self._header.tensors[key].shape[0], self._header.tensors[name].shape
+        scale = self._readers[name].rows(name, 0, shape[0] if shape else 1).float()
+        if scale.numel() not in (1, num_rows) or not bool((scale.isfinite() & (scale > 0)).all()):
+            raise ValueError(
+                f"{name} of shape {shape} is no scale of {key}: one, or one for each of {num_rows} rows, finite "
+                "and above zero, is expected"
+            )
+        return scale.reshape(-1, 1).expand(num_rows, 1)
 
 
 def weight_info(header: Header, pieces: tuple[Piece, ...]) -> TensorInfo:

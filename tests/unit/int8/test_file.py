@@ -10,7 +10,9 @@ import torch
 from magic141.model_patches.dit import stream as safetensors_stream
 from magic141.model_patches.dit.keys import host_to_authors
 from magic141.model_patches.dit.weights_file import read_header
+from magic141.model_patches.int8 import convert as int8_convert
 from magic141.model_patches.int8 import file as int8_files
+from magic141.model_patches.int8 import source as int8_source
 from magic141.model_patches.int8.file import PROVENANCE, quantize_file
 from magic141.model_patches.int8.quantize import QuantizationPlan, decode_config, dequantize, quantize_layer
 from magic141.model_patches.store.disk import DiskRefused
@@ -42,7 +44,8 @@ def damaged(tmp_path, value, key="single_blocks.0.linear1.weight"):
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.mode}-{plan.granularity}")
 def test_same_as_quantizing_in_memory_however_small_the_pieces(source, tmp_path, plan, monkeypatch):
-    monkeypatch.setattr(int8_files, "CHUNK_ELEMENTS", 1000)
+    monkeypatch.setattr(int8_source, "BLOCK_ELEMENTS", 1000)
+    monkeypatch.setattr(int8_source, "CHUNK_ELEMENTS", 300)
     target = tmp_path / "int8.safetensors"
     report = quantize_file(source, target, plan)
     written, weights = load_file(target), load_file(source)
@@ -55,6 +58,18 @@ def test_same_as_quantizing_in_memory_however_small_the_pieces(source, tmp_path,
         if key.removesuffix(".weight") not in layers:
             assert torch.equal(written[key], tensor)
     assert report.bytes_after == target.stat().st_size < report.bytes_before
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.mode}-{plan.granularity}")
+def test_many_threads_write_the_same_bytes_as_one(source, tmp_path, plan, monkeypatch):
+    monkeypatch.setattr(int8_source, "BLOCK_ELEMENTS", 1000)
+    written = []
+    for threads, ahead in ((1, 0), (8, 50)):
+        monkeypatch.setattr(int8_convert, "THREADS", threads)
+        monkeypatch.setattr(int8_convert, "BLOCKS_AHEAD", ahead)
+        quantize_file(source, tmp_path / "int8.safetensors", plan, overwrite=True)
+        written.append((tmp_path / "int8.safetensors").read_bytes())
+    assert written[0] == written[1]
 
 
 def test_header_says_where_it_comes_from(source, tmp_path):

@@ -1,0 +1,36 @@
+"""Compute in threads beside the one that reads and writes."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from .cancel import result_of
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
+) -> Iterator[Result]:
+    """Yield what a function makes of each item, in order, while threads work on the items that follow.
+
+    Items are taken in the caller's thread.
+
+    Args:
+        ahead: how many items to take before the first result is waited for; so many are in memory.
+    Raises:
+        Exception: what the function raised, or that the run was canceled; what is not begun is dropped.
+    """
+    pool = ThreadPoolExecutor(threads)
+    futures: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) > ahead:
+                yield result_of(futures.popleft())
+        while futures:
+            yield result_of(futures.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
