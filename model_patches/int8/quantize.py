@@ -26,8 +26,9 @@ def per_row(weight: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         int8 (rows, in) and fp32 scales (rows, 1).
     """
-    scale = (weight.abs().amax(dim=1, keepdim=True) / 127).clamp(min=LEAST_SCALE)
-    return _round(weight / scale), scale
+    largest = torch.maximum(weight.amax(dim=1, keepdim=True), -weight.amin(dim=1, keepdim=True))
+    scale = (largest / 127).clamp(min=LEAST_SCALE)
+    return (weight / scale).round_().to(torch.int8), scale  # of no magnitude above 127: nothing to clamp
 
 
 def per_tensor(weight: Tensor, absmax: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,11 +38,7 @@ def per_tensor(weight: Tensor, absmax: Tensor) -> tuple[Tensor, Tensor]:
         int8 (rows, in) and the fp32 scale ().
     """
     scale = (absmax.float() / 127).clamp(min=LEAST_SCALE)
-    return _round(weight / scale), scale
-
-
-def _round(scaled: Tensor) -> Tensor:
-    return scaled.round_().clamp_(-128, 127).to(torch.int8)
+    return (weight / scale).round_().clamp_(-128, 127).to(torch.int8), scale
 
 
 INT8_FORMAT = "int8_tensorwise"

@@ -18,8 +18,6 @@ NAMES = {"normalise", "shape_colour", "last_frame_shape_colour_accuracy"}
 """Names of inputs and figures, which are not respelled: files and scripts know them."""
 SEARCHED_FOR = '"colour shift"'
 """What British people type to find a node."""
-NOT_YET = ("model_patches/int8",)
-"""What is still to be respelled."""
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "dev.py", "pyproject.toml")),
     *(path for folder in (
@@ -29,7 +27,6 @@ PAGES = [
       if path.stem != "zh" and not path.name.startswith(("tokenizer", "config", "generation"))),
     ROOT / "lab" / "README.md",
 ]  # fmt: skip
-PAGES = [path for path in PAGES if not path.relative_to(ROOT).as_posix().startswith(NOT_YET)]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
