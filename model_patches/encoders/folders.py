@@ -174,9 +174,7 @@ def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **model_
     with library_errors(folder.name), loading_until_canceled():
         try:
             # Mismatches are let through to be named here; transformers' own error does not say which key.
-            model, report = _from_pretrained(
-                model_class, folder, ignore_mismatched_sizes=True, weights_only=True, **options
-            )
+            model, report = _from_pretrained(model_class, folder, ignore_mismatched_sizes=True, **options)
         except pickle.UnpicklingError as error:  # a .bin; every newer one was looked at before
             raise ValueError(f"a .bin file in it {unpickling_trouble(error)}") from None
     _require_all_keys(folder, report)
@@ -185,16 +183,18 @@ def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **model_
 
 def _from_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
     """Load a folder as transformers does; where a file of it is larger than memory, from this pack's own views."""
+    from transformers import AutoConfig
+
     try:
-        return model_class.from_pretrained(folder, **options)
+        return model_class.from_pretrained(folder, weights_only=True, **options)
     except RuntimeError as error:
         if not is_refused_mapping(error):
             raise
     weights: dict[str, Tensor] = {}
     for header in (read_header(folder / name) for name in _weight_files(folder)):
         weights |= map_tensors(header.path, header.tensors, header.starts)
-    config = model_class.config_class.from_pretrained(folder, local_files_only=True)
-    return model_class.from_pretrained(None, config=config, state_dict=weights, **options)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return model_class.from_pretrained(None, config=config, state_dict=weights, weights_only=True, **options)
 
 
 def load_tokenizer(folder: Path):
