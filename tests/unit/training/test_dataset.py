@@ -76,7 +76,10 @@ def test_captions_in_one_jsonl(tmp_path):
     assert videos == {"a.mp4": ("one", "two"), "b.mp4": ("right",), "c.mp4": ("from the text file",)}
     assert "no video 'gone.mp4'" in skipped["captions.jsonl line 3"]
     assert skipped["captions.jsonl line 4"] == "the caption is empty"
-    assert "control token" in skipped["captions.jsonl line 5"]
+    assert (
+        "The caption contains '<image>', which the encoders read as a control token"
+        in skipped["captions.jsonl line 5"]
+    )
     assert all("not of the form" in skipped[f"captions.jsonl line {n}"] for n in (6, 7))
 
 

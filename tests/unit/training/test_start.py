@@ -138,3 +138,15 @@ def test_directions_are_as_long_as_those_that_are_drawn():
     model = build_networks(replace(CONFIG, rank=2), tiny_dit(), "cpu", {key: start}).student.model
     down = adapter_parameters(model, STUDENT)["transformer_blocks.0.ff.net.0.proj.lora_A.student.weight"]
     assert float(down[0].detach().norm()) == pytest.approx(3**-0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_lora_is_added_in_the_precision_of_the_weights(lora, dtype):
+    host = tiny_dit(dtype=dtype)
+    merged = merge_lora(host, {key: value.bfloat16() for key, value in lora.items()})
+    assert {value.dtype for value in merged.values()} == {dtype}
+    key = "double_blocks.0.img_mlp.0.weight"
+    name = f"diffusion_model.{key.removesuffix('.weight')}"
+    down, up = (lora[f"{name}.lora_{part}.weight"].bfloat16().float() for part in "AB")
+    assert torch.equal(merged[key], (host[key].float() + up @ down).to(dtype))
+    assert merged["img_in.proj.weight"] is host["img_in.proj.weight"]

@@ -337,3 +337,16 @@ def test_a_whole_model_comes_back_in_the_precision_it_came_in(tmp_path):
     assert {value.dtype for value in model.full().values()} == {torch.bfloat16}
     with pytest.raises(ValueError, match="trained in full and is no LoRA"):
         model.lora()
+
+
+def test_a_checkpoint_inside_a_step_holds_the_updates_that_are_done(tmp_path):
+    config = replace(TINY, fake_updates=1)
+    trainer = trainer_of(config, tmp_path)
+    trainer._step()
+    trainer.phases_done = 1
+    trainer.save()
+    assert trainer.saved_step == 1
+    again = trainer_of(config, tmp_path)
+    assert (again.step, again.phases_done, again.saved_step) == (1, 1, 1)
+    assert set(again._step().losses) == {"generator", "gradient"}, "the fake model's update is done"
+    assert (again.step, again.phases_done) == (2, 0)

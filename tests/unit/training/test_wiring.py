@@ -228,3 +228,33 @@ def test_every_stage_has_the_roles_that_it_asks(changes, wanted):
     assert {name for name in ROLES[1:] if getattr(networks, name) is not None} == wanted
     assert set(networks.parameters(config)) == {STUDENT, *({FAKE} if "fake" in wanted else ())}
     assert len(networks.modules) == (2 if changes.get("train") == "full" and wanted else 1)
+
+
+def test_the_updates_of_every_step_and_their_names_which_seed_them():
+    """Another name is another training: a run that is resumed would not repeat its losses."""
+
+    def told(config, step: int) -> list[tuple]:
+        networks = build_networks(config, tiny_dit(), "cpu")
+        roles = {id(getattr(networks, name)): name for name in ROLES}
+        return [
+            (phase.name, phase.learner, roles[id(phase.role)], phase.losses)
+            for phase in stages.phases(config, networks, step)
+        ]
+
+    config = replace(TINY, total_steps=6, ode_updates=1, fake_warmup=2)
+    critics = [(f"critic{i}", FAKE, "fake", stages.fake_losses) for i in range(2)]
+    student = ("student", STUDENT, "student")
+    assert told(config, 0) == [(*student, stages.ode_losses)]
+    assert told(config, 1) == told(config, 2) == critics
+    assert told(config, 3) == [*critics, (*student, stages.generator_losses)]
+    for stage, losses in (("flow", stages.flow_losses), ("cfg", stages.cfg_losses)):
+        assert told(replace(TINY, stage=stage, train="full"), 0) == [(*student, losses)]
+
+
+def test_motion_is_the_change_from_frame_to_frame_over_that_of_the_data():
+    clean = torch.tensor([0.0, 1.0, 1.0, 3.0]).view(1, 1, 4, 1, 1)
+    assert stages.relative_motion(clean / 2, clean) == 0.5
+    assert stages.relative_motion(clean[:, :, :2] * 3, clean[:, :, :2]) == 3
+    assert stages.relative_motion(torch.ones_like(clean), clean) == 0
+    assert stages.relative_motion(clean, torch.ones_like(clean)) == pytest.approx(1e6)
+    assert stages.relative_motion(clean[:, :, :1], clean[:, :, :1]).isnan()
