@@ -142,3 +142,11 @@ def test_pictures_of_three_pixels_have_a_motion():
     assert mean_motion(grays(0.5, 0.5)) == (0, 0)
     wide = torch.rand(1, 512, 600, 3, generator=torch.Generator().manual_seed(0))
     assert luma_grid(wide).shape == luma_grid(wide.transpose(1, 2)).transpose(1, 2).shape == (1, 256, 300)
+
+
+def test_grain_that_stands_still_hides_little_of_the_motion():
+    """The pixels of a cell are averaged; one picked of each would keep the grain as it is."""
+    side = 4 * FLOW_SIDE_PX
+    grain = torch.sign(torch.randn(side, side, generator=torch.Generator().manual_seed(0)))
+    frames = sliding(4, side=side) + 0.05 * grain[None, ..., None]
+    assert mean_motion(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)

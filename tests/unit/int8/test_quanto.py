@@ -3,6 +3,7 @@
 import pytest
 import torch
 from magic141.model_patches.dit.weights_file import Header, TensorInfo, describe_tensors, read_header
+from magic141.model_patches.int8.file import only_translates
 from magic141.model_patches.int8.quantize import QuantizationPlan, decode_config, quantize_layer
 from magic141.model_patches.int8.quanto import from_quanto, is_quanto, native_header, to_quanto
 from magic141.tests.support.tiny_dit import tiny_dit
@@ -112,3 +113,20 @@ def test_a_header_is_read_as_the_hosts_without_its_tensors(tmp_path):
     assert found.tensors == describe_tensors(from_quanto(quanto()))
     assert found.tensors[f"{LAYER}.weight_scale"] == TensorInfo("float32", (896, 1))
     assert native_header(found) is found
+
+
+@pytest.mark.parametrize(
+    ("make", "layout", "wanted"),
+    [
+        (native, "native", False),
+        (native, "quanto_authors", True),
+        (native, "quanto_diffusers", True),
+        (quanto, "native", True),
+        (quanto, "quanto_authors", True),
+        (tiny_dit, "native", False),
+        (tiny_dit, "quanto_authors", False),
+    ],
+)
+def test_what_is_quantized_already_is_translated_into_other_keys(tmp_path, make, layout, wanted):
+    save_file(make(), tmp_path / "dit.safetensors")
+    assert only_translates(read_header(tmp_path / "dit.safetensors"), layout) is wanted

@@ -150,3 +150,10 @@ def test_a_checkpoint_without_its_note_is_damaged_and_no_older_versions(tmp_path
     (tmp_path / "step" / "state.safetensors").unlink()
     with pytest.raises(StateUnreadable, match=r"it has no state\.safetensors"):
         check_state(tmp_path / "step", 1, TENSORS)
+
+
+def test_two_checkpoints_are_kept_and_later_ones_of_another_run_beside_them(tmp_path):
+    run = RunFolder(tmp_path)
+    for step in (900, 1, 2, 3):
+        run.save(step, {"weights": {"a": TENSORS["weights/a"]}}, this_process(), phases=0)
+    assert run.saved_steps() == [2, 3, 900]

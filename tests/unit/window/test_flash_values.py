@@ -118,3 +118,11 @@ def test_of_plain_pictures_contrast_and_sharpness_are_told_against_the_least():
     lines = frames_of(plain + 0.01 * (torch.arange(64) % 2))
     found = measure_flash(frames_of(plain), lines)
     assert found["flash_sharpness"] == pytest.approx(0.02 * 255, rel=1e-3)
+
+
+def test_three_frames_on_either_side_are_compared():
+    steady = frames_of(RAMP, RAMP, RAMP)
+    for measure in ("flash_brightness", "flash_contrast", "flash_sharpness"):
+        late = measure_flash(steady, torch.cat([steady, frames_of(0.8 * RAMP)]))
+        early = measure_flash(torch.cat([frames_of(0.8 * RAMP), steady]), steady)
+        assert (late[measure], early[measure]) == (0, 0)

@@ -203,3 +203,8 @@ def test_a_prompt_that_starts_where_the_video_ends_is_refused():
 @pytest.mark.parametrize("inside", ["٣-٥", "٣-x", "٠:٠٥"])
 def test_ranges_are_in_plain_digits(inside):
     assert parse_prompts(f"[{inside}] a cat") == [f"[{inside}] a cat"]
+
+
+def test_a_window_whose_middle_is_the_end_of_a_range_does_not_take_it():
+    assert assigned("rest\n[0-1.5] a", spans(2)) == ["a", "rest"]
+    assert assigned("[0-1.5] a\n[1.5-2] b", spans(2)) == ["a", "b"]

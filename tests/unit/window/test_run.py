@@ -6,7 +6,7 @@ import pytest
 import torch
 from magic141.model_patches.store.files import file_sha256
 from magic141.model_patches.store.video_sink import VideoFormat
-from magic141.model_patches.window.journal import RunDirectoryBroken, digest
+from magic141.model_patches.window.journal import RunDirectoryBroken, chain_keys, digest
 from magic141.model_patches.window.plan import plan_run
 from magic141.model_patches.window.run import (
     Begin,
@@ -278,3 +278,11 @@ def test_tensors_that_are_no_windows_are_said(open_run, tmp_path, name):
     path.with_suffix(".json").write_text(json.dumps({"sha256": digest(entry), "entry": entry}))
     with pytest.raises(RunDirectoryBroken, match="are not those of a window"):
         open_run()
+
+
+def test_keys_of_windows_are_those_of_every_version():
+    windows = plan_run(SETTINGS, continues=False, has_end_image=True)
+    told = [dict(vars(window)) for window in windows]
+    assert window_keys(windows, {"a": 1}) == chain_keys({"a": 1}, told)
+    told[-1]["end_image"] = "x"
+    assert window_keys(windows, {"a": 1}, end_image_hash="x") == chain_keys({"a": 1}, told)
