@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from magic141.model_patches.store.directory_lock import DirectoryLock
 from magic141.model_patches.training import distill as distill_module
 from magic141.model_patches.training import parallel
 from magic141.model_patches.training import trainer as trainer_module
@@ -350,3 +351,9 @@ def test_a_checkpoint_inside_a_step_holds_the_updates_that_are_done(tmp_path):
     assert (again.step, again.phases_done, again.saved_step) == (1, 1, 1)
     assert set(again._step().losses) == {"generator", "gradient"}, "the fake model's update is done"
     assert (again.step, again.phases_done) == (2, 0)
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.setattr(distill_module, "build_networks", None)
+    with DirectoryLock(tmp_path), pytest.raises(ValueError, match="is in use by another run"):
+        distill(tiny_task(TINY), tmp_path)
