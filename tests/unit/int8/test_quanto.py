@@ -3,11 +3,11 @@
 import pytest
 import torch
 from magic141.model_patches.dit.weights_file import Header, TensorInfo, describe_tensors, read_header
-from magic141.model_patches.int8.file import only_translates
+from magic141.model_patches.int8.file import only_translates, quantize_file
 from magic141.model_patches.int8.quantize import QuantizationPlan, decode_config, quantize_layer
 from magic141.model_patches.int8.quanto import from_quanto, is_quanto, native_header, to_quanto
 from magic141.tests.support.tiny_dit import tiny_dit
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 LAYER = "single_blocks.0.linear1"
 QUANTO = f"{LAYER}.weight"
@@ -130,3 +130,14 @@ def test_a_header_is_read_as_the_hosts_without_its_tensors(tmp_path):
 def test_what_is_quantized_already_is_translated_into_other_keys(tmp_path, make, layout, wanted):
     save_file(make(), tmp_path / "dit.safetensors")
     assert only_translates(read_header(tmp_path / "dit.safetensors"), layout) is wanted
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_file_of_either_kind_is_translated(tmp_path, suffix):
+    source = tmp_path / f"quanto{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(quanto(), source)
+    report = quantize_file(source, tmp_path / "native.safetensors", QuantizationPlan())
+    assert report.num_layers == 1
+    made = load_file(tmp_path / "native.safetensors")
+    assert made.keys() == native().keys()
+    assert torch.equal(made[f"{LAYER}.weight"], native()[f"{LAYER}.weight"])

@@ -357,3 +357,11 @@ def test_a_folder_in_use_is_refused_before_anything_is_built(tmp_path, monkeypat
     monkeypatch.setattr(distill_module, "build_networks", None)
     with DirectoryLock(tmp_path), pytest.raises(ValueError, match="is in use by another run"):
         distill(tiny_task(TINY), tmp_path)
+
+
+def test_every_step_is_logged_with_its_losses_and_its_motion(tmp_path):
+    _, reports = train(TINY, tmp_path)
+    rows = RunFolder(tmp_path).read_log()
+    for report, row in zip(reports, rows, strict=True):
+        assert row == {"step": report.step, "motion": report.motion, **report.losses}
+        assert report.motion > 0
