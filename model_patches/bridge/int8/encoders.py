@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...int8.quantize import QuantizationPlan, quantize_layer
 from ..encoders.from_clip import HostClipBackend
-from ..encoders.managed import host_managed
+from ..encoders.managed import host_managed, return_freed_memory
 from ..encoders.socket import HuggingFaceBackend, Magic141Encoders
 from ..int8_ops import int8_operations, is_quantized
 from .model import Progress, patcher_around
@@ -57,6 +57,7 @@ def quantize_encoders(
         else:
             assert isinstance(encoders.backend, HostClipBackend), type(encoders.backend)
             quantized = _quantized_clip(encoders.backend, plan, llm=llm, vlm=vlm, progress=progress)
+    return_freed_memory()
     return Magic141Encoders(quantized)
 
 
