@@ -2,9 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -42,35 +41,20 @@ class Stage:
     disk_gb: float = 0
 
 
-@dataclass
-class Run:
-    """A graph that ran in a server: what the server took, and the seconds of each node."""
-
-    figures: Figures = field(default_factory=dict)
-    node_seconds: dict[str, float] = field(default_factory=dict)
-
-
-@contextmanager
-def served(base: Path) -> Iterator[tuple[ComfyServer, ComfyClient]]:
+def run_graph(base: Path, build: Callable[[Graph], str]) -> Figures:
+    """Run a graph in a server of its own and say what it took; the builder returns the node that is timed."""
     with ComfyServer(base) as server:
-        yield server, ComfyClient(server.url)
-
-
-def run_graph(base: Path, *builders: Callable[[Graph], str]) -> list[Run]:
-    """Run graphs one after the other in one server; each builder returns the id of the node that is timed."""
-    runs = []
-    with served(base) as (server, client):
         assert server.process is not None
-        for build in builders:
-            graph, run = Graph(client.object_info()), Run()
-            timed = build(graph)
-            clock = NodeClock(run.node_seconds)
-            with Watch(server.process.pid) as watch:
-                result = client.run(graph.nodes, on_event=clock, timeout=PATIENCE_S)
-            run.figures = {"seconds": result.seconds, "node_seconds": run.node_seconds.get(timed, 0.0)}
-            run.figures |= watch.figures()
-            runs.append(run)
-    return runs
+        client = ComfyClient(server.url)
+        graph, node_seconds = Graph(client.object_info()), {}
+        timed = build(graph)
+        with Watch(server.process.pid) as watch:
+            result = client.run(graph.nodes, on_event=NodeClock(node_seconds), timeout=PATIENCE_S)
+    return {
+        "seconds": result.seconds,
+        "node_seconds": node_seconds.get(timed, 0.0),
+        **watch.figures(),
+    }
 
 
 class NodeClock:
@@ -88,8 +72,8 @@ class NodeClock:
         self._node, self._since = data.get("node") or "", now
 
 
-def named(stage: str, run: Run) -> Figures:
-    return {f"{stage}_{name}": value for name, value in run.figures.items()}
+def named(stage: str, figures: Figures) -> Figures:
+    return {f"{stage}_{name}": value for name, value in figures.items()}
 
 
 def recognize(base: Path) -> Figures:
@@ -110,13 +94,13 @@ def _load(name: str) -> Callable[[Graph], str]:
 
 def load_bf16(base: Path) -> Figures:
     """Open the file that is larger than the memory."""
-    run = run_graph(base, _load("dit"))[0]
+    run = run_graph(base, _load("dit"))
     return named("load_bf16", run) | {"fullsize_bf16_opens": 1}
 
 
 def load_int8(base: Path) -> Figures:
-    run = run_graph(base, _load("dit_int8"))[0]
-    return named("load_int8", run) | {"fullsize_load_extra_rss_mb": run.figures["extra_mb"]}
+    run = run_graph(base, _load("dit_int8"))
+    return named("load_int8", run) | {"fullsize_load_extra_rss_mb": run["extra_mb"]}
 
 
 def quantize(base: Path) -> Figures:
@@ -125,11 +109,11 @@ def quantize(base: Path) -> Figures:
     forget_cached([source])
     copy_seconds = seconds_of_copy(source)
     forget_cached([source])
-    run = run_graph(base, lambda graph: graph.add("Magic141QuantizeFile", model_name="dit.safetensors"))[0]
+    run = run_graph(base, lambda graph: graph.add("Magic141QuantizeFile", model_name="dit.safetensors"))
     return named("quantize", run) | {
         "quantize_copy_seconds": copy_seconds,
-        "fullsize_quantize_peak_extra_mb": run.figures["extra_mb"],
-        "fullsize_quantize_over_copy_time": run.figures["seconds"] / copy_seconds,
+        "fullsize_quantize_peak_extra_mb": run["extra_mb"],
+        "fullsize_quantize_over_copy_time": run["seconds"] / copy_seconds,
     }
 
 
@@ -162,20 +146,19 @@ def _sample(steps: int, *, with_lora: bool = False) -> Callable[[Graph], str]:
     return build
 
 
-def sample_int8(base: Path) -> Figures:
-    """Make one step and then four, with the shallow encoders."""
-    one, four = run_graph(base, _sample(1), _sample(4))
-    peak = max(one.figures["resident_gb"], four.figures["resident_gb"])
-    return (
-        named("sample_1_step", one)
-        | named("sample_4_steps", four)
-        | {"fullsize_int8_sample_peak_rss_gb": peak}
-    )
+def sample_1_step(base: Path) -> Figures:
+    """Make one step with the int8 model and the shallow encoders."""
+    return named("sample_1_step", run_graph(base, _sample(1)))
+
+
+def sample_4_steps(base: Path) -> Figures:
+    run = run_graph(base, _sample(4))
+    return named("sample_4_steps", run) | {"fullsize_int8_sample_peak_rss_gb": run["resident_gb"]}
 
 
 def sample_lora(base: Path) -> Figures:
     """Make one step with a LoRA of rank 64 on every Linear of the blocks."""
-    return named("sample_lora", run_graph(base, _sample(1, with_lora=True))[0])
+    return named("sample_lora", run_graph(base, _sample(1, with_lora=True)))
 
 
 def _encode(*, int8: bool) -> Callable[[Graph], str]:
@@ -190,19 +173,19 @@ def _encode(*, int8: bool) -> Callable[[Graph], str]:
 def vlm_bf16(base: Path) -> Figures:
     """Let the full-size LLaVA look at one picture and read one prompt."""
     speed = [fp32_flops()]
-    run = run_graph(base, _encode(int8=False))[0]
+    run = run_graph(base, _encode(int8=False))
     speed.append(fp32_flops())
     expected = encoder_operations(base) / statistics.mean(speed)
     return named("vlm_bf16", run) | {
         "fp32_gflops": statistics.mean(speed) / 1e9,
-        "fullsize_vlm_over_fp32_flops": run.figures["node_seconds"] / expected,
+        "fullsize_vlm_over_fp32_flops": run["node_seconds"] / expected,
     }
 
 
 def vlm_int8(base: Path) -> Figures:
     """The same in int8, quantized in memory."""
-    run = run_graph(base, _encode(int8=True))[0]
-    return named("vlm_int8", run) | {"fullsize_vlm_int8_peak_rss_gb": run.figures["own_mb"] / 1000}
+    run = run_graph(base, _encode(int8=True))
+    return named("vlm_int8", run) | {"fullsize_vlm_int8_peak_rss_gb": run["own_mb"] / 1000}
 
 
 def fp32_flops() -> float:
@@ -247,18 +230,18 @@ def _vae(*, tiled: bool) -> Callable[[Graph], str]:
 
 def vae(base: Path) -> Figures:
     """Encode and decode 5 frames, whole."""
-    return named(f"vae_{WIDTH}x{HEIGHT}", run_graph(base, _vae(tiled=False))[0])
+    return named(f"vae_{WIDTH}x{HEIGHT}", run_graph(base, _vae(tiled=False)))
 
 
 def vae_tiled(base: Path) -> Figures:
     """The same in the stock nodes' tiles."""
-    return named(f"vae_tiled_{WIDTH}x{HEIGHT}", run_graph(base, _vae(tiled=True))[0])
+    return named(f"vae_tiled_{WIDTH}x{HEIGHT}", run_graph(base, _vae(tiled=True)))
 
 
 def windows(base: Path) -> Figures:
     """Make two windows of Sliding Window Extend, one step each, with the shallow encoders."""
-    run = run_graph(base, lambda graph: graph.extend(graph.model("dit_int8"), windows=2))[0]
-    made = list((base / "output").rglob("fullsize*/**/window*.safetensors"))
+    run = run_graph(base, lambda graph: graph.extend(graph.model("dit_int8"), windows=2))
+    made = list((base / "output" / "magic141_runs").glob("fullsize-*/windows/*.safetensors"))
     return named("windows", run) | {"fullsize_windows_done": len(made)}
 
 
@@ -268,7 +251,8 @@ STAGES = {
     "load_bf16": Stage(load_bf16, ("dit",), ram_gb=3),
     "quantize": Stage(quantize, ("dit",), ram_gb=3, disk_gb=13.4),
     "load_int8": Stage(load_int8, ("int8",), ram_gb=4),
-    "sample_int8": Stage(sample_int8, INT8, ram_gb=6),
+    "sample_1_step": Stage(sample_1_step, INT8, ram_gb=6),
+    "sample_4_steps": Stage(sample_4_steps, INT8, ram_gb=6),
     "sample_lora": Stage(sample_lora, (*INT8, "lora"), ram_gb=8),
     "windows": Stage(windows, INT8, ram_gb=6),
     "vae": Stage(vae, ("vae",), ram_gb=12),

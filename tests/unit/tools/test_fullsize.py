@@ -73,7 +73,7 @@ def test_finished_stages_are_kept_and_files_go_when_no_stage_needs_them(tmp_path
     for file in ("dit", "vae", "int8"):
         bench.path(file).parent.mkdir(parents=True, exist_ok=True)
         bench.path(file).write_bytes(b"")
-    bench.delete_unneeded(["sample_int8"])
+    bench.delete_unneeded(["sample_1_step"])
     assert [bench.path(file).exists() for file in ("dit", "vae", "int8")] == [False, True, True]
 
 
