@@ -51,10 +51,10 @@ def test_attention_never_has_a_mask(model, tmp_path, cfg):
     encoders = load_encoders(
         write_llava_folder(tmp_path / "llava"), write_clip_folder(tmp_path / "clip"), precision="fp32"
     )
-    [[context, pooled]] = encoders.encode("a red star", images=torch.rand(1, 32, 32, 3)).positive
-    [[_, condition]] = tiny_conditioning()
+    [[context, encoded]] = encoders.encode("a red star", images=torch.rand(1, 32, 32, 3)).positive
+    [[_, condition]] = tiny_conditioning()  # its pooled state has the width that the DiT takes
     watching, seen = watched(model)
-    clip_of(watching, positive=[[context, {**condition, **pooled}]], cfg=cfg)
+    clip_of(watching, positive=[[context, {**encoded, **condition}]], cfg=cfg)
     assert seen.calls > 0
     assert seen.masks == 0
 

@@ -1,12 +1,10 @@
 """What the bench on an accelerator measures on: the device, the sizes, and models of them with random weights."""
 
 import gc
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from magic141.model_patches.dit.keys import expected_shapes
@@ -165,21 +163,19 @@ def hunyuan_vae(machine: Machine):
 
 
 def llava(machine: Machine, kind: str):
-    """Return encoders around a LLaVA with random weights, made on the device; the tokenizers know few words."""
+    """Return encoders around a LLaVA and a CLIP-L with random weights; the tokenizers know few words."""
     from magic141.model_patches.bridge.encoders.socket import HuggingFaceBackend, Magic141Encoders
     from magic141.model_patches.bridge.int8.encoders import quantize_encoders
-    from magic141.model_patches.encoders.folders import load_clip_text
+    from magic141.model_patches.encoders.clip import PooledTextEncoder
     from magic141.model_patches.encoders.vlm import VisionLanguageModel
-    from magic141.tests.support.tiny_encoders import llama_tokenizer, write_clip_folder
+    from magic141.tests.support.tiny_encoders import clip_tokenizer, llama_tokenizer
     from transformers import CLIPImageProcessor
 
-    tokenizer = llama_tokenizer()
-    with torch.device(machine.device):
-        vlm = VisionLanguageModel(_random_llava(machine, tokenizer)).eval().cpu()
-    with tempfile.TemporaryDirectory() as folder:
-        clip, clip_tokenizer = load_clip_text(write_clip_folder(Path(folder)), machine.dtype)
+    llama_words, clip_words = llama_tokenizer(), clip_tokenizer()
+    vlm = VisionLanguageModel(_random_llava(machine, llama_words))
+    clip = PooledTextEncoder(_random_clip_text(machine, clip_words))
     processor = CLIPImageProcessor(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
-    encoders = Magic141Encoders(HuggingFaceBackend(vlm, tokenizer, processor, clip, clip_tokenizer))
+    encoders = Magic141Encoders(HuggingFaceBackend(vlm, llama_words, processor, clip, clip_words))
     plan = KINDS[kind]
     return encoders if plan is None else quantize_encoders(encoders, plan)
 
@@ -194,9 +190,31 @@ def _random_llava(machine: Machine, tokenizer):
         image_token_id=image,
         image_token_index=image,
     )
+    return _made_on_device(machine, lambda: LlavaForConditionalGeneration(config))
+
+
+def _random_clip_text(machine: Machine, tokenizer):
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return _made_on_device(machine, lambda: CLIPTextModel(config))
+
+
+def _made_on_device(machine: Machine, make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
+    """Return a module whose random weights are made on the device, and lie in RAM as if they came from a file."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(machine.dtype)
     try:
-        return LlavaForConditionalGeneration(config)
+        with torch.device(machine.device):
+            return make().eval().cpu()
     finally:
         torch.set_default_dtype(before)
