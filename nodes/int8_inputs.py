@@ -47,8 +47,8 @@ KEEP_INPUTS = (
         max=1000,
         optional=True,
         tooltip=(
-            "How many of the worst layers of ranking stay as they are (bf16). Their names, and how they were found, "
-            "stand in the file's header."
+            "How many of the worst layers of ranking stay as they are (bf16). The file's header records their names "
+            "and how they were found."
         ),
         advanced=True,
     ),

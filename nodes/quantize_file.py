@@ -36,8 +36,8 @@ class QuantizeFile(io.ComfyNode):
                 "Writes a quantized copy of any diffusion model that ComfyUI detects (HunyuanVideo, Wan, Flux, "
                 "Qwen-Image, LTX, SD3 and others) or of a text encoder (umt5, T5, Qwen2.5-VL, LLaMA), a few rows at a "
                 "time: memory stays small however large the file. The copy opens in stock Load Diffusion Model or Load "
-                "CLIP. The Linear layers of the model's repeated blocks are quantized, the rest stays as it is. Where "
-                "the copy comes from stands in its header."
+                "CLIP. The Linear layers of the model's repeated blocks are quantized, the rest stays as it is. The "
+                "header of the copy records what it was made from."
             ),
             search_aliases=["quantize", "int8", "quanto", "convert checkpoint", "save int8", "magic141"],
             is_output_node=True,
@@ -50,16 +50,16 @@ class QuantizeFile(io.ComfyNode):
                     ],
                     tooltip=(
                         "The checkpoint in models/diffusion_models, or a text encoder in models/text_encoders: "
-                        "safetensors or .pth, in bf16, fp16, fp32 or fp8_scaled. Of a model in several parts choose "
-                        "any part."
+                        "safetensors or .pth, in bf16, fp16, fp32 or fp8_scaled (a text encoder also in plain fp8). Of "
+                        "a model in several parts choose any part."
                     ),
                 ),
                 io.String.Input(
                     "save_as",
                     default="",
                     tooltip=(
-                        "Name of the new file, beside the models of the same kind; empty: the old name with _int8 or "
-                        "_int4."
+                        "Name of the new file, which is saved with the models of the same kind. Empty: the old name "
+                        "with _int8 or _int4 added."
                     ),
                 ),
                 MODE_INPUT,

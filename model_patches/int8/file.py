@@ -21,10 +21,10 @@ from .quantize import QuantizationPlan
 from .quanto import NAMES, from_quanto, is_quanto, to_quanto
 from .source import HUNYUAN, SourceLayout, SourceReader, hunyuan_layout, refuse_quantized
 
-#: Header key of where a file comes from.
+#: The header entry that says what a file was made from.
 PROVENANCE = "magic141_quantization"
 QUANTO_MAP = "quantization_map"
-#: Header entries that would not be true of the new file.
+#: Header entries of the source that are false for the new file.
 DROPPED_METADATA = (PROVENANCE, QUANTO_MAP, "_quantization_metadata")
 LAYOUTS = ("native", *(f"quanto_{names}" for names in NAMES))
 
@@ -67,8 +67,8 @@ def quantize_file(
     Args:
         source: safetensors, in one file or in several of which this is one or the index, or a ``.pth``.
         target: a ``.safetensors`` file.
-        holds: what stands in it; without it a HunyuanVideo in the host's, the authors' or, when quanto wrote
-            it, diffusers' names is expected.
+        holds: what the source contains; if None, a HunyuanVideo in the names of the host, of the authors or, when
+            quanto wrote it, of diffusers is expected.
         layout: "native" (ComfyUI opens it), "quanto_diffusers" or "quanto_authors" (HunyuanVideo only).
     Raises:
         FileExistsError: the target exists and ``overwrite`` is False.
@@ -79,11 +79,13 @@ def quantize_file(
     _check_paths(header, target, layout, overwrite=overwrite)
     if only_translates(header, layout):
         return _translate(header, target, plan, layout, overwrite=overwrite)
-    refuse_quantized(header)
-    holds = hunyuan_layout(header) if holds is None else holds
+    if holds is None:
+        refuse_quantized(header)
+        holds = hunyuan_layout(header)
     if layout != "native" and holds.family != HUNYUAN:
         raise ValueError(
-            f"{header.path.name} is a {holds.family}; quanto's keys are known for {HUNYUAN} only. Choose ComfyUI's."
+            f"{header.path.name} is a {holds.family}; quanto's keys exist for {HUNYUAN} only. Choose "
+            "the layout ComfyUI."
         )
     if layout == "native":
         return _quantize_native(header, holds, target, plan, overwrite=overwrite, progress=progress)
@@ -115,12 +117,12 @@ def save_state_dict(
 def read_kept(header: Header) -> tuple[tuple[str, ...], str]:
     """Return the layers that stayed as they were when a file was quantized here, and how they were chosen.
 
-    Nothing where the header does not say, as with files of other tools.
+    Both are empty if the header does not say, as in files of other tools.
     """
     try:
         method = json.loads(header.metadata[PROVENANCE])["method"]
         return tuple(name for name in method["keep"] if isinstance(name, str)), str(method["found_by"])
-    except (KeyError, TypeError, ValueError, RecursionError):  # none, or a header that was edited
+    except (KeyError, TypeError, ValueError, RecursionError):  # there is none, or somebody edited it
         return (), ""
 
 
@@ -157,7 +159,7 @@ def _quantize_native(
 
 def _files(header: Header) -> Iterator[tuple[Header, str]]:
     for file in header.files:
-        yield file, "0" * 64  # as long as what will stand there
+        yield file, "0" * 64  # replaced by a digest of the same length
 
 
 def _metadata(
@@ -180,7 +182,9 @@ def _translate(
     """Rewrite an int8 file between quanto's keys and the host's; the integers stay the same."""
     quanto_in = is_quanto(header.tensors)
     if quanto_in != (layout == "native"):
-        raise ValueError(f"{header.path.name} is quantized already, in this very layout. Nothing to do.")
+        raise ValueError(
+            f"{header.path.name} is quantized already, in the layout you chose. There is nothing to do."
+        )
     weights, metadata = _mapped(header), {"format": "pt"}
     if header.metadata.get(PROVENANCE):
         metadata[PROVENANCE] = header.metadata[PROVENANCE]

@@ -1,10 +1,11 @@
-"""What is quantized: which rows of which files become which weights, and which of these are Linears of blocks."""
+"""The source of a quantized file: which rows make up each weight, and which weights belong to Linears of blocks."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..dit.checkpoint import identify
@@ -16,13 +17,13 @@ from .quantize import BLOCK_WEIGHT
 FP8_TYPES = ("float8_e4m3fn", "float8_e5m2")
 #: Where fp8 files keep a weight's scale, in the host's older and newer convention.
 FP8_SCALES = (".scale_weight", ".weight_scale")
-#: What stands beside a weight and is not a weight.
+#: Endings of keys that describe a weight and are none themselves.
 COMPANIONS = (*FP8_SCALES, ".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
 #: The type in which the host multiplies a weight that was fp8.
 FP8_BECOMES = "bfloat16"
 FLOAT_TYPES = ("float32", "float16", "bfloat16", "float64")
 
-#: Marks of files that other tools quantized: an ending of a key, or None for any, and a type, or None for any.
+#: How to tell what other tools quantized: the ending of a key (None: any), its type (None: any), and the name.
 QUANTIZED_KINDS = (
     (".weight_scale_2", None, "nvfp4"),
     (".comfy_quant", None, "ComfyUI's quantized format"),
@@ -42,7 +43,7 @@ BLOCK_ELEMENTS = 1 << 19
 #: Elements that become fp32 at a time: what the arithmetic needs stays in the processor's cache.
 CHUNK_ELEMENTS = 1 << 17
 
-#: The family whose names the pack knows itself.
+#: The family whose keys this pack knows without the host.
 HUNYUAN = "HunyuanVideo"
 
 
@@ -59,7 +60,7 @@ class Block(NamedTuple):
 
     Args:
         first_row: where they begin in the weight.
-        scale: what to multiply them by if they are fp8, fp32 (rows, 1); else None.
+        scale: what to multiply them by if they are fp8, fp32 (rows, 1 ...); else None.
     """
 
     rows: Tensor
@@ -122,17 +123,22 @@ def whole(key: str, shape: tuple[int, ...]) -> tuple[Piece, ...]:
 
 
 def is_companion(key: str) -> bool:
-    """Say whether a key is no weight but a scale or a description of one."""
+    """Say whether a key holds a scale or a description of a weight, not a weight."""
     return key.endswith(COMPANIONS)
 
 
-def refuse_quantized(header: Header) -> None:
-    """Raise ValueError, naming the kind, unless all weights are floating point or fp8 with scales."""
+def refuse_quantized(header: Header, *, allow_plain_fp8: bool = False) -> None:
+    """Raise ValueError, naming the kind, unless all weights are floating point or fp8 with scales.
+
+    Args:
+        allow_plain_fp8: let matrices of fp8 without a scale pass, which count as they are.
+    """
     for key, (dtype, shape) in header.tensors.items():
         is_matrix = len(shape) == 2
         if key.endswith(COMPANIONS) and _is_of_fp8(header, key):
             continue
-        if is_matrix and (dtype in FLOAT_TYPES or (dtype in FP8_TYPES and _scale_key(header, key))):
+        is_known_fp8 = dtype in FP8_TYPES and (allow_plain_fp8 or _scale_key(header, key))
+        if is_matrix and (dtype in FLOAT_TYPES or is_known_fp8):
             continue
         for ending, kind_type, kind in QUANTIZED_KINDS:
             if key.endswith(ending) if ending else is_matrix and dtype == kind_type:
@@ -153,7 +159,7 @@ def _scale_key(header: Header, key: str) -> str | None:
 
 
 class SourceReader:
-    """Rows of a model's weights in the new file's keys, fp8 multiplied out, and the digests of what was read."""
+    """Reads a model's weights under the keys of the new file, and hashes the files on the way."""
 
     def __init__(self, header: Header, layout: SourceLayout) -> None:
         self.layout = layout
@@ -208,7 +214,7 @@ class SourceReader:
             yield file, digest.hexdigest()
 
     def _scale(self, key: str) -> Tensor | None:
-        """Return what to multiply the rows of fp8 by, fp32 (rows, 1); None for other types."""
+        """Return what to multiply the rows of fp8 by, fp32 (rows, 1 ...); None for other types."""
         if self._header.tensors[key].dtype not in FP8_TYPES:
             return None
         if key not in self._scales:
@@ -217,15 +223,18 @@ class SourceReader:
 
     def _read_scale(self, key: str) -> Tensor:
         name = _scale_key(self._header, key)
-        assert name is not None, key
-        num_rows, shape = self._header.tensors[key].shape[0], self._header.tensors[name].shape
+        num_rows, *columns = self._header.tensors[key].shape or (1,)
+        one_a_row = (num_rows, *(1 for _ in columns))
+        if name is None:
+            return torch.ones(one_a_row)
+        shape = self._header.tensors[name].shape
         scale = self._readers[name].rows(name, 0, shape[0] if shape else 1).float()
         if scale.numel() not in (1, num_rows) or not bool((scale.isfinite() & (scale > 0)).all()):
             raise ValueError(
-                f"{name} of shape {shape} is no scale of {key}: one, or one for each of {num_rows} rows, finite "
-                "and above zero, is expected"
+                f"{name} of shape {shape} is not a scale of {key}: one value, or one for each of {num_rows} rows, "
+                "finite and above zero, is expected"
             )
-        return scale.reshape(-1, 1).expand(num_rows, 1)
+        return scale.reshape(-1, *one_a_row[1:]).expand(one_a_row)
 
 
 def weight_info(header: Header, pieces: tuple[Piece, ...]) -> TensorInfo:

@@ -39,7 +39,7 @@ def find_layout(header: Header, plan: QuantizationPlan) -> SourceLayout:
     Raises:
         ValueError: no diffusion model or text encoder that this version of ComfyUI detects.
     """
-    refuse_quantized(header)
+    refuse_quantized(header, allow_plain_fp8=True)
     return keep_recognizable(header, _host_layout(header), plan)
 
 
@@ -52,6 +52,7 @@ def _host_layout(header: Header) -> SourceLayout:
         pieces, config = converted, _detect(header, converted)
     if config is None and (encoder := text_encoder_layout(header)):
         return encoder
+    refuse_quantized(header)  # text encoders come in plain fp8, diffusion models with their scales
     if config is None or type(config) in HUNYUAN:
         return _hunyuan_or_unknown(header, config)
     weights = stand_ins(header, pieces)
@@ -61,7 +62,7 @@ def _host_layout(header: Header) -> SourceLayout:
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ValueError(
             f"{header.path.name} looks like {type(config).__name__}, but ComfyUI cannot build that model from it "
-            f"({error}). It may be incomplete; download it again."
+            f"({error}). It may be incomplete. Download it again."
         ) from error
     linears, blocks = linear_weights(dit), block_weights(dit)
     return SourceLayout(
@@ -174,12 +175,12 @@ def _module_names(config, weights: dict[str, Tensor]) -> dict[str, str]:
 
 
 def _hunyuan_or_unknown(header: Header, config) -> SourceLayout:
-    """Return the layout of a HunyuanVideo that this pack knows itself, or refuse by name what the host knows not."""
+    """Return the layout of a HunyuanVideo that this pack knows itself, or refuse what the host does not know."""
     if config is not None or any(".individual_token_refiner." in key for key in header.tensors):
         return hunyuan_layout(header)
-    kind = find_stranger(header.tensors) or "no diffusion model that this version of ComfyUI detects"
+    kind = find_stranger(header.tensors) or "not a diffusion model that this version of ComfyUI detects"
     example = next(iter(sorted(header.tensors)), "no tensor at all")
     raise ValueError(
-        f"{header.path.name} is {kind}. Choose a diffusion model (the file holds {len(header.tensors)} tensors, the "
-        f"first is {example}; models that ComfyUI detects can be quantized, and those alone)."
+        f"{header.path.name} is {kind}. Choose a diffusion model that ComfyUI detects. (This file "
+        f"holds {len(header.tensors)} tensors; the first is {example}.)"
     )

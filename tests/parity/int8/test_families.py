@@ -232,7 +232,7 @@ BAD_FILES = {
     comfyui: "to ComfyUI's quantized format",
     four_bits: "to 4 bits",
     kohya_lora: "is a LoRA",
-    scale_of_zero: "is no scale of blocks.0.ffn.0.weight",
+    scale_of_zero: "is not a scale of blocks.0.ffn.0.weight",
 }
 
 

@@ -75,6 +75,26 @@ def test_fp8_scaled_and_parts(tmp_path, monkeypatch):
     assert relative_error(states(after), states(before)) < 0.02
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("name", ["umt5", "T5"])
+def test_fp8_without_a_scale_counts_as_it_is(name, dtype, tmp_path, monkeypatch):
+    encoder = ENCODERS[name]
+    shrink_host(monkeypatch, encoder)
+    fp8 = {k: w.to(dtype) if w.is_floating_point() else w for k, w in encoder.weights().items()}
+    widened = {k: w.bfloat16() if w.is_floating_point() else w for k, w in fp8.items()}
+    for file, weights in (("fp8", fp8), ("bf16", widened)):
+        quantize_found(
+            write_weights(tmp_path / f"{file}.safetensors", weights),
+            tmp_path / f"{file}_int8.safetensors",
+            PLAN,
+        )
+    made, wanted = (load_file(tmp_path / f"{file}_int8.safetensors") for file in ("fp8", "bf16"))
+    assert made.keys() == wanted.keys()
+    assert all(torch.equal(made[key], wanted[key]) and made[key].dtype == wanted[key].dtype for key in wanted)
+    plain, quantized = (encoder.open(tmp_path / f"{file}.safetensors") for file in ("bf16", "fp8_int8"))
+    assert 0 < relative_error(states(quantized), states(plain)) < 0.04
+
+
 def test_relative_positions_and_embeddings_stay(tmp_path, monkeypatch):
     encoder = ENCODERS["umt5"]
     shrink_host(monkeypatch, encoder)
