@@ -49,7 +49,8 @@ def _check_layer(name: str, weight: Tensor, state_dict: Mapping[str, Tensor]) ->
     rows = len(weight)
     if tuple(scale.shape) not in ((), (1,), (1, 1), (rows,), (rows, 1)):
         raise ValueError(
-            f"{name}.weight_scale has shape {tuple(scale.shape)}; one scale, or one for each of {rows} rows, is wanted"
+            f"{name}.weight_scale has shape {tuple(scale.shape)}; one value, or one for each of {rows} rows, is "
+            "expected"
         )
     group = config.get("convrot_groupsize") if config.get("convrot") else None
     if group is not None and (group not in ROTATION_GROUPS or weight.shape[1] % group):

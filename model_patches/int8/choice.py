@@ -1,4 +1,4 @@
-"""Which weights of a file will be quantized, and what the new file will hold: known from the header alone."""
+"""Plan a quantized file from the header of its source: which weights become integers, and what it will hold."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ class FilePlan:
     Args:
         tensors: everything, scales included.
         layers: the weights that will be quantized, as they are now.
-        kept: names of the layers that would be quantized, but shall stay as they are.
+        kept: names of the layers that the plan keeps as they are.
     """
 
     family: str
@@ -34,7 +34,7 @@ class FilePlan:
 
     @property
     def text(self) -> str:
-        """Say what will be quantized and what it saves, like layers on one line."""
+        """Say what will be quantized and what it saves, with one line for layers that are alike."""
         saved, before = self.bytes_before - self.bytes_after, self.bytes_before
         kinds = Counter((re.sub(r"\d+", "*", key), *info) for key, info in self.layers.items())
         return "\n".join(
@@ -54,7 +54,7 @@ def plan_file(header: Header, source: SourceLayout, plan: QuantizationPlan) -> F
     """Choose the layers to quantize and list what the new file will hold.
 
     Raises:
-        ValueError: there is nothing to quantize, or a layer that shall stay is not there.
+        ValueError: there is nothing to quantize, or a layer to keep does not exist.
     """
     free = plan.without_kept(map(source.layer, source.linears))
     wanted = {
@@ -64,7 +64,7 @@ def plan_file(header: Header, source: SourceLayout, plan: QuantizationPlan) -> F
     layers = {key: info for key, info in weights.items() if key in wanted and plan.fits(info.shape)}
     if not layers:
         raise ValueError(
-            f"{header.path.name} ({source.family}) has no Linear layer in repeated blocks that {plan.mode} could "
+            f"{header.path.name} ({source.family}) has no Linear layers in repeated blocks that {plan.mode} can "
             "quantize."
         )
     tensors: dict[str, TensorInfo] = {}

@@ -50,7 +50,7 @@ ROTATION_GROUPS = (256, 64, 16)
 #: The host's 4-bit layout needs input widths that are multiples of this.
 INT4_WIDTH_MULTIPLE = 64
 
-#: Row scales tried for 4 bits, as shares of max|w|/7: clipping a few outliers pays when there are 15 steps.
+#: Row scales tried for 4 bits, as shares of max|w|/7: with 15 steps, clipping a few outliers lowers the error.
 INT4_CLIPS = (1.0, 0.9, 0.8, 0.72, 0.64, 0.56)
 
 #: A Linear of the transformer blocks, modulation included, in the host's and in the authors' names.
@@ -70,10 +70,10 @@ class QuantizationPlan:
         granularity: one scale a row of the weight, or one a tensor (eq. 10 as written).
         all_linear: also quantize the embedders, the text refiner and the final layer.
         keep: names of Linears that stay as they are.
-        found_by: how these were chosen, in words.
+        found_by: how these names were chosen, in words.
 
     Raises:
-        ValueError: a combination that does not exist.
+        ValueError: this mode has no such granularity.
     """
 
     mode: Mode = "weight_only"
@@ -96,21 +96,21 @@ class QuantizationPlan:
         return found if self.keep else {k: v for k, v in found.items() if k not in ("keep", "found_by")}
 
     def without_kept(self, layers: Iterable[str]) -> set[str]:
-        """Return those of a model's Linears that need not stay as they are.
+        """Return a model's Linears without those to keep.
 
         Raises:
-            ValueError: the model has none of a name that is to stay.
+            ValueError: the model has no layer of a name to keep.
         """
         names = set(layers)
         if strange := [name for name in self.keep if name not in names]:
             raise ValueError(
-                f"This model has no layer {strange[0]} to keep ({len(strange)} of {len(self.keep)} names are not "
-                "its own). The ranking is another model's: make one of this model with Quantization Report."
+                f"This model has no layer {strange[0]} to keep ({len(strange)} of {len(self.keep)} names are not in "
+                "it). The ranking was made for another model. Make one for this model with Quantization Report."
             )
         return names.difference(self.keep)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Say whether a Linear's weight of this shape can be quantized so."""
+        """Say whether a Linear's weight of this shape can be quantized in this mode."""
         return len(shape) == 2 and (self.mode != "int4" or shape[1] % INT4_WIDTH_MULTIPLE == 0)
 
     def layer_config(self, in_features: int) -> dict:
@@ -165,7 +165,7 @@ def quantize_rows(
 def check_finite(largest: Tensor) -> None:
     """Raise ValueError if weights of these largest absolute values, or scales made of them, hold NaN or Inf.
 
-    A maximum keeps NaN and Inf; to ask each weight would take longer than to quantize it.
+    A maximum keeps NaN and Inf. Checking every weight would take longer than quantizing it.
     """
     if not bool(torch.isfinite(largest).all()):
         raise ValueError("the weights hold NaN or Inf")
@@ -180,7 +180,7 @@ def quantize_layer(weight: Tensor, plan: QuantizationPlan, *, name: str) -> dict
     try:
         integers, scale = quantize_rows(weight, plan)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}. The checkpoint is damaged; fetch it again.") from error
+        raise ValueError(f"{name}: {error}. The checkpoint is damaged. Download it again.") from error
     return {
         "weight": integers,
         "weight_scale": scale,

@@ -1,4 +1,4 @@
-"""Layers by the error that each alone causes at the output, as text that an artist can read, link and paste."""
+"""A ranking of layers by the error that each causes at the output, as text to read, link and paste."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ def parse_ranking(text: str) -> Ranking:
 
 
 def keep_worst(plan: QuantizationPlan, count: int, ranking: str) -> QuantizationPlan:
-    """Return the plan that leaves the worst layers of a ranking as they are.
+    """Return the plan with the worst layers of a ranking kept as they are.
 
     Raises:
         ValueError: the ranking is empty or holds fewer layers.

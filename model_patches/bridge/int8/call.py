@@ -1,4 +1,4 @@
-"""What a MODEL of any family is called with in one step of the host's own sampling, kept to be run again."""
+"""Record how the host calls a diffusion model in one step of sampling, and repeat that call."""
 
 from dataclasses import dataclass
 from typing import Any, cast

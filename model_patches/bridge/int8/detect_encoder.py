@@ -1,4 +1,4 @@
-"""Find the Linear layers of a text encoder's repeated blocks: which ones, the host's own class says."""
+"""Find the Linear layers of a text encoder's repeated blocks: the host's own class says which they are."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from ...int8.source import SourceLayout, is_companion, whole
 from .blocks import block_weights, linear_weights, stand_ins
 
 CPU = torch.device("cpu")
-#: Nothing is computed and no weight takes memory.
+#: Build without memory for weights; nothing is computed.
 ON_META = {"initial_device": torch.device("meta"), "load_device": CPU, "offload_device": CPU}
 
 
@@ -37,7 +37,7 @@ def text_encoder_layout(header: Header) -> SourceLayout | None:
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
             f"{header.path.name} looks like the {name}, but ComfyUI cannot build that model from it ({error}). It may "
-            "be incomplete; download it again."
+            "be incomplete. Download it again."
         ) from error
     linears = {key for model in transformers for key in linear_weights(model) if key in weights}
     blocks = {key for model in transformers for key in block_weights(model) if key in weights}

@@ -111,14 +111,14 @@ def check_quantizable(patcher: ModelPatcher, plan: QuantizationPlan) -> None:
             )
     if not planned_weights(patcher, plan):
         raise ValueError(
-            f"{type(patcher.model).__name__} has no Linear layers in repeated blocks that could be quantized. "
+            f"{type(patcher.model).__name__} has no Linear layers in repeated blocks to quantize. "
             "Connect a MODEL that is a transformer."
         )
     _check_nothing_holds_the_layers(patcher)
 
 
 def _check_nothing_holds_the_layers(patcher: ModelPatcher) -> None:
-    """Refuse what keeps a reference to the layers that are about to be replaced."""
+    """Refuse a MODEL in which something else refers to the layers that are about to be replaced."""
     compiled = patcher.wrappers.get(comfy.patcher_extension.WrappersMP.APPLY_MODEL, {}).get("torch.compile")
     if compiled or any(key.startswith(DIT.rstrip(".")) for key in patcher.object_patches):
         raise ValueError(
@@ -142,7 +142,7 @@ def _rebuild(patcher: ModelPatcher, state_dict: dict[str, Tensor]):
 
 
 def _init_again(source: tuple | None, plan: QuantizationPlan) -> tuple | None:
-    """Return how the host may build this model once more (it does for torch.compile and several GPUs)."""
+    """Return how the host can build this model again, as it does for torch.compile and several GPUs."""
     return None if source is None else (_quantize_from_init, (source, plan))
 
 
@@ -153,7 +153,7 @@ def _quantize_from_init(source: tuple, plan: QuantizationPlan, disable_dynamic: 
 
 
 def kept_layers(patcher: ModelPatcher) -> tuple[tuple[str, ...], str]:
-    """Return what this pack left as it was when a MODEL, or the file it comes from, was quantized, and why."""
+    """Return the layers that were kept when a MODEL, or its file, was quantized here, and how they were chosen."""
     if not patcher.cached_patcher_init:
         return (), ""
     function, arguments, *_ = patcher.cached_patcher_init

@@ -15,15 +15,15 @@ from .ranking import Progress, errors_when_kept, rank_layers, ranking_lines, rel
 
 LORA_KEPT = "LoRA: use any loader; its strength is kept, because it is added at use and not rounded into the integers."
 LORA_IN_STOCK_FILES = (
-    "A saved int8 file that stock Load Diffusion Model opens is another matter: there ComfyUI multiplies int8 by int8, "
-    "merges a LoRA and rounds again, and much of a weak LoRA (1 %) drowns. Open the file with Load Magic141 Model; in "
-    "the stock loader, Load LoRA (Bypass) loses least."
+    "This is different for a saved int8 file in stock Load Diffusion Model: ComfyUI then multiplies int8 by int8, "
+    "merges the LoRA into the weights and rounds again, so most of a weak LoRA (1 %) is lost. Open the file with Load "
+    "Magic141 Model; with the stock loader, Load LoRA (Bypass) loses least."
 )
 
 
 GOOD_ERROR, FAIR_ERROR = 0.02, 0.2
 
-#: What the host's configuration holds beside the shape.
+#: Entries of the host's configuration that say nothing about the shape.
 NOT_SIZES = ("dtype", "device", "operations")
 
 
@@ -123,10 +123,10 @@ def check_same_shape(original: ModelPatcher, quantized: ModelPatcher) -> None:
 
 
 def lora_advice(plan: QuantizationPlan) -> str:
-    """Say which LoRA route to take with a MODEL quantized so."""
+    """Say how to apply a LoRA to a MODEL quantized by this plan."""
     if plan.mode == "w8a8":
         return (
-            "LoRA: use any loader. A weak LoRA (1 %) drowns in W8A8's rounding of the activations: quantize "
+            "LoRA: use any loader. W8A8 rounds the activations, and most of a weak LoRA (1 %) is lost: quantize "
             "weight-only for it."
         )
     return LORA_KEPT

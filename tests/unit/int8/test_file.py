@@ -293,7 +293,7 @@ def test_quanto_files_that_cannot_be_read_are_refused(source, tmp_path):
         path = write(tmp_path / "changed.safetensors", change)
         with pytest.raises(ValueError, match=message):
             quantize_file(path, tmp_path / "int8.safetensors", PLAN)
-    with pytest.raises(ValueError, match="Nothing to do"):
+    with pytest.raises(ValueError, match="There is nothing to do"):
         quantize_file(
             tmp_path / "quanto.safetensors", tmp_path / "again.safetensors", PLAN, layout="quanto_diffusers"
         )
