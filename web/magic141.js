@@ -26,8 +26,8 @@ app.registerExtension({
   afterConfigureGraph() {
     if (translation) translateGraph(translation);
   },
-  async setup() {
-    await openAskedFor();
+  setup() {
+    openAskedFor(); // not awaited: it waits for the frontend itself
   },
   addCustomNodeDefs(nodeDefs) {
     Object.values(nodeDefs).forEach(putEmbeddedLast);

@@ -50,12 +50,14 @@ export async function takeShortName() {
   address.searchParams.delete("template");
   address.searchParams.delete("source");
   location.replace(address);
+  await new Promise(() => {}); // this page is about to go
 }
 
-/** Open the template whose short name was in the address. */
+/** Open the template whose short name was in the address, when the frontend has opened its own first workflow. */
 export async function openAskedFor() {
   const stored = sessionStorage.getItem(ASKED_FOR);
   if (!stored) return;
+  while (!app.extensionManager?.workflow?.activeWorkflow) await new Promise((resolve) => setTimeout(resolve, 200));
   sessionStorage.removeItem(ASKED_FOR);
   const { pack, title } = JSON.parse(stored);
   const file = `/workflow_templates/${encodeURIComponent(pack)}/${encodeURIComponent(title)}.json`;

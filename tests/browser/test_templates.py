@@ -89,6 +89,7 @@ def test_the_template_browser_lists_our_titles_in_order(tab):
 
 def test_a_stock_loader_does_not_begin_with_an_embedded_model(tab, server):
     mine = server.base / "models" / "vae" / "zz_my_vae.safetensors"
+    mine.parent.mkdir(parents=True, exist_ok=True)
     mine.touch()
     try:
         tab.open(server.url)
