@@ -1,6 +1,7 @@
 """The pack inside a real ComfyUI: it loads, and it hides nothing of the host's."""
 
 import json
+from urllib.parse import quote
 
 from magic141.tools.client import ComfyClient
 from magic141.tools.server import PACK
@@ -12,7 +13,7 @@ OURS = {
     "Magic141FewStepSampler": "Few-Step TI2V Sampler",
 }
 
-JPEG = b"\xff\xd8\xff"
+WEBP = b"RIFF"
 
 
 def test_the_pack_is_imported_without_a_warning(server):
@@ -59,9 +60,9 @@ def test_the_embedded_models_are_in_the_stock_dropdowns(object_info):
 def test_the_template_browser_shows_every_workflow(client: ComfyClient):
     shown = client.get_json("/workflow_templates")["magic141"]
     assert sorted(shown) == sorted(path.stem for path in (PACK / "workflows").glob("*.json"))
-    for name in shown:
+    for name in map(quote, shown):
         assert json.loads(client.get(f"/api/workflow_templates/magic141/{name}.json"))["nodes"]
-        assert client.get(f"/api/workflow_templates/magic141/{name}.jpg").startswith(JPEG)
+        assert client.get(f"/api/workflow_templates/magic141/{name}.jpg").startswith(WEBP)
 
 
 def test_the_example_picture_is_in_the_input_folder(object_info):
