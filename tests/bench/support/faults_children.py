@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from magic141.tools.imports import ROOT
 
 PATIENCE_S = 90.0
@@ -92,6 +93,7 @@ def _work_and_leave(work: Callable[[], Any], write: int) -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (1, 2):
         os.dup2(silence, descriptor)
+    torch.set_num_threads(1)  # makes torch's pool anew, before threads of the work do so at the same time
     started = time.monotonic()
     try:
         kind, text, value = "fine", "", work()
