@@ -25,6 +25,10 @@ KNOWN_FRAMES, CLIP_FRAMES = 5, 13
 FLASH, FLASH_LIMIT = 0.06, 0.03
 SEEN_CHANGE = 0.05
 """Of the mean: a white picture cannot get brighter, nor a black one darker."""
+SAME_FRAMES = (
+    "tests/server/test_any_graph.py::test_the_embedded_graph_makes_the_frames_of_sliding_window_extend"
+)
+SAME_LATENTS = "tests/parity/test_other_families.py::test_two_experts_equal_two_stock_samplers"
 CACHES = {"classic": ("--cache-classic",), "lru": ("--cache-lru", "10"), "none": ("--cache-none",)}
 
 
@@ -54,9 +58,8 @@ def in_bytes(frames: torch.Tensor) -> torch.Tensor:
     return frames.clamp(0, 1).mul(255).round() / 255
 
 
-def embedded_equals_extend() -> float:
-    """Return 1 if the server test of the embedded graph passes: the frames of Sliding Window Extend bit for bit."""
-    test = "tests/server/test_any_graph.py::test_the_embedded_graph_makes_the_frames_of_sliding_window_extend"
+def passes(test: str) -> float:
+    """Return 1 if a test of the pack passes, else 0."""
     command = [sys.executable, "-P", "-m", "pytest", "-q", test]
     return float(subprocess.run(command, cwd=PACK, stdout=sys.stderr, check=False).returncode == 0)
 
@@ -76,7 +79,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True, help="file for the figures")
     parser.add_argument("--quick", action="store_true", help="few windows, one kill, one template")
     parser.add_argument(
-        "--only", help="parts, by comma: flash, memory, api, motion, resume, templates, embedded"
+        "--only", help="parts, by comma: flash, memory, api, motion, resume, templates, embedded, experts"
     )
     options = parser.parse_args()
     use_comfyui()
@@ -89,7 +92,8 @@ def main() -> int:
         "motion": lambda: motion_gain(16 if quick else 100),
         "resume": lambda: resume_identical_frames(1 if quick else 5),
         "templates": lambda: run_templates(lambda text: print(text, file=sys.stderr), templates),
-        "embedded": lambda: {"embedded_equals_extend": embedded_equals_extend()},
+        "embedded": lambda: {"embedded_equals_extend": passes(SAME_FRAMES)},
+        "experts": lambda: {"two_expert_equals_stock": passes(SAME_LATENTS)},
     }
     figures: dict[str, float] = {}
     for name in options.only.split(",") if options.only else parts:
