@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from magic141.tools.client import ComfyClient
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import temporary_server
-from magic141.tools.templates import template
+from magic141.tools.server import PACK, temporary_server
 
+WORKFLOW = PACK / "tests" / "support" / "old_workflows" / "image_to_video_0_1.json"
+"""A graph of one clip, which takes a second."""
 SETTLED = 1 / 3
 """Share of the prompts that allocators and caches may take to settle."""
 
@@ -25,7 +26,7 @@ def soak(*, prompts: int) -> dict[str, float]:
     failures = 0
     with temporary_server() as server:
         client = ComfyClient(server.url)
-        workflow = json.loads(template("magic141_image_to_video").read_text(encoding="utf-8"))
+        workflow = json.loads(WORKFLOW.read_text(encoding="utf-8"))
         prompt = workflow_to_prompt(workflow, client.object_info())
         for number in range(prompts):
             _change(prompt, number)
