@@ -2,6 +2,7 @@
 
 import errno
 import faulthandler
+import gc
 import os
 import pickle
 import select
@@ -94,6 +95,7 @@ def _work_and_leave(work: Callable[[], Any], write: int) -> None:
     for descriptor in (1, 2):
         os.dup2(silence, descriptor)
     torch.set_num_threads(1)  # makes torch's pool anew, before threads of the work do so at the same time
+    gc.freeze()  # or the collector copies every page of the parent
     started = time.monotonic()
     try:
         kind, text, value = "fine", "", work()
