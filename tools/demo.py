@@ -72,7 +72,7 @@ def videos_of(result: Result) -> list[dict]:
 def save_video(content: bytes, path: Path) -> list[Path]:
     """Write the video and a contact sheet of all its frames beside it."""
     path.write_bytes(content)
-    sheet = path.with_name(f"{path.stem}contact_sheet.png")
+    sheet = path.with_name(f"{path.stem.rstrip('_')}_contact_sheet.png")
     contact_sheet(read_frames(content)).save(sheet)
     return [path, sheet]
 

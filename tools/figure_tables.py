@@ -99,6 +99,25 @@ FIGURES = Block(
             "`window`",
         ),
         (
+            "Templates of ComfyUI itself (Wan 2.2, HunyuanVideo 1.5, LTX-2.3) that make three windows with Window"
+            " Start and Window Save in them (small random weights)",
+            "{anygraph[templates_run]:.0f}",
+            "that fail: {anygraph[templates_failed]:.0f}",
+            "`anygraph`",
+        ),
+        (
+            "100 windows out of any graph: memory that each adds, as a share of a window's frames",
+            "{anygraph[rss_slope_share_of_window]:.3f}",
+            "a loop that keeps its frames: 1",
+            "`anygraph`",
+        ),
+        (
+            "Time that Window Start and Window Save add to a window of the graph's own nodes, ms",
+            "{anygraph[overhead_ms_per_window]:.0f}",
+            "stock Save Video for the same frames: {anygraph[stock_save_ms_per_window]:.0f}",
+            "`anygraph`",
+        ),
+        (
             "Few-step LoRA, 4 steps of one pass: clean clips, the shape not looked at"
             " (512 prompts that leave the direction open)",
             "{distill[student4_clean_rate]:.2f}",
@@ -129,6 +148,43 @@ FIGURES = Block(
             "{retrieval[recall_at_1]:.2f}",
             "descriptions shuffled: {retrieval[recall_at_1_shuffled_captions]:.3f}",
             "`retrieval`",
+        ),
+        (
+            "Measures of Clip Quality: largest difference to VBench's formulas, written out independently",
+            "{judge[vbench_formula_error_max]:.1e}",
+            "",
+            "`judge`",
+        ),
+        (
+            "Clips made worse on purpose (blur, flicker, freeze, color, other object) that the measure made for it"
+            " finds (200 pairs)",
+            "{judge[order_agreement]:.2f}",
+            "guessing: 0.5",
+            "`judge`",
+        ),
+        (
+            "Programs and servers killed in the middle of long work: windows lost, frames that differ afterwards",
+            "{faults[windows_lost]:.0f}, {faults[frames_different]:.0f}",
+            "of {faults[kills]:.0f} kills",
+            "`faults`",
+        ),
+        (
+            "Damaged files and inputs: wrong results without a word, errors without a sentence, hangs",
+            "{faults[silent_wrong]:.0f}, {faults[raw_errors]:.0f}, {faults[hangs]:.0f}",
+            "of {faults[malformed]:.0f} tried",
+            "`faults`",
+        ),
+        (
+            "Longest time that a cancel went unheard, s",
+            "{faults[cancel_latency_max_s]:.2f}",
+            "one call of the model: {faults[one_model_call_s]:.2f}",
+            "`faults`",
+        ),
+        (
+            "Faults put into the code on purpose that a test finds, as a share",
+            "{mutants[mutants_killed_share]:.3f}",
+            "of {mutants[mutants_tried]:.0f} tried",
+            "`mutants`",
         ),
         (
             "Time of a clip on the same weights, as a share of diffusers'",

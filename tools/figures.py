@@ -24,11 +24,14 @@ VAE = f"{MODELS}/vae/magic141_shapes_vae.safetensors"
 TI2V, T2V = (f"{MODELS}/diffusion_models/magic141_shapes_{name}.safetensors" for name in ("ti2v", "t2v"))
 FOUR_STEPS, TWO_STEPS = (f"{MODELS}/loras/magic141_shapes_ti2v_{n}step.safetensors" for n in (4, 2))
 WEIGHTS = {
+    "anygraph": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
     "demo": (TI2V, T2V, FOUR_STEPS, VAE, CLIP, LLAVA),
     "distill": (TI2V, FOUR_STEPS, TWO_STEPS, VAE, CLIP, LLAVA),
     "dit": (),
     "faults": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
     "int8": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
+    "judge": (),
+    "mutants": (),
     "pack": (),
     "retrieval": (CLIP,),
     "window": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
