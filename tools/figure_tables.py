@@ -132,9 +132,27 @@ FIGURES = Block(
             "`distill`",
         ),
         (
-            "Quantizing a file of 1.9 GB: extra memory in MB",
+            "Quantizing a file of {int8[stream_file_gb]:.1f} GB: extra memory in MB",
             "{int8[stream_peak_extra_mb]:.0f}",
             "",
+            "`int8`",
+        ),
+        (
+            "Time to quantize that file, as a share of the time to copy it",
+            "{int8[quantize_over_copy_time]:.1f}",
+            "copying: 1",
+            "`int8`",
+        ),
+        (
+            "Error of the DiT's output in int8, weights only (held-out prompts and noises)",
+            "{int8[dit_rel_error_weight_only]:.4f}",
+            "quanto on the same layers: {int8[dit_rel_error_quanto]:.4f}; W8A8: {int8[dit_rel_error_w8a8]:.4f}",
+            "`int8`",
+        ),
+        (
+            "Families of models that go to int8 and through the stock loader: largest error of the output",
+            "{int8[family_rel_error_max]:.3f}",
+            "families: {int8[families_quantized]:.0f}; that fail: {int8[families_failed]:.0f}",
             "`int8`",
         ),
         (
