@@ -1,11 +1,9 @@
 """Widgets that older versions saved are put where the widgets are now; without Node.js the browser tests cover it."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
-import pytest
+from magic141.tests.support.node_js import evaluate, needs_node
 from magic141.tools.templates import template
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,18 +17,11 @@ def node_of(path: Path) -> dict:
 
 
 def read_by_the_frontend(node: dict) -> dict:
-    program = f"import {{ savedWidgets, withoutRemoved }} from {json.dumps(SCRIPT.as_uri())};\n"
-    program += "console.info = () => {};\n"
-    program += (
-        f"console.log(JSON.stringify(withoutRemoved({json.dumps(node)}, savedWidgets({json.dumps(TYPE)}))));"
-    )
-    command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    expression = f"withoutRemoved({json.dumps(node)}, savedWidgets({json.dumps(TYPE)}))"
+    return evaluate(SCRIPT, "savedWidgets, withoutRemoved", expression)
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@needs_node
 def test_an_old_node_has_the_values_of_the_widgets_that_are_left():
     old, new = node_of(OLD), node_of(template("magic141_one_minute"))
     read = read_by_the_frontend(old)
@@ -40,7 +31,7 @@ def test_an_old_node_has_the_values_of_the_widgets_that_are_left():
     assert len(read["links"]) == 1
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@needs_node
 def test_a_new_node_is_left_as_it_is():
     node = node_of(template("magic141_one_minute"))
     assert read_by_the_frontend(node) == {"node": node, "links": []}

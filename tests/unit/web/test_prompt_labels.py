@@ -1,25 +1,19 @@
 """Windows on the timeline are told apart by their number and by where their prompts differ."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from magic141.tests.support.node_js import evaluate, needs_node
 
 SCRIPT = Path(__file__).resolve().parents[3] / "web" / "prompt_labels.js"
 
 
 def labels(prompts: list[str]) -> list[str]:
-    program = f"import {{ windowLabels }} from {json.dumps(SCRIPT.as_uri())};\n"
-    program += f"console.log(JSON.stringify(windowLabels({json.dumps(prompts)})));"
-    command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return evaluate(SCRIPT, "windowLabels", f"windowLabels({json.dumps(prompts)})")
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@needs_node
 @pytest.mark.parametrize(
     ("prompts", "wanted"),
     [

@@ -1,11 +1,10 @@
 """Sentences of the server are found and put into the language of the artist, with what differs in its place."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from magic141.tests.support.node_js import evaluate, needs_node
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "web" / "sentences.js"
@@ -13,16 +12,12 @@ SCRIPT = ROOT / "web" / "sentences.js"
 
 def in_chinese(sentences: list[str]) -> list[str]:
     texts = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))["magic141"]
-    program = f"import {{ patternsOf, translated }} from {json.dumps(SCRIPT.as_uri())};\n"
-    program += f"const patterns = patternsOf({json.dumps(texts)});\n"
-    program += f"console.log(JSON.stringify({json.dumps(sentences)}.map((text) => translated(text, {{ patterns }}))));"
-    command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    patterns = f"{{ patterns: patternsOf({json.dumps(texts)}) }}"
+    expression = f"{json.dumps(sentences)}.map((text) => translated(text, {patterns}))"
+    return evaluate(SCRIPT, "patternsOf, translated", expression)
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@needs_node
 @pytest.mark.parametrize(
     ("english", "chinese"),
     [

@@ -1,8 +1,6 @@
 """The timeline on the node plans the same windows as the run; needs Node.js, else the browser tests cover it."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from magic141.model_patches.window.plan import (
     window_sizes,
 )
 from magic141.model_patches.window.prompts import parse_prompts
+from magic141.tests.support.node_js import evaluate, needs_node
 
 SCRIPT = Path(__file__).resolve().parents[3] / "web" / "window_plan.js"
 PROMPTS = ("one", "one\ntwo\n\nthree", "[0:00-0:10] a\n[10-end] b", "gaps\n[0:02 - 4.5s] x", "")
@@ -83,18 +82,14 @@ def clips_in_python(case):
     ]
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@needs_node
 @pytest.mark.parametrize(
     ("function", "cases", "planned"),
     [("planWindows", CASES, in_python), ("planClips", CLIP_CASES, clips_in_python)],
 )
 def test_the_timeline_plans_what_the_run_does(function, cases, planned):
-    program = f"import {{ {function} }} from {json.dumps(SCRIPT.as_uri())};\n"
-    program += f"console.log(JSON.stringify({json.dumps(cases)}.map({function})));"
-    command = ["node", "--input-type=module", "--experimental-default-type=module", "-e", program]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    for case, drawn in zip(cases, json.loads(done.stdout), strict=True):
+    found = evaluate(SCRIPT, function, f"{json.dumps(cases)}.map({function})")
+    for case, drawn in zip(cases, found, strict=True):
         wanted = planned(case)
         if wanted is None:
             continue
