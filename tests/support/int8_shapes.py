@@ -8,6 +8,7 @@ from magic141.model_patches.dit.keys import expected_shapes
 from magic141.model_patches.dit.stream import TensorWriter, num_elements
 from magic141.model_patches.dit.weights_file import TensorInfo
 from magic141.model_patches.int8.quantize import BLOCK_WEIGHT, INT4_FORMAT, QuantizationPlan, encode_config
+from magic141.tests.support.released_sizes import LLAMA_8B, VISION_L_336
 from torch import nn
 
 BF16_BYTES, SCALE_BYTES = 2, 4
@@ -39,23 +40,7 @@ def vlm_8b() -> nn.Module:
     from magic141.model_patches.encoders.vlm import VisionLanguageModel
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    vision = CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=336,
-        patch_size=14,
-        projection_dim=768,
-    )
-    text = LlamaConfig(
-        hidden_size=4096,
-        intermediate_size=14336,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        vocab_size=128320,
-    )
+    vision, text = CLIPVisionConfig(**VISION_L_336), LlamaConfig(**LLAMA_8B)
     with torch.device("meta"):
         return VisionLanguageModel(
             LlavaForConditionalGeneration(LlavaConfig(vision_config=vision, text_config=text))

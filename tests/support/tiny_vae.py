@@ -1,22 +1,10 @@
 """Random video VAEs of the real architectures, opened by the host: TAEHV at its stock width, HunyuanVideo's narrow."""
 
 import torch
+from magic141.tests.support.released_sizes import HUNYUAN_VAE
 from torch import Tensor, nn
 
-HUNYUAN = {
-    "double_z": True,
-    "z_channels": 16,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 32,
-    "ch_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "attn_resolutions": [],
-    "dropout": 0.0,
-    "conv3d": True,
-    "time_compress": 4,
-}
+NARROW_HUNYUAN = HUNYUAN_VAE | {"ch": 32}
 
 
 def random_weights(network: nn.Module, *, gain: float = 1.0, seed: int = 0) -> dict[str, Tensor]:
@@ -79,7 +67,7 @@ def open_hunyuan_vae(seed: int = 0):
     import comfy.sd
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
-    narrow = AutoencoderKL(ddconfig=HUNYUAN, embed_dim=16)
+    narrow = AutoencoderKL(ddconfig=NARROW_HUNYUAN, embed_dim=16)
     weights = random_weights(narrow, seed=seed)
     with mock.patch.object(comfy.sd, "AutoencoderKL", return_value=narrow):
         return comfy.sd.VAE(sd=weights)

@@ -10,56 +10,15 @@ from magic141.model_patches.dit.keys import expected_shapes
 from magic141.model_patches.dit.stream import TensorWriter, num_elements
 from magic141.model_patches.dit.weights_file import TensorInfo, read_header
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN
+from magic141.tests.support.released_sizes import CLIP_L_TEXT, HUNYUAN_VAE, LLAMA_8B, VISION_L_336
 from magic141.tools.host import comfyui_path
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 DIT_SIZES = {"hidden_size": 3072, "depth": 20, "depth_single": 40}
-LLAMA_8B = {
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "vocab_size": 128320,
-    "rms_norm_eps": 1e-5,
-}
 #: As wide as the real one, which is what the DiT sees, and shallow: where the encoders are not what is measured.
 SHALLOW_LLAMA = LLAMA_8B | {"intermediate_size": 1024, "num_hidden_layers": 3}
-VISION_L_336 = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "image_size": 336,
-    "patch_size": 14,
-    "projection_dim": 768,
-}
 SHALLOW_VISION = VISION_L_336 | {"num_hidden_layers": 2}
-CLIP_L_TEXT = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "vocab_size": 49408,
-    "projection_dim": 768,
-    "eos_token_id": 49407,
-    "bos_token_id": 49406,
-}
-VAE_CONFIG = {
-    "double_z": True,
-    "z_channels": 16,
-    "resolution": 256,
-    "in_channels": 3,
-    "out_ch": 3,
-    "ch": 128,
-    "ch_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "attn_resolutions": [],
-    "dropout": 0.0,
-    "conv3d": True,
-    "time_compress": 4,
-}
 SHARD_BYTES = 5e9
 LORA_RANK = 64
 POOL = 1 << 20
@@ -107,7 +66,7 @@ def write_vae(models: Path) -> None:
     from comfy.ldm.models.autoencoder import AutoencoderKL  # pyright: ignore[reportMissingImports]
 
     with torch.device("meta"):
-        vae = AutoencoderKL(ddconfig=dict(VAE_CONFIG), embed_dim=VAE_CONFIG["z_channels"])
+        vae = AutoencoderKL(ddconfig=dict(HUNYUAN_VAE), embed_dim=HUNYUAN_VAE["z_channels"])
     shapes = {key: tuple(tensor.shape) for key, tensor in vae.state_dict().items()}
     write_file(models / "vae" / "vae.safetensors", shapes)
 

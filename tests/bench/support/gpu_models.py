@@ -11,6 +11,7 @@ from magic141.model_patches.dit.keys import expected_shapes
 from magic141.model_patches.int8.quantize import QuantizationPlan
 from magic141.tests.bench.dit import FULL as FULL_DIT
 from magic141.tests.bench.dit import Size, matmul_ceiling
+from magic141.tests.support.released_sizes import CLIP_L_TEXT, HUNYUAN_VAE, LLAMA_8B, VISION_L_336
 from torch import Tensor
 
 KINDS = {"bf16": None, "int8": QuantizationPlan(), "w8a8": QuantizationPlan("w8a8")}
@@ -30,33 +31,21 @@ class Sizes:
 
 FULL = Sizes(
     clips=FULL_DIT,
-    llava={
-        "vision": {
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-        },
-        "text": {
-            "hidden_size": 4096,
-            "intermediate_size": 14336,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-        },
-    },
+    llava={"vision": VISION_L_336, "text": LLAMA_8B},
     matmul_side=8192,
 )
 TINY = Sizes(
     clips={f"{frames}f": Size(128, 1, 1, 256, frames, 32, 32) for frames in (13, 17)},
     llava={
-        "vision": {
+        "vision": VISION_L_336
+        | {
             "hidden_size": 64,
             "intermediate_size": 128,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
         },
-        "text": {
+        "text": LLAMA_8B
+        | {
             "hidden_size": 256,
             "intermediate_size": 512,
             "num_hidden_layers": 4,
@@ -155,10 +144,8 @@ def hunyuan_vae(machine: Machine):
     import comfy.sd
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
-    config = {"double_z": True, "z_channels": 16, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128}
-    config |= {"ch_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
     with torch.device("meta"):
-        layout = AutoencoderKL(ddconfig=config | {"conv3d": True, "time_compress": 4}, embed_dim=16)
+        layout = AutoencoderKL(ddconfig=HUNYUAN_VAE, embed_dim=HUNYUAN_VAE["z_channels"])
     return comfy.sd.VAE(sd={key: machine.random(tuple(t.shape)) for key, t in layout.state_dict().items()})
 
 
@@ -185,8 +172,8 @@ def _random_llava(machine: Machine, tokenizer):
 
     sizes, image = machine.sizes.llava, tokenizer.convert_tokens_to_ids("<image>")
     config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**sizes["vision"], image_size=336, patch_size=14, projection_dim=768),
-        text_config=LlamaConfig(**sizes["text"], vocab_size=128320),
+        vision_config=CLIPVisionConfig(**sizes["vision"]),
+        text_config=LlamaConfig(**sizes["text"]),
         image_token_id=image,
         image_token_index=image,
     )
@@ -196,16 +183,8 @@ def _random_llava(machine: Machine, tokenizer):
 def _random_clip_text(machine: Machine, tokenizer):
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    config = CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = CLIPTextConfig(**CLIP_L_TEXT | ids)
     return _made_on_device(machine, lambda: CLIPTextModel(config))
 
 
