@@ -21,6 +21,7 @@ from .saved_video import FinishedVideo, preview_of, workflow_tags
 from .sliding_window_inputs import (
     OLD_CHOICES,
     file_inputs,
+    memory_inputs,
     sampling_inputs,
     seam_inputs,
     start_inputs,
@@ -65,6 +66,7 @@ class SlidingWindowExtend(io.ComfyNode):
                 *sampling_inputs(),
                 *seam_inputs(),
                 *file_inputs(),
+                *memory_inputs(),
             ],
             outputs=[
                 io.Video.Output(

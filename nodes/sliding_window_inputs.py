@@ -5,7 +5,7 @@ from comfy_api.latest import io
 from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.window.make import HandOver
 from ..model_patches.sampler import SAMPLERS
-from ..model_patches.window.settings import WindowSettings
+from ..model_patches.window.settings import EACH_START, FIRST_PICTURE, WindowSettings
 from .video_inputs import (
     AT_MOST_TWICE,
     codec_input,
@@ -168,3 +168,18 @@ def seam_inputs() -> list:
 def file_inputs() -> list:
     """Return where and how the video is written."""
     return [run_name_input("models"), codec_input(advanced=True)]
+
+
+def memory_inputs() -> list:
+    """Return what spares moving models; behind all others, where saved workflows do not miss it."""
+    return [
+        io.Combo.Input(
+            "encoder_looks_at",
+            options=[EACH_START, FIRST_PICTURE],
+            default=DEFAULTS.encoder_looks_at,
+            advanced=True,
+            tooltip="Which picture the vision encoder sees. start of each window follows what happens, and brings the "
+            "encoder (16 GB for LLaVA, 9 in int8) back into memory for every window. first picture needs it before the "
+            "first window only: choose it where models are moved between windows.",
+        )
+    ]

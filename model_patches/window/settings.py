@@ -7,6 +7,7 @@ from ..sampler import DEFAULT_SHIFT, DEFAULT_STEPS
 from ..sizes import num_latent_frames
 
 SECONDS, WINDOWS = "seconds", "windows"
+EACH_START, FIRST_PICTURE = "start of each window", "first picture"
 OF_ONE_WINDOW = ("prompts", "length", "length_in", "run_name")
 """What may change without making every window anew: each window has its own key for its prompt and length."""
 
@@ -17,6 +18,7 @@ class WindowSettings:
 
     window_length: frames the model makes at once, 4n + 1. overlap: latent frames of the window before that the next
     one knows. guidance: None leaves the host's default. reroll_threshold, turn_limit: 0 for no limit.
+    encoder_looks_at: EACH_START or FIRST_PICTURE.
     """
 
     prompts: str = ""
@@ -40,6 +42,7 @@ class WindowSettings:
     turn_limit: float = 0.0
     run_name: str = "run"
     codec: str = "h264"
+    encoder_looks_at: str = EACH_START
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -58,4 +61,7 @@ class WindowSettings:
 
     def of_every_window(self) -> dict:
         """Return the settings that change every frame of the video."""
-        return {name: value for name, value in asdict(self).items() if name not in OF_ONE_WINDOW}
+        values = {name: value for name, value in asdict(self).items() if name not in OF_ONE_WINDOW}
+        if self.encoder_looks_at == EACH_START:  # as all runs did before there was a choice: they go on
+            del values["encoder_looks_at"]
+        return values

@@ -32,6 +32,7 @@ TABLE = {
     **{f"{way}_k{k}": {"hand_over": way, "overlap": k} for way in ("latent", "pixel") for k in (1, 2)},
     "latent_k2_turn_limit_color_anchor": OURS,
     "latent_k3": {"hand_over": "latent", "overlap": 3},
+    "latent_k2_encoder_looks_at_first_picture": LATENT_K2 | {"encoder_looks_at": "first picture"},
     "latent_k2_color_anchor_half": LATENT_K2 | {"color_anchor": 0.5},
     "latent_k2_color_anchor_full": LATENT_K2 | {"color_anchor": 1.0},
 }

@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 # Activations of one pass of about 800 tokens, in units of the model's width.
 ACTIVATION_ROWS = 64 * 800
 CACHED_RESULTS = 32
+"""How many results are kept, unless a run needs more."""
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 SMALL_MODEL_BYTES = 2 * 1024**3
 
@@ -68,6 +69,11 @@ class Magic141Encoders:
     def __init__(self, backend: EncoderBackend):
         self.backend = backend
         self._results: OrderedDict[str, Any] = OrderedDict()
+        self._most_kept = CACHED_RESULTS
+
+    def keep_results(self, count: int) -> None:
+        """Keep at least so many results from now on: one a prompt and one a picture."""
+        self._most_kept = max(self._most_kept, count)
 
     def encode(self, prompt: str, negative_prompt: str = "", images: Images = None) -> EncodedPrompt:
         """Encode a prompt, its negative and the reference images.
@@ -98,7 +104,7 @@ class Magic141Encoders:
     def _remember(self, key: str, compute: Callable[[], Result]) -> Result:
         if key not in self._results:
             self._results[key] = compute()
-            if len(self._results) > CACHED_RESULTS:
+            if len(self._results) > self._most_kept:
                 self._results.popitem(last=False)
         self._results.move_to_end(key)
         return self._results[key]

@@ -1,6 +1,6 @@
 """Make one window of a long video with a MODEL of the HunyuanVideo layout: hand over, condition, sample, decode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -10,10 +10,11 @@ from torch import Tensor
 
 from ...sampler import few_step_sigmas
 from ...sizes import FRAMES_PER_LATENT, num_frames_of
+from ...store.cancel import until_canceled
 from ...window.journal import RunDirectoryBroken
 from ...window.plan import Window, window_seed
 from ...window.run import Clip, Tail, from_uint8
-from ...window.settings import WindowSettings
+from ...window.settings import FIRST_PICTURE, WindowSettings
 from ..encoders.conditioning import ClipRequest, image_to_video_conditioning
 from ..encoders.socket import Magic141Encoders
 from ..sampling import Sampling, sample_clip
@@ -22,6 +23,11 @@ from ..vae import decode_continuation, decode_frames, encode_frames, is_taehv, k
 if TYPE_CHECKING:
     from comfy.model_patcher import ModelPatcher
     from comfy.sd import VAE
+
+PROMPTS_AHEAD = 64
+"""How many different prompts are encoded before the first window; of 4 MB each, for a prompt of 256 tokens."""
+RESULTS_OF_A_WINDOW = 3
+"""Negative prompt, picture, and the picture of the window before."""
 
 Conditions = tuple[list, list, dict]
 """Positive and negative CONDITIONING, and the empty LATENT."""
@@ -121,9 +127,27 @@ class WindowMaker:
             end_image=end_image,
             known_latent=known,
             guidance=self.settings.guidance,
-            vlm_images=None if tail is None else from_uint8(tail.frames[-1:]),
+            vlm_images=self.seen_picture(tail),
         )
         return image_to_video_conditioning(self.models.encoders, self.models.vae, request)
+
+    def seen_picture(self, tail: Tail | None) -> Tensor:
+        """Return the picture that the encoder looks at, (1, H, W, 3)."""
+        if tail is None or self.settings.encoder_looks_at == FIRST_PICTURE:
+            return self.start_image
+        return from_uint8(tail.frames[-1:])
+
+    def encode_ahead(self, windows: Sequence[Window], tail: Tail | None) -> None:
+        """Encode what is known of windows before the first of them is made, while the encoders are loaded.
+
+        All prompts are, and the picture that the next window sees; its later windows bring the encoders back for a
+        picture each, or not at all where they look at the first picture.
+        """
+        prompts = list(dict.fromkeys(window.prompt for window in windows))[:PROMPTS_AHEAD]
+        encoders = self.models.encoders
+        encoders.keep_results(len(prompts) + RESULTS_OF_A_WINDOW)
+        for prompt in until_canceled(prompts):
+            encoders.encode(prompt, self.settings.negative_prompt, self.seen_picture(tail))
 
 
 def hand_over_latent(vae, tail: Tail, num_known: int, hand_over: str) -> Tensor:

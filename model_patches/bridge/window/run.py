@@ -98,6 +98,8 @@ def run_windows(
         maker = WindowMaker(
             models, settings, material.image, end_image=sources.end_image, callback=progress.on_step
         )
+        if (window := run.next_window()) is not None:
+            maker.encode_ahead(windows[window.index :], run.tail)
         make_windows(run, maker, progress)
         path = store.join()
     told = shared | {"source_frames": material.lead_in_frames, "prompts": settings.prompts}

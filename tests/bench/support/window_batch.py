@@ -37,7 +37,7 @@ from magic141.model_patches.window.run import (
     times_over_limits,
     to_uint8,
 )
-from magic141.model_patches.window.settings import WindowSettings
+from magic141.model_patches.window.settings import FIRST_PICTURE, WindowSettings
 from PIL import Image
 from torch import Tensor
 
@@ -227,7 +227,9 @@ class ClipBatch:
         return empty_latent(settings.width, settings.height, num_frames_of(settings.window_latent))
 
     def _pictures(self) -> Tensor:
-        """Return what the VLM sees, (B, 1, H, W, 3) as bytes: the frame each window starts from."""
+        """Return what the VLM sees, (B, 1, H, W, 3) as bytes: the start of each window, or the first of all."""
+        if self.settings.encoder_looks_at == FIRST_PICTURE:
+            return to_uint8(self.starts[:, None])
         return self.frames[:, -1:]
 
 

@@ -124,12 +124,16 @@ def test_the_defaults_of_a_long_video():
         "turn_limit": 0.0,
         "run_name": "run",
         "codec": "h264",
+        "encoder_looks_at": "start of each window",
     }
 
 
 def test_what_each_window_keeps_for_itself_is_not_shared_by_all():
     shared = WindowSettings().of_every_window()
-    assert set(asdict(WindowSettings())) - set(shared) == {"prompts", "length", "length_in", "run_name"}
+    own = {"prompts", "length", "length_in", "run_name"}
+    assert set(asdict(WindowSettings())) - set(shared) == own | {"encoder_looks_at"}, "older runs go on"
+    changed = WindowSettings(encoder_looks_at="first picture").of_every_window()
+    assert set(asdict(WindowSettings())) - set(changed) == own
     assert WindowSettings(window_length=13).window_latent == 4
     assert WindowSettings(length_in="windows").counts_windows
     assert not WindowSettings().counts_windows
