@@ -34,6 +34,7 @@ STAND_INS = {
     "magic141_hunyuan15_one_minute": "magic141_any_graph_minute",
     "magic141_hunyuan_image_to_video": "magic141_image_to_video",
     "magic141_hunyuan_one_minute": "magic141_one_minute",
+    "magic141_fast_on_one_gpu": "magic141_image_to_video",
     "magic141_ltx23_one_minute_with_sound": "magic141_any_graph_minute",
 }
 """Workflows whose weights do not ship with the pack, and the one that does the same with the embedded model."""

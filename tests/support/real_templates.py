@@ -50,6 +50,14 @@ SETTINGS: dict[str, dict[str, dict[str, object]]] = {
         "DualCLIPLoader": {"type": "hunyuan_video"},
         "CreateVideo": {"fps": 24.0},
     },
+    "magic141_fast_on_one_gpu": {
+        "Magic141FewStepSampler": HUNYUAN_SAMPLER,
+        "Magic141VLMImageEncode": {"size": "nearest 540p bucket", "length": 81, "guidance": 6.0},
+        "Magic141Int8Quantize": {"mode": "int8 W8A8 (fast, rotated)"},
+        "DualCLIPLoader": {"type": "hunyuan_video"},
+        "EasyCache": {"reuse_threshold": 0.2},
+        "CreateVideo": {"fps": 24.0},
+    },
     "magic141_hunyuan_one_minute": {
         "Magic141SlidingWindowExtend": HUNYUAN_SAMPLER
         | {"window_length": 121, "overlap": 1, "width": 960, "height": 544, "fps": 24.0}
