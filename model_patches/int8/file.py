@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import torch
 from torch import Tensor
 
+from ..dit.mapping import map_tensors
 from ..dit.shards import read_model_header
 from ..dit.stream import TensorWriter, refuse_to_overwrite, whole_file, write_tensors
 from ..dit.weights_file import Header, describe_tensors, load_torch_zip, read_header
@@ -209,8 +209,7 @@ def _translate(
 def _mapped(header: Header) -> dict[str, Tensor]:
     if header.container == "torch":
         return load_torch_zip(header.path)
-    with safetensors.safe_open(header.path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return map_tensors(header.path, header.tensors, header.starts)
 
 
 def _check_paths(header: Header, target: Path, layout: str, *, overwrite: bool) -> None:
