@@ -4,6 +4,7 @@ import importlib.resources
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from magic141.tests.support import template_weights as weights
@@ -87,9 +88,13 @@ def small_graph(template: Template, object_info: dict, base: Path) -> dict:
 
 def stock_prompt(template: Template, object_info: dict) -> dict:
     """Return a template of the installed package as an API prompt."""
+    return workflow_to_prompt(json.loads(stock_file(template).read_text(encoding="utf-8")), object_info)
+
+
+def stock_file(template: Template) -> Traversable:
+    """Return the file of a template in the installed package; newer packages leave some out."""
     package = importlib.resources.files("comfyui_workflow_templates_json")
-    text = (package / "templates" / f"{template.name}.json").read_text(encoding="utf-8")
-    return workflow_to_prompt(json.loads(text), object_info)
+    return package / "templates" / f"{template.name}.json"
 
 
 def with_windows(prompt: dict, template: Template) -> dict:
