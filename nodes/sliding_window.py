@@ -12,9 +12,10 @@ from ..model_patches.bridge.window.run import Caller, run_windows
 from ..model_patches.bridge.window.start import Sources
 from ..model_patches.sizes import num_latent_frames
 from ..model_patches.store.names import name_fault
+from ..model_patches.window.directions import read_directions
 from ..model_patches.window.plan import check_window
 from ..model_patches.window.prompts import check_text, parse_prompts
-from ..model_patches.window.report import report_text, timeline
+from ..model_patches.window.report import report_text
 from ..model_patches.window.settings import WindowSettings
 from .old_inputs import describe_old_inputs
 from .saved_video import FinishedVideo, preview_of, workflow_tags
@@ -101,6 +102,7 @@ class SlidingWindowExtend(io.ComfyNode):
             check_window(num_latent_frames(window_length), overlap)
         check_text(negative_prompt or "", "negative_prompt")
         parse_prompts(prompts or "")
+        read_directions(prompts or "")
         return (run_name is not None and name_fault(run_name, "a run")) or True
 
     @classmethod
@@ -124,7 +126,7 @@ class SlidingWindowExtend(io.ComfyNode):
             report_text(outcome.report),
             ui={
                 **preview_of(outcome.video).as_dict(),
-                "magic141_windows": timeline(outcome.report, fps=settings.fps),
+                "magic141_windows": outcome.cards,
                 "magic141_kept": [outcome.report["num_kept"]],
             },
         )

@@ -10,7 +10,7 @@ from ..model_patches.bridge.window.graph_run import (
     newest_segment,
     take_back,
 )
-from ..model_patches.window.report import report_text, timeline
+from ..model_patches.window.report import report_text
 from .saved_video import FinishedVideo, preview_of
 from .window_inputs import INTERNAL, save_inputs
 
@@ -68,7 +68,7 @@ class WindowSave(io.ComfyNode):
             report_text(outcome.report),
             ui={
                 **preview_of(outcome.video).as_dict(),
-                "magic141_windows": timeline(outcome.report, fps=window.settings.start.fps),
+                "magic141_windows": window.cards.since(),
                 "magic141_kept": [outcome.report["num_kept"]],
             },
         )
@@ -99,12 +99,8 @@ class WindowWrite(io.ComfyNode):
 
 def newest_of(window: GraphRun) -> dict:
     """Return what the timeline draws of the window that was written last; the preview is of that one alone."""
-    report = {"settings": {"source_frames": window.material.lead_in_frames}, "windows": window.run.facts[-1:]}
-    (newest,) = timeline(report, fps=window.settings.start.fps)
-    return {
-        "magic141_newest": [newest | {"index": window.run.num_done - 1}],
-        "magic141_kept": [window.run.num_kept],
-    }
+    newest = window.cards.since(window.run.num_done - 1)
+    return {"magic141_newest": newest, "magic141_kept": [window.run.num_kept]}
 
 
 def returned_of(images, video, latent) -> Returned:

@@ -6,12 +6,13 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..model_patches.bridge.graph_identity import describe_unknown
-from ..model_patches.bridge.window.graph_run import begin_run, leave_unfinished
+from ..model_patches.bridge.window.graph_run import begin_run, leave_unfinished, show_progress
 from ..model_patches.bridge.window.graph_start import ANEW, KEEP, Settings, StartSettings, read_beginning
 from ..model_patches.bridge.window.series import body_identity, find_body, first_next, read_graph
 from ..model_patches.bridge.window.series_end import watch_end
 from ..model_patches.store.names import name_fault
 from ..model_patches.window.clips import ClipSizes
+from ..model_patches.window.directions import read_directions
 from ..model_patches.window.prompts import check_text, parse_prompts
 from .saved_video import workflow_tags
 from .video_inputs import (
@@ -71,6 +72,7 @@ class WindowStart(io.ComfyNode):
                 ClipSizes(window_length, known_frames)
             check_text(negative_prompt or "", "negative_prompt")
             parse_prompts(prompts or "")
+            read_directions(prompts or "")
         except ValueError as error:
             return str(error)
         return (run_name is not None and name_fault(run_name, "a run")) or True
@@ -88,6 +90,7 @@ class WindowStart(io.ComfyNode):
         )
         run.latent, run.node_id = latent, cls.hidden.unique_id
         blocked = [ExecutionBlocker(None)] * (len(handed_out_outputs()) - 1)
+        show_progress(run)
         if run.window is None:
             return io.NodeOutput(run, *blocked)
         watch_end(run, partial(leave_unfinished, run))

@@ -75,6 +75,21 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def send_event(kind: str, data: dict, node_id: str | None) -> None:
+    """Send the page that queued the running prompt what a node has to say; nothing where there is none.
+
+    Args:
+        node_id: of the node; the page is told the one that stands for it on the screen.
+    """
+    from server import PromptServer
+
+    server, context = getattr(PromptServer, "instance", None), get_executing_context()
+    if node_id is None or context is None or server is None or server.client_id is None:
+        return
+    shown = get_progress_state().dynprompt.get_display_node_id(node_id)
+    server.send_sync(kind, {"node": shown, "prompt_id": context.prompt_id, **data}, server.client_id)
+
+
 def send_text(text: str, node_id: str | None) -> None:
     """Show a line of text on a node, where there is a server."""
     if node_id is None:

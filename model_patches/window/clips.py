@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .directions import read_directions
 from .plan import window_seed
 from .prompts import assign_prompts, parse_prompts
 
@@ -96,6 +97,8 @@ def plan_clips(
     count = 1 + max(0, -(-(num_frames - first) // sizes.num_new))
     seams = [first + index * sizes.num_new - sizes.blend for index in range(count - 1)]
     spans = list(pairwise([0, *seams, num_frames]))
+    own = read_directions(prompts)
+    own.check(count)
     texts = assign_prompts(parse_prompts(prompts), [(start / fps, end / fps) for start, end in spans])
     return [
         GraphWindow(
@@ -106,7 +109,7 @@ def plan_clips(
             start_frame=start,
             num_new_frames=end - start,
             prompt=texts[i],
-            seed=window_seed(seed, i),
+            seed=own.seeds.get(i, window_seed(seed, i)),
             num_blended=sizes.blend if i else 0,
             num_held_back=sizes.blend if i < count - 1 else 0,
         )

@@ -6,9 +6,10 @@ before it adds T - k latent frames, 4 * (T - k) pixel frames.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..sizes import FRAMES_PER_LATENT, num_frames_of
+from .directions import read_directions
 from .prompts import Prompts, assign_prompts, parse_prompts
 from .settings import WindowSettings
 
@@ -57,7 +58,7 @@ def plan_run(settings: WindowSettings, *, continues: bool, has_end_image: bool) 
 
     Args:
         continues: the run goes on from a video or latent instead of starting from an image.
-        has_end_image: the last window ends on a picture.
+        has_end_image: the last window ends on a picture, as it does where the prompts give it one.
     """
     window, overlap = settings.window_latent, settings.overlap
     check_window(window, overlap)
@@ -66,13 +67,17 @@ def plan_run(settings: WindowSettings, *, continues: bool, has_end_image: bool) 
     else:
         num_new = new_latent_frames_for(settings.length, fps=settings.fps, continues=continues)
     shape = {"window_latent": window, "overlap_latent": overlap, "continues": continues}
-    return plan_windows(
-        window_sizes(num_new, **shape, has_end_image=has_end_image),
+    own = read_directions(settings.prompts)
+    last = len(window_sizes(num_new, **shape)) - 1
+    windows = plan_windows(
+        window_sizes(num_new, **shape, has_end_image=has_end_image or last in own.ends),
         **shape,
         prompts=parse_prompts(settings.prompts),
         fps=settings.fps,
         seed=settings.seed,
     )
+    own.check(len(windows))
+    return [replace(window, seed=own.seeds.get(window.index, window.seed)) for window in windows]
 
 
 def window_sizes(
@@ -143,3 +148,15 @@ def window_seed(seed: int, index: int, attempt: int = 0) -> int:
         return seed
     digest = hashlib.sha256(f"{seed}/{index}/{attempt}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def attempt_seed(run_seed: int, index: int, *, first: int, attempt: int) -> int:
+    """Return the seed of an attempt at a window: derived from the run's, or from a seed of the window's own.
+
+    Args:
+        first: the seed of the first attempt.
+    """
+    if attempt == 0:
+        return first
+    own = first != window_seed(run_seed, index)
+    return window_seed(first if own else run_seed, index, attempt)

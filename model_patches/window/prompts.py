@@ -18,6 +18,8 @@ _MEANT_AS_RANGE = re.compile(rf"0\d?:\d\d|{_TIME} ?s? ?(?:[-–—~]|to\b)(.*)",
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _UNITS = {"end", "to", "sec", "secs", "second", "seconds", "min", "mins", "minute", "minutes", "ms"}
 _LONGEST_RANGE = 100
+DIRECTION = re.compile(r"\[[ \t]*(?:window[ \t]*(\d+)|keep[ \t]+later)[ \t]*\]", re.ASCII | re.IGNORECASE)
+"""How a line begins that is no prompt: it says something of a single window (see ``directions``)."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,26 @@ def check_text(text: str, name: str) -> None:
 def parse_prompts(prompts: str) -> list[str | TimedPrompt]:
     """Split the prompts box into lines; ``[0:05-0:10] text`` becomes a ``TimedPrompt``, ``[5-end]`` runs on.
 
+    Lines about single windows are left out (see ``directions``).
+
     Raises:
         ValueError: a text that ``check_text`` refuses, a range that cannot be read or ends before it starts.
+    """
+    return [
+        _parse_line(number, line) for number, line in numbered_lines(prompts) if not DIRECTION.match(line)
+    ]
+
+
+def numbered_lines(prompts: str) -> list[tuple[int, str]]:
+    """Return the lines of the prompts box that are not empty, with their numbers from 1.
+
+    Raises:
+        ValueError: a text that ``check_text`` refuses.
     """
     check_text(prompts, "prompts")
     raw_lines = prompts.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines = ((number, raw.strip()) for number, raw in enumerate(raw_lines, start=1))
-    return [_parse_line(number, line) for number, line in lines if line]
+    return [(number, line) for number, line in lines if line]
 
 
 def _parse_line(number: int, line: str) -> str | TimedPrompt:

@@ -126,12 +126,3 @@ def first_measured_frame(report: dict) -> int:
     """Return where the drift begins to count: a window's length before the first new frame of a continued video."""
     longest = max((window["num_new_frames"] for window in report["windows"]), default=0)
     return max(0, report["settings"].get("source_frames", 0) - longest)
-
-
-def timeline(report: dict, *, fps: float) -> list[dict]:
-    """Return what the node's timeline draws: where every window starts in the whole video, and its measures."""
-    offset = report["settings"].get("source_frames", 0)
-    return [
-        {"start_s": (offset + window["start_frame"]) / fps, "measures": window["measures"]}
-        for window in report["windows"]
-    ]

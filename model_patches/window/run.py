@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..measures import mean_lab
+from .directions import Directions
 from .journal import RunDirectoryBroken, chain_keys
 from .measure import measure_window, seam_badness
 from .palette import Palette, hold_palette, read_palette
@@ -96,6 +97,8 @@ class Planned(Protocol):
     def num_new_frames(self) -> int: ...
     @property
     def prompt(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
 
 
 PlannedWindow = TypeVar("PlannedWindow", bound=Planned)
@@ -110,14 +113,23 @@ class WindowRun(Generic[PlannedWindow]):
         keys: of ``window_keys``, one a window.
         limits: what windows are held to.
         begin: what the first window goes on from.
+        directions: what the artist says of single windows.
     Attributes:
         num_kept: how many windows an earlier run had finished.
     """
 
     def __init__(
-        self, store: WindowStore, windows: list[PlannedWindow], keys: list[str], limits: Limits, begin: Begin
+        self,
+        store: WindowStore,
+        windows: list[PlannedWindow],
+        keys: list[str],
+        limits: Limits,
+        begin: Begin,
+        *,
+        directions: Directions | None = None,
     ) -> None:
         self.store, self.windows, self.keys, self.limits = store, windows, keys, limits
+        self.directions = directions or Directions()
         self.notes = store.restore(keys)
         self.num_kept = self.num_done
         self.tail, self.reference = self._restored(begin)
@@ -175,6 +187,7 @@ class WindowRun(Generic[PlannedWindow]):
         tail = advance(self.tail, clip, keep=self._keep_frames)
         tensors = tail_tensors(tail) | (reference_tensors(self.reference) if first else {})
         facts = window_facts(window, judged, attempts, time.monotonic() - self._began)
+        facts |= {"planned_seed": window.seed, "end": self.directions.ends.get(window.index, "")}
         self.store.save(window.index, self.keys[window.index], clip.frames, tensors=tensors, facts=facts)
         self.tail = tail
 

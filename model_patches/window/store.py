@@ -53,9 +53,13 @@ class WindowStore:
         return self
 
     def _check_entry(self, entry: Entry) -> None:
-        if f"segments/{entry.index:04d}{self.video.suffix}" not in entry.files:
+        if self.segment_name(entry.index) not in entry.files:
             raise ValueError("it does not name its segment")
         check_facts(entry.facts, entry.index)
+
+    def segment_name(self, index: int) -> str:
+        """Return where the frames of a window lie in the folder."""
+        return f"segments/{index:04d}{self.video.suffix}"
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
@@ -99,7 +103,7 @@ class WindowStore:
             DiskRefused: the disk is full or cannot be written; the windows before are kept.
         """
         self._check_space(frames)
-        segment = self.folder / "segments" / f"{index:04d}{self.video.suffix}"
+        segment = self.folder / self.segment_name(index)
         files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
         del self.entries[index:]
         with finished_within(GRACE_S):
@@ -137,7 +141,7 @@ class WindowStore:
         """
         name = "video" if finished else PARTIAL
         path = self.folder / f"{name}_{self.entries[-1].key[:8]}{self.video.suffix}"
-        segments = [self.folder / "segments" / f"{e.index:04d}{self.video.suffix}" for e in self.entries]
+        segments = [self.folder / self.segment_name(entry.index) for entry in self.entries]
         if self.lead_in is not None:
             segments.insert(0, self.lead_in)
         try:

@@ -14,12 +14,14 @@ from ...store.cancel import for_seconds
 from ...store.sound_pieces import fit_length, samples_at, to_int16
 from ...store.video_sink import VideoFormat
 from ...window.clips import GraphWindow, check_clip, check_speed, known_difference, new_frames
+from ...window.directions import read_directions
 from ...window.flash import measure_flash
-from ...window.plan import window_seed
+from ...window.plan import attempt_seed
 from ...window.report import build_report
 from ...window.run import Clip, Judged, WindowRun, from_uint8, to_uint8
 from ...window.store import GRACE_S, WindowStore
 from ..progress import duration_text, send_text
+from .cards import WindowCards
 from .graph_sound import joined_sound
 from .graph_start import KEEP, Settings, folder_to_keep, keys_of, plan, remember_graph
 from .run import run_folder, write_lead_in
@@ -33,14 +35,15 @@ WindowSocket = io.Custom("MAGIC141_WINDOW")
 class GraphRun:
     """A run that is going on.
 
-    node_id: Window Start, which shows how far it is. latent: of the artist, for the first window. best, attempt: of
-    the window that is being made.
+    cards: of the finished windows. node_id: Window Start, which shows how far it is. latent: of the artist, for the
+    first window. best, attempt: of the window that is being made.
     """
 
     settings: Settings
     material: Material
     run: WindowRun[GraphWindow]
     shared: dict
+    cards: WindowCards
     notes: list[str] = field(default_factory=list)
     node_id: str | None = None
     latent: dict | None = None
@@ -56,10 +59,8 @@ class GraphRun:
     def seed(self) -> int:
         """Return the seed of the attempt that is being made."""
         assert self.window is not None
-        first = self.window.seed
-        return (
-            window_seed(self.settings.start.seed, self.window.index, self.attempt) if self.attempt else first
-        )
+        run_seed, first = self.settings.start.seed, self.window.seed
+        return attempt_seed(run_seed, self.window.index, first=first, attempt=self.attempt)
 
 
 def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: list[str]) -> GraphRun:
@@ -80,14 +81,17 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
     video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
     with WindowStore(folder, shared, video) as store:
         store.metadata = metadata
-        run = WindowRun(store, windows, keys, save.limits, replace(material.begin, first=material.image))
+        begin, own = replace(material.begin, first=material.image), read_directions(start.prompts)
+        run = WindowRun(store, windows, keys, save.limits, begin, directions=own)
         notes = [*notes, *run.notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)
-    return GraphRun(settings, material, run, shared, notes)
+    cards = WindowCards(run, num_before=material.lead_in_frames)
+    return GraphRun(settings, material, run, shared, cards, notes)
 
 
 def show_progress(run: GraphRun) -> None:
-    """Show on Window Start which window is being made, and about how long the rest will take."""
+    """Show on Window Start what is finished, which window is being made, and about how long the rest will take."""
+    run.cards.send(run.node_id)
     done, total = run.run.num_done, len(run.run.windows)
     if run.window is None:
         send_text(f"{total} windows are done", run.node_id)
@@ -103,7 +107,7 @@ def newest_segment(run: GraphRun) -> Path | None:
     if not run.run.num_done:
         return None
     store = run.run.store
-    return store.folder / "segments" / f"{run.run.num_done - 1:04d}{store.video.suffix}"
+    return store.folder / store.segment_name(run.run.num_done - 1)
 
 
 @dataclass(frozen=True)

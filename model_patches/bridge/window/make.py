@@ -12,7 +12,7 @@ from ...sampler import few_step_sigmas
 from ...sizes import FRAMES_PER_LATENT, num_frames_of
 from ...store.cancel import until_canceled
 from ...window.journal import RunDirectoryBroken
-from ...window.plan import Window, window_seed
+from ...window.plan import Window, attempt_seed
 from ...window.run import Clip, Tail, from_uint8
 from ...window.settings import FIRST_PICTURE, WindowSettings
 from ..encoders.conditioning import ClipRequest, image_to_video_conditioning
@@ -91,11 +91,11 @@ class WindowMaker:
 
         Args:
             tail: what came before; None for the first window of a video made from an image.
-            attempt: with more than 0 the seed is derived again from the run's.
+            attempt: with more than 0 the seed is derived again.
         """
         vae = self.models.vae
         num_known, num_new = window.num_known_latent_frames, window.num_new_latent_frames
-        seed = window.seed if attempt == 0 else window_seed(self.settings.seed, window.index, attempt)
+        seed = attempt_seed(self.settings.seed, window.index, first=window.seed, attempt=attempt)
         end_image = self.end_image if is_last else None
         known = None if tail is None else hand_over_latent(vae, tail, num_known, self.settings.hand_over)
         conditions = self.condition(window, tail, known, end_image)

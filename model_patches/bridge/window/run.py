@@ -1,5 +1,6 @@
 """A whole sliding-window run, in the order in which things happen."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ...store.files import read_json
 from ...store.names import name_fault
 from ...store.video_sink import VideoFormat
 from ...store.video_source import crop_to_multiple, read_frames
+from ...window.directions import read_directions
 from ...window.journal import digest
 from ...window.plan import Window, plan_run
 from ...window.report import build_report
@@ -22,6 +24,7 @@ from ..checks import check_model
 from ..encoders.conditioning import check_end_image
 from ..fingerprint import tensor_fingerprint
 from ..vae import check_vae
+from .cards import WindowCards
 from .make import Models, WindowMaker, latent_of, resolve_hand_over
 from .progress import WindowProgress
 from .start import Material, Sources, read_start
@@ -47,12 +50,13 @@ class Caller:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: the video's path, its last frame (1, H, W, 3), the tail to go on from, the report."""
+    """A finished run: the video's path, its last frame (1, H, W, 3), the tail to go on from, the report, its cards."""
 
     video: Path
     last_frame: Tensor
     tail: Tensor
     report: dict
+    cards: list[dict]
 
 
 def run_windows(
@@ -86,7 +90,8 @@ def run_windows(
     with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
         store.metadata = caller.metadata
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
-        run = WindowRun(store, windows, keys, limits, replace(material.begin, first=material.image))
+        begin, own = replace(material.begin, first=material.image), read_directions(settings.prompts)
+        run = WindowRun(store, windows, keys, limits, begin, directions=own)
         notes += write_lead_in(store, material)
         progress = WindowProgress(
             models.model,
@@ -98,9 +103,14 @@ def run_windows(
         maker = WindowMaker(
             models, settings, material.image, end_image=sources.end_image, callback=progress.on_step
         )
-        if (window := run.next_window()) is not None:
-            maker.encode_ahead(windows[window.index :], run.tail)
-        make_windows(run, maker, progress)
+        cards = WindowCards(run, num_before=material.lead_in_frames)
+        cards.send(caller.node_id)
+
+        def on_window() -> None:
+            progress.window_done()
+            cards.send(caller.node_id)
+
+        make_windows(run, maker, on_window)
         path = store.join()
     told = shared | {"source_frames": material.lead_in_frames, "prompts": settings.prompts}
     report = build_report(
@@ -112,11 +122,13 @@ def run_windows(
         num_kept=run.num_kept,
     )
     assert run.tail is not None
-    return Outcome(path, from_uint8(run.tail.frames[-1:]), latent_of(run.tail), report)
+    return Outcome(path, from_uint8(run.tail.frames[-1:]), latent_of(run.tail), report, cards.since())
 
 
-def make_windows(run: WindowRun[Window], maker: WindowMaker, progress: WindowProgress) -> None:
-    """Make all windows that are not finished yet, each on disk before the next starts."""
+def make_windows(run: WindowRun[Window], maker: WindowMaker, on_window: Callable[[], None]) -> None:
+    """Make all windows that are not finished yet, each on disk before the next starts; ``on_window`` follows each."""
+    if (first := run.next_window()) is not None:
+        maker.encode_ahead(run.windows[first.index :], run.tail)
     while (window := run.next_window()) is not None:
         stop_if_canceled()
         is_last, tail = window.index == len(run.windows) - 1, run.tail
@@ -126,7 +138,7 @@ def make_windows(run: WindowRun[Window], maker: WindowMaker, progress: WindowPro
 
         best, attempts = run.best(window, make)
         run.finish(window, best, attempts=attempts)
-        progress.window_done()
+        on_window()
 
 
 def write_lead_in(store: WindowStore, material: Material) -> list[str]:

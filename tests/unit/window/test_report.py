@@ -11,7 +11,6 @@ from magic141.model_patches.window.report import (
     first_measured_frame,
     report_text,
     seam_frames,
-    timeline,
     verdict,
 )
 
@@ -123,4 +122,3 @@ def test_a_report_without_an_earlier_video_counts_from_its_own_first_frame():
     made = report() | {"settings": {}}
     assert seam_frames(made) == seam_frames(report(0))
     assert first_measured_frame(made) == 0
-    assert timeline(made, fps=24)[0]["start_s"] == 0

@@ -8,7 +8,6 @@ from magic141.model_patches.window.report import (
     drift_lines,
     headline,
     report_text,
-    timeline,
 )
 
 SUMMARY = {"color_shift_last": 3.04, "brightness_change": -0.051, "sharpness_kept": 0.876}
@@ -51,16 +50,6 @@ def test_a_report_holds_what_it_was_given():
     assert report["summary"][-1] == "said"
     assert '\n "video": "v.mp4"' in report_text(report)
     assert "\u00e9" in report_text({"prompt": "\u00e9"})
-
-
-def test_the_timeline_counts_seconds_of_the_whole_video():
-    windows = [FACTS | {"start_frame": start} for start in (0, 12)]
-    report = {"settings": {"source_frames": 6}, "windows": windows}
-    assert timeline(report, fps=12) == [
-        {"start_s": 0.5, "measures": FACTS["measures"]},
-        {"start_s": 1.5, "measures": FACTS["measures"]},
-    ]
-    assert timeline({"settings": {}, "windows": windows[1:]}, fps=12)[0]["start_s"] == 1.0
 
 
 def test_facts_as_they_are_written_are_taken():
