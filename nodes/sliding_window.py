@@ -55,8 +55,9 @@ class SlidingWindowExtend(io.ComfyNode):
             category="Magic141/long video",
             description="Makes a long video in windows, each continuing from the end of the one before. It starts "
             "from a picture, or continues a video or latent. Each finished window is saved at once: after a crash or "
-            "a cancel, run the same workflow again and it continues from there. If a prompt changes, only its window "
-            "and the later ones are made again.",
+            "a cancel, run the same workflow again and it continues from there. If the prompt or seed of a "
+            "window changes, it and the later ones are made again; their older takes are kept and found if you change "
+            "it back.",
             search_aliases=ALIASES,
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.dynprompt, io.Hidden.extra_pnginfo],

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from .entries import Entry
+from .plan import window_seed
 from .run import WindowRun
+from .store import WindowStore
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,21 @@ def _card(run: WindowRun, place: Place, index: int) -> dict:
         "measures": entry.facts["measures"],
         "file": _file(place, run.store.segment_name(index)),
         "start_difference": None,
-        "takes": [],
+        "takes": [_take(run.store, place, take) for take in run.store.other_takes(entry)],
+    }
+
+
+def _take(store: WindowStore, place: Place, take: Entry) -> dict:
+    """Return what makes a take the one that is shown: the settings it was made with."""
+    derived = window_seed(
+        store.journal.settings["seed"], take.index
+    )  # older versions write none, and had no other
+    name = store.journal.takes.room(take).relative_to(store.folder) / store.segment_name(take.index)
+    return {
+        "prompt": take.facts["prompt"],
+        "seed": str(take.facts.get("planned_seed", derived)),
+        "end": take.facts.get("end", ""),
+        "file": _file(place, name.as_posix()),
     }
 
 

@@ -6,17 +6,14 @@ The entry is written last, so a window counts as finished only when all of it is
 key that hashes its own settings and the key of the window before: a changed prompt changes the keys of its
 window and of all later ones, and of no earlier one.
 
-Entries are data: anyone can write one, its digest tells damage and nothing else. One that is not as this module
-writes them counts as damaged, and what it names is left alone.
+A window that is made again becomes its take (see ``takes``), and is found there when its key is asked for again. The
+later ones stay where they are until they are made again too; each says what it was made after.
 """
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -25,48 +22,23 @@ from torch import Tensor
 
 from ..store.directory_lock import DirectoryLock
 from ..store.disk import disk_errors
-from ..store.fields import checked
-from ..store.files import (
-    atomic_file,
-    file_sha256,
-    make_subfolder,
-    path_inside,
-    read_json,
-    remove_file,
-    remove_parts,
-    write_text,
-)
+from ..store.files import atomic_file, file_sha256, make_subfolder, read_json, remove_parts, write_text
+from .entries import ROOMS, Entry, RunDirectoryBroken, belongs_to, digest, write_entry
+from .takes import TAKES, Takes
 
 FORMAT = 1
-ROOMS = ("segments", "windows", "frames")
-_SHA256 = re.compile("[0-9a-f]{64}")
 _NUMBER = re.compile("[0-9]{4,}")
 
 
-class RunDirectoryBroken(ValueError):
-    """The run directory cannot be trusted at all."""
+class ChainedKeys(list[str]):
+    """Keys of windows, each of which holds the key before it. specials: what is special to each window."""
+
+    def __init__(self, keys: list[str], specials: list[dict]) -> None:
+        super().__init__(keys)
+        self.specials = specials
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A finished window.
-
-    key: what made it (see ``chain_keys``). files: relative path -> SHA-256. facts: plain values for the report.
-    """
-
-    index: int
-    key: str
-    files: dict[str, str]
-    facts: dict = field(default_factory=dict)
-
-
-def digest(value: object) -> str:
-    """Hash a JSON value; equal values give equal digests on every machine."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def chain_keys(settings: dict, windows: list[dict]) -> list[str]:
+def chain_keys(settings: dict, windows: list[dict]) -> ChainedKeys:
     """Return the key of every window: a hash of its own settings and of all that came before.
 
     Args:
@@ -77,36 +49,7 @@ def chain_keys(settings: dict, windows: list[dict]) -> list[str]:
     for window in windows:
         key = digest([key, window])
         keys.append(key)
-    return keys
-
-
-def check_entry(entry: Entry, index: int) -> None:
-    """Refuse an entry that is not one of window ``index`` as ``RunJournal.commit`` writes it.
-
-    Raises:
-        ValueError: says why.
-    """
-    if entry.index != index:
-        raise ValueError(f"it says window {entry.index + 1}")
-    if not all(_SHA256.fullmatch(text) for text in (entry.key, *entry.files.values())):
-        raise ValueError("it holds a hash that is none")
-    if f"windows/{index:04d}.safetensors" not in entry.files:
-        raise ValueError("it does not name its tensors")
-    if strange := [name for name in entry.files if not _belongs_to(index, name)]:
-        raise ValueError(f"it names {strange[0]!r}")
-    json.dumps(entry.facts, allow_nan=False, ensure_ascii=False).encode()
-
-
-def _belongs_to(index: int, name: str) -> bool:
-    """Say whether a file of this name can be window ``index``'s: only its own tensors and segment, and frames."""
-    room, _, file = name.partition("/")
-    stem, _, suffix = file.partition(".")
-    if room == "frames":
-        return re.fullmatch(r"[0-9]{6,}\.png", file) is not None
-    own = stem == f"{index:04d}"
-    if room == "windows":
-        return own and suffix == "safetensors"
-    return room == "segments" and suffix.isalnum() and (own or (index == 0 and stem == "source"))
+    return ChainedKeys(keys, windows)
 
 
 class RunJournal:
@@ -123,7 +66,7 @@ class RunJournal:
     ) -> None:
         self.folder = folder
         self.settings = settings
-        self._check = check
+        self.takes = Takes(folder, check)
         self._lock = DirectoryLock(folder)
 
     def __enter__(self) -> "RunJournal":
@@ -145,7 +88,7 @@ class RunJournal:
     def _check_rooms(self) -> None:
         try:
             make_subfolder(self.folder, "windows")
-            for room in ROOMS:
+            for room in (*ROOMS, TAKES):
                 if os.path.lexists(self.folder / room):
                     make_subfolder(self.folder, room)
         except ValueError as error:
@@ -177,106 +120,69 @@ class RunJournal:
     def finished(self, keys: list[str]) -> tuple[list[Entry], list[str]]:
         """Return the windows from the first on that are finished, whole and made as ``keys`` say.
 
+        A take that fits takes the place of a window that does not.
+
         Returns:
             The entries, and sentences on why it ends where it ends (empty when simply nothing follows).
         """
         entries: list[Entry] = []
         taken: set[str] = set()
-        for index, key in enumerate(keys):
-            if not os.path.lexists(self._path(index, "json")):
-                return entries, []
-            entry = self._read_entry(index)
-            problem = self._problem(index, entry, taken)
-            if entry is None or problem:
-                return entries, [f"Window {index + 1} and later are made again: {problem}."]
-            if entry.key != key:
-                return entries, [
-                    f"Window {index + 1} and later are made again: its prompt or length changed."
-                ]
-            entries.append(entry)
-            taken.update(entry.files)
+        for key in keys:
+            found = self._next(entries, key, taken)
+            if not isinstance(found, Entry):
+                return entries, [f"Window {len(entries) + 1} and later are made again: {found}."] * bool(
+                    found
+                )
+            entries.append(found)
+            taken.update(found.files)
         return entries, []
+
+    def _next(self, entries: list[Entry], key: str, taken: set[str]) -> Entry | str:
+        """Return the window that goes on from ``entries``, or say why the one in its place does not.
+
+        Args:
+            taken: the files of the windows before, which cannot be this one's too.
+        """
+        index, after = len(entries), entries[-1].tensors if entries else ""
+        here = self.takes.read(index)
+        why = _unfit(here, {(key, after), (key, "")})
+        if here is not None and why is None and (why := self.takes.damage(here, taken)) is None:
+            return here
+        for take in self.takes.of(index):
+            if _unfit(take, {(key, after)}) is None and self.takes.damage(take, taken, is_take=True) is None:
+                self.takes.exchange(take)
+                return take
+        is_damaged = here is None and os.path.lexists(self._path(index, "json"))
+        return f"{index:04d}.json is damaged" if is_damaged else why or ""
 
     def _numbers(self) -> list[int]:
         """Return the windows that have an entry, ascending; other files beside the entries are not ours."""
         stems = [path.stem for path in (self.folder / "windows").glob("*.json")]
         return sorted(int(s) for s in stems if _NUMBER.fullmatch(s) and f"{int(s):04d}" == s)
 
-    def _read_entry(self, index: int) -> Entry | None:
-        """Return the entry of a window, None where it is damaged."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            document = read_json(self._path(index, "json"))
-            if document["sha256"] == digest(document["entry"]):
-                entry = checked(Entry, document["entry"])
-                check_entry(entry, index)
-                self._check(entry)
-                for name in entry.files:
-                    path_inside(self.folder, name, under=ROOMS)
-                return entry
-        return None
-
-    def _problem(self, index: int, entry: Entry | None, taken: set[str]) -> str:
-        """Say what of a window is not whole; nothing if all of it is.
-
-        Args:
-            taken: the files of the windows before, which cannot be this one's too.
-        """
-        if entry is None:
-            return f"{index:04d}.json is damaged"
-        for name, sha256 in entry.files.items():
-            file = self.folder / name
-            if not file.is_file():
-                return f"{name} is missing"
-            if name in taken or file_sha256(file) != sha256:
-                return f"{name} is damaged"
-        return ""
-
-    def _files(self, index: int) -> set[Path]:
-        entry = self._read_entry(index)
-        return {self.folder / name for name in entry.files} if entry else set()
-
     def commit(
-        self, index: int, key: str, *, tensors: dict[str, Tensor], files: list[Path], facts: dict
+        self,
+        index: int,
+        key: str,
+        *,
+        tensors: dict[str, Tensor],
+        files: list[Path],
+        facts: dict,
+        after: str = "",
     ) -> Entry:
-        """Write a finished window down; its ``files`` must be on disk already."""
+        """Write a finished window down; its ``files`` must be on disk, and what was in its place set aside before."""
+        self.takes.set_aside(index)
         tensor_path = self._path(index, "safetensors")
-        self.forget_from(index, keep=[*files, tensor_path])
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         with atomic_file(tensor_path) as temporary:
             temporary.write_bytes(content)  # save_file would hide a full disk behind an error of its own
         hashes = {
             path.relative_to(self.folder).as_posix(): file_sha256(path) for path in [tensor_path, *files]
         }
-        entry = Entry(index, key, hashes, facts)
-        assert all(_belongs_to(index, name) for name in hashes), hashes
-        write_text(
-            self._path(index, "json"), json.dumps({"sha256": digest(vars(entry)), "entry": vars(entry)})
-        )
+        entry = Entry(index, key, hashes, facts, after)
+        assert all(belongs_to(index, name) for name in hashes), hashes
+        write_entry(self.folder, entry)
         return entry
-
-    def forget_from(self, index: int, *, keep: Sequence[Path] = ()) -> None:
-        """Remove window ``index`` and later, with their files: they no longer follow from what comes before.
-
-        Args:
-            keep: files to leave, though a window that is forgotten names them.
-        """
-        numbers = self._numbers()
-        late = [number for number in numbers if number >= index]
-        if not late:
-            return
-        kept = {file for number in numbers if number < index for file in self._files(number)} | set(keep)
-        for number in reversed(late):
-            files = self._files(number) - kept
-            self._remove(self._path(number, "json"))
-            for file in files:
-                self._remove(file)
-
-    def _remove(self, path: Path) -> None:
-        if path.is_dir() and not path.is_symlink():
-            raise RunDirectoryBroken(
-                f"{path} is a folder where a file of this run belongs. Move it away, or give this run another name."
-            )
-        remove_file(path)
 
     def tensors(self, index: int) -> dict[str, Tensor]:
         """Return the tensors that window ``index`` left for the next one."""
@@ -292,3 +198,14 @@ class RunJournal:
 
     def _path(self, index: int, suffix: str) -> Path:
         return self.folder / "windows" / f"{index:04d}.{suffix}"
+
+
+def _unfit(entry: Entry | None, fits: set[tuple[str, str]]) -> str | None:
+    """Say why a window is not gone on from; nothing if it followed from another take, None if it is.
+
+    Args:
+        fits: the keys that are wanted, each with the hash of the tensors it is to be made after.
+    """
+    if entry is None or entry.after not in {after for _, after in fits}:
+        return ""
+    return None if (entry.key, entry.after) in fits else "its prompt, seed, end picture or length changed"

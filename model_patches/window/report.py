@@ -56,6 +56,8 @@ def check_facts(facts: dict, index: int) -> None:
     wrong = [name for name in whole if not (type(facts.get(name)) is int and 0 <= facts[name] < 2**64)]
     wrong += ["measures"] * (not measures.keys() >= MEASURES)
     wrong += ["a number"] * any(type(n) not in (int, float) or not abs(n) < LARGEST for n in numbers)
+    wrong += ["planned_seed"] * (not (type(s := facts.get("planned_seed", 0)) is int and 0 <= s < 2**64))
+    wrong += ["end"] * (not isinstance(facts.get("end", ""), str))
     wrong += ["prompt"] * (not isinstance(facts.get("prompt"), str)) + ["index"] * (
         facts.get("index") != index
     )

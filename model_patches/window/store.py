@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ..store.cancel import finished_within, for_seconds
 from ..store.disk import DiskRefused, KeptElsewhere, disk_errors
-from ..store.files import make_subfolder
+from ..store.files import file_sha256, make_subfolder
 from ..store.sound import Sound, choose_sound
 from ..store.video_sink import CODECS, VideoFormat, join_segments, write_segment
 from ..store.video_source import Source
 from .journal import Entry, RunJournal
 from .report import check_facts
+from .takes import TAKES
 
 SPARE_BYTES = 64 * 1024**2
 PARTIAL = "unfinished"
@@ -85,11 +86,22 @@ class WindowStore:
         """Return what the first window left."""
         return self.journal.tensors(0)
 
+    def other_takes(self, entry: Entry) -> list[Entry]:
+        """Return the older takes of a finished window that go on from the same window before it."""
+        takes = self.journal.takes.of(entry.index)
+        return [take for take in takes if take.after == entry.after and take.tensors != entry.tensors]
+
     def write_lead_in(self, frames: Iterable[Tensor]) -> None:
         """Encode the video that is continued as the piece before the first window; call it after ``restore``."""
         self.lead_in = self.folder / "segments" / f"source{self.video.suffix}"
-        if not self.entries:  # the first window's entry vouches for it
+        if not self.entries and not self._is_whole(self.lead_in):
             write_segment(self.lead_in, frames, self.video)
+
+    def _is_whole(self, lead_in: Path) -> bool:
+        """Say whether a take of the first window vouches for what lies in front of it: written anew it would differ."""
+        name, takes = lead_in.relative_to(self.folder).as_posix(), self.journal.takes
+        known = [entry.files.get(name) for entry in (takes.read(0), *takes.of(0)) if entry is not None]
+        return lead_in.is_file() and file_sha256(lead_in) in known
 
     def use_sound_of(self, source: Source) -> list[str]:
         """Put the sound of a video beside the pictures; return what could not be used of it."""
@@ -106,9 +118,12 @@ class WindowStore:
         segment = self.folder / self.segment_name(index)
         files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
         del self.entries[index:]
+        after = self.entries[-1].tensors if self.entries else ""
         with finished_within(GRACE_S):
+            self.journal.takes.set_aside(index)
             write_segment(segment, frames, self.video)
-            self.entries.append(self.journal.commit(index, key, tensors=tensors, files=files, facts=facts))
+            made = {"tensors": tensors, "files": files, "facts": facts}
+            self.entries.append(self.journal.commit(index, key, **made, after=after))
 
     def _check_space(self, frames: Tensor) -> None:
         raw = frames.numel()  # a byte a value
@@ -118,8 +133,8 @@ class WindowStore:
         if free < needed:
             raise DiskRefused(
                 f"The disk is almost full: {free // 2**20} MB are free in {self.folder} and the next window may need "
-                f"{needed // 2**20}. The {len(self.entries)} finished windows are kept; free some space and queue the "
-                "same workflow again to go on."
+                f"{needed // 2**20}. The {len(self.entries)} finished windows are kept; free some space (the folder "
+                f"{TAKES} in it holds older takes, which may be deleted) and queue the same workflow again to go on."
             )
 
     def _join_with_sound(self, path: Path, segments: list[Path]) -> None:

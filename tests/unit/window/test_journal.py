@@ -60,23 +60,22 @@ def test_a_longer_run_goes_on(tmp_path):
     assert (len(entries), why) == (2, [])
 
 
-def test_committing_an_earlier_window_forgets_later_ones(tmp_path):
+def test_later_windows_do_not_follow_from_an_earlier_one_that_is_made_again(tmp_path):
     keys = make_run(tmp_path, "a", "b", "c")
     with RunJournal(tmp_path, SETTINGS) as journal:
         journal.commit(1, keys[1], tensors={"tail": torch.zeros(1)}, files=[], facts={})
         assert len(journal.finished(keys)[0]) == 2
 
 
-def test_what_no_longer_follows_is_removed_with_its_files(tmp_path):
+def test_a_window_that_is_overwritten_becomes_no_take(tmp_path):
     keys = make_run(tmp_path, "a", "b", "c")
+    (tmp_path / "segments/0001.mp4").write_bytes(b"again")
     with RunJournal(tmp_path, SETTINGS) as journal:
         journal.commit(
             1, keys[1], tensors={"tail": torch.ones(1)}, files=[tmp_path / "segments/0001.mp4"], facts={}
         )
         assert [entry.index for entry in journal.finished(keys)[0]] == [0, 1]
-    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
-    windows = {f"windows/{index:04d}.{suffix}" for index in (0, 1) for suffix in ("json", "safetensors")}
-    assert left == {"run.json", "segments/0000.mp4", "segments/0001.mp4", *windows}
+    assert not (tmp_path / "takes").exists()
 
 
 def test_a_disk_that_fills_up_under_the_tensors_is_said(tmp_path, small_files):
