@@ -93,6 +93,12 @@ def mean_lab(frames: Tensor) -> Tensor:
     return srgb_to_lab(_some(_grid(frames))[..., :3]).flatten(0, -2).mean(0)
 
 
+def frame_difference(frames: Tensor, others: Tensor) -> float:
+    """Return the mean color difference (delta E) of two clips of one shape, pixel by pixel."""
+    one, other = (srgb_to_lab(_grid(clip)[..., :3]) for clip in (frames, others))
+    return float(delta_e(one, other).mean())
+
+
 def _some(frames: Tensor) -> Tensor:
     """Return evenly spaced frames, both ends among them."""
     count = min(len(frames), MEASURED_FRAMES)

@@ -99,7 +99,7 @@ class WindowWrite(io.ComfyNode):
 
 def newest_of(window: GraphRun) -> dict:
     """Return what the timeline draws of the window that was written last; the preview is of that one alone."""
-    newest = window.cards.since(window.run.num_done - 1)
+    newest = [] if window.newest is None else window.cards.since(window.newest)[:1]
     return {"magic141_newest": newest, "magic141_kept": [window.run.num_kept]}
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .entries import Entry
+from .later import start_difference
 from .plan import window_seed
 from .run import WindowRun
 from .store import WindowStore
@@ -42,10 +43,10 @@ def _card(run: WindowRun, place: Place, index: int) -> dict:
         "seconds": entry.facts["seconds"],
         "bytes": sum((run.store.folder / name).stat().st_size for name in entry.files),
         "attempts": entry.facts["attempts"],
-        "kept": index < run.num_kept,
+        "kept": index in run.kept,
         "measures": entry.facts["measures"],
         "file": _file(place, run.store.segment_name(index)),
-        "start_difference": None,
+        "start_difference": start_difference(run.store.entries, index),
         "takes": [_take(run.store, place, take) for take in run.store.other_takes(entry)],
     }
 

@@ -16,7 +16,7 @@ from ..store.fields import checked
 from ..store.files import path_inside, read_json, write_text
 
 ROOMS = ("segments", "windows", "frames")
-NEW_FIELDS = {"after": ""}
+NEW_FIELDS = {"after": "", "followed": {}, "difference": 0.0}
 """Fields that older versions do not know, with the value that is not written."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -37,7 +37,8 @@ class Entry:
 
     key: what made it (see ``journal.chain_keys``). files: relative path -> SHA-256. facts: plain values for the report.
     after: the hash of the tensors of the window it was made after; empty for the first, and in folders of older
-    versions, where windows follow each other as they lie there.
+    versions, where windows follow each other as they lie there. followed, difference: the key and tensors of the take
+    that the next window was made after, and how far this one ends from it (see ``later``).
     """
 
     index: int
@@ -45,6 +46,8 @@ class Entry:
     files: dict[str, str]
     facts: dict = field(default_factory=dict)
     after: str = ""
+    followed: dict[str, str] = field(default_factory=dict)
+    difference: float = 0.0
 
     @property
     def tensors(self) -> str:
@@ -60,9 +63,16 @@ def check_entry(entry: Entry, index: int) -> None:
     """
     if entry.index != index:
         raise ValueError(f"it says window {entry.index + 1}")
-    hashes = [entry.key, *entry.files.values(), *[entry.after] * (entry.after != "")]
+    hashes = [
+        entry.key,
+        *entry.files.values(),
+        *entry.followed.values(),
+        *[entry.after] * (entry.after != ""),
+    ]
     if not all(_SHA256.fullmatch(text) for text in hashes):
         raise ValueError("it holds a hash that is none")
+    if entry.followed and entry.followed.keys() != {"key", "tensors"}:
+        raise ValueError("it does not name the take that was followed")
     if f"windows/{index:04d}.safetensors" not in entry.files:
         raise ValueError("it does not name its tensors")
     if strange := [name for name in entry.files if not belongs_to(index, name)]:

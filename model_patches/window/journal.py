@@ -13,8 +13,9 @@ later ones stay where they are until they are made again too; each says what it 
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
@@ -50,6 +51,13 @@ def chain_keys(settings: dict, windows: list[dict]) -> ChainedKeys:
         key = digest([key, window])
         keys.append(key)
     return ChainedKeys(keys, windows)
+
+
+def key_after(keys: list[str], index: int, before: str | None) -> str:
+    """Return the key of a window that is made after one of the key ``before``."""
+    if before is None or not isinstance(keys, ChainedKeys):
+        return keys[index]
+    return digest([before, keys.specials[index]])
 
 
 class RunJournal:
@@ -117,41 +125,49 @@ class RunJournal:
                 "delete the folder or give this run another name."
             )
 
-    def finished(self, keys: list[str]) -> tuple[list[Entry], list[str]]:
+    def finished(
+        self, keys: list[str], *, before: Sequence[Entry] = (), keep_later: float | None = None
+    ) -> tuple[list[Entry], list[str]]:
         """Return the windows from the first on that are finished, whole and made as ``keys`` say.
 
         A take that fits takes the place of a window that does not.
 
+        Args:
+            before: the first windows, which are known to be.
+            keep_later: how far the start of a window may be from where it was, in delta E; None: nowhere else.
+
         Returns:
             The entries, and sentences on why it ends where it ends (empty when simply nothing follows).
         """
-        entries: list[Entry] = []
-        taken: set[str] = set()
-        for key in keys:
-            found = self._next(entries, key, taken)
+        entries = list(before)
+        taken = {name for entry in entries for name in entry.files}
+        while len(entries) < len(keys):
+            found = self._next(len(entries), _fits(entries, keys, keep_later), taken)
             if not isinstance(found, Entry):
-                return entries, [f"Window {len(entries) + 1} and later are made again: {found}."] * bool(
-                    found
-                )
+                which = f"Window {len(entries) + 1} {'and later are' if keep_later is None else 'is'}"
+                return entries, [f"{which} made again: {found}."] * bool(found)
             entries.append(found)
             taken.update(found.files)
         return entries, []
 
-    def _next(self, entries: list[Entry], key: str, taken: set[str]) -> Entry | str:
-        """Return the window that goes on from ``entries``, or say why the one in its place does not.
+    def _next(self, index: int, fits: list[tuple[str, str]], taken: set[str]) -> Entry | str:
+        """Return the window that comes next, or say why the one in its place does not.
 
         Args:
+            fits: of ``_fits``.
             taken: the files of the windows before, which cannot be this one's too.
         """
-        index, after = len(entries), entries[-1].tensors if entries else ""
-        here = self.takes.read(index)
-        why = _unfit(here, {(key, after), (key, "")})
-        if here is not None and why is None and (why := self.takes.damage(here, taken)) is None:
-            return here
-        for take in self.takes.of(index):
-            if _unfit(take, {(key, after)}) is None and self.takes.damage(take, taken, is_take=True) is None:
-                self.takes.exchange(take)
-                return take
+        here, in_old_folder = self.takes.read(index), (fits[0][0], "")
+        why = _unfit(here, [*fits, in_old_folder])
+        if here is not None and why is None:
+            why = self.takes.damage(here, taken)
+        for fit in fits:
+            if here is not None and why is None and (here.key, here.after) in (fit, in_old_folder):
+                return here
+            for take in self.takes.of(index):
+                if (take.key, take.after) == fit and self.takes.damage(take, taken, is_take=True) is None:
+                    self.takes.exchange(take)
+                    return take
         is_damaged = here is None and os.path.lexists(self._path(index, "json"))
         return f"{index:04d}.json is damaged" if is_damaged else why or ""
 
@@ -168,9 +184,13 @@ class RunJournal:
         tensors: dict[str, Tensor],
         files: list[Path],
         facts: dict,
-        after: str = "",
+        **links: Any,
     ) -> Entry:
-        """Write a finished window down; its ``files`` must be on disk, and what was in its place set aside before."""
+        """Write a finished window down; its ``files`` must be on disk, and what was in its place set aside before.
+
+        Args:
+            links: what an entry says of other windows (``after``, ``followed``, ``difference``).
+        """
         self.takes.set_aside(index)
         tensor_path = self._path(index, "safetensors")
         content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
@@ -179,7 +199,7 @@ class RunJournal:
         hashes = {
             path.relative_to(self.folder).as_posix(): file_sha256(path) for path in [tensor_path, *files]
         }
-        entry = Entry(index, key, hashes, facts, after)
+        entry = Entry(index, key, hashes, facts, **links)
         assert all(belongs_to(index, name) for name in hashes), hashes
         write_entry(self.folder, entry)
         return entry
@@ -200,12 +220,19 @@ class RunJournal:
         return self.folder / "windows" / f"{index:04d}.{suffix}"
 
 
-def _unfit(entry: Entry | None, fits: set[tuple[str, str]]) -> str | None:
-    """Say why a window is not gone on from; nothing if it followed from another take, None if it is.
+def _fits(entries: list[Entry], keys: list[str], keep_later: float | None) -> list[tuple[str, str]]:
+    """Return the keys that the next window may have, the best first, each with the hash of what it is made after."""
+    if not entries:
+        return [(keys[0], "")]
+    last = entries[-1]
+    befores = [(last.key, last.tensors)]
+    if last.followed and keep_later is not None and last.difference <= keep_later:
+        befores.append((last.followed["key"], last.followed["tensors"]))
+    return [(key_after(keys, len(entries), key), tensors) for key, tensors in befores]
 
-    Args:
-        fits: the keys that are wanted, each with the hash of the tensors it is to be made after.
-    """
-    if entry is None or entry.after not in {after for _, after in fits}:
+
+def _unfit(entry: Entry | None, fits: list[tuple[str, str]]) -> str | None:
+    """Say why a window is not gone on from; nothing if it followed from another take, None if it is."""
+    if entry is None or entry.after not in [after for _, after in fits]:
         return ""
     return None if (entry.key, entry.after) in fits else "its prompt, seed, end picture or length changed"

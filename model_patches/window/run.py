@@ -16,15 +16,15 @@ from torch import Tensor
 
 from ..measures import mean_lab
 from .directions import Directions
-from .journal import RunDirectoryBroken, chain_keys
+from .journal import RunDirectoryBroken, chain_keys, key_after
+from .later import FOLLOWED, followed_take
 from .measure import measure_window, seam_badness
 from .palette import Palette, hold_palette, read_palette
 from .plan import Window
 from .store import WindowStore
+from .tail import Tail, from_uint8, read_tail, tail_tensors, to_uint8
 
 SEAM_FRAMES = 5
-STATE = "tail.state."
-"""How the names of the journal's tensors begin that are a tail's state."""
 MAX_REROLLS = 2
 """How often a window over the limits is made again."""
 
@@ -36,14 +36,6 @@ class Limits:
     color_anchor: float = 0.0
     reroll_threshold: float = 0.0
     turn_limit: float = 0.0
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The end of what there is: its last frames (m, H, W, 3) uint8, and what else the next window is made of."""
-
-    frames: Tensor
-    state: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ class WindowRun(Generic[PlannedWindow]):
         begin: what the first window goes on from.
         directions: what the artist says of single windows.
     Attributes:
-        num_kept: how many windows an earlier run had finished.
+        kept: the windows that an earlier run had finished.
     """
 
     def __init__(
@@ -130,17 +122,22 @@ class WindowRun(Generic[PlannedWindow]):
     ) -> None:
         self.store, self.windows, self.keys, self.limits = store, windows, keys, limits
         self.directions = directions or Directions()
-        self.notes = store.restore(keys)
-        self.num_kept = self.num_done
+        self.notes = store.restore(keys, keep_later=self.directions.keep_later)
+        self.kept = set(range(self.num_done))
         self.tail, self.reference = self._restored(begin)
         self._first = begin.first
-        self._keep_frames = max(begin.keep_frames, SEAM_FRAMES)
+        self._num_known = begin.keep_frames
         self._began = time.monotonic()
 
     @property
     def num_done(self) -> int:
         """Return how many windows are finished."""
         return len(self.store.entries)
+
+    @property
+    def num_kept(self) -> int:
+        """Return how many windows an earlier run had finished."""
+        return len(self.kept)
 
     @property
     def facts(self) -> list[dict]:
@@ -180,16 +177,31 @@ class WindowRun(Generic[PlannedWindow]):
         return best, attempts
 
     def finish(self, window: PlannedWindow, judged: Judged, *, attempts: int = 1) -> None:
-        """Put a window on disk; the next one goes on from it."""
-        clip, first = judged.clip, self.reference is None
+        """Put a window on disk; the next one goes on from it, or from the later ones that are kept."""
+        clip, first, index = judged.clip, self.reference is None, window.index
         if self.reference is None:
             self.reference = make_reference(clip.frames)
-        tail = advance(self.tail, clip, keep=self._keep_frames)
+        tail = advance(self.tail, clip, keep=max(self._num_known, SEAM_FRAMES))
+        followed = followed_take(self.store, index, tail, self._num_known)
         tensors = tail_tensors(tail) | (reference_tensors(self.reference) if first else {})
         facts = window_facts(window, judged, attempts, time.monotonic() - self._began)
-        facts |= {"planned_seed": window.seed, "end": self.directions.ends.get(window.index, "")}
-        self.store.save(window.index, self.keys[window.index], clip.frames, tensors=tensors, facts=facts)
+        facts |= {"planned_seed": window.seed, "end": self.directions.ends.get(index, "")}
+        key = key_after(self.keys, index, self.store.entries[-1].key if index else None)
+        links = {}
+        if followed is not None:
+            tensors[FOLLOWED], links = followed.frames, followed.noted
+        self.store.save(index, key, clip.frames, tensors=tensors, facts=facts, **links)
         self.tail = tail
+        if followed is not None and self.directions.keep_later is not None:
+            self._keep_later()
+
+    def _keep_later(self) -> None:
+        """Take over the windows behind the one that was made, as far as they may be kept."""
+        first = self.num_done
+        self.notes += self.store.go_on(self.keys, keep_later=self.directions.keep_later)
+        if self.num_done > first:
+            self.kept |= set(range(first, self.num_done))
+            self.tail = read_tail(self.store.last_tensors())
 
     def _restored(self, begin: Begin) -> tuple[Tail | None, Reference | None]:
         """Return tail and reference after the windows taken over, or those the run begins with."""
@@ -261,17 +273,6 @@ def make_reference(frames: Tensor) -> Reference:
     return Reference(mean_lab(frames), read_palette(frames))
 
 
-def tail_tensors(tail: Tail) -> dict[str, Tensor]:
-    """Write a tail as the journal's tensors."""
-    return {"tail.frames": tail.frames, **{STATE + name: value for name, value in tail.state.items()}}
-
-
-def read_tail(tensors: Mapping[str, Tensor]) -> Tail:
-    """Return the tail that ``tail_tensors`` wrote."""
-    state = {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
-    return Tail(tensors["tail.frames"], state)
-
-
 def reference_tensors(reference: Reference) -> dict[str, Tensor]:
     """Write a reference as the journal's tensors."""
     palette = {f"reference.palette.{name}": value for name, value in vars(reference.palette).items()}
@@ -282,13 +283,3 @@ def read_reference(tensors: Mapping[str, Tensor]) -> Reference:
     """Return the reference that ``reference_tensors`` wrote."""
     palette = Palette(*(tensors[f"reference.palette.{field.name}"] for field in fields(Palette)))
     return Reference(tensors["reference.lab"], palette)
-
-
-def to_uint8(frames: Tensor) -> Tensor:
-    """Round frames in [0, 1] to bytes; what is kept of a window is the same live and resumed."""
-    return frames.clamp(0, 1).mul(255).round().byte().cpu()
-
-
-def from_uint8(frames: Tensor) -> Tensor:
-    """Return frames in [0, 1]."""
-    return frames.float() / 255

@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from av.error import FFmpegError
 from torch import Tensor
@@ -71,11 +72,17 @@ class WindowStore:
         finally:
             self.journal.__exit__()
 
-    def restore(self, keys: list[str]) -> list[str]:
+    def restore(self, keys: list[str], *, keep_later: float | None = None) -> list[str]:
         """Take over the finished windows that ``keys`` allow; say so, and what is made again and why."""
-        self.entries, notes = self.journal.finished(keys)
+        notes = self.go_on(keys, keep_later=keep_later)
         if self.entries:
             notes.insert(0, f"{len(self.entries)} of {len(keys)} windows were finished by an earlier run.")
+        return notes
+
+    def go_on(self, keys: list[str], *, keep_later: float | None) -> list[str]:
+        """Take over the finished windows that follow those there are; say what is made again and why."""
+        found = self.journal.finished(keys, before=self.entries, keep_later=keep_later)
+        self.entries, notes = found
         return notes
 
     def last_tensors(self) -> dict[str, Tensor]:
@@ -108,8 +115,11 @@ class WindowStore:
         self.sound, notes = choose_sound(source)
         return notes
 
-    def save(self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict) -> None:
+    def save(self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict, **links: Any) -> None:
         """Put a window on disk: a playable segment first, its entry last.
+
+        Args:
+            links: of ``RunJournal.commit``.
 
         Raises:
             DiskRefused: the disk is full or cannot be written; the windows before are kept.
@@ -118,12 +128,12 @@ class WindowStore:
         segment = self.folder / self.segment_name(index)
         files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
         del self.entries[index:]
-        after = self.entries[-1].tensors if self.entries else ""
+        links["after"] = self.entries[-1].tensors if self.entries else ""
         with finished_within(GRACE_S):
             self.journal.takes.set_aside(index)
             write_segment(segment, frames, self.video)
             made = {"tensors": tensors, "files": files, "facts": facts}
-            self.entries.append(self.journal.commit(index, key, **made, after=after))
+            self.entries.append(self.journal.commit(index, key, **made, **links))
 
     def _check_space(self, frames: Tensor) -> None:
         raw = frames.numel()  # a byte a value

@@ -16,10 +16,12 @@ from ...store.video_sink import VideoFormat
 from ...window.clips import GraphWindow, check_clip, check_speed, known_difference, new_frames
 from ...window.directions import read_directions
 from ...window.flash import measure_flash
+from ...window.later import kept_later
 from ...window.plan import attempt_seed
 from ...window.report import build_report
-from ...window.run import Clip, Judged, WindowRun, from_uint8, to_uint8
+from ...window.run import Clip, Judged, WindowRun
 from ...window.store import GRACE_S, WindowStore
+from ...window.tail import from_uint8, start_frames, to_uint8
 from ..progress import duration_text, send_text
 from .cards import WindowCards
 from .graph_sound import joined_sound
@@ -36,7 +38,7 @@ class GraphRun:
     """A run that is going on.
 
     cards: of the finished windows. node_id: Window Start, which shows how far it is. latent: of the artist, for the
-    first window. best, attempt: of the window that is being made.
+    first window. best, attempt: of the window that is being made. newest: the window that was written last.
     """
 
     settings: Settings
@@ -49,6 +51,7 @@ class GraphRun:
     latent: dict | None = None
     best: Judged | None = None
     attempt: int = 0
+    newest: int | None = None
 
     @property
     def window(self) -> GraphWindow | None:
@@ -83,10 +86,11 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
         store.metadata = metadata
         begin, own = replace(material.begin, first=material.image), read_directions(start.prompts)
         run = WindowRun(store, windows, keys, save.limits, begin, directions=own)
-        notes = [*notes, *run.notes, *write_lead_in(store, material)]
+        notes = [*notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)
     cards = WindowCards(run, num_before=material.lead_in_frames)
-    return GraphRun(settings, material, run, shared, cards, notes)
+    newest = run.num_done - 1 if run.num_done else None
+    return GraphRun(settings, material, run, shared, cards, notes, newest=newest)
 
 
 def show_progress(run: GraphRun) -> None:
@@ -104,10 +108,8 @@ def show_progress(run: GraphRun) -> None:
 
 def newest_segment(run: GraphRun) -> Path | None:
     """Return the file of the window that was written last."""
-    if not run.run.num_done:
-        return None
     store = run.run.store
-    return store.folder / store.segment_name(run.run.num_done - 1)
+    return None if run.newest is None else store.folder / store.segment_name(run.newest)
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,7 @@ def known_frames(run: GraphRun, window: GraphWindow) -> Tensor:
     tail = run.run.tail
     if tail is None:
         return run.material.image
-    held_back = tail.state.get("held_back", tail.frames[:0])
-    return from_uint8(torch.cat([tail.frames, held_back])[-window.num_known :])
+    return from_uint8(start_frames(tail, window.num_known))
 
 
 def latent_before(run: GraphRun) -> dict | None:
@@ -198,7 +199,7 @@ def take_back(run: GraphRun, returned: Returned) -> None:
         return
     with run.run.store:
         run.run.finish(window, run.best, attempts=run.attempt + 1)
-    run.best, run.attempt = None, 0
+    run.best, run.attempt, run.newest = None, 0, window.index
 
 
 def judge(run: GraphRun, window: GraphWindow, returned: Returned) -> Judged:
@@ -264,7 +265,7 @@ def finish_run(run: GraphRun) -> Outcome:
     report = build_report(
         run.run.facts,
         settings=told,
-        notes=run.notes,
+        notes=[*run.run.notes, *kept_later(run.run.store.entries), *run.notes],
         num_windows=len(run.run.windows),
         video=str(path),
         num_kept=run.run.num_kept,

@@ -10,8 +10,8 @@ from torch import Tensor
 from ...store.cancel import until_canceled
 from ...store.sound_pieces import fit_length, read_sound, samples_at, write_wav
 from ...window.clips import GraphWindow
-from ...window.run import STATE, read_tail
 from ...window.store import WindowStore
+from ...window.tail import STATE, read_tail
 from .start import Material
 
 

@@ -1,5 +1,6 @@
 """What a long video that a graph makes begins with: settings, picture or video, plan, and the run's folder."""
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from torch import Tensor
 from ...store.files import read_json, write_text
 from ...store.video_source import source_sha256
 from ...window.clips import ClipSizes, GraphWindow, count_frames, plan_clips
-from ...window.journal import digest
+from ...window.entries import digest, entry_name
 from ...window.run import SEAM_FRAMES, Begin, Limits, Tail, make_reference, to_uint8
 from ...window.settings import WINDOWS
+from ...window.takes import TAKES
 from .start import Material, from_image, read_video_end
 
 METHOD_VERSION = "graph 1"
@@ -143,20 +145,21 @@ def keys_of(folder: Path, shared: dict, windows: list[GraphWindow], graph: str) 
     graphs = [graph, *graphs_of(folder)]
     for window in windows:
         possible = [digest([key, asdict(window) | {"graph": known}]) for known in graphs]
-        there = key_on_disk(folder, window.index) if len(graphs) > 1 else None
-        if there not in possible:
+        on_disk = keys_on_disk(folder, window.index) if len(graphs) > 1 else []
+        there = [known for known in on_disk if known in possible]
+        if not there:
             graphs = [graph]
-        key = there if there in possible else possible[0]
-        keys.append(key)
+        keys.append([*there, possible[0]][0])
     return keys
 
 
-def key_on_disk(folder: Path, index: int) -> str | None:
-    """Return the key of a finished window, None where there is none."""
-    try:
-        return read_json(folder / "windows" / f"{index:04d}.json")["entry"]["key"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+def keys_on_disk(folder: Path, index: int) -> list[str]:
+    """Return the keys of a finished window and of its older take."""
+    keys = []
+    for room in (folder, *folder.glob(f"{TAKES}/{index:04d}-*")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            keys.append(read_json(room / entry_name(index))["entry"]["key"])
+    return keys
 
 
 def graphs_of(folder: Path) -> list[str]:

@@ -26,7 +26,7 @@ class WindowProgress:
         self.num_windows, self.num_done, self.steps, self.node_id = num_windows, num_done, steps, node_id
         self._bar = comfy.utils.ProgressBar(max(1, num_windows * steps), node_id=node_id)
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
-        self._started, self._first = time.monotonic(), num_done
+        self._started, self._made = time.monotonic(), 0
         self._tell()
 
     def on_step(self, step: int, denoised: Tensor, _x: Tensor, _total: int) -> None:
@@ -38,18 +38,18 @@ class WindowProgress:
         self._bar.update_absolute(self.num_done * self.steps + step + 1, preview=preview)
         self._tell(f", step {step + 1} of {self.steps}")
 
-    def window_done(self) -> None:
-        """Count one window more."""
-        self.num_done += 1
+    def window_done(self, num_done: int) -> None:
+        """Count one window more that was made; ``num_done`` counts all, those kept behind it too."""
+        self._made += 1
+        self.num_done = num_done
         self._bar.update_absolute(self.num_done * self.steps)
         self._tell()
 
     def seconds_left(self) -> float | None:
         """Estimate from the windows this session has made; None before the first."""
-        made = self.num_done - self._first
-        if made == 0:
+        if self._made == 0:
             return None
-        return (time.monotonic() - self._started) / made * (self.num_windows - self.num_done)
+        return (time.monotonic() - self._started) / self._made * (self.num_windows - self.num_done)
 
     def _tell(self, step: str = "") -> None:
         left = self.seconds_left()

@@ -15,6 +15,7 @@ from ...store.video_sink import VideoFormat
 from ...store.video_source import crop_to_multiple, read_frames
 from ...window.directions import read_directions
 from ...window.journal import digest
+from ...window.later import kept_later
 from ...window.plan import Window, plan_run
 from ...window.report import build_report
 from ...window.run import Limits, WindowRun, from_uint8, window_keys
@@ -107,7 +108,7 @@ def run_windows(
         cards.send(caller.node_id)
 
         def on_window() -> None:
-            progress.window_done()
+            progress.window_done(run.num_done)
             cards.send(caller.node_id)
 
         make_windows(run, maker, on_window)
@@ -116,7 +117,7 @@ def run_windows(
     report = build_report(
         run.facts,
         settings=told,
-        notes=[*run.notes, *notes],
+        notes=[*run.notes, *kept_later(store.entries), *notes],
         num_windows=len(windows),
         video=str(path),
         num_kept=run.num_kept,

@@ -14,7 +14,7 @@ from magic141.model_patches.store.video_source import read_frames
 from magic141.model_patches.window import takes
 from magic141.model_patches.window.cards import Place, window_cards
 from magic141.model_patches.window.directions import read_directions
-from magic141.model_patches.window.entries import digest
+from magic141.model_patches.window.entries import Entry, digest
 from magic141.model_patches.window.plan import plan_run, window_seed
 from magic141.model_patches.window.run import Begin, Clip, Limits, WindowRun, window_keys
 from magic141.model_patches.window.settings import WindowSettings
@@ -37,6 +37,8 @@ class Folder:
 
     def __init__(self, path: Path, chained: bool) -> None:
         self.path, self.chained = path, chained
+        self.entries: list[Entry] = []
+        self.cards: list[dict] = []
 
     def begin(self, store: WindowStore, prompts: str, length: int = 4) -> WindowRun:
         settings = WindowSettings(prompts, length=length, length_in="windows", window_length=13, seed=5)
@@ -56,6 +58,7 @@ class Folder:
             while (window := run.next_window()) is not None and window.index < stop_at:
                 run.finish(window, run.judge(window, Clip(frames_for(window, run.tail), window.seed)))
                 made.append(window.index)
+            self.entries, self.cards = store.entries, window_cards(run, Place("", 24.0))
         return made
 
     def frames(self) -> list[bytes]:

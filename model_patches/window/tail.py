@@ -1,0 +1,45 @@
+"""The end of a window, which the next one goes on from, and how it is kept on disk."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+STATE = "tail.state."
+"""How the names of the journal's tensors begin that are a tail's state."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The end of what there is: its last frames (m, H, W, 3) uint8, and what else the next window is made of."""
+
+    frames: Tensor
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
+def start_frames(tail: Tail, num_known: int) -> Tensor:
+    """Return the frames that the next window knows, (k, H, W, 3) uint8: those held back for it too."""
+    held_back = tail.state.get("held_back", tail.frames[:0])
+    return torch.cat([tail.frames, held_back])[-num_known:]
+
+
+def tail_tensors(tail: Tail) -> dict[str, Tensor]:
+    """Write a tail as the journal's tensors."""
+    return {"tail.frames": tail.frames, **{STATE + name: value for name, value in tail.state.items()}}
+
+
+def read_tail(tensors: Mapping[str, Tensor]) -> Tail:
+    """Return the tail that ``tail_tensors`` wrote."""
+    state = {name.removeprefix(STATE): value for name, value in tensors.items() if name.startswith(STATE)}
+    return Tail(tensors["tail.frames"], state)
+
+
+def to_uint8(frames: Tensor) -> Tensor:
+    """Round frames in [0, 1] to bytes; what is kept of a window is the same live and resumed."""
+    return frames.clamp(0, 1).mul(255).round().byte().cpu()
+
+
+def from_uint8(frames: Tensor) -> Tensor:
+    """Return frames in [0, 1]."""
+    return frames.float() / 255
