@@ -6,6 +6,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
+from ..model_patches.bridge.window.end_images import find_end_images
 from ..model_patches.bridge.window.finished import finished_videos
 from ..model_patches.bridge.window.make import Models
 from ..model_patches.bridge.window.run import Caller, run_windows
@@ -103,7 +104,7 @@ class SlidingWindowExtend(io.ComfyNode):
             check_window(num_latent_frames(window_length), overlap)
         check_text(negative_prompt or "", "negative_prompt")
         parse_prompts(prompts or "")
-        read_directions(prompts or "")
+        find_end_images(read_directions(prompts or ""))
         return (run_name is not None and name_fault(run_name, "a run")) or True
 
     @classmethod

@@ -16,7 +16,9 @@ def prompts_input() -> io.String.Input:
         multiline=True,
         dynamic_prompts=True,
         tooltip="One line per window; the last line is used until the end. Or with times: [0:00-0:20] a cat "
-        "walks, [0:20-end] it sleeps; a line without a time fills the gaps.",
+        "walks, [0:20-end] it sleeps; a line without a time fills the gaps. [window 3] seed 77 gives a window its own "
+        "seed, [window 3] end castle.png a picture of the input folder as its last frame. [keep later] 2 keeps "
+        "finished windows behind one that is made again if their start moves by at most 2 delta E.",
     )
 
 

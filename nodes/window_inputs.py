@@ -37,6 +37,11 @@ def handed_out_outputs() -> list:
         ),
         io.String.Output(display_name="negative_prompt", tooltip="The negative prompt."),
         io.Float.Output(display_name="fps", tooltip="Frames a second."),
+        io.Image.Output(
+            display_name="end_image",
+            tooltip="The last frame of this window, where a line such as [window 3] end castle.png gives it one; "
+            "nothing in other windows. For the end_image of a first-and-last-frame node.",
+        ),
     ]
     assert [output.display_name for output in outputs[1:]] == [part.name for part in fields(HandedOut)]
     return outputs

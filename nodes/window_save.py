@@ -2,11 +2,11 @@
 
 from comfy_api.latest import io
 
+from ..model_patches.bridge.window.graph_end import finish_run
 from ..model_patches.bridge.window.graph_run import (
     GraphRun,
     Returned,
     WindowSocket,
-    finish_run,
     newest_segment,
     take_back,
 )

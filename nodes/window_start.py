@@ -6,9 +6,18 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..model_patches.bridge.graph_identity import describe_unknown
-from ..model_patches.bridge.window.graph_run import begin_run, leave_unfinished, show_progress
+from ..model_patches.bridge.window.end_images import find_end_images
+from ..model_patches.bridge.window.graph_end import leave_unfinished
+from ..model_patches.bridge.window.graph_run import begin_run, show_progress
 from ..model_patches.bridge.window.graph_start import ANEW, KEEP, Settings, StartSettings, read_beginning
-from ..model_patches.bridge.window.series import body_identity, find_body, first_next, read_graph
+from ..model_patches.bridge.window.series import (
+    Body,
+    body_identity,
+    find_body,
+    first_next,
+    read_graph,
+    uses_output,
+)
 from ..model_patches.bridge.window.series_end import watch_end
 from ..model_patches.store.names import name_fault
 from ..model_patches.window.clips import ClipSizes
@@ -72,7 +81,7 @@ class WindowStart(io.ComfyNode):
                 ClipSizes(window_length, known_frames)
             check_text(negative_prompt or "", "negative_prompt")
             parse_prompts(prompts or "")
-            read_directions(prompts or "")
+            find_end_images(read_directions(prompts or ""))
         except ValueError as error:
             return str(error)
         return (run_name is not None and name_fault(run_name, "a run")) or True
@@ -82,6 +91,7 @@ class WindowStart(io.ComfyNode):
         start = StartSettings(**widgets)
         dynprompt = cls.hidden.dynprompt
         body = find_body(read_graph(dynprompt), dynprompt, cls.hidden.unique_id)
+        check_end_is_used(body, widgets["prompts"])
         identity = body_identity(dynprompt, body)
         settings = Settings(start, save_settings(body.save_inputs), identity.hash)
         material = read_beginning(start, image=image, video=video)
@@ -96,6 +106,20 @@ class WindowStart(io.ComfyNode):
         watch_end(run, partial(leave_unfinished, run))
         expansion, finished = first_next(body, run)
         return io.NodeOutput(finished, *blocked, expand=expansion)
+
+
+def check_end_is_used(body: Body, prompts: str) -> None:
+    """Refuse end pictures that the graph is not given.
+
+    Raises:
+        ValueError: nothing is connected to the output.
+    """
+    lines = [line for (_, word), line in read_directions(prompts).lines.items() if word == "end"]
+    if lines and not uses_output(body, len(handed_out_outputs()) - 1):
+        raise ValueError(
+            f"Prompt line {lines[0]} gives a window an end picture, but nothing takes it: connect the output end_image "
+            "of Window Start to a node that makes a clip from a first and a last frame, or remove the line."
+        )
 
 
 def begin_inputs() -> list:

@@ -15,13 +15,13 @@ class Directions:
     """What lines such as ``[window 3] seed 77`` say; windows count from 0 here.
 
     ends: names of pictures in the input folder. keep_later: how far, in delta E, the start of a later window may move
-    for it to be kept; None keeps none. lines: of each window, the number of the line that names it last.
+    for it to be kept; None keeps none. lines: by window and word, the number of the line.
     """
 
     seeds: dict[int, int] = field(default_factory=dict)
     ends: dict[int, str] = field(default_factory=dict)
     keep_later: float | None = None
-    lines: dict[int, int] = field(default_factory=dict)
+    lines: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def check(self, num_windows: int) -> None:
         """Refuse a line about a window that the video does not have.
@@ -29,11 +29,12 @@ class Directions:
         Raises:
             ValueError: names the line.
         """
-        if beyond := [index for index in self.lines if index >= num_windows]:
-            raise ValueError(
-                f"Prompt line {self.lines[beyond[0]]} is about window {beyond[0] + 1}; the video has {num_windows} "
-                f"window{'s' * (num_windows != 1)}. Remove the line or ask for a longer video."
-            )
+        for (index, _), line in self.lines.items():
+            if index >= num_windows:
+                raise ValueError(
+                    f"Prompt line {line} is about window {index + 1}; the video has {num_windows} "
+                    f"window{'s' * (num_windows != 1)}. Remove the line or ask for a longer video."
+                )
 
 
 def read_directions(prompts: str) -> Directions:
@@ -61,16 +62,17 @@ def _read_setting(found: Directions, number: int, line: str, text: str) -> None:
     index = int(match[1].lstrip("0")[:9] or 0) - 1
     if index < 0:
         raise ValueError(f"Prompt line {number} is about window 0; windows count from 1. Write [window 1].")
-    word, value = [*text.split(None, 1), "", ""][:2]
+    written, value = [*text.split(None, 1), "", ""][:2]
+    word = written.lower()
     settings = {"seed": (found.seeds, _read_seed), "end": (found.ends, _read_name)}
-    if word.lower() not in settings:
+    if word not in settings:
         raise ValueError(
-            f"Prompt line {number} sets {word[:40]!r} of window {index + 1}, which is not known. Write "
+            f"Prompt line {number} sets {written[:40]!r} of window {index + 1}, which is not known. Write "
             f"'[window {index + 1}] seed 77' or '[window {index + 1}] end picture.png'."
         )
-    values, read = settings[word.lower()]
-    _check_new(index not in values, number, f"the {word.lower()} of window {index + 1}")
-    values[index], found.lines[index] = read(number, value), number
+    values, read = settings[word]
+    _check_new(index not in values, number, f"the {word} of window {index + 1}")
+    values[index], found.lines[index, word] = read(number, value), number
 
 
 def _check_new(is_new: bool, number: int, what: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..measures import mean_lab
+from .clips import GraphWindow
 from .directions import Directions
 from .journal import RunDirectoryBroken, chain_keys, key_after
 from .later import FOLLOWED, followed_take
@@ -217,12 +218,22 @@ class WindowRun(Generic[PlannedWindow]):
             ) from error
 
 
-def window_keys(windows: list[Window], shared: dict, *, end_image_hash: str = "") -> list[str]:
-    """Return the journal's key of every window; ``shared`` holds what would change every frame."""
-    specials = [dict(vars(window)) for window in windows]
-    if end_image_hash:
-        specials[-1]["end_image"] = end_image_hash
-    return chain_keys(shared, specials)
+def window_keys(
+    windows: list[Window], shared: dict, *, end_images: Mapping[int, str] | None = None
+) -> list[str]:
+    """Return the journal's key of every window.
+
+    Args:
+        shared: what would change every frame.
+        end_images: hashes of the pictures that windows end on.
+    """
+    return chain_keys(shared, [special_of(window, end_images or {}) for window in windows])
+
+
+def special_of(window: Window | GraphWindow, end_images: Mapping[int, str]) -> dict:
+    """Return what is special to a window, for its key."""
+    ending = {"end_image": end_images[window.index]} if window.index in end_images else {}
+    return vars(window) | ending
 
 
 def times_over_limits(measures: Mapping[str, float], limits: Limits) -> float:

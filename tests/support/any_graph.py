@@ -50,7 +50,7 @@ SLOTS = {
     "width": 6,
     "height": 7,
 }
-SLOTS |= {"index": 8, "is_first": 9, "latent": 10, "negative_prompt": 11, "fps": 12}
+SLOTS |= {"index": 8, "is_first": 9, "latent": 10, "negative_prompt": 11, "fps": 12, "end_image": 13}
 
 
 @contextlib.contextmanager

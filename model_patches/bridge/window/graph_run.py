@@ -1,30 +1,25 @@
 """A long video whose windows any graph makes: what it begins with, what is handed out, what is taken back."""
 
-import contextlib
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from av.error import FFmpegError
 from comfy_api.latest import io
 from torch import Tensor
 
-from ...store.cancel import for_seconds
+from ...sizes import resize_cover_crop
 from ...store.sound_pieces import fit_length, samples_at, to_int16
 from ...store.video_sink import VideoFormat
 from ...window.clips import GraphWindow, check_clip, check_speed, known_difference, new_frames
 from ...window.directions import read_directions
 from ...window.flash import measure_flash
-from ...window.later import kept_later
 from ...window.plan import attempt_seed
-from ...window.report import build_report
 from ...window.run import Clip, Judged, WindowRun
-from ...window.store import GRACE_S, WindowStore
+from ...window.store import WindowStore
 from ...window.tail import from_uint8, start_frames, to_uint8
 from ..progress import duration_text, send_text
 from .cards import WindowCards
-from .graph_sound import joined_sound
+from .end_images import fingerprints, read_end_images
 from .graph_start import KEEP, Settings, folder_to_keep, keys_of, plan, remember_graph
 from .run import run_folder, write_lead_in
 from .start import Material
@@ -37,8 +32,9 @@ WindowSocket = io.Custom("MAGIC141_WINDOW")
 class GraphRun:
     """A run that is going on.
 
-    cards: of the finished windows. node_id: Window Start, which shows how far it is. latent: of the artist, for the
-    first window. best, attempt: of the window that is being made. newest: the window that was written last.
+    cards: of the finished windows. end_images: by window, of the video's size. node_id: Window Start, which shows how
+    far it is. latent: of the artist, for the first window. best, attempt: of the window that is being made. newest: the
+    window that was written last.
     """
 
     settings: Settings
@@ -46,6 +42,7 @@ class GraphRun:
     run: WindowRun[GraphWindow]
     shared: dict
     cards: WindowCards
+    end_images: dict[int, Tensor]
     notes: list[str] = field(default_factory=list)
     node_id: str | None = None
     latent: dict | None = None
@@ -80,17 +77,20 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
     folder = run_folder(start.run_name, shared)
     if start.when_graph_changes == KEEP and not folder.exists():
         folder, shared = folder_to_keep(folder, shared)
-    keys = keys_of(folder, shared, windows, settings.graph)
+    own = read_directions(start.prompts)
+    ends = read_end_images(own)
+    keys = keys_of(folder, shared, windows, settings.graph, end_images=fingerprints(ends))
     video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
     with WindowStore(folder, shared, video) as store:
         store.metadata = metadata
-        begin, own = replace(material.begin, first=material.image), read_directions(start.prompts)
+        begin = replace(material.begin, first=material.image)
         run = WindowRun(store, windows, keys, save.limits, begin, directions=own)
         notes = [*notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)
     cards = WindowCards(run, num_before=material.lead_in_frames)
     newest = run.num_done - 1 if run.num_done else None
-    return GraphRun(settings, material, run, shared, cards, notes, newest=newest)
+    end_images = {index: resize_cover_crop(image, *material.size) for index, image in ends.items()}
+    return GraphRun(settings, material, run, shared, cards, end_images, notes, newest=newest)
 
 
 def show_progress(run: GraphRun) -> None:
@@ -128,6 +128,7 @@ class HandedOut:
     latent: dict | None
     negative_prompt: str
     fps: float
+    end_image: Tensor | None
 
 
 def hand_out(run: GraphRun) -> HandedOut:
@@ -150,6 +151,7 @@ def hand_out(run: GraphRun) -> HandedOut:
         latent=latent_before(run),
         negative_prompt=start.negative_prompt,
         fps=start.fps,
+        end_image=run.end_images.get(window.index),
     )
 
 
@@ -240,62 +242,3 @@ def state_of(window: GraphWindow, returned: Returned, fps: float) -> dict[str, T
     count = end - samples_at(window.start_frame, fps, rate)
     new = to_int16(returned.sound)[:, samples_at(window.num_skipped, fps, rate) :]
     return state | {"sound": fit_length(new, count), "sound_rate": torch.tensor(rate)}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: the video's path, its last frame (1, H, W, 3), the last latent, the report."""
-
-    video: Path
-    last_frame: Tensor
-    latent: dict | None
-    report: dict
-
-
-def finish_run(run: GraphRun) -> Outcome:
-    """Join the windows into one video and report."""
-    tail = run.run.tail
-    assert run.window is None
-    assert tail is not None
-    path = join_windows(run, finished=True)
-    told = run.shared | {
-        "source_frames": run.material.lead_in_frames,
-        "prompts": run.settings.start.prompts,
-    }
-    report = build_report(
-        run.run.facts,
-        settings=told,
-        notes=[*run.run.notes, *kept_later(run.run.store.entries), *run.notes],
-        num_windows=len(run.run.windows),
-        video=str(path),
-        num_kept=run.run.num_kept,
-    )
-    return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report)
-
-
-def join_windows(run: GraphRun, *, finished: bool) -> Path:
-    """Join the windows there are, with their sound."""
-    with run.run.store as store:
-        windows = run.run.windows[: run.run.num_done]
-        sound = joined_sound(store, windows, run.material, fps=run.settings.start.fps)
-        if sound is not None:
-            store.use_sound_of(sound)
-        path = store.join(finished=finished)
-        if sound is not None:
-            with contextlib.suppress(OSError):  # held by a virus scanner: the next run removes it
-                sound.unlink()
-    return path
-
-
-def leave_unfinished(run: GraphRun, canceled: bool) -> str:
-    """Join what a run has finished that ends early, after a cancel if that is quick; return where it is."""
-    done, total = run.run.num_done, len(run.run.windows)
-    try:
-        with for_seconds(GRACE_S if canceled else math.inf):
-            path = join_windows(run, finished=False) if done else None
-    except (OSError, ValueError, FFmpegError) as error:
-        return f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."
-    kept = "Nothing was finished before." if path is None else f"The {done} before are kept: {path}"
-    text = f"Window {done + 1} of {total} was not finished. {kept}"
-    send_text(text, run.node_id)
-    return text

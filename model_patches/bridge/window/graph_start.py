@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from ...store.files import read_json, write_text
 from ...store.video_source import source_sha256
 from ...window.clips import ClipSizes, GraphWindow, count_frames, plan_clips
 from ...window.entries import digest, entry_name
-from ...window.run import SEAM_FRAMES, Begin, Limits, Tail, make_reference, to_uint8
+from ...window.journal import ChainedKeys
+from ...window.run import SEAM_FRAMES, Begin, Limits, Tail, make_reference, special_of, to_uint8
 from ...window.settings import WINDOWS
 from ...window.takes import TAKES
 from .start import Material, from_image, read_video_end
@@ -134,23 +136,35 @@ def folder_to_keep(folder: Path, shared: dict) -> tuple[Path, dict]:
     return max(found)[1:] if found else (folder, shared)
 
 
-def keys_of(folder: Path, shared: dict, windows: list[GraphWindow], graph: str) -> list[str]:
+def keys_of(
+    folder: Path,
+    shared: dict,
+    windows: list[GraphWindow],
+    graph: str,
+    *,
+    end_images: Mapping[int, str] | None = None,
+) -> ChainedKeys:
     """Return the journal's key of every window, each with the graph that made it.
 
     Finished windows may have been made by graphs that were used here before; from the first one on that is made now,
     the graph of now counts.
+
+    Args:
+        end_images: hashes of the pictures that windows end on.
     """
     key = digest({name: value for name, value in shared.items() if name != "graph"})
-    keys: list[str] = []
-    graphs = [graph, *graphs_of(folder)]
+    keys, specials, graphs = [], [], [graph, *graphs_of(folder)]
     for window in windows:
-        possible = [digest([key, asdict(window) | {"graph": known}]) for known in graphs]
+        special = special_of(window, end_images or {})
+        possible = {digest([key, special | {"graph": known}]): known for known in graphs}
         on_disk = keys_on_disk(folder, window.index) if len(graphs) > 1 else []
         there = [known for known in on_disk if known in possible]
         if not there:
             graphs = [graph]
-        keys.append([*there, possible[0]][0])
-    return keys
+        key = [*there, *possible][0]
+        keys.append(key)
+        specials.append(special | {"graph": possible[key]})
+    return ChainedKeys(keys, specials)
 
 
 def keys_on_disk(folder: Path, index: int) -> list[str]:

@@ -1,6 +1,6 @@
 """Make one window of a long video with a MODEL of the HunyuanVideo layout: hand over, condition, sample, decode."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ class WindowMaker:
         models: the sockets.
         settings: with the size of the clip and the hand-over resolved.
         start_image: (1, H, W, 3), the first frame of a video made from an image.
-        end_image: (1, H, W, 3), the last frame of the last window, or None.
+        end_images: (1, H, W, 3), by window, the last frames of those that end on a picture.
         callback: of ``sample_clip``, after each step.
     """
 
@@ -80,13 +80,13 @@ class WindowMaker:
         settings: WindowSettings,
         start_image: Tensor,
         *,
-        end_image: Tensor | None = None,
+        end_images: Mapping[int, Tensor] | None = None,
         callback: Callable | None = None,
     ) -> None:
         self.models, self.settings, self.callback = models, settings, callback
-        self.start_image, self.end_image = start_image, end_image
+        self.start_image, self.end_images = start_image, end_images or {}
 
-    def make(self, window: Window, tail: Tail | None, *, is_last: bool = False, attempt: int = 0) -> Clip:
+    def make(self, window: Window, tail: Tail | None, *, attempt: int = 0) -> Clip:
         """Make one window.
 
         Args:
@@ -96,7 +96,7 @@ class WindowMaker:
         vae = self.models.vae
         num_known, num_new = window.num_known_latent_frames, window.num_new_latent_frames
         seed = attempt_seed(self.settings.seed, window.index, first=window.seed, attempt=attempt)
-        end_image = self.end_image if is_last else None
+        end_image = self.end_images.get(window.index)
         known = None if tail is None else hand_over_latent(vae, tail, num_known, self.settings.hand_over)
         conditions = self.condition(window, tail, known, end_image)
         sampled = sample_window(self.models.model, self.settings, conditions, seed, self.callback)

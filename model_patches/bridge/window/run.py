@@ -13,7 +13,7 @@ from ...store.files import read_json
 from ...store.names import name_fault
 from ...store.video_sink import VideoFormat
 from ...store.video_source import crop_to_multiple, read_frames
-from ...window.directions import read_directions
+from ...window.directions import Directions, read_directions
 from ...window.journal import digest
 from ...window.later import kept_later
 from ...window.plan import Window, plan_run
@@ -23,9 +23,9 @@ from ...window.settings import WindowSettings
 from ...window.store import WindowStore
 from ..checks import check_model
 from ..encoders.conditioning import check_end_image
-from ..fingerprint import tensor_fingerprint
 from ..vae import check_vae
 from .cards import WindowCards
+from .end_images import fingerprints, read_end_images
 from .make import Models, WindowMaker, latent_of, resolve_hand_over
 from .progress import WindowProgress
 from .start import Material, Sources, read_start
@@ -72,37 +72,27 @@ def run_windows(
     check_model(models.model)
     check_vae(models.vae)
     windows = plan_run(settings, continues=sources.image is None, has_end_image=sources.end_image is not None)
-    if sources.end_image is not None:  # used by the last window only, which may be hours away
-        check_end_image(sources.end_image, windows[-1].start_frame + windows[-1].num_new_frames)
+    own = read_directions(settings.prompts)
+    end_images = end_images_of(windows, own, sources.end_image)
     material = read_start(models.vae, settings, sources)
     width, height = material.size
     hand_over = resolve_hand_over(models.vae, settings.hand_over).value
     settings = replace(settings, width=width, height=height, hand_over=hand_over)
-    shared = {
-        "method": METHOD_VERSION,
-        **settings.of_every_window(),
-        "start": material.fingerprint,
-        "models": caller.models,
-    }
-    end_image_hash = "" if sources.end_image is None else tensor_fingerprint(sources.end_image)
-    keys = window_keys(windows, shared, end_image_hash=end_image_hash)
+    made = {"start": material.fingerprint, "models": caller.models}
+    shared = {"method": METHOD_VERSION, **settings.of_every_window(), **made}
+    keys = window_keys(windows, shared, end_images=fingerprints(end_images))
     folder = run_folder(settings.run_name, shared)
     notes = [*caller.notes, *older_folders(folder)]
     with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
         store.metadata = caller.metadata
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
-        begin, own = replace(material.begin, first=material.image), read_directions(settings.prompts)
+        begin = replace(material.begin, first=material.image)
         run = WindowRun(store, windows, keys, limits, begin, directions=own)
         notes += write_lead_in(store, material)
-        progress = WindowProgress(
-            models.model,
-            num_windows=len(windows),
-            num_done=run.num_done,
-            steps=settings.steps,
-            node_id=caller.node_id,
-        )
+        count = {"num_windows": len(windows), "num_done": run.num_done, "steps": settings.steps}
+        progress = WindowProgress(models.model, **count, node_id=caller.node_id)
         maker = WindowMaker(
-            models, settings, material.image, end_image=sources.end_image, callback=progress.on_step
+            models, settings, material.image, end_images=end_images, callback=progress.on_step
         )
         cards = WindowCards(run, num_before=material.lead_in_frames)
         cards.send(caller.node_id)
@@ -126,16 +116,35 @@ def run_windows(
     return Outcome(path, from_uint8(run.tail.frames[-1:]), latent_of(run.tail), report, cards.since())
 
 
+def end_images_of(windows: list[Window], own: Directions, of_last: Tensor | None) -> dict[int, Tensor]:
+    """Return the pictures that windows end on, checked before the first is made.
+
+    Raises:
+        ValueError: one that cannot be used, or two for the last window.
+    """
+    images, last = read_end_images(own), len(windows) - 1
+    if of_last is not None and last in images:
+        raise ValueError(
+            f"Prompt line {own.lines[last, 'end']} gives the last window an end picture, and end_image is connected. "
+            "Use one of them."
+        )
+    if of_last is not None:
+        images[last] = of_last
+    for index, image in images.items():
+        check_end_image(image, windows[index].start_frame + windows[index].num_new_frames)
+    return images
+
+
 def make_windows(run: WindowRun[Window], maker: WindowMaker, on_window: Callable[[], None]) -> None:
     """Make all windows that are not finished yet, each on disk before the next starts; ``on_window`` follows each."""
     if (first := run.next_window()) is not None:
         maker.encode_ahead(run.windows[first.index :], run.tail)
     while (window := run.next_window()) is not None:
         stop_if_canceled()
-        is_last, tail = window.index == len(run.windows) - 1, run.tail
+        tail = run.tail
 
-        def make(window: Window, attempt: int, tail=tail, is_last: bool = is_last):
-            return maker.make(window, tail, is_last=is_last, attempt=attempt)
+        def make(window: Window, attempt: int, tail=tail):
+            return maker.make(window, tail, attempt=attempt)
 
         best, attempts = run.best(window, make)
         run.finish(window, best, attempts=attempts)

@@ -53,10 +53,12 @@ class MadeUpClip:
                 "fault_in": ("INT", {"default": -1}),
                 "index": ("INT", {"default": 0}),
             },
-            "optional": {"gain": ("FLOAT", {"default": 1.0})},
+            "optional": {"gain": ("FLOAT", {"default": 1.0}), "end_image": ("IMAGE",)},
         }
 
-    def make(self, model, frames, prompt, seed, length, seconds, fault, fault_in, index, gain=1.0) -> tuple:
+    def make(
+        self, model, frames, prompt, seed, length, seconds, fault, fault_in, index, gain=1.0, end_image=None
+    ) -> tuple:
         import comfy.model_management
 
         for _ in range(round(seconds * 20)):
@@ -66,6 +68,8 @@ class MadeUpClip:
         clip[: len(frames)] = frames
         for number in range(len(frames), length):
             clip[number] = (clip[number - 1].roll(1 + seed % 3, 1) + model["brightness"]).clamp(0, 1) * gain
+        if end_image is not None:
+            clip[-1] = end_image[0]
         if fault == "flash" and index == fault_in and seed % 4:  # another seed may do better
             clip[len(frames) : len(frames) + 3] *= 0.9
         return (self.with_fault(clip, fault) if index == fault_in else clip,)

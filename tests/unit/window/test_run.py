@@ -157,7 +157,8 @@ def test_a_setting_that_is_no_number_is_named(name):
 
 def test_an_end_image_changes_the_last_window_alone():
     windows = plan_run(SETTINGS, continues=False, has_end_image=True)
-    plain, one, other = (window_keys(windows, {"a": 1}, end_image_hash=text) for text in ("", "x", "y"))
+    given = ({}, {2: "x"}, {2: "y"})
+    plain, one, other = (window_keys(windows, {"a": 1}, end_images=images) for images in given)
     assert plain[:-1] == one[:-1] == other[:-1]
     assert len({plain[-1], one[-1], other[-1]}) == 3
     assert window_keys(windows, {"a": 2})[0] != plain[0]
@@ -285,4 +286,4 @@ def test_keys_of_windows_are_those_of_every_version():
     told = [dict(vars(window)) for window in windows]
     assert window_keys(windows, {"a": 1}) == chain_keys({"a": 1}, told)
     told[-1]["end_image"] = "x"
-    assert window_keys(windows, {"a": 1}, end_image_hash="x") == chain_keys({"a": 1}, told)
+    assert window_keys(windows, {"a": 1}, end_images={2: "x"}) == chain_keys({"a": 1}, told)

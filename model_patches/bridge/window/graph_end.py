@@ -1,0 +1,77 @@
+"""The end of a long video that a graph makes: its windows joined, finished or not."""
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from av.error import FFmpegError
+from torch import Tensor
+
+from ...store.cancel import for_seconds
+from ...window.later import kept_later
+from ...window.report import build_report
+from ...window.store import GRACE_S
+from ...window.tail import from_uint8
+from ..progress import send_text
+from .graph_run import GraphRun, latent_before
+from .graph_sound import joined_sound
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run: the video's path, its last frame (1, H, W, 3), the last latent, the report."""
+
+    video: Path
+    last_frame: Tensor
+    latent: dict | None
+    report: dict
+
+
+def finish_run(run: GraphRun) -> Outcome:
+    """Join the windows into one video and report."""
+    tail = run.run.tail
+    assert run.window is None
+    assert tail is not None
+    path = join_windows(run, finished=True)
+    told = run.shared | {
+        "source_frames": run.material.lead_in_frames,
+        "prompts": run.settings.start.prompts,
+    }
+    report = build_report(
+        run.run.facts,
+        settings=told,
+        notes=[*run.run.notes, *kept_later(run.run.store.entries), *run.notes],
+        num_windows=len(run.run.windows),
+        video=str(path),
+        num_kept=run.run.num_kept,
+    )
+    return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report)
+
+
+def join_windows(run: GraphRun, *, finished: bool) -> Path:
+    """Join the windows there are, with their sound."""
+    with run.run.store as store:
+        windows = run.run.windows[: run.run.num_done]
+        sound = joined_sound(store, windows, run.material, fps=run.settings.start.fps)
+        if sound is not None:
+            store.use_sound_of(sound)
+        path = store.join(finished=finished)
+        if sound is not None:
+            with contextlib.suppress(OSError):  # held by a virus scanner: the next run removes it
+                sound.unlink()
+    return path
+
+
+def leave_unfinished(run: GraphRun, canceled: bool) -> str:
+    """Join what a run has finished that ends early, after a cancel if that is quick; return where it is."""
+    done, total = run.run.num_done, len(run.run.windows)
+    try:
+        with for_seconds(GRACE_S if canceled else math.inf):
+            path = join_windows(run, finished=False) if done else None
+    except (OSError, ValueError, FFmpegError) as error:
+        return f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."
+    kept = "Nothing was finished before." if path is None else f"The {done} before are kept: {path}"
+    text = f"Window {done + 1} of {total} was not finished. {kept}"
+    send_text(text, run.node_id)
+    return text
