@@ -5,12 +5,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from magic141.model_patches.bridge.window.cards import EVENT
 from magic141.model_patches.store.pictures import to_image
 from magic141.tests.support.any_graph import SLOTS, frames_of, made_up_graph, run, video_of
 from magic141.tools.client import ExecutionFailed, PromptRejected
 
-STORY = "one\ntwo\nthree"
+EVENT, STORY = "magic141.windows", "one\ntwo\nthree"
 
 
 def run_told(tab, graph) -> tuple[np.ndarray, list[dict], int]:
