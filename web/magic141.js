@@ -6,7 +6,8 @@ import { showText } from "./node_text.js";
 import { readOldWidgets } from "./old_widgets.js";
 import { fillFirstView, openAskedFor, sortTemplates, takeShortName } from "./templates.js";
 import { texts } from "./texts.js";
-import { loadTexts, translateChoices, translateEvents, translateGraph } from "./translate.js";
+import { loadTexts, translateChoices, translateEvents } from "./translate.js";
+import { translateGraph } from "./translated_graph.js";
 import { addTimeline, tellTimeline } from "./window_timeline.js";
 
 const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
@@ -24,7 +25,7 @@ app.registerExtension({
     if (translation) translateEvents(translation);
   },
   afterConfigureGraph() {
-    if (translation) translateGraph(translation);
+    if (translation) translateGraph(app.graph, translation);
   },
   setup() {
     openAskedFor(); // not awaited: it waits for the frontend itself

@@ -1,7 +1,6 @@
-// What the frontend does not translate of a pack: choices of widgets, titles and notes of our workflows, progress and
-// errors. The texts are in locales/<language>/main.json under "magic141".
+// What the frontend does not translate of a pack: choices of widgets, progress and errors, and in translated_graph.js
+// titles and notes. The texts are in locales/<language>/main.json under "magic141".
 
-import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { patternsOf, translated } from "./sentences.js";
 
@@ -43,13 +42,4 @@ export function translateChoices(node, texts) {
   for (const widget of node.widgets ?? [])
     if (Array.isArray(widget.options?.values))
       widget.options.getOptionLabel = (value) => texts.own.options[value] ?? String(value);
-}
-
-/** Replace the titles and notes of our workflows; what the artist wrote stays. */
-export function translateGraph(texts) {
-  for (const part of [...app.graph.groups, ...app.graph.nodes])
-    part.title = texts.own.titles[part.title] ?? part.title;
-  const notes = app.graph.nodes.filter((node) => node.type === "MarkdownNote");
-  for (const widget of notes.flatMap((node) => node.widgets ?? []))
-    widget.value = texts.notes[widget.value] ?? widget.value;
 }
