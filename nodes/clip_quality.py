@@ -16,7 +16,7 @@ class ClipQuality(io.ComfyNode):
         return io.Schema(
             node_id="Magic141ClipQuality",
             display_name="Clip Quality",
-            category="Magic141/judge",
+            category="Magic141/measure",
             description="Measures how good a video is: flicker, jumps, standstill, sharpness, color drift and, where "
             "their model files are there, VBench's measures (subject, background, motion, looks). Connect a second "
             "clip to compare two.",

@@ -18,7 +18,7 @@ class FolderQuality(io.ComfyNode):
         return io.Schema(
             node_id="Magic141FolderQuality",
             display_name="Folder Quality",
-            category="Magic141/judge",
+            category="Magic141/measure",
             description="Measures every video of one or more folders and compares the folders in a table: the seven "
             "measures of the paper and their mean, and FID and FVD against a folder of real videos. An interrupted "
             "run continues where it stopped.",
