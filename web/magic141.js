@@ -2,6 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { putEmbeddedLast } from "./embedded_last.js";
+import { showFinishedVideo } from "./finished_video.js";
 import { showText } from "./node_text.js";
 import { readOldWidgets } from "./old_widgets.js";
 import { fillFirstView, openAskedFor, sortTemplates, takeShortName } from "./templates.js";
@@ -14,6 +15,7 @@ const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
 let translation = null;
 
 const TIMELINE_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
+const VIDEO_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowSave"];
 
 app.registerExtension({
   name: "magic141.nodes",
@@ -39,6 +41,7 @@ app.registerExtension({
   nodeCreated(node) {
     const type = node.comfyClass ?? node.type ?? "";
     if (translation && type.startsWith("Magic141")) translateChoices(node, translation);
+    if (VIDEO_NODES.includes(type)) showFinishedVideo(node);
     if (TIMELINE_NODES.includes(type)) {
       addTimeline(node, texts(locale()));
     } else if (type === "Magic141WindowSave") {

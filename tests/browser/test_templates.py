@@ -20,18 +20,32 @@ FIRST_OPTION = """([type, name]) => {
     const widget = node.widgets.find((entry) => entry.name === name);
     return [widget.value, widget.options.values];
 }"""
-RUN_SHORT = """() => {
+RUN_SHORT = """(seed) => {
     for (const node of app.graph.nodes) {
         const widget = (name) => node.widgets?.find((entry) => entry.name === name);
         if (node.type !== "Magic141SlidingWindowExtend") continue;
         widget("length").value = 0.5;
+        widget("seed").value = seed;
         widget("prompts").value = widget("prompts").value.split("]").at(-1);
     }
-    window.ended = null;
+    [window.ended, window.previews] = [null, 0];
+    app.api.addEventListener("b_preview_with_metadata", () => (window.previews += 1));
     for (const name of ["execution_success", "execution_error"])
         app.api.addEventListener(name, () => (window.ended = name), { once: true });
     app.queuePrompt(0);
 }"""
+HAS_VIDEO = f"""() => {{
+    const node = app.graph.nodes.find((entry) => entry.type === "Magic141SlidingWindowExtend");
+    const shown = {STORE}.get("nodeOutput").getNodeImageUrls(node) ?? [];
+    return shown.length === 1 && shown[0].includes(".mp4");
+}}"""
+TOP_PX = """() => {
+    const { scale, offset } = app.canvas.ds;
+    const parts = [...app.graph.nodes, ...app.graph.groups];
+    return Math.min(...parts.map((part) => (part.boundingRect[1] + offset[1]) * scale));
+}"""
+BUTTONS_PX = 55
+"""The frontend's buttons cover so much of the top of the canvas."""
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +71,21 @@ def test_nodes_lie_side_by_side_before_and_after_a_run(tab, renderer, video, nam
     assert overlaps(node_boxes(tab)) == []
 
 
-def test_a_real_run_covers_nothing(tab, renderer):
+def test_a_real_run_ends_with_the_video_and_covers_nothing(tab, renderer):
     tab.drop(template("magic141_image_to_video"))
     tab.close_dialogs()
-    tab.evaluate(RUN_SHORT)
+    tab.evaluate(RUN_SHORT, 14 + renderer)
     tab.wait_for("() => window.ended")
     assert tab.evaluate("() => window.ended") == "execution_success"
+    assert tab.evaluate("() => window.previews") > 0
+    tab.wait_for(HAS_VIDEO)
     assert overlaps(node_boxes(tab)) == []
 
 
 @pytest.mark.parametrize("name", TITLES)
-def test_letters_can_be_read_at_first_view(tab, name):
+def test_letters_can_be_read_at_first_view_and_no_button_covers_the_graph(tab, name):
     assert first_view_scale(tab, template(name)) > SMALLEST_LETTERS
+    assert tab.evaluate(TOP_PX) >= BUTTONS_PX
     tab.close_dialogs()
 
 

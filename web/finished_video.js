@@ -1,0 +1,39 @@
+// The finished video in place of the last live preview. The frontend keeps the preview of a node that gives both, and the
+// classic renderer makes a video as high as the node is wide, which is too much under twenty widgets.
+
+import { app } from "../../scripts/app.js";
+
+const [WIDGET, MAX_HEIGHT] = ["video-preview", 170]; // the frontend's name of it
+
+/** Take the live preview off a node when its video is there, and keep the video low. */
+export function showFinishedVideo(node) {
+  const { onExecuted: before, addDOMWidget } = node;
+  node.addDOMWidget = function (name, ...given) {
+    const widget = addDOMWidget.call(this, name, ...given);
+    if (name === WIDGET) queueMicrotask(() => keepLow(widget)); // when the frontend has given it its size
+    return widget;
+  };
+  node.onExecuted = function (output) {
+    before?.call(this, output);
+    if (output?.animated?.some(Boolean)) previews()?.revokePreviewsByLocatorId?.(locatorOf(this));
+  };
+}
+
+function keepLow(widget) {
+  const { computeLayoutSize } = widget;
+  widget.computeLayoutSize = function (...given) {
+    const size = computeLayoutSize.apply(this, given);
+    return { ...size, minHeight: Math.min(size.minHeight, MAX_HEIGHT) };
+  };
+}
+
+/** Return where the frontend keeps previews. It offers extensions no way to it; in a frontend without it they stay. */
+function previews() {
+  const page = document.querySelector("#vue-app")?.__vue_app__;
+  return page?.config.globalProperties.$pinia?._s.get("nodeOutput");
+}
+
+/** Return how the frontend names a node, which may be inside a subgraph. */
+function locatorOf(node) {
+  return node.graph === app.rootGraph ? String(node.id) : `${node.graph.id}:${node.id}`;
+}
