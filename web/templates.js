@@ -7,6 +7,7 @@ import { api } from "../../scripts/api.js";
 const TITLES = new URL("./template_names.json", import.meta.url);
 const ASKED_FOR = "magic141-template";
 const FILLED = 0.92; // of the canvas; the frontend fills 0.75, at which a graph of twenty nodes shows no letters
+const BAR_PX = 58; // the frontend's own buttons lie over the top of the canvas
 
 /** Let the frontend list our templates by the numbers in their titles; the server gives them in the order of the disk. */
 export function sortTemplates() {
@@ -30,11 +31,13 @@ export function fillFirstView() {
 }
 
 function showAll() {
-  const boxes = app.graph.nodes.map((node) => [...node.boundingRect]);
+  const boxes = [...app.graph.nodes, ...app.graph.groups].map((part) => [...part.boundingRect]);
   if (!boxes.length) return;
   const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])));
   const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])));
-  app.canvas.ds.fitToBounds([left, top, right - left, bottom - top], { zoom: FILLED });
+  const { ds } = app.canvas;
+  ds.fitToBounds([left, top, right - left, bottom - top], { zoom: FILLED });
+  ds.offset[1] = Math.max(ds.offset[1], BAR_PX / ds.scale - top);
   app.canvas.setDirty(true, true);
 }
 
