@@ -3,7 +3,8 @@
 const STYLE =
   "white-space:pre-wrap;overflow:auto;height:100%;box-sizing:border-box;padding:4px 6px;border-radius:4px;" +
   "background:#0004;font:11px sans-serif;user-select:text";
-const MIN_HEIGHT = 48;
+const [LETTER_PX, LINE_PX, MARGIN_PX] = [5.4, 14, 40]; // of that font, and beside and around the text
+const [MIN_HEIGHT, MAX_HEIGHT] = [48, 132]; // longer texts scroll
 
 /** Show the text of a node's result under its widgets. */
 export function showText(node) {
@@ -15,17 +16,29 @@ export function showText(node) {
     if (typeof text !== "string") return;
     panel ??= addPanel(node);
     panel.textContent = text;
-    node.setDirtyCanvas?.(true, true);
+    makeRoom(node);
   };
+}
+
+function makeRoom(node) {
+  const [width, height] = node.computeSize();
+  node.setSize?.([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  node.setDirtyCanvas?.(true, true);
+}
+
+/** Return how high a text is in a node of this width, within what a panel may take. */
+function heightOf(text, width) {
+  const letters = Math.max(1, Math.floor((width - MARGIN_PX) / LETTER_PX));
+  const lines = text.split("\n").reduce((count, line) => count + Math.max(1, Math.ceil(line.length / letters)), 0);
+  return Math.min(MAX_HEIGHT, Math.max(MIN_HEIGHT, lines * LINE_PX + 8));
 }
 
 function addPanel(node) {
   const panel = document.createElement("div");
   panel.className = "magic141-text";
   panel.style.cssText = STYLE;
-  const widget = node.addDOMWidget("found", "magic141_text", panel, { serialize: false, getMinHeight: () => MIN_HEIGHT });
+  const getMinHeight = () => heightOf(panel.textContent, node.size[0]);
+  const widget = node.addDOMWidget("found", "magic141_text", panel, { serialize: false, getMinHeight });
   widget.serialize = false;
-  const [width, height] = node.computeSize();
-  node.setSize?.([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
   return panel;
 }
