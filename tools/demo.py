@@ -15,6 +15,7 @@ from typing import TypedDict
 import av
 from PIL import Image
 
+from ..model_patches.window.prompts import TimedPrompt, parse_prompts
 from .client import ComfyClient, ExecutionFailed, PromptRejected, Result
 from .graph import workflow_to_prompt
 from .server import PACK, temporary_server
@@ -58,15 +59,26 @@ def run_demo(workflow_path: Path, out: Path) -> Done:
 
 
 def cut_long_videos(prompt: dict[str, dict], longest_s: float) -> None:
-    """Shorten the long videos of a prompt, unless their prompts name times that would then lie behind the end."""
+    """Shorten the long videos of a prompt, and leave out prompts whose time begins behind the end."""
     for node in prompt.values():
         values = node["inputs"]
-        if node["class_type"] in LONG_VIDEOS and "[" not in values["prompts"]:
-            values["length"] = min(values["length"], longest_s)
+        if node["class_type"] not in LONG_VIDEOS:
+            continue
+        values["length"] = min(values["length"], longest_s)
+        if isinstance(values["prompts"], str):
+            lines = values["prompts"].splitlines()
+            values["prompts"] = "\n".join(line for line in lines if start_of(line) < longest_s)
+
+
+def start_of(line: str) -> float:
+    """Return at which second the time of a line of prompts begins; 0 for a line without a time."""
+    return max((item.start_s for item in parse_prompts(line) if isinstance(item, TimedPrompt)), default=0.0)
 
 
 def videos_of(result: Result) -> list[dict]:
-    return [file for file in result.files() if file["filename"].endswith(".mp4")]
+    """Return the videos that Save Video wrote; those of windows stand in the folders of their runs."""
+    videos = [file for file in result.files() if file["filename"].endswith(".mp4")]
+    return [file for file in videos if not file["subfolder"].startswith("magic141_runs")]
 
 
 def save_video(content: bytes, path: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from magic141.lab.world.export_videos import export
 from magic141.tests.support.distill_graphs import NODE, STEPS, build, distill, node, sampled
 from magic141.tests.support.tiny_videos import write_captioned, write_video
 from magic141.tools.client import ExecutionFailed, Interrupted, PromptRejected
-from magic141.tools.demo import videos_of
+from magic141.tools.demo import cut_long_videos, videos_of
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.templates import template
 from safetensors import safe_open
@@ -182,6 +182,7 @@ def latent_of(server, name: str) -> torch.Tensor:
 def test_the_workflow_trains_and_samples_with_the_student(client, object_info):
     workflow = json.loads(template("magic141_distill_to_few_steps").read_text(encoding="utf-8"))
     prompt = workflow_to_prompt(workflow, object_info)
+    cut_long_videos(prompt, 0.5)
     key, settings = next((k, n["inputs"]) for k, n in prompt.items() if n["class_type"] == NODE)
     settings |= {
         "run_name": "workflow",

@@ -2,14 +2,17 @@
 
 import io
 import json
+import math
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
+from magic141.tools.demo import cut_long_videos
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.server import ComfyServer
 from magic141.tools.templates import template
@@ -19,15 +22,21 @@ PATIENCE_S = 1800
 """A shared machine may give a server a fraction of a core."""
 
 
-def prompt_of(name: str, object_info: dict, **inputs: object) -> dict:
+def prompt_of(name: str, object_info: dict, **inputs: Any) -> dict:
+    """Return a workflow with other inputs of its last window node, and no video longer than their length."""
     workflow = json.loads(template(name).read_text(encoding="utf-8"))
     prompt = workflow_to_prompt(workflow, object_info)
+    cut_long_videos(prompt, inputs.get("length", math.inf))
     window(prompt).update(inputs)
     return prompt
 
 
 def window(prompt: dict) -> dict:
-    return next(node["inputs"] for node in prompt.values() if node["class_type"] == NODE)
+    return prompt[window_key(prompt)]["inputs"]
+
+
+def window_key(prompt: dict) -> str:
+    return [key for key, node in prompt.items() if node["class_type"] == NODE][-1]
 
 
 def only_window(prompt: dict) -> dict:
@@ -43,8 +52,7 @@ def frames_of(data: bytes | Path) -> np.ndarray:
 
 
 def made_video(result, prompt: dict) -> dict:
-    key = next(key for key, node in prompt.items() if node["class_type"] == NODE)
-    return result.outputs[key]["images"][0]
+    return result.outputs[window_key(prompt)]["images"][0]
 
 
 @pytest.mark.parametrize(

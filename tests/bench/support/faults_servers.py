@@ -21,6 +21,7 @@ from magic141.tests.support.tiny_dit import tiny_dit
 from magic141.tests.support.tiny_encoders import write_clip_folder
 from magic141.tests.support.tiny_videos import write_captioned
 from magic141.tools.client import ComfyClient, Interrupted
+from magic141.tools.demo import cut_long_videos
 from magic141.tools.graph import workflow_to_prompt
 from magic141.tools.server import ComfyServer, end_group
 from magic141.tools.templates import template
@@ -316,6 +317,7 @@ def extend_prompt(info: dict) -> dict:
     """Return the workflow of one minute, cut to some windows."""
     workflow = json.loads(template("magic141_one_minute").read_text(encoding="utf-8"))
     prompt = workflow_to_prompt(workflow, info)
+    cut_long_videos(prompt, NUM_WINDOWS)
     kept = {k: n for k, n in prompt.items() if n["class_type"] not in ("SaveVideo", "PreviewImage")}
     (key,) = (k for k, n in kept.items() if n["class_type"] == "Magic141SlidingWindowExtend")
     widgets = {"run_name": "extend", "length": NUM_WINDOWS, "length_in": "windows", "codec": "ffv1 lossless"}
