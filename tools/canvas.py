@@ -53,9 +53,9 @@ RESULTS = """async ([results, texts, previews, picture]) => {
 SETTLE_MS = 1000
 """A renderer lays nodes out in a few frames, and a video has to be fetched first."""
 REPORT = (
-    "HunyuanVideo layout, 12.8 B parameters, bfloat16, 20+40 blocks, 33 input channels. Image to video: needs the image"
-    " latent and mask of VLM Image Encode. It embeds the guidance strength: set guidance on the conditioning (6 is usual"
-    " for HunyuanVideo)."
+    "HunyuanVideo layout, 12.8 B parameters, bfloat16, 20+40 blocks, 33 input channels. Image to video: needs the"
+    " image latent and mask of VLM Image Encode. It embeds the guidance strength: set guidance on the conditioning"
+    " (6 is usual for HunyuanVideo)."
 )
 """What Load Magic141 Model says, the longest of its kind; longer texts scroll."""
 VIDEOS = {"SaveVideo", "Magic141SlidingWindowExtend", "Magic141WindowSave"}

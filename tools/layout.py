@@ -26,6 +26,9 @@ VIEW = 1600, 965
 FIRST_VIEW = 0.92 * VIEW[0], 0.92 * VIEW[1]
 """What of it a template fills when it is opened; ``web/templates.js`` has the same number."""
 HEIGHTS = range(500, 1700, 30)
+PROMPTED = {"Magic141SlidingWindowExtend", "Magic141WindowStart"}
+"""Nodes with several lines of prompts: they are given more room than they need."""
+PROMPT_ROOM = 60
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,28 @@ def place_block(block: Block, tallest: float, left: float, top: float) -> None:
         left += max(width for _, width, _ in column) + GAP
 
 
-def room_needed(tab: Tab, path: Path, video: Path) -> dict[str, tuple[float, float]]:
+def arrange(tab: Tab, workflow: dict, video: Path) -> None:
+    """Place the nodes of a workflow, and give boxes for prompts more room than the frontend does.
+
+    The size of a node in the file counts for those alone; others grow as they need.
+    """
+    prompted = [node for node in workflow["nodes"] if node["type"] in PROMPTED]
+    for node in prompted:
+        node["size"][1] = 10
+    needed = room_needed(tab, workflow, video)
+    for node in prompted:
+        width, height = needed[str(node["id"])]
+        needed[str(node["id"])] = width, height + PROMPT_ROOM
+        node["size"][1] = round(height + PROMPT_ROOM - NODE_TITLE)
+    place(workflow, needed)
+
+
+def room_needed(tab: Tab, workflow: dict, video: Path) -> dict[str, tuple[float, float]]:
     """Return the largest width and height of every node, in both renderers, before and after a run."""
     seen = []
     for vue in (False, True):
         set_renderer(tab, vue=vue)
-        tab.drop(path)
+        tab.drop_text("workflow.json", json.dumps(workflow))
         tab.close_dialogs()
         seen.append(node_boxes(tab))
         show_results(tab, video)
@@ -185,7 +204,7 @@ def main() -> int:
         video = write_shown_video(server.base / "output")
         for path in map(template, names):
             workflow = json.loads(path.read_text(encoding="utf-8"))
-            place(workflow, room_needed(tab, path, video))
+            arrange(tab, workflow, video)
             path.write_text(workflow_text(workflow) + "\n", encoding="utf-8")
             say(f"{path.stem}: first seen at {workflow['extra']['ds']['scale']:.2f}")
     return 0
