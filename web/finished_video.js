@@ -4,9 +4,11 @@
 import { app } from "../../scripts/app.js";
 
 const [WIDGET, MAX_HEIGHT] = ["video-preview", 170]; // the frontend's name of it
+const NODES = ["Magic141SlidingWindowExtend", "Magic141WindowSave"];
 
-/** Take the live preview off a node when its video is there, and keep the video low. */
-export function showFinishedVideo(node) {
+/** Take the live preview off a node that makes a video when the video is there, and keep the video low. */
+export function showFinishedVideo(node, type) {
+  if (!NODES.includes(type)) return;
   const { onExecuted: before, addDOMWidget } = node;
   node.addDOMWidget = function (name, ...given) {
     const widget = addDOMWidget.call(this, name, ...given);

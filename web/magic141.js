@@ -15,7 +15,6 @@ const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
 let translation = null;
 
 const TIMELINE_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
-const VIDEO_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowSave"];
 
 app.registerExtension({
   name: "magic141.nodes",
@@ -41,7 +40,6 @@ app.registerExtension({
   nodeCreated(node) {
     const type = node.comfyClass ?? node.type ?? "";
     if (translation && type.startsWith("Magic141")) translateChoices(node, translation);
-    if (VIDEO_NODES.includes(type)) showFinishedVideo(node);
     if (TIMELINE_NODES.includes(type)) {
       addTimeline(node, texts(locale()));
     } else if (type === "Magic141WindowSave") {
@@ -49,5 +47,6 @@ app.registerExtension({
     } else if (type.startsWith("Magic141")) {
       showText(node);
     }
+    showFinishedVideo(node, type);
   },
 });
