@@ -21,10 +21,10 @@ from .server import PACK, temporary_server
 from .templates import TITLES, template, workflow_text
 
 GAP, GROUP_GAP, PADDING, GROUP_TITLE, NODE_TITLE = 24, 24, 14, 44, 30
-VIEW = 1600, 965
-"""A window 1600 pixels wide leaves this to the canvas."""
-FIRST_VIEW = 0.92 * VIEW[0], 0.92 * VIEW[1]
-"""What of it a template fills when it is opened; ``web/templates.js`` has the same number."""
+BUTTONS_END, VIEW = 92, (1600, 908)
+"""A window 1600 pixels wide leaves this to the canvas, below the buttons that lie over it."""
+FIRST_VIEW = 0.92 * VIEW[0], 0.98 * VIEW[1]
+"""What of it a template fills when it is opened; ``web/templates.js`` has the same numbers."""
 HEIGHTS = range(500, 1700, 30)
 PROMPTED = {"Magic141SlidingWindowExtend", "Magic141WindowStart"}
 """Nodes with several lines of prompts: they are given more room than they need."""
@@ -131,7 +131,7 @@ def place(workflow: dict, needed: dict[str, tuple[float, float]]) -> None:
             top += block.size(heights.nodes)[1] + GROUP_GAP
         left += max(block.size(heights.nodes)[0] for block in column) + GROUP_GAP
     (width, height), scale = size_of(blocks, heights), scale_of(blocks, heights)
-    middle = [VIEW[0] / 2 / scale - width / 2, VIEW[1] / 2 / scale - height / 2]
+    middle = [VIEW[0] / 2 / scale - width / 2, (BUTTONS_END + VIEW[1] / 2) / scale - height / 2]
     workflow["extra"]["ds"] = {"scale": round(scale, 3), "offset": [round(value) for value in middle]}
 
 

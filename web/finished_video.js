@@ -3,7 +3,8 @@
 
 import { app } from "../../scripts/app.js";
 
-const [WIDGET, MAX_HEIGHT] = ["video-preview", 170]; // the frontend's name of it
+const [WIDGET, PICTURE] = ["video-preview", "$$canvas-image-preview"]; // the frontend's names of widgets
+const MAX_HEIGHT = 170;
 const NODES = ["Magic141SlidingWindowExtend", "Magic141WindowSave"];
 
 /** Take the live preview off a node that makes a video when the video is there, and keep the video low. */
@@ -17,8 +18,15 @@ export function showFinishedVideo(node, type) {
   };
   node.onExecuted = function (output) {
     before?.call(this, output);
-    if (output?.animated?.some(Boolean)) previews()?.revokePreviewsByLocatorId?.(locatorOf(this));
+    if (output?.animated?.some(Boolean)) dropPreview(this);
   };
+}
+
+function dropPreview(node) {
+  previews()?.revokePreviewsByLocatorId?.(locatorOf(node));
+  node.imgs = undefined; // the classic renderer keeps the picture, and a widget for it
+  const index = node.widgets.findIndex((widget) => widget.name === PICTURE);
+  if (index >= 0) node.widgets.splice(index, 1)[0].onRemove?.();
 }
 
 function keepLow(widget) {

@@ -6,8 +6,8 @@ import { api } from "../../scripts/api.js";
 
 const TITLES = new URL("./template_names.json", import.meta.url);
 const ASKED_FOR = "magic141-template";
-const FILLED = 0.92; // of the canvas; the frontend fills 0.75, at which a graph of twenty nodes shows no letters
-const BAR_PX = 58; // the frontend's own buttons lie over the top of the canvas
+const BUTTONS_END_PX = 92; // the frontend's own buttons lie over the top of the canvas
+const [FILLED_WIDTH, FILLED_HEIGHT] = [0.92, 0.98]; // of what is below; at the frontend's 0.75, twenty nodes show no letters
 
 /** Let the frontend list our templates by the numbers in their titles; the server gives them in the order of the disk. */
 export function sortTemplates() {
@@ -35,9 +35,13 @@ function showAll() {
   if (!boxes.length) return;
   const [left, top] = [0, 1].map((axis) => Math.min(...boxes.map((box) => box[axis])));
   const [right, bottom] = [0, 1].map((axis) => Math.max(...boxes.map((box) => box[axis] + box[axis + 2])));
-  const { ds } = app.canvas;
-  ds.fitToBounds([left, top, right - left, bottom - top], { zoom: FILLED });
-  ds.offset[1] = Math.max(ds.offset[1], BAR_PX / ds.scale - top);
+  const { ds, canvas } = app.canvas;
+  const page = canvas.getBoundingClientRect();
+  const below = Math.max(0, BUTTONS_END_PX - page.top);
+  const high = page.height - below;
+  ds.scale = Math.min((FILLED_WIDTH * page.width) / (right - left), (FILLED_HEIGHT * high) / (bottom - top), 1);
+  ds.offset[0] = (page.width / ds.scale - left - right) / 2;
+  ds.offset[1] = ((2 * below + high) / ds.scale - top - bottom) / 2;
   app.canvas.setDirty(true, true);
 }
 
