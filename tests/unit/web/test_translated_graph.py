@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from magic141.tests.support.node_js import evaluate, needs_node
 
 SCRIPT = Path(__file__).resolve().parents[3] / "web" / "translated_graph.js"
-TEXTS = {"own": {"titles": {"Models": "模型", "Read me": "说明", "3 Video": "视频", "4 Video": "视频"}}}
-TEXTS["notes"] = {"# Start here": "# 从这里开始"}
+TEXTS = {
+    "own": {"titles": {"Models": "模型", "Read me": "说明", "3 Video": "视频", "4 Video": "视频"}},
+    "notes": {"# Start here": "# 从这里开始"},
+}
 MAKE = f"""(() => {{
     const group = (title) => ({{ title, serialize() {{ return {{ title: this.title }}; }} }});
     const node = (type, title, ...values) => ({{
@@ -25,7 +28,7 @@ MAKE = f"""(() => {{
 SAVED = "((graph) => [...graph.groups, ...graph.nodes].map((part) => part.serialize()))"
 
 
-def from_graph(expression: str) -> list:
+def from_graph(expression: str) -> Any:
     return evaluate(SCRIPT, "translateGraph", f"{expression}({MAKE})")
 
 
