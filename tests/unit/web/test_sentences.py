@@ -28,6 +28,8 @@ def in_chinese(sentences: list[str]) -> list[str]:
         ("a.pth would execute code when opened (x)", "a.pth 打开时会执行代码 (x)"),
         ("width - width is 100 px; it must be a multiple of 16. The nearest is 96.",
          "width - width 为 100 像素；必须是 16 的倍数。最接近的是 96。"),
+        ("Prompt line 2 sets the seed of window 3 again, which a line before has set. Remove one of them.",
+         "第 2 行提示词重复设置了 the seed of window 3，前面已有一行。请删除其中一行。"),
         ("a new sentence, reading the weights", "a new sentence, reading the weights"),
     ],
 )  # fmt: skip
