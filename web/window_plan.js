@@ -1,10 +1,9 @@
 // The windows of Sliding Window Extend and Window Start, computed as model_patches/window/plan.py and clips.py do; a
 // test holds them together.
 
+import { readBox } from "./cards/box.js";
+
 const FRAMES_PER_LATENT = 4;
-const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";
-const RANGE = new RegExp(`^(${TIME}) ?s? ?(?:-|–|to) ?(?:(${TIME}) ?s?|end)? ?$`); // of a text without double blanks
-const LONGEST_RANGE = 100;
 
 /**
  * Plan the windows of a run.
@@ -91,9 +90,9 @@ function roundHalfEven(value) {
 }
 
 function assignPrompts(prompts, spans) {
-  const lines = prompts.split(/\r\n|\r|\n/).map((line) => line.trim()).filter(Boolean).map(parseLine);
-  const timed = lines.filter((line) => line.range);
-  const plain = lines.filter((line) => !line.range).map((line) => line.text);
+  const lines = readBox(prompts);
+  const timed = lines.filter((line) => line.kind === "timed");
+  const plain = lines.filter((line) => line.kind === "plain").map((line) => line.text);
   if (!timed.length) return spans.map((_, index) => plain[Math.min(index, plain.length - 1)] ?? "");
   timed.sort((one, other) => one.range[0] - other.range[0]);
   let before = timed[0].text;
@@ -105,17 +104,4 @@ function assignPrompts(prompts, spans) {
     before = inside?.text ?? plain[0] ?? before;
     return before;
   });
-}
-
-function parseLine(line) {
-  const end = line.startsWith("[") ? line.indexOf("]") : -1;
-  const inside = line.slice(1, Math.max(1, end)).trim().split(/\s+/).join(" ");
-  const match = inside.length <= LONGEST_RANGE ? RANGE.exec(inside) : null;
-  if (end < 0 || !match) return { text: line };
-  return { text: line.slice(end + 1).trim(), range: [seconds(match[1]), match[2] ? seconds(match[2]) : Infinity] };
-}
-
-function seconds(text) {
-  const [tail, minutes] = text.split(":").reverse();
-  return 60 * Number(minutes ?? 0) + Number(tail);
 }

@@ -1,0 +1,110 @@
+// The prompts box as lines, and what it sets of single windows. Pure functions; model_patches/window/prompts.py reads
+// the same text, and a test holds the two together. What an edit does not touch stays letter for letter.
+
+const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";
+const RANGE = new RegExp(`^(${TIME}) ?s? ?(?:-|–|to) ?(?:(${TIME}) ?s?|end)? ?$`); // of a text without double blanks
+const LONGEST_RANGE = 100;
+const WINDOW = /^\[\s*window\s+(\d+)\s*\]\s*(\S*)\s*([^]*)$/i;
+const KEEP = /^\[\s*keep\s+later\s*\]\s*([^]*)$/i;
+const SETTINGS = ["seed", "end"];
+
+/**
+ * Split the box into lines.
+ *
+ * @returns {object[]} each with `raw` and `end` (its line break), and its `kind`: "blank", "plain" and "timed" (with
+ *     `text`, a timed one with `range` in seconds), "window" (with `number`, `name`, `value`) or "keep" (with `value`).
+ */
+export function readBox(text) {
+  const parts = text.split(/(\r\n|\r|\n)/);
+  return parts.flatMap((raw, index) => (index % 2 ? [] : [{ raw, end: parts[index + 1] ?? "", ...parseLine(raw.trim()) }]));
+}
+
+export function writeBox(lines) {
+  return lines.map((line) => line.raw + line.end).join("");
+}
+
+/** Read a line without blanks around it. */
+export function parseLine(line) {
+  if (!line) return { kind: "blank" };
+  const single = WINDOW.exec(line);
+  if (single) return { kind: "window", number: Number(single[1]), name: single[2].toLowerCase(), value: single[3] };
+  const keep = KEEP.exec(line);
+  if (keep) return { kind: "keep", value: keep[1] };
+  const close = line.startsWith("[") ? line.indexOf("]") : -1;
+  const inside = line.slice(1, Math.max(1, close)).trim().split(/\s+/).join(" ");
+  const match = inside.length <= LONGEST_RANGE ? RANGE.exec(inside) : null;
+  if (close < 0 || !match) return { kind: "plain", text: line };
+  const range = [seconds(match[1]), match[2] ? seconds(match[2]) : Infinity];
+  return { kind: "timed", text: line.slice(close + 1).trim(), range, written: inside.split(/ ?(?:-|–|to) ?/) };
+}
+
+function seconds(text) {
+  const [tail, minutes] = text.split(":").reverse();
+  return 60 * Number(minutes ?? 0) + Number(tail);
+}
+
+/** Return what is set of single windows: number -> {seed, end}, as text. */
+export function windowSettings(lines) {
+  const found = new Map();
+  for (const { kind, number, name, value } of lines)
+    if (kind === "window") found.set(number, { [name]: value, ...found.get(number) });
+  return found;
+}
+
+/** Return the limit of `[keep later]` as text, or null where later windows are always made again. */
+export function keepLater(lines) {
+  return lines.find((line) => line.kind === "keep")?.value ?? null;
+}
+
+/** Set the seed or the end picture of a window (numbers begin with 1); null takes the line away. */
+export function setOfWindow(text, { number, name, value }) {
+  if (!SETTINGS.includes(name)) throw new Error(`A window has no setting ${name}.`);
+  const lines = readBox(text);
+  const at = lines.findIndex((line) => line.kind === "window" && line.number === number && line.name === name);
+  if (value === null) return at < 0 ? text : writeBox(without(lines, at));
+  if (at >= 0) return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
+  const next = lines.findIndex((line) => line.kind === "window" && line.number > number);
+  return writeBox(inserted(lines, next < 0 ? behindLast(lines) : next, `[window ${number}] ${name} ${value}`));
+}
+
+/** Set the limit up to which later windows are kept; null takes the line away. */
+export function setKeepLater(text, value) {
+  const lines = readBox(text);
+  const at = lines.findIndex((line) => line.kind === "keep");
+  if (value === null) return at < 0 ? text : writeBox(without(lines, at));
+  if (at >= 0) return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
+  return writeBox(inserted(lines, behindLast(lines), `[keep later] ${value}`));
+}
+
+function replaceEnd(raw, value, wanted) {
+  const body = raw.trimEnd();
+  return body.slice(0, body.length - value.length).trimEnd() + wanted + raw.slice(body.length);
+}
+
+/** Return the lines with one more; the line breaks of the others stay. */
+export function inserted(lines, at, raw) {
+  const line = { raw, ...parseLine(raw.trim()) };
+  const lineBreak = lines.find((other) => other.end)?.end ?? "\n";
+  if (at < lines.length && !(lines.length === 1 && !lines[0].raw)) return lines.toSpliced(at, 0, { ...line, end: lineBreak });
+  if (lines.length === 1 && !lines[0].raw) return [{ ...line, end: "" }];
+  return [...lines.slice(0, -1), { ...lines.at(-1), end: lineBreak }, { ...line, end: "" }];
+}
+
+/** Return the lines without one, and without the line break that led to it. */
+export function without(lines, at) {
+  const left = lines.toSpliced(at, 1);
+  if (at === left.length && at > 0) left[at - 1] = { ...left[at - 1], end: "" };
+  return left.length ? left : [{ raw: "", end: "", kind: "blank" }];
+}
+
+/** Return where a line goes that stands behind all that is written. */
+export function behindLast(lines) {
+  return lines.findLastIndex((line) => line.kind !== "blank") + 1;
+}
+
+/** Return a text as one prompt line: line breaks become blanks, brackets that would mean something become round ones. */
+export function asPromptLine(text) {
+  let line = text.replace(/\s*[\r\n]+\s*/g, " ").trim();
+  while (!["plain", "blank"].includes(parseLine(line).kind)) line = line.replace("[", "(").replace("]", ")");
+  return line;
+}

@@ -1,0 +1,84 @@
+// What is true of every card: waiting, running, done, stale, failed. Pure functions of the story, of the windows that
+// the server told of, and of the run that is going on.
+
+const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and leaves out comments before it sends a prompt
+
+/**
+ * Return the state of every card.
+ *
+ * @param {object[]} cards of ``cardsOf``.
+ * @param {Map<number, object>} results by index: what the server told of a finished window.
+ * @param {object} more `run`: {index, share, failed, stopped}, null where none is going on; `sameSettings`: whether the
+ *     node's other settings are those of the results; `gone`: files that are not there any more.
+ * @returns {{state: string, result: object|null, share: number, why: string}[]} `result` is what is shown.
+ */
+export function statesOf(cards, results, { run, sameSettings, gone }) {
+  let follows = sameSettings; // whether all windows before are those that the results were made with
+  return cards.map((card) => {
+    const own = results.get(card.index) ?? null;
+    const isOwn = own !== null && isMadeOf(own, card);
+    const take = isOwn ? null : takeOf(own, card);
+    const state = stateOf(card, { own, isOwn, take, follows, run });
+    follows &&= isOwn;
+    const shown = isOwn ? own : take ?? alike(results, card) ?? own;
+    if (shown?.file && gone.has(fileKey(shown.file)) && state.state !== "running")
+      return { state: "gone", result: null, share: 0, why: "" };
+    return { share: 0, why: "", ...state, result: state.state === "running" ? null : shown };
+  });
+}
+
+function stateOf(card, { own, isOwn, take, follows, run }) {
+  if (run && !run.over && card.index === run.index) return { state: "running", share: run.share };
+  if (run && !run.over && card.index > run.index) return { state: own ? "stale" : "waiting" };
+  if (run?.over && run.over !== "done" && card.index === run.index) return { state: run.over, why: run.why ?? "" };
+  if (isOwn) return { state: follows ? "done" : "stale" };
+  if (take && follows) return { state: "chosen" };
+  return { state: own ? "stale" : "waiting" };
+}
+
+/** Return whether a window, or a take of it, was made of what stands on a card. */
+export function isMadeOf(made, card) {
+  const samePrompt = CHOSEN_AT_RANDOM.test(card.prompt) || made.prompt === card.prompt;
+  const sameSeed = card.seed === null || made.seed === card.seed;
+  return samePrompt && sameSeed && (made.end ?? "") === card.end_picture;
+}
+
+/** Return the take that stands on a card where the newest window does not. */
+function takeOf(result, card) {
+  return result?.takes?.find((take) => isMadeOf(take, card)) ?? null;
+}
+
+/** Return all takes of a window, the one in the video first. */
+export function takesOf(result) {
+  return result ? [result, ...(result.takes ?? [])] : [];
+}
+
+/** Return another window that shows this prompt: the card was moved, and its own window was another's. */
+function alike(results, card) {
+  if (results.get(card.index)?.prompt === card.prompt) return null;
+  for (const result of results.values()) if (result.prompt && result.prompt === card.prompt) return result;
+  return null;
+}
+
+export function fileKey({ filename, subfolder, type }) {
+  return `${type}/${subfolder}/${filename}`;
+}
+
+/**
+ * Return the figures of the whole video.
+ *
+ * @returns {{secondsLeft: number|null, bytes: number|null, drift: number[]}} estimated from the windows that are
+ *     finished; null before the first.
+ */
+export function figuresOf(states, results) {
+  const made = [...results.values()];
+  const mean = (name) => {
+    const known = made.map((result) => result[name]).filter((value) => value > 0);
+    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+  };
+  const missing = states.filter(({ state }) => state !== "done" && state !== "chosen");
+  const left = missing.reduce((sum, { share }) => sum + 1 - share, 0);
+  const [seconds, bytes] = [mean("seconds"), mean("bytes")];
+  const drift = [...results.entries()].sort(([one], [other]) => one - other).flatMap(([, { measures }]) => measures?.color_shift ?? []);
+  return { secondsLeft: seconds === null ? null : seconds * left, bytes: bytes === null ? null : bytes * states.length, drift };
+}
