@@ -1,6 +1,8 @@
 // The pack's part of the interface. ComfyUI loads every script of this folder; only this one registers anything.
 
 import { app } from "../../scripts/app.js";
+import { listenToRuns } from "./cards/runs.js";
+import { addStrip, tellStrip } from "./cards/strip.js";
 import { putEmbeddedLast } from "./embedded_last.js";
 import { showFinishedVideo } from "./finished_video.js";
 import { showText } from "./node_text.js";
@@ -9,12 +11,11 @@ import { fillFirstView, openAskedFor, sortTemplates, takeShortName } from "./tem
 import { texts } from "./texts.js";
 import { loadTexts, translateChoices, translateEvents } from "./translate.js";
 import { translateGraph } from "./translated_graph.js";
-import { addTimeline, tellTimeline } from "./window_timeline.js";
 
 const locale = () => app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
 let translation = null;
 
-const TIMELINE_NODES = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
+const NODES_WITH_CARDS = ["Magic141SlidingWindowExtend", "Magic141WindowStart"];
 
 app.registerExtension({
   name: "magic141.nodes",
@@ -24,6 +25,7 @@ app.registerExtension({
     await takeShortName();
     translation = await loadTexts(locale());
     if (translation) translateEvents(translation);
+    listenToRuns();
   },
   afterConfigureGraph() {
     if (translation) translateGraph(app.graph, translation);
@@ -40,10 +42,10 @@ app.registerExtension({
   nodeCreated(node) {
     const type = node.comfyClass ?? node.type ?? "";
     if (translation && type.startsWith("Magic141")) translateChoices(node, translation);
-    if (TIMELINE_NODES.includes(type)) {
-      addTimeline(node, texts(locale()));
+    if (NODES_WITH_CARDS.includes(type)) {
+      addStrip(node, texts(locale()));
     } else if (type === "Magic141WindowSave") {
-      tellTimeline(node);
+      tellStrip(node);
     } else if (type.startsWith("Magic141")) {
       showText(node);
     }

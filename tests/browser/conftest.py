@@ -34,3 +34,16 @@ def no_errors_of_ours(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     tab.screenshot(request.node.name)
     assert tab.errors[before:] == []
+
+
+@pytest.fixture(params=[False, True], ids=["classic", "vue"])
+def vue(tab, request):
+    """Draw nodes with one of the frontend's two renderers."""
+    setting = "(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
+    tab.evaluate("() => app.graph.clear()")
+    tab.evaluate(setting, request.param)
+    tab.page.wait_for_timeout(1500)  # the renderers change over in a frame or more
+    yield request.param
+    tab.evaluate("() => app.graph.clear()")
+    tab.evaluate(setting, False)
+    tab.page.wait_for_timeout(1500)

@@ -31,11 +31,6 @@ SET = """([name, value]) => {
     widget.value = value;
     widget.callback?.(value);
 }"""
-WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-WINDOWS = """() => {
-    const timeline = app.graph.nodes[0].widgets.find((widget) => widget.name === "timeline").element;
-    return timeline.isConnected ? [...timeline.querySelectorAll(".magic141-window")] : [];
-}"""
 LIBRARY = """() => {
     const { $pinia } = document.querySelector("#vue-app").__vue_app__.config.globalProperties;
     return $pinia._s.get("subgraph").subgraphBlueprints.map((entry) => entry.display_name);
@@ -46,8 +41,6 @@ MISSING_MODELS = """() => {
     return found.filter((entry) => entry.isMissing).map(({ name, directory, url }) => ({ name, directory, url }));
 }"""
 """What the frontend lists as missing, each with the download that it offers."""
-COUNT_WINDOWS = f"() => ({WINDOWS})().length"
-TITLES = f"() => ({WINDOWS})().map((box) => box.title)"
 
 
 @pytest.fixture(scope="module")
@@ -143,55 +136,6 @@ def test_a_run_shows_progress_and_its_result_on_the_node(tab, clip):
         "() => app.graph.nodes[0].widgets.find((w) => w.name.startsWith('$$node-text'))?.value"
     )
     assert said == "embedding pictures: 100 %"
-
-
-@pytest.fixture(params=[False, True], ids=["classic", "vue"])
-def vue(tab, request):
-    """Draw nodes with one of the frontend's two renderers."""
-    setting = "(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
-    tab.evaluate("() => app.graph.clear()")
-    tab.evaluate(setting, request.param)
-    tab.page.wait_for_timeout(1500)  # the renderers change over in a frame or more
-    yield request.param
-    tab.evaluate("() => app.graph.clear()")
-    tab.evaluate(setting, False)
-    tab.page.wait_for_timeout(1500)
-
-
-def test_the_timeline_follows_the_widgets(tab, vue):
-    tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 20.0, "prompts": "a fox waits\na fox runs"}])
-    tab.wait_for(f"() => ({COUNT_WINDOWS})() === 4")
-    told = tab.evaluate(TITLES)
-    assert "a fox waits" in told[0]
-    assert "a fox runs" in told[3]
-    tab.evaluate(SET, ["length", 60.0])
-    tab.wait_for(f"() => ({COUNT_WINDOWS})() === 12")
-    tab.screenshot(f"timeline_{'vue' if vue else 'classic'}")
-
-
-def test_the_timeline_writes_nothing_into_the_workflow(tab):
-    tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 20.0}])
-    node = tab.evaluate("() => app.graph.serialize().nodes[0]")
-    info = tab.evaluate(
-        "async () => (await (await fetch('/object_info/Magic141SlidingWindowExtend')).json())"
-    )
-    inputs = info["Magic141SlidingWindowExtend"]["input"]
-    kinds = [spec[0] for section in inputs.values() for spec in section.values() if isinstance(spec, list)]
-    num_widgets = sum(
-        kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or isinstance(kind, list) for kind in kinds
-    )
-    assert len(node["widgets_values"]) == num_widgets + 1  # the seed has a second widget
-    assert None not in node["widgets_values"]
-
-
-def test_seams_and_frames_are_drawn_after_a_run(tab):
-    tab.evaluate(ADD, ["Magic141SlidingWindowExtend", {"length": 10.0}])
-    windows = [{"start_s": 5 * i, "measures": {"seam_motion": 0.2 if i else 1.0}} for i in range(2)]
-    tab.evaluate("(windows) => app.graph.nodes[0].onExecuted({ magic141_windows: windows })", windows)
-    titles = tab.evaluate(TITLES)
-    assert "motion at the seam: 0.20x" in titles[1]
-    border = f"() => ({WINDOWS})()[1].style.borderLeftColor"
-    assert tab.evaluate(border) == "rgb(238, 68, 51)"
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)

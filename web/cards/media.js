@@ -1,0 +1,70 @@
+// The picture or looping video on a card, through the host's own view route, and only while the card is on the screen.
+
+import { api } from "../../../scripts/api.js";
+import { make } from "./dom.js";
+
+const STILL = window.matchMedia?.("(prefers-reduced-motion: reduce)");
+
+/** Return the address of a file of the host; `stamp` tells a file from an older one of the same name. */
+export function viewUrl({ filename, subfolder = "", type = "output" }, stamp = 0) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type, t: String(stamp) })}`);
+}
+
+/** The media of one card's shot. `lost(file)` is called when the server has the file no more. */
+export class Media {
+  constructor(shot, lost) {
+    Object.assign(this, { shot, lost, wanted: null, element: null, seen: false });
+    this.watcher = new IntersectionObserver(([entry]) => this.turn(entry.isIntersecting));
+    this.watcher.observe(shot);
+  }
+
+  /** Show a file: {file, stamp, isVideo}, or nothing. */
+  show(wanted) {
+    const url = wanted ? viewUrl(wanted.file, wanted.stamp) : null;
+    if (url === (this.wanted?.url ?? null)) return;
+    this.wanted = wanted ? { ...wanted, url } : null;
+    this.drop();
+    if (this.seen) this.load();
+  }
+
+  turn(seen) {
+    this.seen = seen;
+    if (seen && !this.element) this.load();
+    if (this.element?.tagName !== "VIDEO") return;
+    if (!seen) this.element.pause();
+    else if (!STILL?.matches) this.element.play().catch(() => {}); // the browser may forbid it: then it stands still
+  }
+
+  load() {
+    if (!this.wanted) return;
+    const { file, url, isVideo } = this.wanted;
+    const onerror = () => this.fail(file, url);
+    this.element = isVideo
+      ? make("video", "", { muted: true, loop: true, playsInline: true, autoplay: !STILL?.matches, preload: "auto", onerror })
+      : make("img", "", { alt: "", draggable: false, onerror });
+    this.element.src = url;
+    this.shot.prepend(this.element);
+  }
+
+  /** Tell a file that is gone from one that this browser cannot play; that one is not shown. */
+  async fail(file, url) {
+    const reply = await fetch(url, { method: "HEAD" }).catch(() => null);
+    if (this.wanted?.url !== url) return;
+    this.drop();
+    if (reply?.status === 404) this.lost(file);
+  }
+
+  drop() {
+    if (this.element?.tagName === "VIDEO") {
+      this.element.removeAttribute("src");
+      this.element.load();
+    }
+    this.element?.remove();
+    this.element = null;
+  }
+
+  end() {
+    this.watcher.disconnect();
+    this.drop();
+  }
+}

@@ -1,0 +1,66 @@
+// What the server told of a node's windows. It stays with the node, so that it is there when the page is loaded again;
+// the story itself is in the prompts box alone.
+
+import { fileKey } from "./state.js";
+
+const KEPT = "magic141_cards";
+const MOST_KEPT = 400; // of a longer video the first ones
+const newest = new Map(); // by node: undo brings old properties back, but not old files
+
+/** The finished windows of one node. */
+export class Results {
+  constructor(node) {
+    this.node = node;
+    this.clear();
+  }
+
+  clear() {
+    this.windows = new Map();
+    this.settings = null;
+    this.numKept = 0;
+    this.gone = new Set();
+  }
+
+  /** Take over what the node has kept, or what is newer. */
+  read() {
+    const kept = this.node.properties?.[KEPT];
+    const known = newest.get(this.key);
+    const best = known && (!kept || known.stamp > kept.stamp) ? known : kept;
+    this.clear();
+    if (!Array.isArray(best?.windows)) return;
+    for (const window of best.windows) this.put(window);
+    this.settings = best.settings ?? null;
+    this.numKept = best.num_kept ?? 0;
+  }
+
+  /** Take windows that were finished; `settings` are those they were made with. */
+  add(windows, { settings, numKept, all }) {
+    const stamp = Date.now();
+    if (all) this.windows.clear();
+    for (const window of windows) this.put({ ...window, stamp: this.windows.get(window.index)?.bytes === window.bytes ? this.windows.get(window.index).stamp : stamp });
+    Object.assign(this, { settings, numKept: numKept ?? this.numKept });
+    this.gone.clear();
+    this.keep(stamp);
+  }
+
+  put(window) {
+    if (Number.isInteger(window?.index) && window.index >= 0) this.windows.set(window.index, window);
+  }
+
+  lose(file) {
+    this.gone.add(fileKey(file));
+  }
+
+  keep(stamp) {
+    const windows = [...this.windows.values()].slice(0, MOST_KEPT);
+    const kept = { stamp, settings: this.settings, num_kept: this.numKept, windows };
+    this.node.properties ??= {};
+    this.node.properties[KEPT] = kept;
+    newest.set(this.key, kept);
+  }
+
+  get key() {
+    const graph = this.node.graph?.rootGraph ?? this.node.graph;
+    return `${graph?.id}/${this.node.graph?.id}/${this.node.id}`;
+  }
+}
