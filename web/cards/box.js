@@ -4,8 +4,8 @@
 const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";
 const RANGE = new RegExp(`^(${TIME}) ?s? ?(?:-|–|to) ?(?:(${TIME}) ?s?|end)? ?$`); // of a text without double blanks
 const LONGEST_RANGE = 100;
-const WINDOW = /^\[\s*window\s+(\d+)\s*\]\s*(\S*)\s*([^]*)$/i;
-const KEEP = /^\[\s*keep\s+later\s*\]\s*([^]*)$/i;
+const WINDOW = /^\[[ \t]*window[ \t]*(\d+)[ \t]*\]\s*(\S*)\s*([^]*)$/i;
+const KEEP = /^\[[ \t]*keep[ \t]+later[ \t]*\]\s*([^]*)$/i;
 const SETTINGS = ["seed", "end"];
 
 /**

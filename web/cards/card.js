@@ -109,6 +109,7 @@ export class Card {
     this.label.hidden = !more.label;
     set(this.time, "textContent", words.seconds((card.end - card.start).toFixed(1).replace(/\.0$/, "")));
     this.bar.style.transform = `scaleX(${state.state === "running" ? Math.max(0.02, state.share) : 0})`;
+    this.known.hidden = Boolean(result);
     this.known.style.width = `${Math.min(60, (100 * card.known) / (card.end - card.start))}%`;
     root.style.setProperty("--hue", hueOf(card.prompt));
     const seam = result?.measures?.seam_motion;

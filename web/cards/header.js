@@ -62,7 +62,8 @@ export class Header {
   glance(story, cards, { secondsLeft, bytes }, numKept) {
     const { words } = this;
     if (!cards.length) return words.nothing;
-    const each = Math.max(...cards.map(({ start, end }) => end - start));
+    const { start, end } = cards[Math.min(1, cards.length - 1)]; // the first has more new frames, the last may be cut
+    const each = end - start;
     const parts = [words.windows(cards.length, each.toFixed(each < 2 ? 2 : 1).replace(/\.?0+$/, ""), clock(cards.at(-1).end))];
     if (numKept) parts.push(words.kept(numKept));
     if (secondsLeft > 0) parts.push(words.left(duration(secondsLeft, words)));

@@ -1,6 +1,7 @@
 // The story of a node: read from its widgets, and written back into them.
 
 import { planClips, planWindows } from "../window_plan.js";
+import { sha256 } from "./seed.js";
 
 const SAVE = "Magic141WindowSave";
 const OF_THE_STORY = ["prompts", "length", "length_in", "seed"]; // cards say themselves what is changed by these
@@ -72,10 +73,10 @@ function setWidget(node, name, value) {
   widget.callback?.(value);
 }
 
-/** Return the settings beside the story, as one text: with others, windows are made anew. */
+/** Return the settings beside the story, in short: with others, windows are made anew. */
 export function settingsOf(node) {
   const widgets = (node.widgets ?? []).filter(({ name, serialize }) => serialize !== false && !OF_THE_STORY.includes(name));
-  return JSON.stringify(widgets.map(({ name, value }) => [name, value]));
+  return sha256(JSON.stringify(widgets.map(({ name, value }) => [name, value])))[0];
 }
 
 /** Return the picture that the video begins with, where the node before it holds a file. */

@@ -16,7 +16,6 @@ export class Results {
 
   clear() {
     this.windows = new Map();
-    this.settings = null;
     this.numKept = 0;
     this.gone = new Set();
   }
@@ -29,18 +28,22 @@ export class Results {
     this.clear();
     if (!Array.isArray(best?.windows)) return;
     for (const window of best.windows) this.put(window);
-    this.settings = best.settings ?? null;
     this.numKept = best.num_kept ?? 0;
   }
 
-  /** Take windows that were finished; `settings` are those they were made with. */
-  add(windows, { settings, numKept, all }) {
-    const stamp = Date.now();
-    if (all) this.windows.clear();
-    for (const window of windows) this.put({ ...window, stamp: this.windows.get(window.index)?.bytes === window.bytes ? this.windows.get(window.index).stamp : stamp });
-    Object.assign(this, { settings, numKept: numKept ?? this.numKept });
+  /** Take windows that were finished; `settings` says in short what else they were made with. */
+  add(windows, { settings, numKept, all = false }) {
+    const before = this.windows;
+    const now = Date.now();
+    if (all) this.windows = new Map();
+    for (const window of windows) {
+      const old = before.get(window.index);
+      const isOld = old?.bytes === window.bytes && old?.seconds === window.seconds; // its file has not changed
+      this.put({ ...window, settings, stamp: isOld ? old.stamp : now });
+    }
+    this.numKept = numKept ?? this.numKept;
     this.gone.clear();
-    this.keep(stamp);
+    this.keep(now);
   }
 
   put(window) {
@@ -53,7 +56,7 @@ export class Results {
 
   keep(stamp) {
     const windows = [...this.windows.values()].slice(0, MOST_KEPT);
-    const kept = { stamp, settings: this.settings, num_kept: this.numKept, windows };
+    const kept = { stamp, num_kept: this.numKept, windows };
     this.node.properties ??= {};
     this.node.properties[KEPT] = kept;
     newest.set(this.key, kept);

@@ -3,23 +3,23 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
-/**
- * A node with cards has `magic141Cards`, with these functions:
- * begins(prompt), windows(detail), progress(share of the window or of all), ends(how, why, prompt), restarted(), queued().
- */
+const graphs = new Map(); // prompt -> the workflow that it was queued from
+
+/** Let the cards of a node (its `magic141Cards`, see strip.js) hear of its runs. */
 export function listenToRuns() {
   const on = (name, act) => api.addEventListener(name, ({ detail }) => act(detail ?? {}));
+  rememberQueued();
   let running = null; // the prompt of this page; progress texts go to every page, also of other users
-  on("promptQueued", () => every((cards) => cards.queued()));
   on("execution_start", ({ prompt_id }) => (running = prompt_id));
-  on("progress_text", ({ nodeId }) => running && cardsOf(nodeId)?.begins(running));
+  on("progress_text", ({ nodeId }) => running && cardsOf(nodeId, running)?.begins(running));
   on("magic141.windows", (detail) => {
     running = detail.prompt_id;
-    cardsOf(detail.node)?.windows(detail);
+    cardsOf(detail.node, running)?.windows(detail);
   });
   on("progress", ({ node, prompt_id, value, max }) => {
     running = prompt_id;
-    const own = cardsOf(node);
+    const own = cardsOf(node, prompt_id);
+    own?.begins(prompt_id);
     if (own) own.progress(value / max, { ofAll: true });
     else every((cards) => cards.prompt === prompt_id && cards.progress(value / max, { ofAll: false }));
   });
@@ -33,9 +33,26 @@ export function listenToRuns() {
   on("reconnected", () => every((cards) => cards.restarted()));
 }
 
-/** Return the cards of a node; the server names a node inside a subgraph with the nodes around it, as 5:12. */
-function cardsOf(id) {
-  let graph = app.rootGraph ?? app.graph;
+/** Note where a prompt comes from and what the nodes say at that moment. */
+function rememberQueued() {
+  const queue = api.queuePrompt;
+  api.queuePrompt = async function (...given) {
+    const said = [];
+    every((cards) => said.push([cards, cards.settings]));
+    const graph = root()?.id;
+    const reply = await queue.apply(this, given);
+    if (reply?.prompt_id) graphs.set(reply.prompt_id, graph);
+    for (const [cards, settings] of said) cards.queued(reply?.prompt_id, settings);
+    return reply;
+  };
+}
+
+const root = () => app.rootGraph ?? app.graph;
+
+/** Return the cards of a node of the workflow on the screen, if the prompt is of that workflow; the server names a node inside a subgraph with the nodes around it, as 5:12. */
+function cardsOf(id, prompt) {
+  let graph = root();
+  if (graphs.has(prompt) && graphs.get(prompt) !== graph?.id) return null;
   let node = null;
   for (const part of String(id ?? "").split(":")) {
     node = graph?.getNodeById?.(part) ?? graph?.getNodeById?.(Number(part)) ?? null;
@@ -44,7 +61,7 @@ function cardsOf(id) {
   return node?.magic141Cards ?? null;
 }
 
-function every(act, graph = app.rootGraph ?? app.graph) {
+function every(act, graph = root()) {
   for (const node of graph?.nodes ?? []) {
     if (node.magic141Cards) act(node.magic141Cards);
     if (node.subgraph) every(act, node.subgraph);

@@ -8,15 +8,15 @@ const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and
  *
  * @param {object[]} cards of ``cardsOf``.
  * @param {Map<number, object>} results by index: what the server told of a finished window.
- * @param {object} more `run`: {index, share, failed, stopped}, null where none is going on; `sameSettings`: whether the
- *     node's other settings are those of the results; `gone`: files that are not there any more.
+ * @param {object} more `run`: {index, share, over, why}, null where there was none; `over` says how it ended, if it has;
+ *     `settings`: those of the node now, in short; `gone`: files that are not there any more.
  * @returns {{state: string, result: object|null, share: number, why: string}[]} `result` is what is shown.
  */
-export function statesOf(cards, results, { run, sameSettings, gone }) {
-  let follows = sameSettings; // whether all windows before are those that the results were made with
+export function statesOf(cards, results, { run, settings, gone }) {
+  let follows = true; // whether all windows before are as they stand on the cards
   return cards.map((card) => {
     const own = results.get(card.index) ?? null;
-    const isOwn = own !== null && isMadeOf(own, card);
+    const isOwn = own !== null && own.settings === settings && isMadeOf(own, card);
     const take = isOwn ? null : takeOf(own, card);
     const state = stateOf(card, { own, isOwn, take, follows, run });
     follows &&= isOwn;

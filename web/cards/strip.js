@@ -37,7 +37,7 @@ class Strip {
   constructor(node, words) {
     Object.assign(this, { node, words, current: 0, run: null, prompt: null, views: new Map(), drawing: false });
     this.results = new Results(node);
-    this.queuedSettings = null;
+    this.queuedSettings = new Map(); // by prompt: the widgets may be others when its windows come
     this.acts = actsOf(this);
     this.header = new Header(this.acts, words);
     this.list = make("ul", "magic141-list", { role: "list", "aria-label": words.cards });
@@ -98,8 +98,7 @@ class Strip {
     const { node, results } = this;
     this.story = storyOf(node);
     this.cards = cardsOf(this.story).slice(0, MOST_CARDS);
-    const sameSettings = results.settings === null || results.settings === settingsOf(node);
-    this.states = statesOf(this.cards, results.windows, { run: this.run, sameSettings, gone: results.gone });
+    this.states = statesOf(this.cards, results.windows, { run: this.run, settings: settingsOf(node), gone: results.gone });
     this.labels = this.cards.length <= MOST_LABELLED ? windowLabels(this.cards.map(({ prompt }) => prompt)) : [];
     this.current = Math.max(0, Math.min(this.current, this.cards.length - 1));
     this.list.style.width = `${Math.max(0, this.cards.length * PITCH - GAP)}px`;
@@ -188,8 +187,12 @@ class Strip {
 
   // --- what the server tells (see runs.js) -----------------------------------------------------------------
 
-  queued() {
-    this.queuedSettings = settingsOf(this.node);
+  get settings() {
+    return settingsOf(this.node);
+  }
+
+  queued(prompt, settings) {
+    this.queuedSettings.set(prompt, settings);
   }
 
   begins(prompt) {
@@ -202,7 +205,7 @@ class Strip {
 
   windows({ prompt_id, windows, num_kept, num_windows }) {
     this.begins(prompt_id);
-    const settings = this.queuedSettings ?? settingsOf(this.node);
+    const settings = this.queuedSettings.get(prompt_id) ?? this.settings;
     this.results.add(windows, { settings, numKept: num_kept });
     const done = Math.max(this.run.index - 1, ...windows.map(({ index }) => index)) + 1;
     this.run = { ...this.run, index: done, share: 0, of: num_windows };
@@ -212,8 +215,9 @@ class Strip {
 
   progress(share, { ofAll }) {
     if (!this.run || this.run.over) return;
-    const of = this.run.of ?? this.cards.length;
-    this.run.share = Math.min(1, Math.max(0, ofAll ? share * of - this.run.index : share));
+    const done = share * (this.run.of ?? this.cards.length);
+    if (ofAll && done >= this.run.index + 1) this.run.index = Math.min(Math.floor(done), this.cards.length - 1);
+    this.run.share = Math.min(1, Math.max(0, ofAll ? done - this.run.index : share));
     this.draw();
   }
 
@@ -231,7 +235,7 @@ class Strip {
   executed(output) {
     const windows = output?.magic141_windows;
     if (!windows) return;
-    const settings = this.queuedSettings ?? settingsOf(this.node);
+    const settings = this.queuedSettings.get(this.prompt) ?? this.settings;
     const numbered = windows.map((window, index) => ({ index, ...window }));
     this.results.add(numbered, { settings, numKept: output.magic141_kept?.[0] ?? 0, all: true });
     this.run = null;
