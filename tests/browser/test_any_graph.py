@@ -1,4 +1,4 @@
-"""Templates of any graph in the real frontend: one press of Run, cancel, resume, and the timeline that fills."""
+"""Templates of any graph in the real frontend: one press of Run, cancel, resume, and the cards that fill."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +16,9 @@ from magic141.tests.support.template_graphs import LENGTH, SIDE_PX, write_wan
 
 SMALL = {"width": SIDE_PX, "height": SIDE_PX, "window_length": LENGTH}
 START = "app.graph.nodes.find((node) => node.type === 'Magic141WindowStart')"
-CARDS = f"""() => {{
-    const timeline = {START}.widgets.find((widget) => widget.name === "timeline").element;
-    return [...timeline.querySelectorAll(".magic141-window")];
-}}"""
-COUNT = f"() => ({CARDS})().length"
-FILLED = f"() => ({CARDS})().filter((card) => card.title.includes('color moved')).length"
+STRIP = f"{START}.magic141Cards"
+COUNT = f"() => {STRIP}.cards.length"
+FILLED = f"() => {STRIP}.states.filter((state) => state.state === 'done').length"
 SET = """([type, values]) => {
     const node = app.graph.nodes.find((entry) => entry.type === type);
     for (const [name, value] of Object.entries(values)) {
@@ -31,11 +28,11 @@ SET = """([type, values]) => {
     }
 }"""
 CANCEL_AFTER_ONE = f"""() => {{
-    const node = {START};
-    const show = node.showWindows;
-    node.showWindows = (output) => {{
-        show(output);
-        node.showWindows = show;
+    const strip = {STRIP};
+    const show = strip.windows;
+    strip.windows = (told) => {{
+        show.call(strip, told);
+        delete strip.windows;
         app.api.interrupt();
     }};
 }}"""
@@ -61,7 +58,7 @@ def wan_tab(tab, tmp_path_factory) -> Iterator[Tab]:
         page.close()
 
 
-def test_one_press_of_run_fills_the_timeline_and_a_cancelled_run_goes_on(tab):
+def test_one_press_of_run_fills_the_cards_and_a_cancelled_run_goes_on(tab):
     open_template(tab, template("magic141_any_graph_minute"))
     tab.evaluate(SET, ["Magic141WindowStart", {"prompts": "a large cyan circle moves right"}])
     run_cancel_and_resume(tab, "any_graph")

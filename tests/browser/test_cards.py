@@ -1,72 +1,17 @@
 """The cards in the real frontend: what is typed, clicked, dragged and dropped on them stands in the prompts box."""
 
 import json
-import re
 
 import pytest
-from magic141.tests.browser.test_frontend import ADD, SET
+from magic141.tests.support.cards_strip import EXTEND, STRIP, Strip
 
-EXTEND = "Magic141SlidingWindowExtend"
-VALUES = """() => Object.fromEntries(app.graph.nodes[0].widgets.map((widget) => [widget.name, widget.value]))"""
-LOOK = """() => {
-    const node = app.graph.nodes[0];
-    node.setSize([720, node.size[1]]);
-    app.canvas.ds.scale = 1;
-    app.canvas.ds.offset = [0, innerHeight - 60 - node.pos[1] - node.size[1]];
-    app.canvas.setDirty(true, true);
-}"""
-STRIP = "app.graph.nodes[0].magic141Cards"
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 STRANGE = [
     "<img src=x onerror=\"document.title='broken'\"> & 'quotes' \"here\"",
     "\u202eright to left\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
     "long " * 2000,
     "{{ braces }} ${dollars} \\n %s",
 ]
-
-
-class Strip:
-    """The cards of the one node on the canvas, for a test that sees and uses them as people do."""
-
-    def __init__(self, tab) -> None:
-        self.tab, self.page = tab, tab.page
-
-    def open(self, **values: object) -> None:
-        given = {"length": 20.0, "prompts": "a fox waits\na fox runs\na fox sleeps"} | values
-        self.tab.evaluate(ADD, [EXTEND, given])
-        self.show()
-
-    def show(self) -> None:
-        self.tab.evaluate(LOOK)
-        self.page.locator(".magic141-card").first.wait_for()
-        self.page.wait_for_timeout(500)
-
-    def card(self, number: int):
-        return self.page.locator(f".magic141-card[aria-posinset='{number}']")
-
-    def prompt(self, number: int):
-        return self.card(number).locator("textarea")
-
-    def tool(self, name: str) -> None:
-        self.page.locator(".magic141-tools").get_by_role("button", name=re.compile(name)).click()
-
-    def choose(self, number: int) -> None:
-        self.card(number).locator(".magic141-shot").click(position={"x": 40, "y": 40})
-
-    @property
-    def values(self) -> dict:
-        return self.tab.evaluate(VALUES)
-
-    @property
-    def box(self) -> str:
-        return self.values["prompts"]
-
-    @property
-    def prompts(self) -> list[str]:
-        return self.tab.evaluate(f"() => {STRIP}.cards.map((card) => card.prompt)")
-
-    @property
-    def told(self) -> str:
-        return self.page.locator(".magic141-told").inner_text()
 
 
 @pytest.fixture
@@ -78,7 +23,7 @@ def test_there_is_a_card_for_every_window_and_it_follows_the_widgets(strip):
     strip.open()
     assert strip.prompts == ["a fox waits", "a fox runs", "a fox sleeps", "a fox sleeps"]
     assert strip.told.startswith("4 windows of 5 s, 0:20")
-    strip.tab.evaluate(SET, ["length", 60.0])
+    strip.set(length=60.0)
     strip.tab.wait_for(f"() => {STRIP}.cards.length === 12")
 
 
@@ -176,14 +121,14 @@ def test_a_seed_is_locked_changed_and_let_go(strip):
 
 def test_a_picture_that_is_dropped_on_a_card_becomes_its_end(strip, server):
     strip.open()
-    drop = """(card) => {
+    drop = """(card, picture) => {
         const transfer = new DataTransfer();
-        const bytes = Uint8Array.from(atob("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="), (c) => c.charCodeAt(0));
+        const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
         transfer.items.add(new File([bytes], "an end <b>.png", { type: "image/png" }));
         for (const kind of ["dragenter", "dragover", "drop"])
             card.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
     }"""
-    strip.card(2).evaluate(drop)
+    strip.card(2).evaluate(drop, PICTURE)
     strip.tab.wait_for(f"() => {STRIP}.cards[1].end_picture")
     assert (server.base / "input" / strip.box.split("[window 2] end ")[1]).is_file()
     assert len(strip.tab.nodes()) == 1

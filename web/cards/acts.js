@@ -6,7 +6,6 @@ import { setKeepLater, setOfWindow } from "./box.js";
 import { startDrag } from "./drag.js";
 import { make } from "./dom.js";
 import { randomSeed } from "./seed.js";
-import { takesOf } from "./state.js";
 import { addCard, chooseTake, editPrompt, moveCard, removeCard, splitCard, splitPlace, spreadPrompt } from "./story.js";
 
 /** Return the functions that buttons, keys and cards of a strip call. */
@@ -41,8 +40,8 @@ export function actsOf(strip) {
       app.queuePrompt(0);
     },
     nextTake: (index) => {
-      const takes = takesOf(strip.states[index].result);
-      const take = takes[(strip.cards[index].takeIndex + 1) % takes.length];
+      const { takes, used } = strip.states[index];
+      const take = takes[(used + 1) % takes.length];
       strip.change((story) => chooseTake(story, index, take));
     },
     lose: (file) => {

@@ -4,7 +4,6 @@ import { clock, iconButton, make, set, setIcon, setLabel } from "./dom.js";
 import { Media, viewUrl } from "./media.js";
 import { inputFile } from "./node_story.js";
 import { isSeed } from "./seed.js";
-import { takesOf } from "./state.js";
 
 const SEAM_SEEN = 2; // a seam that moves this many times too much or too little starts to be seen
 
@@ -79,7 +78,6 @@ export class Card {
    */
   update(card, state, more) {
     const { words, root, index } = this;
-    const result = state.result;
     this.card = card;
     set(root.dataset, "state", state.state);
     root.classList.toggle("magic141-current", more.isCurrent);
@@ -90,10 +88,8 @@ export class Card {
     root.setAttribute("aria-label", `${words.window} ${index + 1}, ${words.states[state.state]}: ${card.prompt}`);
     this.updateShot(card, state, more);
     this.updateEditors(card, more);
-    const takes = takesOf(result);
-    this.take.hidden = takes.length < 2;
-    const used = card.takeIndex ?? 0;
-    set(this.take, "textContent", `${words.take} ${used + 1}/${takes.length}`);
+    this.take.hidden = state.takes.length < 2;
+    set(this.take, "textContent", `${words.take} ${state.used + 1}/${state.takes.length}`);
     setLabel(this.take, words.otherTake);
     for (const control of [this.prompt, this.lock, this.seed, this.dice, this.end, this.noEnd, this.take])
       set(control, "tabIndex", more.isCurrent ? 0 : -1);

@@ -10,7 +10,8 @@ const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and
  * @param {Map<number, object>} results by index: what the server told of a finished window.
  * @param {object} more `run`: {index, share, over, why}, null where there was none; `over` says how it ended, if it has;
  *     `settings`: those of the node now, in short; `gone`: files that are not there any more.
- * @returns {{state: string, result: object|null, share: number, why: string}[]} `result` is what is shown.
+ * @returns {{state: string, result: object|null, takes: object[], used: number, share: number, why: string}[]} `result`
+ *     is what is shown, `takes` what there is to choose from, and `used` which of them stands on the card.
  */
 export function statesOf(cards, results, { run, settings, gone }) {
   let follows = true; // whether all windows before are as they stand on the cards
@@ -21,9 +22,11 @@ export function statesOf(cards, results, { run, settings, gone }) {
     const state = stateOf(card, { own, isOwn, take, follows, run });
     follows &&= isOwn;
     const shown = isOwn ? own : take ?? alike(results, card) ?? own;
+    const takes = own ? [own, ...(own.takes ?? [])] : [];
+    const used = Math.max(0, takes.indexOf(isOwn ? own : take));
     if (shown?.file && gone.has(fileKey(shown.file)) && state.state !== "running")
-      return { state: "gone", result: null, share: 0, why: "" };
-    return { share: 0, why: "", ...state, result: state.state === "running" ? null : shown };
+      return { state: "gone", result: null, takes, used, share: 0, why: "" };
+    return { share: 0, why: "", takes, used, ...state, result: state.state === "running" ? null : shown };
   });
 }
 
@@ -46,11 +49,6 @@ export function isMadeOf(made, card) {
 /** Return the take that stands on a card where the newest window does not. */
 function takeOf(result, card) {
   return result?.takes?.find((take) => isMadeOf(take, card)) ?? null;
-}
-
-/** Return all takes of a window, the one in the video first. */
-export function takesOf(result) {
-  return result ? [result, ...(result.takes ?? [])] : [];
 }
 
 /** Return another window that shows this prompt: the card was moved, and its own window was another's. */

@@ -9,7 +9,7 @@ import { Header } from "./header.js";
 import { onKey } from "./keys.js";
 import { settingsOf, startPicture, storyOf, writeStory } from "./node_story.js";
 import { Results } from "./results.js";
-import { figuresOf, isMadeOf, statesOf, takesOf } from "./state.js";
+import { figuresOf, statesOf } from "./state.js";
 import { cardsOf, keepLimit } from "./story.js";
 import { addStyle, CARD_WIDTH, GAP, HEIGHT } from "./style.js";
 
@@ -136,7 +136,6 @@ class Strip {
       this.list.insertBefore(view.root, next ?? null);
     }
     const card = this.cards[index];
-    card.takeIndex = Math.max(0, takesOf(this.states[index].result).findIndex((take) => isMadeOf(take, card)));
     const { length: count } = this.cards;
     const label = (this.labels[index] ?? "").replace(/^\d+ ?/, "");
     const { editable } = this.story;

@@ -11,7 +11,14 @@ from magic141.tests.support.node_js import evaluate, needs_node
 CARDS = Path(__file__).resolve().parents[3] / "web" / "cards"
 LINES = ["a fox", "[0:00-0:10] a", "[5 to 10 s]b", "[5-end]", "[2D film] a", "[0:05–1:10.5] x", "[ 5 - 7 ] x"]
 LINES += ["[window 3] seed 77", "[Window3]end a b.png", "[ WINDOW  12 ]  Seed  18446744073709551615"]
-LINES += ["[keep later] 2.0", "[ Keep  Later ]3", "[keeplater] x", "[window] x", "[window x] seed 5", "[window 3 seed 5"]
+LINES += [
+    "[keep later] 2.0",
+    "[ Keep  Later ]3",
+    "[keeplater] x",
+    "[window] x",
+    "[window x] seed 5",
+    "[window 3 seed 5",
+]
 
 
 def made(index: int, **more: object) -> dict:
@@ -42,7 +49,9 @@ def test_the_page_reads_a_line_as_the_run_does():
         if kind == "window":
             told = read_directions(line)
             values = told.seeds or told.ends
-            assert {read["number"] - 1: read["value"]} == {index: str(value) for index, value in values.items()}
+            assert {read["number"] - 1: read["value"]} == {
+                index: str(value) for index, value in values.items()
+            }
 
 
 ALL = [made(0), made(1), made(2)]
@@ -74,7 +83,11 @@ def test_the_states_of_three_cards(given, wanted):
 
 @needs_node
 def test_time_and_disk_are_estimated_from_the_windows_that_are_finished():
-    cards = [{"state": "done", "share": 0}, {"state": "running", "share": 0.5}, {"state": "waiting", "share": 0}]
+    cards = [
+        {"state": "done", "share": 0},
+        {"state": "running", "share": 0.5},
+        {"state": "waiting", "share": 0},
+    ]
     results = [made(0, seconds=10, bytes=100, measures={"color_shift": 0.5}), made(1, seconds=20, bytes=300)]
     expression = f"figuresOf({json.dumps(cards)}, new Map({json.dumps(results)}.map((r) => [r.index, r])))"
     found = evaluate(CARDS / "state.js", "figuresOf", expression)

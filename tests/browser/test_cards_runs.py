@@ -1,0 +1,146 @@
+"""Cards while windows are made: a stranger's way through a minute, takes, reload, a deleted folder, a lost server."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from magic141.tests.browser.conftest import ARTEFACTS
+from magic141.tests.support.cards_strip import STRIP, Strip
+from magic141.tools.browser import Tab
+from magic141.tools.canvas import set_renderer
+from magic141.tools.server import ComfyServer
+from magic141.tools.templates import template
+
+PROMPTS = [
+    f"a large yellow star on a black background at the center moves {way}" for way in ("up", "left", "down")
+]
+OTHER = "a large cyan circle on a black background at the center moves right"
+
+
+@pytest.fixture
+def minute(tab, vue, request) -> Strip:
+    """The one-minute template, cut to three windows, in a run folder of its own."""
+    return open_minute(tab, re.sub(r"\W", " ", request.node.name))
+
+
+def open_minute(tab: Tab, name: str) -> Strip:
+    tab.drop(template("magic141_one_minute"))
+    tab.close_dialogs()
+    strip = Strip(tab)
+    strip.set(length=3, length_in="windows", run_name=name, prompts=PROMPTS[0])
+    strip.show()
+    return strip
+
+
+def segment(server: ComfyServer, strip: Strip, index: int) -> Path:
+    file = strip.tab.evaluate(f"(index) => {STRIP}.results.windows.get(index).file", index)
+    return server.base / "output" / file["subfolder"] / file["filename"]
+
+
+def test_a_stranger_directs_a_minute_by_clicks(minute, server, vue):
+    name = "vue" if vue else "classic"
+    for number, text in enumerate(PROMPTS, start=1):
+        minute.prompt(number).click()
+        minute.page.keyboard.press("Control+a")
+        minute.page.keyboard.type(text)
+    assert minute.box == "\n".join(PROMPTS)
+    minute.run()
+    minute.wait_for_states("done", "done", "running")
+    minute.tab.screenshot(f"cards_{name}_two_windows")
+    minute.cancel()
+    minute.wait_for_states("done", "done", "stopped")
+    first = segment(server, minute, 1).read_bytes()
+
+    minute.prompt(2).fill(OTHER)
+    assert minute.states[:2] == ["done", "stale"]
+    minute.run()
+    minute.wait_for_states("done")
+    assert segment(server, minute, 1).read_bytes() != first
+    minute.tab.screenshot(f"cards_{name}_another_take")
+
+    minute.card(2).get_by_role("button", name="Take the other").click()
+    assert minute.box == "\n".join(PROMPTS)
+    assert minute.states == ["done", "chosen", "stale"]
+    minute.card(2).get_by_role("button", name="Take the other").click()
+    assert minute.states == ["done", "done", "done"]
+    minute.card(2).get_by_role("button", name="Take the other").click()
+    minute.tab.wait_for("() => document.querySelector('[data-state=chosen] video')?.readyState >= 2")
+    minute.tab.screenshot(f"cards_{name}_chosen")
+    minute.run()
+    minute.wait_for_states("done")
+    assert segment(server, minute, 1).read_bytes() == first
+    assert "2 kept" in minute.told
+    minute.tab.screenshot(f"cards_{name}_finished")
+
+
+def test_redo_makes_one_window_again_with_a_seed_of_its_own(minute):
+    minute.run()
+    minute.wait_for_states("done")
+    minute.choose(2)
+    minute.tool("^Make window 2 again")
+    minute.wait_for_states("done", "running", "stale")
+    minute.wait_for_states("done")
+    assert "[window 2] seed " in minute.box
+    takes = minute.tab.evaluate(f"() => {STRIP}.results.windows.get(1).takes.length")
+    assert takes == 1
+
+
+def test_nothing_jumps_while_a_run_goes_on(minute):
+    script = f"() => {{ const {{ width, height }} = {STRIP}.root.getBoundingClientRect(); return [width, height]; }}"
+    before = minute.tab.evaluate(script)
+    minute.run()
+    minute.wait_for_states("done", "running", "waiting")
+    assert minute.tab.evaluate(script) == before
+    minute.cancel()
+    minute.wait_for_states("done", "stopped", "waiting")
+
+
+def test_cards_are_as_they_were_after_a_reload_and_say_when_files_are_gone(minute, server, vue):
+    minute.run()
+    minute.wait_for_states("done")
+    folder = segment(server, minute, 0).parents[1]
+    workflow = minute.tab.evaluate("() => JSON.stringify(app.graph.serialize())")
+    minute.tab.open(server.url)
+    set_renderer(minute.tab, vue=vue)
+    minute.tab.drop_text("kept.json", workflow)
+    minute.show()
+    minute.wait_for_states("done")
+    minute.page.wait_for_function("() => document.querySelector('.magic141-shot video')?.readyState >= 2")
+
+    shutil.rmtree(folder)
+    minute.tab.open(server.url)
+    set_renderer(minute.tab, vue=vue)
+    minute.tab.drop_text("gone.json", workflow)
+    minute.show()
+    minute.wait_for_states("gone")
+    minute.tab.screenshot(f"cards_{'vue' if vue else 'classic'}_gone")
+    # the browser notes a file that is not there
+    minute.tab.errors[:] = [text for text in minute.tab.errors if "404" not in text]
+    minute.run()
+    minute.wait_for_states("done")
+
+
+@pytest.fixture
+def own_server(tmp_path) -> Iterator[ComfyServer]:
+    with ComfyServer(tmp_path / "own") as server:
+        yield server
+
+
+def test_a_server_that_ends_and_comes_back_leaves_a_page_that_goes_on(tab, own_server):
+    page = tab.page.context.browser.new_page(viewport=tab.page.viewport_size)
+    own = Tab(page, ARTEFACTS)
+    own.open(own_server.url)
+    strip = open_minute(own, "lost")
+    strip.run()
+    strip.wait_for_states("done", "running", "waiting")
+    own_server.stop()
+    with own_server:
+        strip.wait_for_states("done", "stopped", "waiting")
+        assert "Run again" in strip.card(2).locator(".magic141-shot").get_attribute("title")
+        own.screenshot("cards_server_lost")
+        strip.run()
+        strip.wait_for_states("done")
+        assert own.errors == []
+    page.close()

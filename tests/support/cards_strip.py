@@ -1,0 +1,108 @@
+"""The cards on a node, for browser tests that see and use them as people do."""
+
+import re
+
+from magic141.tools.browser import Tab
+
+EXTEND = "Magic141SlidingWindowExtend"
+NODE = "app.graph.nodes.find((node) => node.magic141Cards)"
+STRIP = f"{NODE}.magic141Cards"
+ADD = """([type, values]) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    app.graph.add(node);
+    node.pos = [100, 100];
+    for (const [name, value] of Object.entries(values)) {
+        const widget = node.widgets.find((entry) => entry.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+    }
+    app.canvas.setDirty(true, true);
+}"""
+SET = f"""(values) => {{
+    for (const [name, value] of Object.entries(values)) {{
+        const widget = {NODE}.widgets.find((entry) => entry.name === name);
+        widget.value = value;
+        widget.callback?.(value);
+    }}
+}}"""
+VALUES = f"() => Object.fromEntries({NODE}.widgets.map((widget) => [widget.name, widget.value]))"
+LOOK = f"""() => {{
+    const node = {NODE};
+    node.setSize([720, node.size[1]]);
+    app.canvas.bringToFront(node);
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [60 - node.pos[0], -node.pos[1]];
+    app.canvas.setDirty(true, true);
+}}"""
+ROLL = f"""() => {{
+    app.canvas.ds.offset[1] += 560 - {STRIP}.root.getBoundingClientRect().top;
+    app.canvas.setDirty(true, true);
+}}"""
+STATES = f"() => {STRIP}.states.map((state) => state.state)"
+
+
+class Strip:
+    """The cards of the one node on the canvas, for a test that sees and uses them as people do."""
+
+    def __init__(self, tab: Tab) -> None:
+        self.tab, self.page = tab, tab.page
+
+    def open(self, **values: object) -> None:
+        given = {"length": 20.0, "prompts": "a fox waits\na fox runs\na fox sleeps"} | values
+        self.tab.evaluate(ADD, [EXTEND, given])
+        self.show()
+
+    def show(self) -> None:
+        """Put the node where its cards can be seen."""
+        self.tab.evaluate(LOOK)
+        self.page.locator(".magic141-card").first.wait_for(state="attached")
+        self.page.wait_for_timeout(700)
+        self.tab.evaluate(ROLL)
+        self.page.wait_for_timeout(700)
+
+    def set(self, **values: object) -> None:
+        self.tab.evaluate(SET, values)
+
+    def card(self, number: int):
+        return self.page.locator(f".magic141-card[aria-posinset='{number}']")
+
+    def prompt(self, number: int):
+        return self.card(number).locator("textarea")
+
+    def tool(self, name: str) -> None:
+        self.page.locator(".magic141-tools").get_by_role("button", name=re.compile(name)).click()
+
+    def choose(self, number: int) -> None:
+        self.card(number).locator(".magic141-shot").click(position={"x": 40, "y": 40})
+
+    @property
+    def values(self) -> dict:
+        return self.tab.evaluate(VALUES)
+
+    @property
+    def box(self) -> str:
+        return self.values["prompts"]
+
+    @property
+    def prompts(self) -> list[str]:
+        return self.tab.evaluate(f"() => {STRIP}.cards.map((card) => card.prompt)")
+
+    @property
+    def told(self) -> str:
+        return self.page.locator(".magic141-told").inner_text()
+
+    @property
+    def states(self) -> list[str]:
+        return self.tab.evaluate(STATES)
+
+    def wait_for_states(self, *wanted: str) -> None:
+        """Wait until the cards are in these states; the last one goes on to the end."""
+        script = f"(wanted) => ({STATES})().every((state, i) => state === (wanted[i] ?? wanted.at(-1)))"
+        self.tab.wait_for(script, wanted)
+
+    def run(self) -> None:
+        self.page.get_by_test_id("queue-button").click()
+
+    def cancel(self) -> None:
+        self.page.get_by_role("button", name="Cancel current run").click()
