@@ -32,6 +32,7 @@ REMAKES = {
     "thumbnails": "thumbnails",
     "layout": "layout",
     "pictures": "node_pictures",
+    "cards_picture": "cards_picture",
     "moving_picture": "moving_picture",
     "figures": "figures",
     "host_names": "host_names",

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 FLAGS = (
@@ -108,15 +109,27 @@ class Tab:
         return path
 
 
+def _answer_with(script: str, route) -> None:
+    route.fulfill(body=script, content_type="text/javascript")
+
+
 @contextmanager
-def open_tab(url: str, chromium: str, artifacts: Path) -> Iterator[Tab]:
-    """Start Chromium, open the frontend and close everything afterwards."""
+def open_tab(
+    url: str, chromium: str, artifacts: Path, *, replaced: dict[str, str] | None = None
+) -> Iterator[Tab]:
+    """Start Chromium, open the frontend and close everything afterwards.
+
+    Args:
+        replaced: scripts that the page is given in place of the server's, by a pattern of their address.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         try:
             tab = Tab(browser.new_page(viewport={"width": 1600, "height": 1000}), artifacts)
+            for pattern, text in (replaced or {}).items():
+                tab.page.route(pattern, partial(_answer_with, text))
             tab.open(url)
             yield tab
         finally:

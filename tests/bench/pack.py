@@ -12,6 +12,7 @@ import torch
 from magic141.lab.models.preview import PREVIEW, preview_psnr_db
 from magic141.lab.models.shipped import shipped_vae_weights
 from magic141.lab.models.taehv import narrow_network
+from magic141.tests.bench.support.cards_interactive import cards_figures
 from magic141.tests.server.test_workflows import DOWNLOADED, FILES
 from magic141.tests.support.real_templates import edits_needed, real_templates, without_download
 from magic141.tools import help_pages, locales
@@ -95,6 +96,13 @@ def frontend_figures(server: ComfyServer) -> tuple[dict[str, float], list[str]]:
     return figures, covered + errors
 
 
+def cards_seen(server: ComfyServer, *, repeats: int) -> dict[str, float]:
+    """Measure the cards in the frontend."""
+    chromium = find_chromium()
+    assert chromium is not None  # ``frontend_figures`` refuses to go on without
+    return cards_figures(server, chromium, PACK / "out" / "browser", repeats=repeats)
+
+
 def messages_per_mistake() -> float:
     """Return how many messages an artist gets for one mistake, on average over those that are tested."""
     from magic141.tests.parity.pack.test_limits import MISTAKES, NODES, faults
@@ -163,7 +171,7 @@ def main() -> int:
         figures["edits_before_first_run"] = len(edits)
         failures += edits
         seen, faults = frontend_figures(server)
-        figures |= seen
+        figures |= seen | cards_seen(server, repeats=1 if options.quick else 7)
     print("\n".join([*failures, *faults]), file=sys.stderr)
     text = json.dumps(figures, indent=2)
     options.json.write_text(text + "\n", encoding="utf-8")

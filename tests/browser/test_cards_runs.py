@@ -22,7 +22,7 @@ OTHER = "a large cyan circle on a black background at the center moves right"
 @pytest.fixture
 def minute(tab, vue, request) -> Strip:
     """The one-minute template, cut to three windows, in a run folder of its own."""
-    return open_minute(tab, re.sub(r"\W", " ", request.node.name))
+    return open_minute(tab, re.sub(r"\W", " ", request.node.name).strip())
 
 
 def open_minute(tab: Tab, name: str) -> Strip:

@@ -14,8 +14,8 @@ import { cardsOf, keepLimit } from "./story.js";
 import { addStyle, CARD_WIDTH, GAP, HEIGHT } from "./style.js";
 
 export const PITCH = CARD_WIDTH + GAP;
-const BESIDE = 2; // cards that are ready on either side of those on the screen
-const WIDTH_AT_FIRST = 900; // before the strip is laid out
+const BESIDE = 1; // cards that are ready on either side of those on the screen
+const WIDTH_AT_FIRST = 600; // before the strip is laid out
 const MOST_CARDS = 100_000; // a browser's widest element has room for no more
 const MOST_LABELLED = 300;
 
@@ -36,12 +36,13 @@ export function tellStrip(node) {
 class Strip {
   constructor(node, words) {
     Object.assign(this, { node, words, current: 0, run: null, prompt: null, views: new Map(), drawing: false });
+    this.seen = { left: 0, width: WIDTH_AT_FIRST }; // of the strip; asking the page would make it lay out everything
     this.results = new Results(node);
     this.queuedSettings = new Map(); // by prompt: the widgets may be others when its windows come
     this.acts = actsOf(this);
     this.header = new Header(this.acts, words);
     this.list = make("ul", "magic141-list", { role: "list", "aria-label": words.cards });
-    this.scroll = make("div", "magic141-scroll", { onscroll: () => this.renderViews(), tabIndex: -1 }, [this.list]);
+    this.scroll = make("div", "magic141-scroll", { onscroll: () => this.look(), tabIndex: -1 }, [this.list]);
     this.root = make("div", "magic141-cards", {}, [this.header.story, this.header.tools, this.scroll]);
     this.addWidget();
     this.listen();
@@ -70,7 +71,7 @@ class Strip {
     root.addEventListener("keydown", (event) => onKey(this, event));
     root.addEventListener("pointerdown", (event) => event.button === 0 && event.stopPropagation());
     root.addEventListener("wheel", (event) => this.roll(event), { passive: false });
-    new ResizeObserver(() => this.renderViews()).observe(this.scroll);
+    new ResizeObserver(() => this.look()).observe(this.scroll);
   }
 
   /** Roll the cards with shift or sideways, or when they have the keys; else the canvas zooms as everywhere. */
@@ -114,12 +115,18 @@ class Strip {
     this.renderViews();
   }
 
+  /** Find out which part of the strip is on the screen. */
+  look() {
+    this.seen = { left: this.scroll.scrollLeft, width: this.scroll.clientWidth || WIDTH_AT_FIRST };
+    this.renderViews();
+  }
+
   /** Have elements for the cards on the screen, and for no others. */
   renderViews() {
     if (!this.cards) return;
-    const width = this.scroll.clientWidth || WIDTH_AT_FIRST;
-    const first = Math.max(0, Math.floor(this.scroll.scrollLeft / PITCH) - BESIDE);
-    const last = Math.min(this.cards.length - 1, Math.ceil((this.scroll.scrollLeft + width) / PITCH) + BESIDE);
+    const { left, width } = this.seen;
+    const first = Math.max(0, Math.floor(left / PITCH) - BESIDE);
+    const last = Math.min(this.cards.length - 1, Math.ceil((left + width) / PITCH) + BESIDE);
     const wanted = new Set([this.current, this.dragged].filter((index) => index < this.cards.length));
     for (let index = first; index <= last; index += 1) wanted.add(index);
     for (const [index, view] of this.views) if (!wanted.has(index)) this.dropView(index, view);
@@ -173,7 +180,7 @@ class Strip {
     const { scrollLeft, clientWidth } = this.scroll;
     if (left < scrollLeft) this.scroll.scrollLeft = left;
     else if (right > scrollLeft + clientWidth) this.scroll.scrollLeft = right - clientWidth;
-    this.renderViews();
+    this.look();
   }
 
   /** Let an edit of the story (see story.js) change the node's widgets. */
