@@ -1,4 +1,4 @@
-// What stands on the windows of the timeline: the number, and of the prompt the part in which the prompts differ.
+// What tells the windows of a video apart: the number, and of the prompt the part in which the prompts differ.
 
 /**
  * @param {string[]} prompts one a window.

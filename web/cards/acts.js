@@ -34,7 +34,8 @@ export function actsOf(strip) {
     setEnd: (index, name) => setting(index, "end", name),
     pickEnd: (index) => pickFile((file) => acts.uploadEnd(index, file)),
     uploadEnd: (index, file) => uploadEnd(strip, file, (name) => acts.setEnd(index, name)),
-    keepLater: (limit) => strip.change((story) => ({ text: setKeepLater(story.text, limit), count: story.windows.length })),
+    keepLater: (limit) =>
+      strip.change((story) => ({ text: setKeepLater(story.text, limit), count: story.windows.length })),
     redo: () => {
       acts.dice(strip.current);
       app.queuePrompt(0);
@@ -82,6 +83,11 @@ async function uploadEnd(strip, file, take) {
     const { name, subfolder } = await reply.json();
     take(subfolder ? `${subfolder}/${name}` : name);
   } catch (error) {
-    app.extensionManager?.toast?.add?.({ severity: "error", summary: strip.words.notUploaded, detail: String(error.message), life: 6000 });
+    app.extensionManager?.toast?.add?.({
+      severity: "error",
+      summary: strip.words.notUploaded,
+      detail: String(error.message),
+      life: 6000,
+    });
   }
 }

@@ -16,7 +16,9 @@ const SETTINGS = ["seed", "end"];
  */
 export function readBox(text) {
   const parts = text.split(/(\r\n|\r|\n)/);
-  return parts.flatMap((raw, index) => (index % 2 ? [] : [{ raw, end: parts[index + 1] ?? "", ...parseLine(raw.trim()) }]));
+  return parts.flatMap((raw, index) =>
+    index % 2 ? [] : [{ raw, end: parts[index + 1] ?? "", ...parseLine(raw.trim()) }],
+  );
 }
 
 export function writeBox(lines) {
@@ -62,7 +64,8 @@ export function setOfWindow(text, { number, name, value }) {
   const lines = readBox(text);
   const at = lines.findIndex((line) => line.kind === "window" && line.number === number && line.name === name);
   if (value === null) return at < 0 ? text : writeBox(without(lines, at));
-  if (at >= 0) return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
+  if (at >= 0)
+    return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
   const next = lines.findIndex((line) => line.kind === "window" && line.number > number);
   return writeBox(inserted(lines, next < 0 ? behindLast(lines) : next, `[window ${number}] ${name} ${value}`));
 }
@@ -72,7 +75,8 @@ export function setKeepLater(text, value) {
   const lines = readBox(text);
   const at = lines.findIndex((line) => line.kind === "keep");
   if (value === null) return at < 0 ? text : writeBox(without(lines, at));
-  if (at >= 0) return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
+  if (at >= 0)
+    return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
   return writeBox(inserted(lines, behindLast(lines), `[keep later] ${value}`));
 }
 
@@ -85,7 +89,8 @@ function replaceEnd(raw, value, wanted) {
 export function inserted(lines, at, raw) {
   const line = { raw, ...parseLine(raw.trim()) };
   const lineBreak = lines.find((other) => other.end)?.end ?? "\n";
-  if (at < lines.length && !(lines.length === 1 && !lines[0].raw)) return lines.toSpliced(at, 0, { ...line, end: lineBreak });
+  if (at < lines.length && !(lines.length === 1 && !lines[0].raw))
+    return lines.toSpliced(at, 0, { ...line, end: lineBreak });
   if (lines.length === 1 && !lines[0].raw) return [{ ...line, end: "" }];
   return [...lines.slice(0, -1), { ...lines.at(-1), end: lineBreak }, { ...line, end: "" }];
 }

@@ -29,7 +29,8 @@ function renumbered(lines, windows, count) {
     if (kind !== "window" || number < 1 || number > count) continue;
     const place = places.get(number - 1);
     if (place === undefined) left = without(left, at);
-    else if (place + 1 !== number) left = left.with(at, { ...left[at], number: place + 1, raw: raw.replace(/\d+/, place + 1) });
+    else if (place + 1 !== number)
+      left = left.with(at, { ...left[at], number: place + 1, raw: raw.replace(/\d+/, place + 1) });
   }
   return left;
 }
@@ -111,7 +112,8 @@ function timesOf({ source, first, last }, { before, windows, spans, sources, clo
   const written = (seconds) => ({ seconds, text: timeText(seconds, clockwise) });
   const [start, end] = [spans[first][0], spans[last][1]];
   if (!source) return { from: written(start), to: written(end) };
-  const stays = (index, place, side) => windows[index].from === place && Math.abs(before[place][side] - (side === "start" ? start : end)) < NEAR;
+  const stays = (index, place, side) =>
+    windows[index].from === place && Math.abs(before[place][side] - (side === "start" ? start : end)) < NEAR;
   const open = source.range[1] === Infinity;
   const keepsStart = stays(first, sources.indexOf(source), "start");
   const keepsEnd = open ? last === windows.length - 1 : stays(last, sources.lastIndexOf(source), "end");

@@ -12,7 +12,12 @@ export class Card {
   constructor(index, acts, words) {
     Object.assign(this, { index, acts, words, card: null, held: false });
     this.shot = this.makeShot();
-    this.prompt = make("textarea", "magic141-prompt", { rows: 2, dir: "auto", spellcheck: false, oninput: () => acts.edit(index, this.prompt.value) });
+    this.prompt = make("textarea", "magic141-prompt", {
+      rows: 2,
+      dir: "auto",
+      spellcheck: false,
+      oninput: () => acts.edit(index, this.prompt.value),
+    });
     this.prompt.addEventListener("blur", () => acts.redraw());
     this.foot = this.makeFoot();
     this.root = make("li", "magic141-card", { role: "listitem", tabIndex: -1 }, [this.shot, this.prompt, this.foot]);
@@ -24,14 +29,30 @@ export class Card {
     const chip = (name) => (this[name] = make("span", `magic141-chip magic141-${name}`));
     this.known = make("span", "magic141-known");
     this.bar = make("span", "magic141-bar");
-    this.take = make("button", "magic141-button magic141-take", { type: "button", onclick: () => this.acts.nextTake(this.index) });
-    return make("div", "magic141-shot", {}, [this.known, chip("number"), chip("state"), chip("label"), chip("time"), this.bar, this.take]);
+    this.take = make("button", "magic141-button magic141-take", {
+      type: "button",
+      onclick: () => this.acts.nextTake(this.index),
+    });
+    return make("div", "magic141-shot", {}, [
+      this.known,
+      chip("number"),
+      chip("state"),
+      chip("label"),
+      chip("time"),
+      this.bar,
+      this.take,
+    ]);
   }
 
   makeFoot() {
     const { index, acts, words } = this;
     this.lock = iconButton("unlock", words.lock, () => acts.lock(index));
-    this.seed = make("input", "magic141-seed", { type: "text", inputMode: "numeric", spellcheck: false, "aria-label": words.seed });
+    this.seed = make("input", "magic141-seed", {
+      type: "text",
+      inputMode: "numeric",
+      spellcheck: false,
+      "aria-label": words.seed,
+    });
     this.seed.addEventListener("change", () => this.takeSeed());
     this.dice = iconButton("dice", words.dice, () => acts.dice(index));
     this.end = iconButton("picture", words.addEnd, () => acts.pickEnd(index));
@@ -113,7 +134,8 @@ export class Card {
     else root.style.setProperty("--seam", seamColor(seam));
     set(this.shot, "title", tooltip(card, state, words));
     if (result?.file) this.media.show({ file: result.file, stamp: result.stamp ?? 0, isVideo: true });
-    else this.media.show(index === 0 && more.startPicture ? { file: more.startPicture, stamp: 0, isVideo: false } : null);
+    else
+      this.media.show(index === 0 && more.startPicture ? { file: more.startPicture, stamp: 0, isVideo: false } : null);
   }
 
   updateEditors(card, { editable }) {
@@ -162,7 +184,10 @@ function hueOf(prompt) {
 
 /** Return all that is known of a window, a line each. */
 function tooltip(card, { state, why, result }, words) {
-  const lines = [`${words.window} ${card.index + 1}: ${clock(card.start)} – ${clock(card.end)}`, words.explained[state]];
+  const lines = [
+    `${words.window} ${card.index + 1}: ${clock(card.start)} – ${clock(card.end)}`,
+    words.explained[state],
+  ];
   if (why) lines.push(why);
   if (card.known > 0) lines.push(`${words.told} ${card.known.toFixed(2)} s`);
   const { seam_motion, turned_deg, color_shift } = result?.measures ?? {};

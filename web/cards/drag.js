@@ -14,7 +14,16 @@ export function startDrag(strip, index, event) {
   strip.views.get(index)?.root.focus({ preventScroll: true });
   if (!event.target.closest(".magic141-shot") || !strip.story.editable) return;
   const scale = strip.scroll.getBoundingClientRect().width / strip.scroll.offsetWidth || 1;
-  const drag = { strip, index, scale, startX: event.clientX, startScroll: strip.scroll.scrollLeft, x: event.clientX, to: index, moving: false };
+  const drag = {
+    strip,
+    index,
+    scale,
+    startX: event.clientX,
+    startScroll: strip.scroll.scrollLeft,
+    x: event.clientX,
+    to: index,
+    moving: false,
+  };
   const more = { signal: (drag.over = new AbortController()).signal };
   event.target.setPointerCapture?.(event.pointerId);
   event.target.addEventListener("pointermove", (move) => follow(drag, move), more);

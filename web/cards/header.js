@@ -11,7 +11,12 @@ export class Header {
     this.words = words;
     this.told = make("span", "magic141-told");
     this.curve = svgOf("polyline", { points: "" });
-    this.drift = svgOf("svg", { class: "magic141-drift", viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img" });
+    this.drift = svgOf("svg", {
+      class: "magic141-drift",
+      viewBox: "0 0 100 100",
+      preserveAspectRatio: "none",
+      role: "img",
+    });
     this.driftTitle = svgOf("title", {});
     this.drift.append(this.driftTitle, svgOf("line", { x1: 0, y1: 100, x2: 100, y2: 100 }), this.curve);
     this.said = make("span", "magic141-unseen", { "aria-live": "polite" });
@@ -21,12 +26,24 @@ export class Header {
 
   makeTools(acts) {
     const { words } = this;
-    const tool = (name, icon, act, text) => (this[name] = iconButton(icon, typeof words[name] === "function" ? "" : words[name], act, text));
-    this.limit = make("input", "", { type: "number", min: 0, step: 0.5, "aria-label": words.limit, title: words.limit });
+    const tool = (name, icon, act, text) =>
+      (this[name] = iconButton(icon, typeof words[name] === "function" ? "" : words[name], act, text));
+    this.limit = make("input", "", {
+      type: "number",
+      min: 0,
+      step: 0.5,
+      "aria-label": words.limit,
+      title: words.limit,
+    });
     this.limit.addEventListener("change", () => acts.keepLater(this.limit.value || DEFAULT_LIMIT));
     this.keeps = make("input", "", { type: "checkbox" });
-    this.keeps.addEventListener("change", () => acts.keepLater(this.keeps.checked ? this.limit.value || DEFAULT_LIMIT : null));
-    this.keep = make("label", "magic141-keep", { title: words.keepLater }, [this.keeps, make("span", "", { textContent: words.keepLaterShort })]);
+    this.keeps.addEventListener("change", () =>
+      acts.keepLater(this.keeps.checked ? this.limit.value || DEFAULT_LIMIT : null),
+    );
+    this.keep = make("label", "magic141-keep", { title: words.keepLater }, [
+      this.keeps,
+      make("span", "", { textContent: words.keepLaterShort }),
+    ]);
     const redo = tool("redo", "redo", acts.redo, words.redoShort);
     redo.classList.add("magic141-redo");
     return make("div", "magic141-tools", { role: "toolbar", "aria-label": words.tools }, [
@@ -64,7 +81,9 @@ export class Header {
     if (!cards.length) return words.nothing;
     const { start, end } = cards[Math.min(1, cards.length - 1)]; // the first has more new frames, the last may be cut
     const each = end - start;
-    const parts = [words.windows(cards.length, each.toFixed(each < 2 ? 2 : 1).replace(/\.?0+$/, ""), clock(cards.at(-1).end))];
+    const parts = [
+      words.windows(cards.length, each.toFixed(each < 2 ? 2 : 1).replace(/\.?0+$/, ""), clock(cards.at(-1).end)),
+    ];
     if (numKept) parts.push(words.kept(numKept));
     if (secondsLeft > 0) parts.push(words.left(duration(secondsLeft, words)));
     if (bytes) parts.push(words.disk(size(bytes)));
@@ -75,7 +94,10 @@ export class Header {
   draw(drift) {
     this.drift.style.visibility = drift.length > 1 ? "visible" : "hidden";
     const top = Math.max(DRIFT_SHOWN, ...drift);
-    const points = drift.map((value, index) => `${((100 * index) / Math.max(1, drift.length - 1)).toFixed(1)},${(100 - (100 * value) / top).toFixed(1)}`);
+    const points = drift.map(
+      (value, index) =>
+        `${((100 * index) / Math.max(1, drift.length - 1)).toFixed(1)},${(100 - (100 * value) / top).toFixed(1)}`,
+    );
     this.curve.setAttribute("points", points.join(" "));
     set(this.driftTitle, "textContent", drift.length ? this.words.driftIs(drift.at(-1).toFixed(1)) : "");
   }

@@ -40,7 +40,14 @@ export class Media {
     const { file, url, isVideo } = this.wanted;
     const onerror = () => this.fail(file, url);
     this.element = isVideo
-      ? make("video", "", { muted: true, loop: true, playsInline: true, autoplay: !STILL?.matches, preload: "auto", onerror })
+      ? make("video", "", {
+          muted: true,
+          loop: true,
+          playsInline: true,
+          autoplay: !STILL?.matches,
+          preload: "auto",
+          onerror,
+        })
       : make("img", "", { alt: "", draggable: false, onerror });
     this.element.src = url;
     this.shot.prepend(this.element);

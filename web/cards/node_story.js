@@ -10,7 +10,8 @@ const MOST_STEPS = 200;
 
 const widgetOf = (node, name) => node?.widgets?.find((widget) => widget.name === name);
 const valueOf = (node, name) => widgetOf(node, name)?.value;
-const isLinked = (node, ...names) => Boolean(node.inputs?.some((input) => names.includes(input.name) && input.link != null));
+const isLinked = (node, ...names) =>
+  Boolean(node.inputs?.some((input) => names.includes(input.name) && input.link != null));
 
 /** Return the story (see story.js) that a node tells now, and whether its prompts can be edited here. */
 export function storyOf(node) {
@@ -40,7 +41,11 @@ function planOf(node, prompts, length) {
     return planWindows({ ...both, overlap: number("overlap"), continues, hasEndImage: isLinked(node, "end_image") });
   }
   const save = node.getOutputNodes?.(0)?.find((user) => user.comfyClass === SAVE);
-  const frames = { knownFrames: number("known_frames"), dropNew: number("drop_new", save), blend: number("blend", save) };
+  const frames = {
+    knownFrames: number("known_frames"),
+    dropNew: number("drop_new", save),
+    blend: number("blend", save),
+  };
   return planClips({ ...both, ...frames, continues: isLinked(node, "video") });
 }
 
@@ -75,7 +80,9 @@ function setWidget(node, name, value) {
 
 /** Return the settings beside the story, in short: with others, windows are made anew. */
 export function settingsOf(node) {
-  const widgets = (node.widgets ?? []).filter(({ name, serialize }) => serialize !== false && !OF_THE_STORY.includes(name));
+  const widgets = (node.widgets ?? []).filter(
+    ({ name, serialize }) => serialize !== false && !OF_THE_STORY.includes(name),
+  );
   return sha256(JSON.stringify(widgets.map(({ name, value }) => [name, value])))[0];
 }
 

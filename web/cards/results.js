@@ -1,6 +1,7 @@
 // What the server told of a node's windows. It stays with the node, so that it is there when the page is loaded again;
 // the story itself is in the prompts box alone.
 
+import { settingsOf } from "./node_story.js";
 import { fileKey } from "./state.js";
 
 const KEPT = "magic141_cards";
@@ -24,10 +25,11 @@ export class Results {
   read() {
     const kept = this.node.properties?.[KEPT];
     const known = newest.get(this.key);
-    const best = known && (!kept || known.stamp > kept.stamp) ? known : kept;
     this.clear();
+    const best = known && !(kept?.stamp >= known.stamp) ? known : kept;
     if (!Array.isArray(best?.windows)) return;
-    for (const window of best.windows) this.put(window);
+    const isOfThisRun = ({ settings }) => kept || settings === settingsOf(this.node); // the node may be a fresh one
+    for (const window of best.windows) if (isOfThisRun(window)) this.put(window);
     this.numKept = best.num_kept ?? 0;
   }
 

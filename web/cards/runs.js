@@ -23,10 +23,12 @@ export function listenToRuns() {
     if (own) own.progress(value / max, { ofAll: true });
     else every((cards) => cards.prompt === prompt_id && cards.progress(value / max, { ofAll: false }));
   });
-  const end = (how) => ({ prompt_id, exception_message = "" }) => {
-    running = null;
-    every((cards) => cards.ends(how, exception_message, prompt_id));
-  };
+  const end =
+    (how) =>
+    ({ prompt_id, exception_message = "" }) => {
+      running = null;
+      every((cards) => cards.ends(how, exception_message, prompt_id));
+    };
   on("execution_success", end("done"));
   on("execution_interrupted", end("stopped"));
   on("execution_error", end("failed"));
@@ -49,7 +51,10 @@ function rememberQueued() {
 
 const root = () => app.rootGraph ?? app.graph;
 
-/** Return the cards of a node of the workflow on the screen, if the prompt is of that workflow; the server names a node inside a subgraph with the nodes around it, as 5:12. */
+/**
+ * Return the cards of a node, if the prompt is of the workflow on the screen; the server names a node inside a subgraph
+ * with the nodes around it, as 5:12.
+ */
 function cardsOf(id, prompt) {
   let graph = root();
   if (graphs.has(prompt) && graphs.get(prompt) !== graph?.id) return null;

@@ -21,7 +21,7 @@ export function statesOf(cards, results, { run, settings, gone }) {
     const take = isOwn ? null : takeOf(own, card);
     const state = stateOf(card, { own, isOwn, take, follows, run });
     follows &&= isOwn;
-    const shown = isOwn ? own : take ?? alike(results, card) ?? own;
+    const shown = isOwn ? own : (take ?? alike(results, card) ?? own);
     const takes = own ? [own, ...(own.takes ?? [])] : [];
     const used = Math.max(0, takes.indexOf(isOwn ? own : take));
     if (shown?.file && gone.has(fileKey(shown.file)) && state.state !== "running")
@@ -77,6 +77,12 @@ export function figuresOf(states, results) {
   const missing = states.filter(({ state }) => state !== "done" && state !== "chosen");
   const left = missing.reduce((sum, { share }) => sum + 1 - share, 0);
   const [seconds, bytes] = [mean("seconds"), mean("bytes")];
-  const drift = [...results.entries()].sort(([one], [other]) => one - other).flatMap(([, { measures }]) => measures?.color_shift ?? []);
-  return { secondsLeft: seconds === null ? null : seconds * left, bytes: bytes === null ? null : bytes * states.length, drift };
+  const drift = [...results.entries()]
+    .sort(([one], [other]) => one - other)
+    .flatMap(([, { measures }]) => measures?.color_shift ?? []);
+  return {
+    secondsLeft: seconds === null ? null : seconds * left,
+    bytes: bytes === null ? null : bytes * states.length,
+    drift,
+  };
 }

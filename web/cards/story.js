@@ -30,13 +30,19 @@ export const keepLimit = (story) => keepLater(readBox(story.text));
 
 /** Write another prompt on one card; the others keep theirs. */
 export function editPrompt(story, index, prompt) {
-  return edited(story, same(story).map((window, place) => (place === index ? { ...window, prompt } : window)));
+  return edited(
+    story,
+    same(story).map((window, place) => (place === index ? { ...window, prompt } : window)),
+  );
 }
 
 /** Let all later cards have the prompt of this one. */
 export function spreadPrompt(story, index) {
   const { prompt } = story.windows[index];
-  return edited(story, same(story).map((window, place) => (place > index ? { ...window, prompt } : window)));
+  return edited(
+    story,
+    same(story).map((window, place) => (place > index ? { ...window, prompt } : window)),
+  );
 }
 
 /** Add a card with the same prompt behind this one. */
@@ -95,6 +101,9 @@ function unchanged({ text, windows }) {
 }
 
 function edited(story, windows) {
-  const spans = windows.length === story.windows.length ? story.windows.map(({ start, end }) => [start, end]) : story.spansOf(windows.length);
+  const spans =
+    windows.length === story.windows.length
+      ? story.windows.map(({ start, end }) => [start, end])
+      : story.spansOf(windows.length);
   return { text: writeWindows(story.text, story.windows, windows, spans), count: windows.length };
 }

@@ -99,7 +99,11 @@ class Strip {
     const { node, results } = this;
     this.story = storyOf(node);
     this.cards = cardsOf(this.story).slice(0, MOST_CARDS);
-    this.states = statesOf(this.cards, results.windows, { run: this.run, settings: settingsOf(node), gone: results.gone });
+    this.states = statesOf(this.cards, results.windows, {
+      run: this.run,
+      settings: settingsOf(node),
+      gone: results.gone,
+    });
     this.labels = this.cards.length <= MOST_LABELLED ? windowLabels(this.cards.map(({ prompt }) => prompt)) : [];
     this.current = Math.max(0, Math.min(this.current, this.cards.length - 1));
     this.list.style.width = `${Math.max(0, this.cards.length * PITCH - GAP)}px`;

@@ -1,4 +1,4 @@
-"""Windows on the timeline are told apart by their number and by where their prompts differ."""
+"""Windows on the cards are told apart by their number and by where their prompts differ."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The timeline on the node plans the same windows as the run; needs Node.js, else the browser tests cover it."""
+"""The cards on the node plan the same windows as the run; needs Node.js, else the browser tests cover it."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from magic141.model_patches.window.prompts import parse_prompts
 from magic141.tests.support.node_js import evaluate, needs_node
 
 SCRIPT = Path(__file__).resolve().parents[3] / "web" / "window_plan.js"
-PROMPTS = ("one", "one\ntwo\n\nthree", "[0:00-0:10] a\n[10-end] b", "gaps\n[0:02 - 4.5s] x", "")
+PROMPTS = ("one", "one\ntwo\n\nthree\n[window 2] seed 7\n[keep later] 1", "[0:00-0:10] a\n[10-end] b", "gaps\n[0:02 - 4.5s] x", "")
 CASES = [
     {"length": length, "inWindows": in_windows, "windowLength": window, "overlap": overlap, "fps": fps}
     | {"prompts": prompts, "continues": continues, "hasEndImage": has_end_image}
@@ -40,7 +40,7 @@ def in_python(case):
         windows = plan_windows(
             sizes, prompts=parse_prompts(case["prompts"]), fps=case["fps"], seed=0, **given
         )
-    except ValueError:  # the run refuses these prompts; the timeline draws what it can
+    except ValueError:  # the run refuses these prompts; the cards show what they can
         return None
     return [
         {
@@ -69,7 +69,7 @@ def clips_in_python(case):
     new = count_frames(sizes, case["length"], in_windows=case["inWindows"], fps=fps, continues=continues)
     try:
         windows = plan_clips(sizes, new, continues=continues, prompts=case["prompts"], fps=fps, seed=0)
-    except ValueError:  # the run refuses these prompts; the timeline draws what it can
+    except ValueError:  # the run refuses these prompts; the cards show what they can
         return None
     return [
         {
@@ -87,7 +87,7 @@ def clips_in_python(case):
     ("function", "cases", "planned"),
     [("planWindows", CASES, in_python), ("planClips", CLIP_CASES, clips_in_python)],
 )
-def test_the_timeline_plans_what_the_run_does(function, cases, planned):
+def test_the_cards_plan_what_the_run_does(function, cases, planned):
     found = evaluate(SCRIPT, function, f"{json.dumps(cases)}.map({function})")
     for case, drawn in zip(cases, found, strict=True):
         wanted = planned(case)
