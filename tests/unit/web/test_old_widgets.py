@@ -25,7 +25,8 @@ def read_by_the_frontend(node: dict) -> dict:
 def test_an_old_node_has_the_values_of_the_widgets_that_are_left():
     old, new = node_of(OLD), node_of(template("magic141_one_minute"))
     read = read_by_the_frontend(old)
-    assert [i["name"] for i in read["node"]["inputs"]] == [i["name"] for i in new["inputs"]]
+    names = [i["name"] for i in read["node"]["inputs"]]
+    assert names == [i["name"] for i in new["inputs"]][: len(names)], "newer inputs stand behind the old ones"
     assert read["node"]["widgets_values"][:2] == old["widgets_values"][:2]
     assert read["node"]["widgets_values"][16:] == ["auto", 0.75, 1.5, 15.0, "old workflow", "h265"]
     assert len(read["links"]) == 1

@@ -16,7 +16,13 @@ from magic141.model_patches.window.prompts import parse_prompts
 from magic141.tests.support.node_js import evaluate, needs_node
 
 SCRIPT = Path(__file__).resolve().parents[3] / "web" / "window_plan.js"
-PROMPTS = ("one", "one\ntwo\n\nthree\n[window 2] seed 7\n[keep later] 1", "[0:00-0:10] a\n[10-end] b", "gaps\n[0:02 - 4.5s] x", "")
+PROMPTS = (
+    "one",
+    "one\ntwo\n\nthree\n[window 2] seed 7\n[keep later] 1",
+    "[0:00-0:10] a\n[10-end] b",
+    "gaps\n[0:02 - 4.5s] x",
+    "",
+)
 CASES = [
     {"length": length, "inWindows": in_windows, "windowLength": window, "overlap": overlap, "fps": fps}
     | {"prompts": prompts, "continues": continues, "hasEndImage": has_end_image}
