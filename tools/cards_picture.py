@@ -35,6 +35,7 @@ TELL = f"""([story, width]) => {{
         widget.value = value;
         widget.callback?.(value);
     }}
+    for (const other of app.graph.nodes) if (other !== node) other.pos = [other.pos[0], other.pos[1] - 9000];
     node.setSize([width, node.size[1]]);
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [100 - node.pos[0], -node.pos[1]];

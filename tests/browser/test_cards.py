@@ -36,7 +36,7 @@ def test_what_is_typed_on_a_card_stands_in_the_box_and_the_other_way_round(strip
     strip.page.keyboard.press("Enter")
     assert strip.prompt(2).input_value() == "a fox runs home"
     box = strip.page.locator("textarea:not(.magic141-prompt)").first
-    box.click()
+    box.focus()
     strip.page.keyboard.press("Control+Home")
     strip.page.keyboard.type("[window 3] seed 18446744073709551615\n")
     strip.tab.wait_for(f"() => {STRIP}.cards[2].locked")

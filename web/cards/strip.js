@@ -226,7 +226,8 @@ class Strip {
   progress(share, { ofAll }) {
     if (!this.run || this.run.over) return;
     const done = share * (this.run.of ?? this.cards.length);
-    if (ofAll && done >= this.run.index + 1) this.run.index = Math.min(Math.floor(done), this.cards.length - 1);
+    const begun = Math.min(Math.ceil(done - 1e-6) - 1, this.cards.length - 1); // all steps are made: it is not saved yet
+    if (ofAll && begun > this.run.index) this.run.index = begun; // a page that was loaded while the run went on
     this.run.share = Math.min(1, Math.max(0, ofAll ? done - this.run.index : share));
     this.draw();
   }
