@@ -118,7 +118,9 @@ def test_cards_are_as_they_were_after_a_reload_and_say_when_files_are_gone(minut
     set_renderer(minute.tab, vue=vue)
     minute.tab.drop_text("gone.json", workflow)
     minute.show()
-    minute.wait_for_states("gone")
+    minute.tab.wait_for(
+        f"() => {STRIP}.states.slice(0, 3).every(({{ state }}) => state === 'gone')"
+    )  # those on the screen
     minute.tab.screenshot(f"cards_{'vue' if vue else 'classic'}_gone")
     minute.run()
     minute.wait_for_states("done")

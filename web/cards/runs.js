@@ -3,7 +3,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
-const graphs = new Map(); // prompt -> the workflow that it was queued from
+const queued = new Map(); // prompt -> the workflow that it was queued from, and the settings of its nodes at that moment
 
 /** Let the cards of a node (its `magic141Cards`, see strip.js) hear of its runs. */
 export function listenToRuns() {
@@ -39,14 +39,18 @@ export function listenToRuns() {
 function rememberQueued() {
   const queue = api.queuePrompt;
   api.queuePrompt = async function (...given) {
-    const said = [];
-    every((cards) => said.push([cards, cards.settings]));
+    const settings = new Map();
+    every((cards) => settings.set(cards.results.key, cards.settings));
     const graph = root()?.id;
     const reply = await queue.apply(this, given);
-    if (reply?.prompt_id) graphs.set(reply.prompt_id, graph);
-    for (const [cards, settings] of said) cards.queued(reply?.prompt_id, settings);
+    if (reply?.prompt_id) queued.set(reply.prompt_id, { graph, settings });
     return reply;
   };
+}
+
+/** Return the settings of a node with which a prompt was queued; those of now if another page has queued it. */
+export function settingsOfRun(prompt, cards) {
+  return queued.get(prompt)?.settings.get(cards.results.key) ?? cards.settings;
 }
 
 const root = () => app.rootGraph ?? app.graph;
@@ -57,7 +61,7 @@ const root = () => app.rootGraph ?? app.graph;
  */
 function cardsOf(id, prompt) {
   let graph = root();
-  if (graphs.has(prompt) && graphs.get(prompt) !== graph?.id) return null;
+  if (queued.has(prompt) && queued.get(prompt).graph !== graph?.id) return null;
   let node = null;
   for (const part of String(id ?? "").split(":")) {
     node = graph?.getNodeById?.(part) ?? graph?.getNodeById?.(Number(part)) ?? null;

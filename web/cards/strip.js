@@ -9,6 +9,7 @@ import { Header } from "./header.js";
 import { onKey } from "./keys.js";
 import { settingsOf, startPicture, storyOf, writeStory } from "./node_story.js";
 import { Results } from "./results.js";
+import { settingsOfRun } from "./runs.js";
 import { figuresOf, statesOf } from "./state.js";
 import { cardsOf, keepLimit } from "./story.js";
 import { addStyle, CARD_WIDTH, GAP, HEIGHT } from "./style.js";
@@ -38,7 +39,6 @@ class Strip {
     Object.assign(this, { node, words, current: 0, run: null, prompt: null, views: new Map(), drawing: false });
     this.seen = { left: 0, width: WIDTH_AT_FIRST }; // of the strip; asking the page would make it lay out everything
     this.results = new Results(node);
-    this.queuedSettings = new Map(); // by prompt: the widgets may be others when its windows come
     this.acts = actsOf(this);
     this.header = new Header(this.acts, words);
     this.list = make("ul", "magic141-list", { role: "list", "aria-label": words.cards });
@@ -201,10 +201,6 @@ class Strip {
     return settingsOf(this.node);
   }
 
-  queued(prompt, settings) {
-    this.queuedSettings.set(prompt, settings);
-  }
-
   begins(prompt) {
     if (this.prompt === prompt && this.run && !this.run.over) return;
     const again = this.prompt === prompt && this.run;
@@ -215,7 +211,7 @@ class Strip {
 
   windows({ prompt_id, windows, num_kept, num_windows }) {
     this.begins(prompt_id);
-    const settings = this.queuedSettings.get(prompt_id) ?? this.settings;
+    const settings = settingsOfRun(prompt_id, this);
     this.results.add(windows, { settings, numKept: num_kept });
     const done = Math.max(this.run.index - 1, ...windows.map(({ index }) => index)) + 1;
     this.run = { ...this.run, index: done, share: 0, of: num_windows };
@@ -246,7 +242,7 @@ class Strip {
   executed(output) {
     const windows = output?.magic141_windows;
     if (!windows) return;
-    const settings = this.queuedSettings.get(this.prompt) ?? this.settings;
+    const settings = settingsOfRun(this.prompt, this);
     const numbered = windows.map((window, index) => ({ index, ...window }));
     this.results.add(numbered, { settings, numKept: output.magic141_kept?.[0] ?? 0, all: true });
     this.run = null;

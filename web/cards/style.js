@@ -7,7 +7,7 @@ export const GAP = 6;
 const CSS = `
 .magic141-cards{--m-text:var(--input-text,#ddd);--m-dim:var(--descrip-text,#999);--m-field:var(--comfy-input-bg,#222);
   --m-line:var(--border-color,#4e4e4e);--m-mark:#5b9dff;container-type:inline-size;display:flex;flex-direction:column;
-  gap:4px;height:${HEIGHT - 8}px;max-height:${HEIGHT - 8}px;box-sizing:border-box;font:11px/14px system-ui,sans-serif;color:var(--m-text);
+  gap:4px;height:${HEIGHT - 8}px;min-height:${HEIGHT - 8}px;max-height:${HEIGHT - 8}px;box-sizing:border-box;font:11px/14px system-ui,sans-serif;color:var(--m-text);
   overflow:hidden;user-select:none;outline:none}
 .magic141-cards *{box-sizing:border-box}
 .magic141-cards [hidden]{display:none!important}
