@@ -107,7 +107,7 @@ export function behindLast(lines) {
   return lines.findLastIndex((line) => line.kind !== "blank") + 1;
 }
 
-/** Return a text as one prompt line: line breaks become blanks, brackets that would mean something become round ones. */
+/** Return a text as one prompt line: line breaks become blanks, brackets that would set something become round ones. */
 export function asPromptLine(text) {
   let line = text.replace(/\s*[\r\n]+\s*/g, " ").trim();
   while (!["plain", "blank"].includes(parseLine(line).kind)) line = line.replace("[", "(").replace("]", ")");

@@ -49,7 +49,7 @@ function planOf(node, prompts, length) {
   return planClips({ ...both, ...frames, continues: isLinked(node, "video") });
 }
 
-/** Return the value of the widget length with which there are so many windows; the last one lasts as long as now if it can. */
+/** Return the value of the widget length with which there are so many windows. */
 function lengthFor(node, count) {
   const length = Number(valueOf(node, "length"));
   const now = planOf(node, "", length);

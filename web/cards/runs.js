@@ -3,7 +3,7 @@
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
-const queued = new Map(); // prompt -> the workflow that it was queued from, and the settings of its nodes at that moment
+const queued = new Map(); // prompt -> the workflow it was queued from, and the settings of its nodes then
 
 /** Let the cards of a node (its `magic141Cards`, see strip.js) hear of its runs. */
 export function listenToRuns() {

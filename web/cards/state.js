@@ -1,14 +1,14 @@
 // What is true of every card: waiting, running, done, stale, failed. Pure functions of the story, of the windows that
 // the server told of, and of the run that is going on.
 
-const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and leaves out comments before it sends a prompt
+const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and leaves comments out
 
 /**
  * Return the state of every card.
  *
  * @param {object[]} cards of ``cardsOf``.
  * @param {Map<number, object>} results by index: what the server told of a finished window.
- * @param {object} more `run`: {index, share, over, why}, null where there was none; `over` says how it ended, if it has;
+ * @param {object} more `run`: {index, share, over, why}, null where there was none; `over` says how it ended;
  *     `settings`: those of the node now, in short; `gone`: files that are not there any more.
  * @returns {{state: string, result: object|null, takes: object[], used: number, share: number, why: string}[]} `result`
  *     is what is shown, `takes` what there is to choose from, and `used` which of them stands on the card.

@@ -59,7 +59,7 @@ export function splitCard(story, index, at) {
   return edited(story, windows.toSpliced(index + 1, 0, { from: null, like: index, prompt: halves[1] }));
 }
 
-/** Return where a prompt is split if its writer does not say: at the sentence or comma, else the blank, nearest its middle. */
+/** Return where a prompt is split by itself: at the sentence, comma or blank that is nearest its middle. */
 export function splitPlace(prompt) {
   for (const mark of [/[.;。；]\s*(?=\S)/g, /[,，、]\s*(?=\S)/g, /\s+(?=\S)/g]) {
     const ends = [...prompt.matchAll(mark)].map((match) => match.index + match[0].length);

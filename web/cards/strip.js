@@ -222,7 +222,7 @@ class Strip {
   progress(share, { ofAll }) {
     if (!this.run || this.run.over) return;
     const done = share * (this.run.of ?? this.cards.length);
-    const begun = Math.min(Math.ceil(done - 1e-6) - 1, this.cards.length - 1); // all steps are made: it is not saved yet
+    const begun = Math.min(Math.ceil(done - 1e-6) - 1, this.cards.length - 1);
     if (ofAll && begun > this.run.index) this.run.index = begun; // a page that was loaded while the run went on
     this.run.share = Math.min(1, Math.max(0, ofAll ? done - this.run.index : share));
     this.draw();
