@@ -93,14 +93,9 @@ class WindowWrite(io.ComfyNode):
     def execute(cls, window, images=None, video=None, latent=None, **_) -> io.NodeOutput:
         take_back(window, returned_of(images, video, None if latent is None else latent["samples"]))
         segment = newest_segment(window)
-        shown = {} if segment is None else {**preview_of(segment).as_dict(), **newest_of(window)}
-        return io.NodeOutput(window.run.num_done, ui=shown or None)
-
-
-def newest_of(window: GraphRun) -> dict:
-    """Return what the timeline draws of the window that was written last; the preview is of that one alone."""
-    newest = [] if window.newest is None else window.cards.since(window.newest)[:1]
-    return {"magic141_newest": newest, "magic141_kept": [window.run.num_kept]}
+        return io.NodeOutput(
+            window.run.num_done, ui=None if segment is None else preview_of(segment).as_dict()
+        )
 
 
 def returned_of(images, video, latent) -> Returned:

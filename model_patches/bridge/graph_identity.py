@@ -21,7 +21,7 @@ from comfy_api.internal import _ComfyNodeInternal, first_real_override
 from comfy_execution.graph_utils import is_link
 
 from ..store.files import file_sha256
-from ..window.journal import digest
+from ..window.entries import digest
 
 HASHED_BYTES = 16 * 1024**2
 """Files up to this size are told apart by their content, larger ones by size and time."""

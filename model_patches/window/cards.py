@@ -55,7 +55,7 @@ def _take(store: WindowStore, place: Place, take: Entry) -> dict:
     """Return what makes a take the one that is shown: the settings it was made with."""
     derived = window_seed(
         store.journal.settings["seed"], take.index
-    )  # older versions write none, and had no other
+    )  # older versions have no other, and write none
     name = store.journal.takes.room(take).relative_to(store.folder) / store.segment_name(take.index)
     return {
         "prompt": take.facts["prompt"],

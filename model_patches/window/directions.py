@@ -52,14 +52,11 @@ def read_directions(prompts: str) -> Directions:
             _check_new(found.keep_later is None, number, "[keep later]")
             found.keep_later = _read_limit(number, text)
         else:
-            _read_setting(found, number, line, text)
+            _read_setting(found, number, index=int(match[1].lstrip("0")[:9] or 0) - 1, text=text)
     return found
 
 
-def _read_setting(found: Directions, number: int, line: str, text: str) -> None:
-    match = DIRECTION.match(line)
-    assert match is not None
-    index = int(match[1].lstrip("0")[:9] or 0) - 1
+def _read_setting(found: Directions, number: int, *, index: int, text: str) -> None:
     if index < 0:
         raise ValueError(f"Prompt line {number} is about window 0; windows count from 1. Write [window 1].")
     written, value = [*text.split(None, 1), "", ""][:2]

@@ -28,7 +28,8 @@ from .entries import ROOMS, Entry, RunDirectoryBroken, belongs_to, digest, write
 from .takes import TAKES, Takes
 
 FORMAT = 1
-_NUMBER = re.compile("[0-9]{4,}")
+_ENTRY = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})\.json")
+"""Other files beside the entries are not ours."""
 
 
 class ChainedKeys(list[str]):
@@ -106,7 +107,7 @@ class RunJournal:
         path = self.folder / "run.json"
         wanted = {"format": FORMAT, "settings": self.settings}
         if not os.path.lexists(path):
-            if self._numbers():
+            if any(_ENTRY.fullmatch(path.name) for path in (self.folder / "windows").glob("*.json")):
                 raise RunDirectoryBroken(
                     f"{self.folder} holds finished windows but no run.json, so nothing says what made them. "
                     "Delete the folder or give this run another name."
@@ -170,11 +171,6 @@ class RunJournal:
                     return take
         is_damaged = here is None and os.path.lexists(self._path(index, "json"))
         return f"{index:04d}.json is damaged" if is_damaged else why or ""
-
-    def _numbers(self) -> list[int]:
-        """Return the windows that have an entry, ascending; other files beside the entries are not ours."""
-        stems = [path.stem for path in (self.folder / "windows").glob("*.json")]
-        return sorted(int(s) for s in stems if _NUMBER.fullmatch(s) and f"{int(s):04d}" == s)
 
     def commit(
         self,

@@ -17,7 +17,8 @@ from torch import Tensor
 from ..measures import mean_lab
 from .clips import GraphWindow
 from .directions import Directions
-from .journal import RunDirectoryBroken, chain_keys, key_after
+from .entries import RunDirectoryBroken
+from .journal import ChainedKeys, chain_keys, key_after
 from .later import FOLLOWED, followed_take
 from .measure import measure_window, seam_badness
 from .palette import Palette, hold_palette, read_palette
@@ -220,7 +221,7 @@ class WindowRun(Generic[PlannedWindow]):
 
 def window_keys(
     windows: list[Window], shared: dict, *, end_images: Mapping[int, str] | None = None
-) -> list[str]:
+) -> ChainedKeys:
     """Return the journal's key of every window.
 
     Args:

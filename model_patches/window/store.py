@@ -17,7 +17,8 @@ from ..store.files import file_sha256, make_subfolder
 from ..store.sound import Sound, choose_sound
 from ..store.video_sink import CODECS, VideoFormat, join_segments, write_segment
 from ..store.video_source import Source
-from .journal import Entry, RunJournal
+from .entries import Entry
+from .journal import RunJournal
 from .report import check_facts
 from .takes import TAKES
 

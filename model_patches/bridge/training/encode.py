@@ -12,7 +12,7 @@ from ...store.cancel import stop_if_canceled, until_canceled
 from ...training.dataset import SetSettings
 from ...training.shards import ShardFacts, ShardStore, frames_seen
 from ...training.videos import VideoUnusable, WindowPlan, read_windows
-from ...window.journal import digest
+from ...window.entries import digest
 from ..encoders.socket import Magic141Encoders, as_uint8
 from ..vae import Vae, encode_frames
 

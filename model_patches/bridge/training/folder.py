@@ -23,7 +23,7 @@ from ...training.config import (
     first_names,
 )
 from ...training.source import VideoFolderSource
-from ...window.journal import digest
+from ...window.entries import digest
 
 RUNS_FOLDER = "magic141_distill"
 SET_NOTE, ID_NOTE = "training_set.txt", "run_id.txt"

@@ -11,10 +11,11 @@ from torch import Tensor
 from ...sampler import few_step_sigmas
 from ...sizes import FRAMES_PER_LATENT, num_frames_of
 from ...store.cancel import until_canceled
-from ...window.journal import RunDirectoryBroken
+from ...window.entries import RunDirectoryBroken
 from ...window.plan import Window, attempt_seed
-from ...window.run import Clip, Tail, from_uint8
+from ...window.run import Clip
 from ...window.settings import FIRST_PICTURE, WindowSettings
+from ...window.tail import Tail, from_uint8
 from ..encoders.conditioning import ClipRequest, image_to_video_conditioning
 from ..encoders.socket import Magic141Encoders
 from ..sampling import Sampling, sample_clip
@@ -146,8 +147,9 @@ class WindowMaker:
         prompts = list(dict.fromkeys(window.prompt for window in windows))[:PROMPTS_AHEAD]
         encoders = self.models.encoders
         encoders.keep_results(len(prompts) + RESULTS_OF_A_WINDOW)
+        picture = self.seen_picture(tail)
         for prompt in until_canceled(prompts):
-            encoders.encode(prompt, self.settings.negative_prompt, self.seen_picture(tail))
+            encoders.encode(prompt, self.settings.negative_prompt, picture)
 
 
 def hand_over_latent(vae, tail: Tail, num_known: int, hand_over: str) -> Tensor:

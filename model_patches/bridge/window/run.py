@@ -14,13 +14,14 @@ from ...store.names import name_fault
 from ...store.video_sink import VideoFormat
 from ...store.video_source import crop_to_multiple, read_frames
 from ...window.directions import Directions, read_directions
-from ...window.journal import digest
+from ...window.entries import digest
 from ...window.later import kept_later
 from ...window.plan import Window, plan_run
 from ...window.report import build_report
-from ...window.run import Limits, WindowRun, from_uint8, window_keys
+from ...window.run import Limits, WindowRun, window_keys
 from ...window.settings import WindowSettings
 from ...window.store import WindowStore
+from ...window.tail import from_uint8
 from ..checks import check_model
 from ..encoders.conditioning import check_end_image
 from ..vae import check_vae

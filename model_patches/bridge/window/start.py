@@ -25,9 +25,10 @@ from ...store.video_source import (
     read_frames,
     source_sha256,
 )
-from ...window.journal import digest
-from ...window.run import SEAM_FRAMES, Begin, Tail, from_uint8, make_reference, to_uint8
+from ...window.entries import digest
+from ...window.run import SEAM_FRAMES, Begin, make_reference
 from ...window.settings import WindowSettings
+from ...window.tail import Tail, from_uint8, to_uint8
 from ..fingerprint import tensor_fingerprint
 from ..vae import decode_frames, encode_frames, kept_latent_frames
 from .make import latent_state
