@@ -2,6 +2,7 @@
 // classic renderer makes a video as high as the node is wide, which is too much under twenty widgets.
 
 import { app } from "../../scripts/app.js";
+import { chain } from "./chain.js";
 
 const [WIDGET, PICTURE] = ["video-preview", "$$canvas-image-preview"]; // the frontend's names of widgets
 const MAX_HEIGHT = 170;
@@ -10,16 +11,15 @@ const NODES = ["Magic141SlidingWindowExtend", "Magic141WindowSave"];
 /** Take the live preview off a node that makes a video when the video is there, and keep the video low. */
 export function showFinishedVideo(node, type) {
   if (!NODES.includes(type)) return;
-  const { onExecuted: before, addDOMWidget } = node;
+  const { addDOMWidget } = node;
   node.addDOMWidget = function (name, ...given) {
     const widget = addDOMWidget.call(this, name, ...given);
     if (name === WIDGET) queueMicrotask(() => keepLow(widget)); // when the frontend has given it its size
     return widget;
   };
-  node.onExecuted = function (output) {
-    before?.call(this, output);
-    if (output?.animated?.some(Boolean)) dropPreview(this);
-  };
+  chain(node, "onExecuted", (output) => {
+    if (output?.animated?.some(Boolean)) dropPreview(node);
+  });
 }
 
 function dropPreview(node) {

@@ -1,5 +1,7 @@
 // What a node found or did, shown on the node after it ran: loaders, indexes, quantization.
 
+import { chain } from "./chain.js";
+
 const STYLE =
   "white-space:pre-wrap;overflow:auto;height:100%;box-sizing:border-box;padding:4px 6px;border-radius:4px;" +
   "background:#0004;font:11px sans-serif;user-select:text";
@@ -8,16 +10,14 @@ const [MIN_HEIGHT, MAX_HEIGHT] = [48, 132]; // longer texts scroll
 
 /** Show the text of a node's result under its widgets. */
 export function showText(node) {
-  const before = node.onExecuted;
   let panel = null;
-  node.onExecuted = function (output) {
-    before?.call(this, output);
+  chain(node, "onExecuted", (output) => {
     const text = output?.text?.join?.("\n") ?? output?.text;
     if (typeof text !== "string") return;
     panel ??= addPanel(node);
     panel.textContent = text;
     makeRoom(node);
-  };
+  });
 }
 
 function makeRoom(node) {

@@ -182,7 +182,7 @@ class RunJournal:
         facts: dict,
         **links: Any,
     ) -> Entry:
-        """Write a finished window down; its ``files`` must be on disk, and what was in its place set aside before.
+        """Write a finished window down; its ``files`` must be on disk. What is still in its place is set aside.
 
         Args:
             links: what an entry says of other windows (``after``, ``followed``, ``difference``).

@@ -63,21 +63,22 @@ export function setOfWindow(text, { number, name, value }) {
   if (!SETTINGS.includes(name)) throw new Error(`A window has no setting ${name}.`);
   const lines = readBox(text);
   const at = lines.findIndex((line) => line.kind === "window" && line.number === number && line.name === name);
-  if (value === null) return at < 0 ? text : writeBox(without(lines, at));
-  if (at >= 0)
-    return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
   const next = lines.findIndex((line) => line.kind === "window" && line.number > number);
-  return writeBox(inserted(lines, next < 0 ? behindLast(lines) : next, `[window ${number}] ${name} ${value}`));
+  return setLine(lines, { at, next, head: `[window ${number}] ${name}`, value });
 }
 
 /** Set the limit up to which later windows are kept; null takes the line away. */
 export function setKeepLater(text, value) {
   const lines = readBox(text);
   const at = lines.findIndex((line) => line.kind === "keep");
-  if (value === null) return at < 0 ? text : writeBox(without(lines, at));
-  if (at >= 0)
-    return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
-  return writeBox(inserted(lines, behindLast(lines), `[keep later] ${value}`));
+  return setLine(lines, { at, next: -1, head: "[keep later]", value });
+}
+
+/** Write a line that sets something: `at` is where it is, `next` what a new one goes before; each -1 for nowhere. */
+function setLine(lines, { at, next, head, value }) {
+  if (value === null) return writeBox(at < 0 ? lines : without(lines, at));
+  if (at < 0) return writeBox(inserted(lines, next < 0 ? behindLast(lines) : next, `${head} ${value}`));
+  return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
 }
 
 function replaceEnd(raw, value, wanted) {

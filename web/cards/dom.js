@@ -14,7 +14,6 @@ const ICONS = {
   right: "M6 3.5L10.5 8 6 12.5",
   spread: "M2.5 8h8M8 5l3 3-3 3M13 3.5v9",
   redo: "M12.5 8A4.5 4.5 0 1 1 11 4.6M11 2v3H8",
-  swap: "M3 6h9M9.5 3.5L12 6M13 10H4M6.5 12.5L4 10",
 };
 
 /** Make an element; `more` holds properties, `on...` listeners, attributes with a dash and `role`. */
@@ -64,16 +63,6 @@ export function svgOf(tag, attributes) {
 /** Set a property of an element where it differs, so that nothing is laid out anew for it. */
 export function set(element, name, value) {
   if (element[name] !== value) element[name] = value;
-}
-
-/** Call more after a method that may or may not be there. */
-export function chain(owner, name, more) {
-  const before = owner[name];
-  owner[name] = function (...given) {
-    const value = before?.apply(this, given);
-    more(...given);
-    return value;
-  };
 }
 
 export function clock(seconds) {

@@ -1,8 +1,7 @@
 // Dragging a card to another place. Only transforms change while the pointer moves, so nothing is laid out anew.
 
-import { CARD_WIDTH, GAP } from "./style.js";
+import { PITCH } from "./style.js";
 
-const PITCH = CARD_WIDTH + GAP;
 const THRESHOLD = 4; // pixels before a press becomes a drag
 const EDGE = 40; // from here to the end of the strip it rolls
 const ROLL = 12; // pixels a frame

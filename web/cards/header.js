@@ -55,7 +55,7 @@ export class Header {
     ]); // prettier-ignore
   }
 
-  /** Show the story: {story, cards, figures, numKept, current, limit, busy}. */
+  /** Show the story: {story, cards, figures, numKept, current, limit}. */
   update({ story, cards, figures, numKept, current, limit }) {
     const { words } = this;
     const count = cards.length;

@@ -1,10 +1,11 @@
 // The strip of cards on Sliding Window Extend and Window Start: one card a window, over the prompts box.
 
 import { app } from "../../../scripts/app.js";
+import { chain } from "../chain.js";
 import { windowLabels } from "../prompt_labels.js";
 import { actsOf } from "./acts.js";
 import { Card } from "./card.js";
-import { chain, make } from "./dom.js";
+import { make } from "./dom.js";
 import { Header } from "./header.js";
 import { onKey } from "./keys.js";
 import { settingsOf, startPicture, storyOf, writeStory } from "./node_story.js";
@@ -12,9 +13,8 @@ import { Results } from "./results.js";
 import { settingsOfRun } from "./runs.js";
 import { figuresOf, statesOf } from "./state.js";
 import { cardsOf, keepLimit } from "./story.js";
-import { addStyle, CARD_WIDTH, GAP, HEIGHT } from "./style.js";
+import { addStyle, CARD_WIDTH, GAP, HEIGHT, PITCH } from "./style.js";
 
-export const PITCH = CARD_WIDTH + GAP;
 const BESIDE = 1; // cards that are ready on either side of those on the screen
 const WIDTH_AT_FIRST = 600; // before the strip is laid out
 const MOST_CARDS = 100_000; // a browser's widest element has room for no more

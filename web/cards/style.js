@@ -3,6 +3,7 @@
 export const HEIGHT = 208; // of the strip; it never changes, so nothing jumps while a run goes on
 export const CARD_WIDTH = 176;
 export const GAP = 6;
+export const PITCH = CARD_WIDTH + GAP; // from one card to the next
 
 const CSS = `
 .magic141-cards{--m-text:var(--input-text,#ddd);--m-dim:var(--descrip-text,#999);--m-field:var(--comfy-input-bg,#222);
@@ -32,7 +33,6 @@ const CSS = `
 .magic141-icon{width:14px;height:14px;fill:none;stroke:currentColor;stroke-width:1.4;stroke-linecap:round;stroke-linejoin:round}
 .magic141-scroll{position:relative;flex:1;min-height:0;overflow-x:auto;overflow-y:hidden;scrollbar-width:thin}
 .magic141-list{position:relative;height:146px;margin:0;padding:0;list-style:none}
-.magic141-empty{padding:8px;color:var(--m-dim)}
 .magic141-card{position:absolute;top:1px;left:0;width:${CARD_WIDTH}px;height:144px;display:flex;flex-direction:column;
   border:1px solid var(--m-line);border-left:3px solid var(--seam,var(--m-line));border-radius:6px;overflow:hidden;
   background:var(--m-field);outline:none;contain:strict}
