@@ -40,6 +40,20 @@ def find_chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+def chromium_for(purpose: str) -> str:
+    """Return the browser of this machine.
+
+    Args:
+        purpose: what cannot be done without it, as a clause.
+    Raises:
+        SystemExit: there is none.
+    """
+    chromium = find_chromium()
+    if chromium is None:
+        raise SystemExit(f"No Chromium: {purpose}. apt-get install chromium")
+    return chromium
+
+
 class Tab:
     """A page with the frontend loaded.
 

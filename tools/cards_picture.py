@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from .browser import Tab, find_chromium, open_tab
+from .browser import Tab, chromium_for, open_tab
 from .canvas import set_renderer
 from .server import PACK, temporary_server
 from .templates import template
@@ -64,9 +64,7 @@ def take(tab: Tab) -> bytes:
 
 
 def main() -> int:
-    chromium = find_chromium()
-    if chromium is None:
-        raise SystemExit("No Chromium: no picture can be taken. apt-get install chromium")
+    chromium = chromium_for("no picture can be taken")
     with (
         temporary_server() as server,
         tempfile.TemporaryDirectory() as scratch,

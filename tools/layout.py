@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ..model_patches.store.video_sink import VideoFormat, write_segment
-from .browser import Tab, find_chromium, open_tab
+from .browser import Tab, chromium_for, open_tab
 from .canvas import node_boxes, set_renderer, show_results
 from .demo import say
 from .server import PACK, temporary_server
@@ -197,9 +197,7 @@ def main() -> int:
     names = parser.parse_args().names or list(TITLES)
     if unknown := set(names) - set(TITLES):
         parser.error(f"no workflow {', '.join(sorted(unknown))}; there are {', '.join(TITLES)}")
-    chromium = find_chromium()
-    if chromium is None:
-        raise SystemExit("No Chromium: nodes cannot be measured. apt-get install chromium")
+    chromium = chromium_for("nodes cannot be measured")
     with temporary_server() as server, open_tab(server.url, chromium, PACK / "out" / "browser") as tab:
         video = write_shown_video(server.base / "output")
         for path in map(template, names):

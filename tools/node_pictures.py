@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image, PngImagePlugin
 
-from .browser import find_chromium, open_tab
+from .browser import chromium_for, open_tab
 from .node_info import inputs_of, node_info
 from .server import PACK, temporary_server
 
@@ -70,9 +70,7 @@ def stale() -> list[str]:
 def take(names: list[str]) -> list[Path]:
     """Take the pictures of these nodes and return their files."""
     infos, files = node_info(), []
-    chromium = find_chromium()
-    if chromium is None:
-        raise SystemExit("No Chromium: no pictures can be taken. apt-get install chromium")
+    chromium = chromium_for("no pictures can be taken")
     with (
         temporary_server() as server,
         tempfile.TemporaryDirectory() as scratch,

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from magic141.tests.support.one_node import ADD
 from magic141.tests.support.real_templates import files_named, real_templates
 from magic141.tests.support.tiny_encoders import write_clip_folder
 from magic141.tools.graph import BYPASSED
@@ -14,18 +15,6 @@ WORKFLOWS = sorted((PACK / "workflows").glob("*.json"))
 BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
 OLD_WORKFLOW = PACK / "tests" / "support" / "old_workflows" / "one_minute_0_1.json"
 CLIP = "tiny_browser_clip"
-ADD = """([type, values]) => {
-    app.graph.clear();
-    const node = LiteGraph.createNode(type);
-    app.graph.add(node);
-    node.pos = [100, 100];
-    for (const [name, value] of Object.entries(values)) {
-        const widget = node.widgets.find((entry) => entry.name === name);
-        widget.value = value;
-        widget.callback?.(value);
-    }
-    app.canvas.setDirty(true, true);
-}"""
 SET = """([name, value]) => {
     const widget = app.graph.nodes[0].widgets.find((entry) => entry.name === name);
     widget.value = value;

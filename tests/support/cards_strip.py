@@ -2,23 +2,12 @@
 
 import re
 
+from magic141.tests.support.one_node import ADD
 from magic141.tools.browser import Tab
 
 EXTEND = "Magic141SlidingWindowExtend"
 NODE = "app.graph.nodes.find((node) => node.magic141Cards)"
 STRIP = f"{NODE}.magic141Cards"
-ADD = """([type, values]) => {
-    app.graph.clear();
-    const node = LiteGraph.createNode(type);
-    app.graph.add(node);
-    node.pos = [100, 100];
-    for (const [name, value] of Object.entries(values)) {
-        const widget = node.widgets.find((entry) => entry.name === name);
-        widget.value = value;
-        widget.callback?.(value);
-    }
-    app.canvas.setDirty(true, true);
-}"""
 SET = f"""(values) => {{
     for (const [name, value] of Object.entries(values)) {{
         const widget = {NODE}.widgets.find((entry) => entry.name === name);
