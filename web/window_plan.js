@@ -1,7 +1,7 @@
 // The windows of Sliding Window Extend and Window Start, computed as model_patches/window/plan.py and clips.py do; a
 // test holds them together.
 
-import { readBox } from "./cards/box.js";
+import { readBox, windowSettings } from "./cards/box.js";
 
 const FRAMES_PER_LATENT = 4;
 
@@ -15,7 +15,9 @@ const FRAMES_PER_LATENT = 4;
  */
 export function planWindows({ length, inWindows, windowLength, overlap, fps, prompts, continues, hasEndImage }) {
   const windowLatent = latentFrames(windowLength);
-  const sizes = windowSizes({ length, inWindows, windowLatent, overlap, fps, continues, hasEndImage });
+  const run = { length, inWindows, windowLatent, overlap, fps, continues };
+  const ofLast = windowSettings(readBox(prompts)).get(windowSizes({ ...run, hasEndImage: false }).length);
+  const sizes = windowSizes({ ...run, hasEndImage: hasEndImage || ofLast?.end !== undefined });
   const spans = [];
   let frame = 0;
   sizes.forEach((latent, index) => {

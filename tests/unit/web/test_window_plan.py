@@ -4,15 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from magic141.model_patches.sizes import num_latent_frames
 from magic141.model_patches.window.clips import ClipSizes, count_frames, plan_clips
-from magic141.model_patches.window.plan import (
-    new_latent_frames_for,
-    num_frames_of,
-    plan_windows,
-    window_sizes,
-)
-from magic141.model_patches.window.prompts import parse_prompts
+from magic141.model_patches.window.plan import num_frames_of, plan_run
+from magic141.model_patches.window.settings import SECONDS, WINDOWS, WindowSettings
 from magic141.tests.support.node_js import evaluate, needs_node
 
 SCRIPT = Path(__file__).resolve().parents[3] / "web" / "window_plan.js"
@@ -21,6 +15,7 @@ PROMPTS = (
     "one\ntwo\n\nthree\n[window 2] seed 7\n[keep later] 1",
     "[0:00-0:10] a\n[10-end] b",
     "gaps\n[0:02 - 4.5s] x",
+    "ends\n[window 3] end castle.png",
     "",
 )
 CASES = [
@@ -35,24 +30,20 @@ CASES = [
 
 
 def in_python(case):
-    window, overlap = num_latent_frames(case["windowLength"]), case["overlap"]
-    if case["inWindows"]:
-        new = round(case["length"]) * (window - overlap) + (0 if case["continues"] else overlap)
-    else:
-        new = new_latent_frames_for(case["length"], fps=case["fps"], continues=case["continues"])
-    given = {"window_latent": window, "overlap_latent": overlap, "continues": case["continues"]}
-    sizes = window_sizes(new, **given, has_end_image=case["hasEndImage"])
+    given = {name: case[name] for name in ("prompts", "length", "overlap", "fps")}
+    length_in = WINDOWS if case["inWindows"] else SECONDS
+    settings = WindowSettings(**given, length_in=length_in, window_length=case["windowLength"])
     try:
-        windows = plan_windows(
-            sizes, prompts=parse_prompts(case["prompts"]), fps=case["fps"], seed=0, **given
-        )
+        windows = plan_run(settings, continues=case["continues"], has_end_image=case["hasEndImage"])
     except ValueError:  # the run refuses these prompts; the cards show what they can
         return None
     return [
         {
             "start": window.start_frame / case["fps"],
             "end": (window.start_frame + window.num_new_frames) / case["fps"],
-            "known": 0 if not (window.index or case["continues"]) else num_frames_of(overlap) / case["fps"],
+            "known": 0
+            if not (window.index or case["continues"])
+            else num_frames_of(case["overlap"]) / case["fps"],
             "prompt": window.prompt,
         }
         for window in windows
