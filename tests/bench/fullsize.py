@@ -1,6 +1,6 @@
 """The real sizes with random weights: does a 12.8-billion DiT and an 8-billion LLaVA load, shrink and run, and on what?
 
-Linux, 24 GB of memory, two cores and 50 GB of free disk are enough. It writes its own files into the user's cache
+Linux, 24 GB of memory, two cores and 60 GB of free disk are enough. It writes its own files into the user's cache
 folder and works stage by stage, each in a real server; what was finished is kept, so that a run that was stopped goes
 on. Before each stage it says what is missing. In the end it deletes the files, unless ``--keep`` is given.
 """
