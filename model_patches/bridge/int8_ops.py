@@ -24,8 +24,11 @@ HAS_BF16 = any(
     getattr(torch.cpu, "get_capabilities", dict)().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
 )
 
-#: Rows of the weight that become bf16 at a time; with the widths of a DiT they stay in the processor's cache.
+#: Rows of the weight that become floats at a time; with the widths of a DiT in bf16 they stay in the processor's cache.
 ROWS = 1024
+
+#: Weights of so many values do not become float32 in one piece: that takes eight times the memory of the integers.
+LARGE = 1 << 24
 
 
 if TYPE_CHECKING:
@@ -147,11 +150,13 @@ def _take_patch(patcher, key: str, module: Any, device: torch.device):
 def linear_on_cpu(module: Any, input: Tensor) -> Tensor | None:
     """Return the Linear's output where this file has a faster way to it, else None.
 
-    It has one for bf16 inputs and plain int8 weights (not rotated) that lie in the processor's memory and are not
-    to be patched. The scales multiply the product: the integers are exact in bf16.
+    It has one for plain int8 weights (not rotated) that lie in the processor's memory and are not to be patched, and
+    for inputs of bf16, or of float32 where the weight is large. The scales multiply the product: the integers are
+    exact in both.
     """
     weight = module.weight
-    if input.dtype != torch.bfloat16 or input.device.type != "cpu" or not _is_plain(module, weight):
+    is_meant = input.dtype == torch.bfloat16 or (input.dtype == torch.float32 and weight.numel() >= LARGE)
+    if not is_meant or input.device.type != "cpu" or not _is_plain(module, weight):
         return None
     integers, scale = weight._qdata, weight._params.scale.reshape(-1)
     product = _multiply(input.reshape(-1, input.shape[-1]), integers)
@@ -175,8 +180,8 @@ def _is_plain(module: Any, weight: Any) -> bool:
 
 
 def _multiply(tokens: Tensor, integers: Tensor) -> Tensor:
-    """Return tokens (N, in) times integers (out, in), in bf16."""
-    if len(tokens) <= FEW_TOKENS or not HAS_BF16:
+    """Return tokens (N, in) times integers (out, in), in the tokens' type."""
+    if tokens.dtype == torch.bfloat16 and (len(tokens) <= FEW_TOKENS or not HAS_BF16):
         return torch.ops.aten._weight_int8pack_mm(tokens, integers, tokens.new_ones(len(integers)))
     parts = [nn.functional.linear(tokens, rows.to(tokens.dtype)) for rows in integers.split(ROWS)]
     return torch.cat(parts, dim=-1)

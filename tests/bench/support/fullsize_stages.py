@@ -118,7 +118,7 @@ def quantize(base: Path) -> Figures:
 
 
 def seconds_of_copy(path: Path) -> float:
-    """Return how long a copy of the whole file takes; a part of it would stay in the memory and never reach the disk."""
+    """Return how long a copy of the whole file takes; a part would stay in the memory and never reach the disk."""
     copy = path.with_name("copy.part")
     start = time.perf_counter()
     try:
