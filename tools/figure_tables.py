@@ -210,6 +210,37 @@ FIGURES = Block(
             "diffusers: 1",
             "`dit`",
         ),
+        (
+            "A DiT of 12.8 billion random weights in int8, on two cores and 24 GB: memory at its peak while it makes"
+            " a clip in 4 steps, the file counted, GB",
+            "{fullsize[fullsize_int8_sample_peak_rss_gb]:.1f}",
+            "its file in bf16: 25.6",
+            "`fullsize`",
+        ),
+        (
+            "Making that int8 file: extra memory in MB; time as a share of the time to copy the source",
+            "{fullsize[fullsize_quantize_peak_extra_mb]:.0f}; {fullsize[fullsize_quantize_over_copy_time]:.2f}",
+            "copying: 1",
+            "`fullsize`",
+        ),
+        (
+            "A LLaVA of 8 billion random weights in int8 looks at a picture and reads a prompt: memory at its peak, GB",
+            "{fullsize[fullsize_vlm_int8_peak_rss_gb]:.1f}",
+            "its files in bf16: 16.7",
+            "`fullsize`",
+        ),
+        (
+            "The same in bf16: time over its operations at the speed of a large float32 product",
+            "{fullsize[fullsize_vlm_over_fp32_flops]:.2f}",
+            "one product: 1",
+            "`fullsize`",
+        ),
+        (
+            "Versions of ComfyUI on which every test passed",
+            "{hosts[hosts_passed]:.0f}",
+            "",
+            "`hosts`",
+        ),
     ),
 )
 HAND_OVERS = {

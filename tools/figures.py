@@ -29,6 +29,8 @@ WEIGHTS = {
     "distill": (TI2V, FOUR_STEPS, TWO_STEPS, VAE, CLIP, LLAVA),
     "dit": (),
     "faults": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
+    "fullsize": (),
+    "hosts": (),
     "int8": (TI2V, FOUR_STEPS, VAE, CLIP, LLAVA),
     "judge": (),
     "mutants": (),
