@@ -47,17 +47,40 @@ COUNT_FRAMES = """() => {
     };
     window.counting141 = requestAnimationFrame(note);
 }"""
+STOCK = """() => {
+    const [size, pos] = [app.graph.nodes[0].size, app.graph.nodes[0].pos].map((pair) => [...pair]);
+    app.graph.clear();
+    const node = LiteGraph.createNode("CLIPTextEncode");
+    app.graph.add(node);
+    node.pos = pos;
+    node.setSize(size);
+    const box = document.createElement("div");
+    box.style.cssText = "position:fixed;left:300px;top:500px;width:176px;height:144px;background:#345;z-index:9999";
+    document.body.append(box);
+    box.addEventListener("pointerdown", (press) => {
+        box.setPointerCapture(press.pointerId);
+        box.addEventListener("pointermove", (move) => {
+            box.style.transform = `translateX(${move.clientX - press.clientX}px)`;
+        });
+        box.addEventListener("pointerup", () => box.remove());
+    });
+}"""
+"""Takes a node of the frontend's own, as large as ours and at its place, and puts a plain box that can be dragged over it."""
 STOP_COUNTING = "() => { cancelAnimationFrame(window.counting141); return window.frames141.slice(2); }"
 
 
 def cards_figures(server: ComfyServer, chromium: str, artifacts: Path, *, repeats: int) -> dict[str, float]:
-    """Return the milliseconds that sixty cards add until a page can be used, and those of a frame of a drag."""
+    """Return the milliseconds that sixty cards add until a page can be used, and those of a frame of a drag.
+
+    Beside the latter stand those of a plain box that is dragged over a node of the frontend's own.
+    """
     figures = {}
     for vue in (False, True):
         name = "vue" if vue else "classic"
         with open_tab(server.url, chromium, artifacts) as tab:
             with_cards = load_ms(tab, CARD, vue=vue, repeats=repeats)
             figures[f"cards_drag_frame_ms_60_{name}"] = drag_frame_ms(tab)
+            figures[f"stock_drag_frame_ms_{name}"] = stock_drag_frame_ms(tab)
         with open_tab(server.url, chromium, artifacts, replaced={"**/cards/strip.js*": NO_CARDS}) as tab:
             without = load_ms(tab, BOX, vue=vue, repeats=repeats)
         figures[f"cards_interactive_ms_60_{name}"] = with_cards - without
@@ -81,7 +104,18 @@ def drag_frame_ms(tab: Tab) -> float:
     tab.page.wait_for_timeout(500)
     box = tab.page.locator(".magic141-card[aria-posinset='1'] .magic141-shot").bounding_box()
     assert box is not None
-    x, y = box["x"] + 30, box["y"] + 30
+    return frame_ms(tab, box["x"] + 30, box["y"] + 30)
+
+
+def stock_drag_frame_ms(tab: Tab) -> float:
+    """Return the same for a plain box over a node that is not ours: what the frontend takes by itself."""
+    tab.evaluate(STOCK)
+    tab.page.wait_for_timeout(1000)
+    return frame_ms(tab, 330, 530)
+
+
+def frame_ms(tab: Tab, x: float, y: float) -> float:
+    """Return the median time of a frame while what is at a place of the page is dragged to the right."""
     tab.page.mouse.move(x, y)
     tab.page.mouse.down()
     tab.page.mouse.move(x + 10, y)
