@@ -5,7 +5,6 @@ import json
 import pytest
 from magic141.tests.support.cards_strip import EXTEND, STRIP, Strip
 
-PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 STRANGE = [
     "<img src=x onerror=\"document.title='broken'\"> & 'quotes' \"here\"",
     "\u202eright to left\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
@@ -123,15 +122,7 @@ def test_a_seed_is_locked_changed_and_let_go(strip):
 
 def test_a_picture_that_is_dropped_on_a_card_becomes_its_end(strip, server):
     strip.open()
-    drop = """(card, picture) => {
-        const transfer = new DataTransfer();
-        const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
-        transfer.items.add(new File([bytes], "an end <b>.png", { type: "image/png" }));
-        for (const kind of ["dragenter", "dragover", "drop"])
-            card.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
-    }"""
-    strip.card(2).evaluate(drop, PICTURE)
-    strip.tab.wait_for(f"() => {STRIP}.cards[1].end_picture")
+    strip.drop_picture(2)
     assert (server.base / "input" / strip.box.split("[window 2] end ")[1]).is_file()
     assert len(strip.tab.nodes()) == 1
     strip.card(2).get_by_role("button", name="Do not end").click()

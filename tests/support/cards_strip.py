@@ -28,6 +28,17 @@ ROLL = f"""() => {{
     app.canvas.ds.offset[1] += 560 - {STRIP}.root.getBoundingClientRect().top;
     app.canvas.setDirty(true, true);
 }}"""
+PICTURE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+"""A PNG of one pixel."""
+DROP = """(card, picture) => {
+    const transfer = new DataTransfer();
+    const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+    transfer.items.add(new File([bytes], "an end <b>.png", { type: "image/png" }));
+    for (const kind of ["dragenter", "dragover", "drop"])
+        card.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
+}"""
 STATES = f"() => {STRIP}.states.map((state) => state.state)"
 
 
@@ -64,6 +75,11 @@ class Strip:
 
     def choose(self, number: int) -> None:
         self.card(number).locator(".magic141-shot").click(position={"x": 40, "y": 40})
+
+    def drop_picture(self, number: int) -> None:
+        """Drop a picture on a card, and wait until the box names it."""
+        self.card(number).evaluate(DROP, PICTURE)
+        self.tab.wait_for(f"(index) => {STRIP}.cards[index].end_picture", number - 1)
 
     @property
     def values(self) -> dict:

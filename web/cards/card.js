@@ -5,6 +5,7 @@ import { Media, viewUrl } from "./media.js";
 import { inputFile } from "./node_story.js";
 import { isSeed } from "./seed.js";
 
+const [FIRST_HUE, HUES] = [60, 240]; // from yellow over green and blue to purple
 const SEAM_SEEN = 2; // a seam that moves this many times too much or too little starts to be seen
 
 /** The elements of one window. `acts` are the strip's functions; each is given the index of the card. */
@@ -128,7 +129,7 @@ export class Card {
     this.bar.style.transform = `scaleX(${state.state === "running" ? Math.max(0.02, state.share) : 0})`;
     this.known.hidden = Boolean(result);
     this.known.style.width = `${Math.min(60, (100 * card.known) / (card.end - card.start))}%`;
-    root.style.setProperty("--hue", hueOf(card.prompt));
+    root.style.setProperty("--shot", colorOf(card.prompt));
     const seam = result?.measures?.seam_motion;
     if (seam === undefined) root.style.removeProperty("--seam");
     else root.style.setProperty("--seam", seamColor(seam));
@@ -175,11 +176,11 @@ function seamColor(ratio) {
   return badness <= SEAM_SEEN ? "#ec3" : "#e43";
 }
 
-/** Give equal prompts equal colors. */
-function hueOf(prompt) {
+/** Give equal prompts equal colors: no red ones, which would look like a failure, and no prompt a gray. */
+function colorOf(prompt) {
   let hash = 7;
-  for (const letter of prompt) hash = (hash * 31 + letter.codePointAt(0)) % 360;
-  return hash;
+  for (const letter of prompt) hash = (hash * 31 + letter.codePointAt(0)) % HUES;
+  return prompt ? `hsl(${FIRST_HUE + hash} 30% 26%)` : "hsl(0 0% 26%)";
 }
 
 /** Return all that is known of a window, a line each. */

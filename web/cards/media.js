@@ -55,10 +55,23 @@ export class Media {
 
   /** Tell a file that is gone from one that this browser cannot play; that one is not shown. */
   async fail(file, url) {
-    const reply = await fetch(url, { method: "HEAD" }).catch(() => null);
+    const isGone = await this.isGone(url);
     if (this.wanted?.url !== url) return;
     this.drop();
-    if (reply?.status === 404) this.lost(file);
+    if (isGone) this.lost(file);
+  }
+
+  /** Ask whether the file that is shown is still there. */
+  async check() {
+    const { file, url } = this.wanted ?? {};
+    if (!this.element || !(await this.isGone(url)) || this.wanted?.url !== url) return;
+    this.drop();
+    this.lost(file);
+  }
+
+  async isGone(url) {
+    const reply = await fetch(url, { method: "HEAD", cache: "no-store" }).catch(() => null);
+    return reply?.status === 404;
   }
 
   drop() {

@@ -33,6 +33,7 @@ export function listenToRuns() {
   on("execution_interrupted", end("stopped"));
   on("execution_error", end("failed"));
   on("reconnected", () => every((cards) => cards.restarted()));
+  window.addEventListener("focus", () => every((cards) => cards.check())); // files may have been deleted meanwhile
 }
 
 /** Note where a prompt comes from and what the nodes say at that moment. */

@@ -239,6 +239,11 @@ class Strip {
     if (this.run && !this.run.over) this.ends("stopped", this.words.restarted, this.prompt);
   }
 
+  /** Look whether the files on the screen are still there. */
+  check() {
+    for (const { media } of this.views.values()) media.check();
+  }
+
   executed(output) {
     const windows = output?.magic141_windows;
     if (!windows) return;

@@ -47,7 +47,7 @@ const CSS = `
 .magic141-card:focus-visible{box-shadow:inset 0 0 0 2px var(--m-mark)}
 .magic141-card.magic141-drop{box-shadow:inset 0 0 0 3px var(--m-mark)}
 .magic141-card.magic141-dragged{z-index:2;border-color:var(--m-mark);cursor:grabbing}
-.magic141-shot{position:relative;height:74px;flex:none;overflow:hidden;cursor:grab;background:hsl(var(--hue,0) 30% 26%);touch-action:none}
+.magic141-shot{position:relative;height:74px;flex:none;overflow:hidden;cursor:grab;background:var(--shot);touch-action:none}
 .magic141-shot video,.magic141-shot img{position:absolute;inset:0;width:100%;height:100%;object-fit:contain;pointer-events:none}
 .magic141-known{position:absolute;left:0;top:0;bottom:0;pointer-events:none;
   background:repeating-linear-gradient(45deg,#fff3 0 2px,#0000 2px 6px)}
