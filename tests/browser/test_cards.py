@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from magic141.tests.support.cards_strip import EXTEND, STRIP, Strip
+from magic141.tests.support.cards_strip import EXTEND, NAME, STRIP, Strip
 
 STRANGE = [
     "<img src=x onerror=\"document.title='broken'\"> & 'quotes' \"here\"",
@@ -123,10 +123,19 @@ def test_a_seed_is_locked_changed_and_let_go(strip):
 def test_a_picture_that_is_dropped_on_a_card_becomes_its_end(strip, server):
     strip.open()
     strip.drop_picture(2)
-    assert (server.base / "input" / strip.box.split("[window 2] end ")[1]).is_file()
+    name = strip.box.split("[window 2] end ")[1]
+    assert name.startswith(NAME.removesuffix(".png"))
+    assert (server.base / "input" / name).is_file()
+    assert strip.card(2).locator(".magic141-end").get_attribute("title") == f"Ends on {name}"
+    strip.card(2).locator(".magic141-end img").wait_for()
     assert len(strip.tab.nodes()) == 1
+    strip.set(prompts="a fox waits\n[window 2] end no such <b>.png")
+    strip.card(2).get_by_role("button", name="There is no picture no such <b>.png").wait_for()
     strip.card(2).get_by_role("button", name="Do not end").click()
     assert "end" not in strip.box
+    strip.tab.errors[:] = [
+        text for text in strip.tab.errors if "404" not in text
+    ]  # the browser notes the file
 
 
 def test_strange_texts_are_shown_as_text(strip):

@@ -37,7 +37,9 @@ def pages(tab, place) -> Iterator[list[Tab]]:
     browser = tab.page.context.browser
     with served_under_path(place.url) as address:
         contexts = [browser.new_context(viewport=tab.page.viewport_size) for _ in range(2)]
-        yield [page_of(context, address, user) for context, user in zip(contexts, ("ada", "ben"), strict=True)]
+        yield [
+            page_of(context, address, user) for context, user in zip(contexts, ("ada", "ben"), strict=True)
+        ]
         for context in contexts:
             context.close()
 

@@ -28,14 +28,13 @@ ROLL = f"""() => {{
     app.canvas.ds.offset[1] += 560 - {STRIP}.root.getBoundingClientRect().top;
     app.canvas.setDirty(true, true);
 }}"""
-PICTURE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 """A PNG of one pixel."""
-DROP = """(card, picture) => {
+NAME = f"an end <b> & 'quote' \u05e9\u05dc\u05d5\u05dd {'long ' * 25}.png"
+DROP = """(card, [picture, name]) => {
     const transfer = new DataTransfer();
     const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
-    transfer.items.add(new File([bytes], "an end <b>.png", { type: "image/png" }));
+    transfer.items.add(new File([bytes], name, { type: "image/png" }));
     for (const kind of ["dragenter", "dragover", "drop"])
         card.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
 }"""
@@ -78,7 +77,7 @@ class Strip:
 
     def drop_picture(self, number: int) -> None:
         """Drop a picture on a card, and wait until the box names it."""
-        self.card(number).evaluate(DROP, PICTURE)
+        self.card(number).evaluate(DROP, [PICTURE, NAME])
         self.tab.wait_for(f"(index) => {STRIP}.cards[index].end_picture", number - 1)
 
     @property

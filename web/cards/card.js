@@ -159,9 +159,20 @@ export class Card {
     if (this.shownEnd === name) return;
     this.shownEnd = name;
     this.end.querySelector("img")?.remove();
-    this.end.querySelector("svg").style.display = name ? "none" : "";
-    if (name) this.end.append(make("img", "", { alt: "", draggable: false, src: viewUrl(inputFile(name)) }));
+    this.end.setAttribute("aria-invalid", "false");
+    if (name) {
+      const onerror = () => this.missEnd(name);
+      this.end.append(make("img", "", { alt: "", draggable: false, src: viewUrl(inputFile(name)), onerror }));
+    }
     setLabel(this.end, name ? `${this.words.endsOn} ${name}` : this.words.addEnd);
+  }
+
+  /** Say that the end picture cannot be shown; the server says at the next run whether it is there. */
+  missEnd(name) {
+    if (this.shownEnd !== name) return;
+    this.end.querySelector("img")?.remove();
+    this.end.setAttribute("aria-invalid", "true");
+    setLabel(this.end, this.words.noSuchEnd(name));
   }
 
   remove() {

@@ -73,9 +73,10 @@ const CSS = `
   font:10px/14px ui-monospace,monospace;text-overflow:ellipsis;outline:none;user-select:text}
 .magic141-seed:focus,.magic141-seed:hover{background:#7772}
 .magic141-locked .magic141-seed{color:inherit}
-.magic141-seed[aria-invalid=true]{box-shadow:inset 0 0 0 1px #e43}
 .magic141-end{position:relative;padding:0;overflow:hidden}
 .magic141-end img{width:28px;height:18px;object-fit:cover;border-radius:3px;display:block}
+.magic141-end:has(img) svg{display:none}
+.magic141-seed[aria-invalid=true],.magic141-end[aria-invalid=true]{box-shadow:inset 0 0 0 1px #e43}
 .magic141-unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 @container (max-width:460px){.magic141-tools .magic141-button-text,.magic141-keep span{display:none}}
 @media (prefers-reduced-motion:no-preference){.magic141-sliding .magic141-card:not(.magic141-dragged){transition:transform .12s}}
