@@ -61,7 +61,7 @@ def test_an_error_stands_on_the_node_at_fault_and_names_its_window(tab, graph_se
     error = error_of(history(tab, prompt_id))
     assert (error["node_id"], error["node_type"]) == ("clip", "TestMadeUpClip")
     assert "the made-up model failed" in error["exception_message"]
-    assert "Window 2 of 3 was not finished. The 1 before are kept: " in error["exception_message"]
+    assert "Window 2 of 3 was not finished. Windows kept: 1, in " in error["exception_message"]
     short = tab.queue(made_up_graph(run_name="at fault too", clip={"fault": "short", "fault_in": 0}))
     error = error_of(history(tab, short))
     assert error["node_id"] == "save"

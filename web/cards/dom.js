@@ -4,7 +4,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   lock: "M4 7h8v6H4zM6 7V5a2 2 0 0 1 4 0v2",
   unlock: "M4 7h8v6H4zM6 7V5a2 2 0 0 1 3.8-.9",
-  dice: "M3 3h10v10H3zM5.8 5.8h.01M10.2 10.2h.01M10.2 5.8h.01M5.8 10.2h.01M8 8h.01",
+  dice: "M2.5 2.5h11v11h-11zM5.5 5.5h.01M8 8h.01M10.5 10.5h.01",
   picture: "M2.5 3.5h11v9h-11zM2.5 11l3-3 2.5 2.5L10.5 8l3 3M6 6h.01",
   close: "M4.5 4.5l7 7M11.5 4.5l-7 7",
   add: "M8 3v10M3 8h10",

@@ -24,7 +24,7 @@ const CSS = `
 .magic141-drift{flex:none;width:72px;height:16px;overflow:visible}
 .magic141-drift polyline{fill:none;stroke:var(--m-mark);stroke-width:1.5;vector-effect:non-scaling-stroke}
 .magic141-drift line{stroke:var(--m-line);stroke-width:1;vector-effect:non-scaling-stroke}
-.magic141-tools{display:flex;align-items:center;gap:2px;height:22px;flex:none;overflow:hidden}
+.magic141-tools{display:flex;align-items:center;gap:2px;height:22px;padding-right:3px;flex:none;overflow:hidden}
 .magic141-tools .magic141-space{flex:1}
 .magic141-button{display:inline-flex;align-items:center;justify-content:center;gap:3px;min-width:22px;height:20px;padding:0 3px;
   border:1px solid transparent;border-radius:4px;background:none;color:inherit;font:inherit;cursor:pointer;flex:none}
@@ -43,6 +43,7 @@ const CSS = `
 .magic141-card{position:absolute;top:1px;left:0;width:${CARD_WIDTH}px;height:144px;display:flex;flex-direction:column;
   border:1px solid var(--m-line);border-left:3px solid var(--seam,var(--m-line));border-radius:6px;overflow:hidden;
   background:var(--m-field);outline:none;contain:strict}
+.magic141-card[data-state=failed]{border-color:#d8453a}
 .magic141-card.magic141-current{border-color:var(--m-mark);border-left-color:var(--seam,var(--m-mark))}
 .magic141-card:focus-visible{box-shadow:inset 0 0 0 2px var(--m-mark)}
 .magic141-card.magic141-drop{box-shadow:inset 0 0 0 3px var(--m-mark)}

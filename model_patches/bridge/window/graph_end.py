@@ -71,7 +71,7 @@ def leave_unfinished(run: GraphRun, canceled: bool) -> str:
             path = join_windows(run, finished=False) if done else None
     except (OSError, ValueError, FFmpegError) as error:
         return f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."
-    kept = "Nothing was finished before." if path is None else f"The {done} before are kept: {path}"
+    kept = "Nothing was finished before." if path is None else f"Windows kept: {done}, in {path}"
     text = f"Window {done + 1} of {total} was not finished. {kept}"
     send_text(text, run.node_id)
     return text

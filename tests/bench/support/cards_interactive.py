@@ -65,7 +65,7 @@ STOCK = """() => {
         box.addEventListener("pointerup", () => box.remove());
     });
 }"""
-"""Takes a node of the frontend's own, as large as ours and at its place, and puts a plain box that can be dragged over it."""
+"""Takes a node of the frontend's own, as large as ours, and puts a plain box that can be dragged over it."""
 STOP_COUNTING = "() => { cancelAnimationFrame(window.counting141); return window.frames141.slice(2); }"
 
 
