@@ -123,5 +123,6 @@ def test_a_window_ends_on_the_picture_that_was_dropped_on_its_card(strips, place
     strip.wait_for_states("done")
     file = strip.tab.evaluate(RESULT, 1)["file"]
     frames = frames_of((place.base / "output" / file["subfolder"] / file["filename"]).read_bytes())
-    assert frames[-1].min(axis=(0, 1)).tolist() == frames[-1].max(axis=(0, 1)).tolist()
-    assert frames[0].std() > 1
+    spread = frames.std(axis=(1, 2)).max(axis=1)  # of a frame over its places
+    assert spread[-1] < 3
+    assert spread[0] > 20

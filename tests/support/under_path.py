@@ -1,9 +1,9 @@
 """A small reverse proxy that serves a ComfyUI under a path, as people do who have several pages on one address."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, WSMsgType, web
 
@@ -12,7 +12,7 @@ LARGEST_BYTES = 1 << 28
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
 
 
-@contextmanager
+@contextlib.contextmanager
 def served_under_path(url: str) -> Iterator[str]:
     """Serve what is at an address under a path of another one.
 
@@ -69,9 +69,10 @@ async def _forward_page(request: web.Request, session: ClientSession, target: st
         request.method, target, headers=_end_to_end(request.headers), data=body, allow_redirects=False
     ) as reply:
         answer = web.StreamResponse(status=reply.status, headers=_end_to_end(reply.headers))
-        await answer.prepare(request)
-        async for part in reply.content.iter_chunked(1 << 16):
-            await answer.write(part)
+        with contextlib.suppress(ConnectionResetError):  # the page needs it no more
+            await answer.prepare(request)
+            async for part in reply.content.iter_chunked(1 << 16):
+                await answer.write(part)
         return answer
 
 
