@@ -1,57 +1,56 @@
 """ComfyUI node classes: schema, wiring and messages; no tensor algebra."""
 
-from types import ModuleType
-
 from comfy_api.latest import ComfyExtension, io
 
 from ..model_patches.bridge.folders import offer_example_image, register_embedded_models
-from . import (
-    clip_quality,
-    distill,
-    drift_report,
-    few_step_sampler,
-    folder_quality,
-    image_index,
-    image_prior,
-    int8_quantize,
-    load_encoders,
-    load_model,
-    quantization_report,
-    quantize_file,
-    retrieve_image_prior,
-    sliding_window,
-    training_set,
-    vlm_image_encode,
-    window_save,
-    window_schedule,
-    window_series,
-    window_start,
-)
+from .clip_quality import ClipQuality
+from .distill import DistillToFewSteps
+from .drift_report import DriftReport
+from .few_step_sampler import FewStepSchedule, FewStepTI2VSampler
+from .folder_quality import FolderQuality
+from .image_index import BuildImageIndex
+from .image_prior import ImagePrior
+from .int8_quantize import Int8Quantize
 from .limits import keep_limits
+from .load_encoders import LoadMagic141Encoders, Magic141EncodersFromCLIP
+from .load_model import LoadMagic141Model
+from .quantization_report import QuantizationReport
+from .quantize_file import QuantizeFile
 from .refusals import say_refusals
+from .retrieve_image_prior import RetrieveImagePrior
+from .sliding_window import SlidingWindowExtend
+from .training_set import BuildTrainingSet
+from .vlm_image_encode import VLMImageEncode
+from .window_save import WindowSave, WindowWrite
+from .window_schedule import WindowSchedule
+from .window_series import WindowFrames, WindowNext
+from .window_start import WindowStart
 
-# One line a module; each holds a list ``NODES``.
-MODULES: tuple[ModuleType, ...] = (
-    load_model,
-    few_step_sampler,
-    load_encoders,
-    vlm_image_encode,
-    sliding_window,
-    window_start,
-    window_save,
-    window_schedule,
-    window_series,
-    drift_report,
-    clip_quality,
-    folder_quality,
-    image_index,
-    retrieve_image_prior,
-    image_prior,
-    int8_quantize,
-    quantize_file,
-    quantization_report,
-    training_set,
-    distill,
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadMagic141Model,
+    FewStepTI2VSampler,
+    FewStepSchedule,
+    LoadMagic141Encoders,
+    Magic141EncodersFromCLIP,
+    VLMImageEncode,
+    SlidingWindowExtend,
+    WindowStart,
+    WindowSave,
+    WindowWrite,
+    WindowSchedule,
+    WindowFrames,
+    WindowNext,
+    DriftReport,
+    ClipQuality,
+    FolderQuality,
+    BuildImageIndex,
+    RetrieveImagePrior,
+    ImagePrior,
+    Int8Quantize,
+    QuantizeFile,
+    QuantizationReport,
+    BuildTrainingSet,
+    DistillToFewSteps,
 )
 
 
@@ -63,7 +62,7 @@ class Magic141Extension(ComfyExtension):
         offer_example_image()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [say_refusals(keep_limits(node)) for module in MODULES for node in module.NODES]
+        return [say_refusals(keep_limits(node)) for node in NODES]
 
 
 async def comfy_entrypoint() -> Magic141Extension:

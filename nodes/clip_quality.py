@@ -85,6 +85,3 @@ class ClipQuality(io.ComfyNode):
             radar(judged), [each.curves for each in judged], seconds=max(j.frames / j.fps for j in judged)
         )
         return io.NodeOutput(text, plot, report_json(*judged), standout(*judged), ui=ui.PreviewText(text))
-
-
-NODES: list[type[io.ComfyNode]] = [ClipQuality]

@@ -110,6 +110,3 @@ def config_of(
         **first,
         **settings,
     )
-
-
-NODES: list[type[io.ComfyNode]] = [DistillToFewSteps]

@@ -67,6 +67,3 @@ class DriftReport(io.ComfyNode):
             features = vlm_features(encoders)
         measured = measure_video(video, report=report, window_frames=window_length, features=features)
         return io.NodeOutput(plot_drift(measured["windows"], measured["verdict"]), report_text(measured))
-
-
-NODES: list[type[io.ComfyNode]] = [DriftReport]

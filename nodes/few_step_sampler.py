@@ -198,6 +198,3 @@ class FewStepSchedule(io.ComfyNode):
     @classmethod
     def execute(cls, steps, shift, sampler) -> io.NodeOutput:
         return io.NodeOutput(few_step_sigmas(steps, shift), ksampler(sampler))
-
-
-NODES: list[type[io.ComfyNode]] = [FewStepTI2VSampler, FewStepSchedule]

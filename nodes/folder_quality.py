@@ -85,6 +85,3 @@ class FolderQuality(io.ComfyNode):
                 results.append(result)
         text = folder_text(results)
         return io.NodeOutput(text, str(path), ui=ui.PreviewText(text))
-
-
-NODES: list[type[io.ComfyNode]] = [FolderQuality]

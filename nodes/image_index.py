@@ -99,6 +99,3 @@ class BuildImageIndex(io.ComfyNode):
         _, report = update_index(index_name, folder, embedder, batch_size=batch_size, rebuild=rebuild)
         text = report.text()
         return io.NodeOutput(index_name, text, ui=ui.PreviewText(text))
-
-
-NODES: list[type[io.ComfyNode]] = [BuildImageIndex]

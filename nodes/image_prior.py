@@ -98,6 +98,3 @@ def choose(source: str, **pictures: Any) -> str:
             f"'source' to '{AUTOMATIC}'."
         )
     return SOURCES[source]
-
-
-NODES: list[type[io.ComfyNode]] = [ImagePrior]

@@ -138,6 +138,3 @@ class Int8Quantize(io.ComfyNode):
 
 def sizes(before: int, after: int) -> str:
     return f"{before / 1e6:,.1f} MB -> {after / 1e6:,.1f} MB ({after / max(1, before):.0%})"
-
-
-NODES: list[type[io.ComfyNode]] = [Int8Quantize]

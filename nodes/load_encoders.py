@@ -101,6 +101,3 @@ class Magic141EncodersFromCLIP(io.ComfyNode):
     @classmethod
     def execute(cls, clip, clip_vision=None) -> io.NodeOutput:
         return io.NodeOutput(encoders_from_clip(clip, clip_vision))
-
-
-NODES: list[type[io.ComfyNode]] = [LoadMagic141Encoders, Magic141EncodersFromCLIP]

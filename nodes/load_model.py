@@ -85,6 +85,3 @@ class LoadMagic141Model(io.ComfyNode):
             tell(f"reading {model_name}")
             model, report = load_magic141_model(path, precision=weight_dtype)
         return io.NodeOutput(model, report.line, ui=ui.PreviewText(report.line))
-
-
-NODES: list[type[io.ComfyNode]] = [LoadMagic141Model]

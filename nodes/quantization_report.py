@@ -102,6 +102,3 @@ class QuantizationReport(io.ComfyNode):
         )
         ranking = report.ranking.text if report.ranking else ""
         return io.NodeOutput(report.text, plot, report.output_error, ranking, ui=ui.PreviewText(report.text))
-
-
-NODES: list[type[io.ComfyNode]] = [QuantizationReport]

@@ -166,6 +166,3 @@ def default_name(model_name: str, mode: str, layout: str | None) -> str:
     quanto = "" if layout in (None, "ComfyUI") else "_quanto"
     stem = re.sub(r"-\d+-of-\d+$", "", Path(model_name).stem)  # of a model in parts
     return f"{stem}_{bits}{quanto}.safetensors"
-
-
-NODES: list[type[io.ComfyNode]] = [QuantizeFile]

@@ -127,6 +127,3 @@ class RetrieveImagePrior(io.ComfyNode):
         for image in until_canceled(found.images[1:]):
             preview.values += ui.PreviewImage(image[None], cls=cls).values
         return io.NodeOutput(found.images, found.scores, found.paths, found.report, ui=preview)
-
-
-NODES: list[type[io.ComfyNode]] = [RetrieveImagePrior]

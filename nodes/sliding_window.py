@@ -149,6 +149,3 @@ def _caller(node: type[io.ComfyNode]) -> Caller:
     for note in notes:
         logging.warning("Magic141: %s", note)
     return Caller(hidden.unique_id, identity.hash, workflow_tags(hidden), tuple(notes))
-
-
-NODES: list[type[io.ComfyNode]] = [SlidingWindowExtend]

@@ -171,6 +171,3 @@ class BuildTrainingSet(io.ComfyNode):
         _, report = build_training_set(set_name, folder, models, request, replace_other=replace)
         report = "\n".join([report, *models.notes()])
         return io.NodeOutput(set_name, report, ui=ui.PreviewText(report))
-
-
-NODES: list[type[io.ComfyNode]] = [BuildTrainingSet]

@@ -173,6 +173,3 @@ def clip_size(image, width: int, height: int, size: str) -> tuple[int, int]:
         return width, height
     shape = (width, height) if image is None else (image.shape[2], image.shape[1])
     return nearest_bucket(*shape, BUCKET_CHOICES[size])
-
-
-NODES: list[type[io.ComfyNode]] = [VLMImageEncode]

@@ -113,6 +113,3 @@ def returned_of(images, video, latent) -> Returned:
         return Returned(parts.images, latent, fps=float(parts.frame_rate))
     sound, rate = parts.audio["waveform"][0], int(parts.audio["sample_rate"])
     return Returned(parts.images, latent, sound, rate, float(parts.frame_rate))
-
-
-NODES: list[type[io.ComfyNode]] = [WindowSave, WindowWrite]

@@ -54,6 +54,3 @@ class WindowSchedule(io.ComfyNode):
         index = window.window.index if window.window is not None else len(window.run.windows) - 1
         value = value_in_window(schedule, index, otherwise)
         return io.NodeOutput(number_of(value), round(number_of(value)), value)
-
-
-NODES: list[type[io.ComfyNode]] = [WindowSchedule]

@@ -62,6 +62,3 @@ class WindowNext(io.ComfyNode):
             return io.NodeOutput(run)
         expansion, following = one_window(with_values(part, outer) if outer else part, run)
         return io.NodeOutput(following, expand=expansion)
-
-
-NODES: list[type[io.ComfyNode]] = [WindowFrames, WindowNext]

@@ -189,6 +189,3 @@ def run_inputs() -> list:
             "their own, or keep the finished windows and go on with the new graph.",
         ),
     ]
-
-
-NODES: list[type[io.ComfyNode]] = [WindowStart]

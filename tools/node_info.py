@@ -12,8 +12,9 @@ def node_info() -> dict[str, dict]:
     from .. import nodes as pack
 
     with no_models():
-        nodes = [node for module in pack.MODULES for node in module.NODES]
-        schemas = {node.GET_SCHEMA().node_id: node for node in nodes if not node.GET_SCHEMA().is_dev_only}
+        schemas = {
+            node.GET_SCHEMA().node_id: node for node in pack.NODES if not node.GET_SCHEMA().is_dev_only
+        }
         found = {node_id: node.GET_NODE_INFO_V1() for node_id, node in schemas.items()}
     return dict(sorted(found.items()))
 

@@ -29,7 +29,7 @@ def updated(packed, tmp_path_factory) -> Iterator[ComfyServer]:
     older = base / "older.zip"
     older.write_bytes(packed.read_bytes())
     with zipfile.ZipFile(older, "a") as archive:
-        archive.writestr("nodes/dropped_since.py", "NODES = []\n")
+        archive.writestr("nodes/dropped_since.py", "# of an older version\n")
     folder = manager.install(older, base / "custom_nodes", "magic141")
     (folder / "nodes" / "my_notes.txt").write_text("mine")
     manager.update(packed, folder)
