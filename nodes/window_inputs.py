@@ -1,10 +1,8 @@
 """Inputs and outputs that the nodes of a graph's windows share."""
 
-from dataclasses import fields
-
 from comfy_api.latest import io
 
-from ..model_patches.bridge.window.graph_run import HandedOut, WindowSocket
+from ..model_patches.bridge.window.graph_run import WindowSocket
 from ..model_patches.bridge.window.graph_start import SaveSettings
 from .video_inputs import codec_input, color_anchor_input, limit_inputs
 
@@ -12,8 +10,8 @@ INTERNAL = "Magic141/internal"
 
 
 def handed_out_outputs() -> list:
-    """Return the outputs of Window Start; behind the first they are the fields of ``HandedOut``."""
-    outputs = [
+    """Return the outputs of Window Start; behind the first they are named as in ``hand_out``."""
+    return [
         WindowSocket.Output(display_name="window", tooltip="For Window Save and Window Schedule."),
         io.Image.Output(
             display_name="frames",
@@ -43,8 +41,6 @@ def handed_out_outputs() -> list:
             "nothing in other windows. For the end_image of a first-and-last-frame node.",
         ),
     ]
-    assert [output.display_name for output in outputs[1:]] == [part.name for part in fields(HandedOut)]
-    return outputs
 
 
 def save_settings(inputs: dict) -> SaveSettings:

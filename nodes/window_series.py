@@ -25,8 +25,8 @@ class WindowFrames(io.ComfyNode):
 
     @classmethod
     def execute(cls, series) -> io.NodeOutput:
-        handed_out = hand_out(series)
-        return io.NodeOutput(series, *vars(handed_out).values())
+        values = hand_out(series)
+        return io.NodeOutput(series, *(values[each.display_name] for each in handed_out_outputs()[1:]))
 
 
 class WindowNext(io.ComfyNode):

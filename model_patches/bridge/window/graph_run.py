@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -112,47 +113,28 @@ def newest_segment(run: GraphRun) -> Path | None:
     return None if run.newest is None else store.folder / store.segment_name(run.newest)
 
 
-@dataclass(frozen=True)
-class HandedOut:
-    """What a window is made from; the outputs of Window Start, in their order behind ``window``."""
-
-    frames: Tensor
-    first_frame: Tensor
-    prompt: str
-    seed: int
-    length: int
-    width: int
-    height: int
-    index: int
-    is_first: bool
-    latent: dict | None
-    negative_prompt: str
-    fps: float
-    end_image: Tensor | None
-
-
-def hand_out(run: GraphRun) -> HandedOut:
-    """Return what the next window is made from; its time begins to count."""
+def hand_out(run: GraphRun) -> dict[str, Any]:
+    """Return what the next window is made from, by the outputs of Window Start; its time begins to count."""
     window, start = run.window, run.settings.start
     assert window is not None
     if run.attempt == 0:
         run.run.next_window()
     width, height = run.material.size
-    return HandedOut(
-        frames=known_frames(run, window),
-        first_frame=run.material.image,
-        prompt=window.prompt,
-        seed=run.seed,
-        length=window.length,
-        width=width,
-        height=height,
-        index=window.index,
-        is_first=window.index == 0,
-        latent=latent_before(run),
-        negative_prompt=start.negative_prompt,
-        fps=start.fps,
-        end_image=run.end_images.get(window.index),
-    )
+    return {
+        "frames": known_frames(run, window),
+        "first_frame": run.material.image,
+        "prompt": window.prompt,
+        "seed": run.seed,
+        "length": window.length,
+        "width": width,
+        "height": height,
+        "index": window.index,
+        "is_first": window.index == 0,
+        "latent": latent_before(run),
+        "negative_prompt": start.negative_prompt,
+        "fps": start.fps,
+        "end_image": run.end_images.get(window.index),
+    }
 
 
 def known_frames(run: GraphRun, window: GraphWindow) -> Tensor:
