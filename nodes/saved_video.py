@@ -10,6 +10,9 @@ import folder_paths
 from comfy.cli_args import args
 from comfy_api.latest import InputImpl, Types, io, ui
 
+from ..model_patches.bridge.window.run import Outcome
+from ..model_patches.window.report import report_text
+
 
 class FinishedVideo(InputImpl.VideoFromFile):
     """A video of the output folder. To save it as it is gives the file a second name; the disk holds it once."""
@@ -46,6 +49,21 @@ def workflow_tags(hidden) -> dict[str, str]:
     if hidden.prompt is not None:
         tags["prompt"] = hidden.prompt
     return {name: json.dumps(value) for name, value in tags.items()}
+
+
+def output_of(outcome: Outcome) -> io.NodeOutput:
+    """Return what a node gives that has made a long video, and what the page shows of it."""
+    return io.NodeOutput(
+        FinishedVideo(outcome.video),
+        outcome.last_frame,
+        outcome.tail,
+        report_text(outcome.report),
+        ui={
+            **preview_of(outcome.video).as_dict(),
+            "magic141_windows": outcome.cards,
+            "magic141_kept": [outcome.report["num_kept"]],
+        },
+    )
 
 
 def preview_of(path: Path) -> ui.PreviewVideo:

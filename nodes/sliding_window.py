@@ -6,20 +6,16 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
-from ..model_patches.bridge.window.end_images import find_end_images
 from ..model_patches.bridge.window.finished import finished_videos
 from ..model_patches.bridge.window.make import Models
 from ..model_patches.bridge.window.run import Caller, run_windows
 from ..model_patches.bridge.window.start import Sources
 from ..model_patches.sizes import num_latent_frames
 from ..model_patches.store.names import name_fault
-from ..model_patches.window.directions import read_directions
 from ..model_patches.window.plan import check_window
-from ..model_patches.window.prompts import check_text, parse_prompts
-from ..model_patches.window.report import report_text
 from ..model_patches.window.settings import WindowSettings
 from .old_inputs import describe_old_inputs
-from .saved_video import FinishedVideo, preview_of, workflow_tags
+from .saved_video import output_of, workflow_tags
 from .sliding_window_inputs import (
     OLD_CHOICES,
     file_inputs,
@@ -30,6 +26,7 @@ from .sliding_window_inputs import (
     story_inputs,
     window_inputs,
 )
+from .video_inputs import check_story
 
 ALIASES = [
     "magic141",
@@ -102,9 +99,7 @@ class SlidingWindowExtend(io.ComfyNode):
     ) -> bool | str:
         if None not in (window_length, overlap):
             check_window(num_latent_frames(window_length), overlap)
-        check_text(negative_prompt or "", "negative_prompt")
-        parse_prompts(prompts or "")
-        find_end_images(read_directions(prompts or ""))
+        check_story(prompts or "", negative_prompt or "")
         return (run_name is not None and name_fault(run_name, "a run")) or True
 
     @classmethod
@@ -121,17 +116,7 @@ class SlidingWindowExtend(io.ComfyNode):
         sources = Sources(image, video, None if latent is None else latent["samples"], end_image)
         outcome = run_windows(Models(model, encoders, vae), settings, sources, caller)
         finished_videos.add(settings.run_name, outcome.video)
-        return io.NodeOutput(
-            FinishedVideo(outcome.video),
-            outcome.last_frame,
-            {"samples": outcome.tail},
-            report_text(outcome.report),
-            ui={
-                **preview_of(outcome.video).as_dict(),
-                "magic141_windows": outcome.cards,
-                "magic141_kept": [outcome.report["num_kept"]],
-            },
-        )
+        return output_of(outcome)
 
 
 def _choice_now(name: str, value: Any) -> Any:

@@ -2,11 +2,21 @@
 
 from comfy_api.latest import io
 
+from ..model_patches.bridge.window.end_images import find_end_images
 from ..model_patches.store.video_sink import CODECS
+from ..model_patches.window.directions import read_directions
+from ..model_patches.window.prompts import check_text, parse_prompts
 from ..model_patches.window.settings import SECONDS, WINDOWS, WindowSettings
 
 DEFAULTS = WindowSettings()
 AT_MOST_TWICE = ", at most twice"
+
+
+def check_story(prompts: str, negative_prompt: str) -> None:
+    """Refuse texts that cannot be read, and end pictures that are not there."""
+    check_text(negative_prompt, "negative_prompt")
+    parse_prompts(prompts)
+    find_end_images(read_directions(prompts))
 
 
 def prompts_input() -> io.String.Input:

@@ -10,8 +10,7 @@ from ..model_patches.bridge.window.graph_run import (
     newest_segment,
     take_back,
 )
-from ..model_patches.window.report import report_text
-from .saved_video import FinishedVideo, preview_of
+from .saved_video import output_of, preview_of
 from .window_inputs import INTERNAL, save_inputs
 
 
@@ -60,18 +59,7 @@ class WindowSave(io.ComfyNode):
     def execute(cls, window, **_) -> io.NodeOutput:
         if not isinstance(window, GraphRun):
             raise ValueError("window is not the output window of Window Start. Connect that output.")
-        outcome = finish_run(window)
-        return io.NodeOutput(
-            FinishedVideo(outcome.video),
-            outcome.last_frame,
-            outcome.latent,
-            report_text(outcome.report),
-            ui={
-                **preview_of(outcome.video).as_dict(),
-                "magic141_windows": window.cards.since(),
-                "magic141_kept": [outcome.report["num_kept"]],
-            },
-        )
+        return output_of(finish_run(window))
 
 
 class WindowWrite(io.ComfyNode):

@@ -43,10 +43,7 @@ class WindowSchedule(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, schedule=None) -> bool | str:
-        try:
-            read_schedule(schedule or "")
-        except ValueError as error:
-            return str(error)
+        read_schedule(schedule or "")
         return True
 
     @classmethod

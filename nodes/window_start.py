@@ -6,7 +6,6 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..model_patches.bridge.graph_identity import describe_unknown
-from ..model_patches.bridge.window.end_images import find_end_images
 from ..model_patches.bridge.window.graph_end import leave_unfinished
 from ..model_patches.bridge.window.graph_run import begin_run, show_progress
 from ..model_patches.bridge.window.graph_start import ANEW, KEEP, Settings, StartSettings, read_beginning
@@ -22,9 +21,9 @@ from ..model_patches.bridge.window.series_end import watch_end
 from ..model_patches.store.names import name_fault
 from ..model_patches.window.clips import ClipSizes
 from ..model_patches.window.directions import read_directions
-from ..model_patches.window.prompts import check_text, parse_prompts
 from .saved_video import workflow_tags
 from .video_inputs import (
+    check_story,
     fps_input,
     length_inputs,
     negative_prompt_input,
@@ -76,14 +75,9 @@ class WindowStart(io.ComfyNode):
     def validate_inputs(
         cls, window_length=None, known_frames=None, prompts=None, negative_prompt=None, run_name=None
     ) -> bool | str:
-        try:
-            if None not in (window_length, known_frames):
-                ClipSizes(window_length, known_frames)
-            check_text(negative_prompt or "", "negative_prompt")
-            parse_prompts(prompts or "")
-            find_end_images(read_directions(prompts or ""))
-        except ValueError as error:
-            return str(error)
+        if None not in (window_length, known_frames):
+            ClipSizes(window_length, known_frames)
+        check_story(prompts or "", negative_prompt or "")
         return (run_name is not None and name_fault(run_name, "a run")) or True
 
     @classmethod

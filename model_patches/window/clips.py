@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .directions import read_directions
-from .plan import window_seed
+from .plan import Planned, window_seed
 from .prompts import assign_prompts, parse_prompts
 
 KNOWN_DIFFERENCE = 0.1
@@ -55,22 +55,17 @@ class ClipSizes:
 
 
 @dataclass(frozen=True)
-class GraphWindow:
-    """One window of the plan; ``start_frame`` counts from the first new frame of the video.
+class GraphWindow(Planned):
+    """A window that a graph makes as a clip.
 
     num_skipped: frames at the beginning of what the graph makes that are not written. num_blended: of those written,
     the first ones that fade from the frames handed out. num_held_back: frames behind those written, which the next
     window fades from.
     """
 
-    index: int
     length: int
     num_known: int
     num_skipped: int
-    start_frame: int
-    num_new_frames: int
-    prompt: str
-    seed: int
     num_blended: int = 0
     num_held_back: int = 0
 

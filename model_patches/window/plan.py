@@ -15,17 +15,23 @@ from .settings import WindowSettings
 
 
 @dataclass(frozen=True)
-class Window:
-    """One window of the plan; frames count from the first new frame of the video."""
+class Planned:
+    """One window of a plan, whoever makes it; frames count from the first new frame of the video."""
 
     index: int
-    num_latent_frames: int
-    num_known_latent_frames: int
-    num_new_latent_frames: int
     start_frame: int
     num_new_frames: int
     prompt: str
     seed: int
+
+
+@dataclass(frozen=True)
+class Window(Planned):
+    """A window that a MODEL makes as latent frames."""
+
+    num_latent_frames: int
+    num_known_latent_frames: int
+    num_new_latent_frames: int
 
 
 def check_window(window_latent: int, overlap_latent: int) -> None:

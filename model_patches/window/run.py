@@ -9,20 +9,21 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from ..measures import mean_lab
-from .clips import GraphWindow
 from .directions import Directions
 from .entries import RunDirectoryBroken
 from .journal import ChainedKeys, chain_keys, key_after
-from .later import FOLLOWED, followed_take
+from .later import FOLLOWED, followed_take, kept_later
 from .measure import measure_window, seam_badness
 from .palette import Palette, hold_palette, read_palette
-from .plan import Window
+from .plan import Planned, Window
+from .report import build_report
 from .store import WindowStore
 from .tail import Tail, from_uint8, read_tail, tail_tensors, to_uint8
 
@@ -80,21 +81,6 @@ class Begin:
     first: Tensor | None = None
 
 
-class Planned(Protocol):
-    """A window of a plan, whoever makes it; see ``plan.Window`` and ``clips.GraphWindow``."""
-
-    @property
-    def index(self) -> int: ...
-    @property
-    def start_frame(self) -> int: ...
-    @property
-    def num_new_frames(self) -> int: ...
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-
-
 PlannedWindow = TypeVar("PlannedWindow", bound=Planned)
 
 
@@ -145,6 +131,17 @@ class WindowRun(Generic[PlannedWindow]):
     def facts(self) -> list[dict]:
         """Return what the report says of the finished windows."""
         return [entry.facts for entry in self.store.entries]
+
+    def report(self, video: Path, *, settings: dict, notes: Sequence[str]) -> dict:
+        """Return the report of the joined video; ``notes`` are told behind the run's own."""
+        return build_report(
+            self.facts,
+            settings=settings,
+            notes=[*self.notes, *kept_later(self.store.entries), *notes],
+            num_windows=len(self.windows),
+            video=str(video),
+            num_kept=self.num_kept,
+        )
 
     def next_window(self) -> PlannedWindow | None:
         """Return the window to make now, or None when all are finished; its time begins to count."""
@@ -203,15 +200,15 @@ class WindowRun(Generic[PlannedWindow]):
         self.notes += self.store.go_on(self.keys, keep_later=self.directions.keep_later)
         if self.num_done > first:
             self.kept |= set(range(first, self.num_done))
-            self.tail = read_tail(self.store.last_tensors())
+            self.tail = read_tail(self.store.journal.tensors(self.num_done - 1))
 
     def _restored(self, begin: Begin) -> tuple[Tail | None, Reference | None]:
         """Return tail and reference after the windows taken over, or those the run begins with."""
         if not self.store.entries:
             return begin.tail, begin.reference
         try:
-            tail = read_tail(self.store.last_tensors())
-            return tail, begin.reference or read_reference(self.store.first_tensors())
+            tail = read_tail(self.store.journal.tensors(self.num_done - 1))
+            return tail, begin.reference or read_reference(self.store.journal.tensors(0))
         except (KeyError, RuntimeError) as error:
             raise RunDirectoryBroken(
                 f"The tensors in {self.store.folder / 'windows'} are not those of a window ({error}). Delete the "
@@ -231,7 +228,7 @@ def window_keys(
     return chain_keys(shared, [special_of(window, end_images or {}) for window in windows])
 
 
-def special_of(window: Window | GraphWindow, end_images: Mapping[int, str]) -> dict:
+def special_of(window: Planned, end_images: Mapping[int, str]) -> dict:
     """Return what is special to a window, for its key."""
     ending = {"end_image": end_images[window.index]} if window.index in end_images else {}
     return vars(window) | ending

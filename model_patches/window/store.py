@@ -82,17 +82,8 @@ class WindowStore:
 
     def go_on(self, keys: list[str], *, keep_later: float | None) -> list[str]:
         """Take over the finished windows that follow those there are; say what is made again and why."""
-        found = self.journal.finished(keys, before=self.entries, keep_later=keep_later)
-        self.entries, notes = found
+        self.entries, notes = self.journal.finished(keys, before=self.entries, keep_later=keep_later)
         return notes
-
-    def last_tensors(self) -> dict[str, Tensor]:
-        """Return what the last finished window left for the next."""
-        return self.journal.tensors(len(self.entries) - 1)
-
-    def first_tensors(self) -> dict[str, Tensor]:
-        """Return what the first window left."""
-        return self.journal.tensors(0)
 
     def other_takes(self, entry: Entry) -> list[Entry]:
         """Return the older takes of a finished window that go on from the same window before it."""

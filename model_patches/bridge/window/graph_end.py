@@ -2,30 +2,17 @@
 
 import contextlib
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from av.error import FFmpegError
-from torch import Tensor
 
 from ...store.cancel import for_seconds
-from ...window.later import kept_later
-from ...window.report import build_report
 from ...window.store import GRACE_S
 from ...window.tail import from_uint8
 from ..progress import send_text
 from .graph_run import GraphRun, latent_before
 from .graph_sound import joined_sound
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run: the video's path, its last frame (1, H, W, 3), the last latent, the report."""
-
-    video: Path
-    last_frame: Tensor
-    latent: dict | None
-    report: dict
+from .run import Outcome
 
 
 def finish_run(run: GraphRun) -> Outcome:
@@ -38,15 +25,8 @@ def finish_run(run: GraphRun) -> Outcome:
         "source_frames": run.material.lead_in_frames,
         "prompts": run.settings.start.prompts,
     }
-    report = build_report(
-        run.run.facts,
-        settings=told,
-        notes=[*run.run.notes, *kept_later(run.run.store.entries), *run.notes],
-        num_windows=len(run.run.windows),
-        video=str(path),
-        num_kept=run.run.num_kept,
-    )
-    return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report)
+    report = run.run.report(path, settings=told, notes=run.notes)
+    return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report, run.cards.since())
 
 
 def join_windows(run: GraphRun, *, finished: bool) -> Path:

@@ -15,9 +15,7 @@ from ...store.video_sink import VideoFormat
 from ...store.video_source import crop_to_multiple, read_frames
 from ...window.directions import Directions, read_directions
 from ...window.entries import digest
-from ...window.later import kept_later
 from ...window.plan import Window, plan_run
-from ...window.report import build_report
 from ...window.run import Limits, WindowRun, window_keys
 from ...window.settings import WindowSettings
 from ...window.store import WindowStore
@@ -52,11 +50,11 @@ class Caller:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: the video's path, its last frame (1, H, W, 3), the tail to go on from, the report, its cards."""
+    """A finished run: the video's path, its last frame (1, H, W, 3), the LATENT to go on from, report, cards."""
 
     video: Path
     last_frame: Tensor
-    tail: Tensor
+    tail: dict | None
     report: dict
     cards: list[dict]
 
@@ -105,16 +103,9 @@ def run_windows(
         make_windows(run, maker, on_window)
         path = store.join()
     told = shared | {"source_frames": material.lead_in_frames, "prompts": settings.prompts}
-    report = build_report(
-        run.facts,
-        settings=told,
-        notes=[*run.notes, *kept_later(store.entries), *notes],
-        num_windows=len(windows),
-        video=str(path),
-        num_kept=run.num_kept,
-    )
     assert run.tail is not None
-    return Outcome(path, from_uint8(run.tail.frames[-1:]), latent_of(run.tail), report, cards.since())
+    last_frame, tail = from_uint8(run.tail.frames[-1:]), {"samples": latent_of(run.tail)}
+    return Outcome(path, last_frame, tail, run.report(path, settings=told, notes=notes), cards.since())
 
 
 def end_images_of(windows: list[Window], own: Directions, of_last: Tensor | None) -> dict[int, Tensor]:

@@ -42,8 +42,8 @@ def whole_run(models, tmp_path_factory):
 def test_latent_hand_over_gives_one_unbroken_stream(whole_run, models):
     outcome, frames = whole_run
     assert frames.shape == (37, 16, 16, 3)
-    assert outcome.tail.shape[2] == 8
-    whole = decode_frames(models.vae, outcome.tail)[-4:]
+    assert outcome.tail["samples"].shape[2] == 8
+    whole = decode_frames(models.vae, outcome.tail["samples"])[-4:]
     assert (whole - frames[-4:]).abs().max() < 2 / 255  # the tail lacks half a latent frame of context
     assert (outcome.last_frame - frames[-1:]).abs().max() == 0
     assert [w["num_new_frames"] for w in outcome.report["windows"]] == [13, 12, 12]
@@ -62,7 +62,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_frames(models, whole_run, monk
     assert made == [2]
     assert not part[0].exists(), "the whole video takes its place"
     assert torch.equal(frames_of(outcome.video), whole_run[1])
-    assert torch.equal(outcome.tail, whole_run[0].tail)
+    assert torch.equal(outcome.tail["samples"], whole_run[0].tail["samples"])
     assert "2 of 3 windows were finished by an earlier run." in outcome.report["summary"]
 
 
@@ -151,7 +151,7 @@ def test_a_damaged_copy_of_the_continued_video_is_made_again(models, output_fold
 def test_pixel_hand_over_goes_on_from_the_frames_of_the_video(models, output_folder):
     """Latents that were made window by window as clips of their own do not decode to them as one clip."""
     two = run(models, hand_over="pixel", prompts="a", length=2)
-    sources = Sources(video=InputImpl.VideoFromFile(str(two.video)), latent=two.tail)
+    sources = Sources(video=InputImpl.VideoFromFile(str(two.video)), latent=two.tail["samples"])
     tail = read_start(models.vae, replace(SETTINGS, hand_over="pixel"), sources).begin.tail
     assert tail is not None
     assert torch.equal(tail.frames[-1:], to_uint8(two.last_frame))
@@ -160,7 +160,9 @@ def test_pixel_hand_over_goes_on_from_the_frames_of_the_video(models, output_fol
 def test_going_on_from_video_and_tail_equals_one_longer_run(models, whole_run):
     two = run(models, prompts="a", length=2)
     video = InputImpl.VideoFromFile(str(two.video))
-    more = run(models, image=None, video=video, latent=two.tail, prompts="a", length=1, run_name="more")
+    more = run(
+        models, image=None, video=video, latent=two.tail["samples"], prompts="a", length=1, run_name="more"
+    )
     frames = frames_of(more.video)
     assert frames.shape[0] == 25 + 12
     assert torch.equal(frames[:25], frames_of(two.video))

@@ -21,7 +21,7 @@ def read(scenes: world.Scenes, frames: torch.Tensor) -> dict[str, float]:
     reader = ClipReader(scenes, torch.arange(len(scenes)) >= len(scenes) // 2)
     for index, start in enumerate(SEAMS):
         end = (*SEAMS, LENGTH)[index + 1]
-        window = Window(index, 4, 2, 2, start, end - start, "", 0)
+        window = Window(index, start, end - start, "", 0, 4, 2, 2)
         reader.add(window, frames[:, start:end])
     return reader.figures()
 

@@ -32,12 +32,12 @@ def test_windows_of_a_plan_by_their_numbers():
         prompts="a\nb", length=2, length_in="windows", window_length=13, overlap=2, fps=10, seed=3
     )
     assert plan_run(settings, continues=False, has_end_image=False) == [
-        Window(0, 4, 1, 4, 0, 13, "a", 3),
-        Window(1, 4, 2, 2, 13, 8, "b", window_seed(3, 1)),
+        Window(0, 0, 13, "a", 3, 4, 1, 4),
+        Window(1, 13, 8, "b", window_seed(3, 1), 4, 2, 2),
     ]
     assert plan_run(settings, continues=True, has_end_image=False) == [
-        Window(0, 4, 2, 2, 0, 8, "a", 3),
-        Window(1, 4, 2, 2, 8, 8, "b", window_seed(3, 1)),
+        Window(0, 0, 8, "a", 3, 4, 2, 2),
+        Window(1, 8, 8, "b", window_seed(3, 1), 4, 2, 2),
     ]
 
 

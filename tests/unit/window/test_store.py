@@ -95,8 +95,8 @@ def test_windows_of_an_earlier_run_are_taken_over_with_what_they_left(tmp_path):
         save(store, 1)
     with WindowStore(tmp_path, {}, LOSSLESS) as store:
         assert store.restore(KEYS) == ["2 of 3 windows were finished by an earlier run."]
-        assert store.first_tensors()["tail"].tolist() == [0]
-        assert store.last_tensors()["tail"].tolist() == [1]
+        assert store.journal.tensors(0)["tail"].tolist() == [0]
+        assert store.journal.tensors(1)["tail"].tolist() == [1]
         save(store, 0)
         assert [entry.index for entry in store.entries] == [0], "later windows no longer follow from it"
 
@@ -185,7 +185,7 @@ def test_a_run_lies_in_folders_that_are_made_for_it(tmp_path):
         store.save(
             0, KEYS[0], FRAMES, tensors={"tail": torch.arange(6).reshape(2, 3).T}, facts={"index": 0, **FACTS}
         )
-        assert store.last_tensors()["tail"].tolist() == [[0, 3], [1, 4], [2, 5]]
+        assert store.journal.tensors(0)["tail"].tolist() == [[0, 3], [1, 4], [2, 5]]
     assert (folder / "run.json").read_text().splitlines()[1] == ' "format": 1,'
 
 
