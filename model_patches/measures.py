@@ -135,20 +135,14 @@ def luma_grid(frames: Tensor) -> Tensor:
     return _luma(_grid(frames))
 
 
-def mean_motion(frames: Tensor) -> tuple[float, float]:
+def mean_motion(luma: Tensor) -> tuple[float, float]:
     """Return how far the picture goes to the right and down from frame to frame, in shares of its shorter side.
 
     One displacement for the whole picture, by least squares on brightness constancy: what stands still and is plain
     adds nothing. Steps above about 5 % of the side are read too short.
 
     Args:
-        frames: (T, H, W, 3), T >= 2.
-    """
-    return luma_motion(luma_grid(frames))
-
-
-def luma_motion(luma: Tensor) -> tuple[float, float]:
-    """Return ``mean_motion`` of a clip's ``luma_grid``.
+        luma: of ``luma_grid``, T >= 2.
 
     Source: Lucas and Kanade, "An Iterative Image Registration Technique with an Application to Stereo Vision", 1981.
     """
@@ -169,14 +163,9 @@ def seam_ratio(before: Tensor, after: Tensor) -> float:
     """Return the step across a seam over the usual step beside it: 1 is a seam nobody sees, 0 a doubled frame.
 
     Args:
-        before: the frames up to the seam, (T, H, W, 3), T >= 1.
-        after: the frames after it.
+        before: ``luma_grid`` of the last few frames up to the seam, T >= 1.
+        after: of the first few after it.
     """
-    return luma_seam_ratio(luma_grid(before[-4:]), luma_grid(after[:4]))
-
-
-def luma_seam_ratio(before: Tensor, after: Tensor) -> float:
-    """Return ``seam_ratio`` of the last and the first four frames' ``luma_grid``."""
     steps = motion_steps(torch.cat([before, after]))
     across = steps[len(before) - 1]
     inside = torch.cat([steps[: len(before) - 1], steps[len(before) :]])

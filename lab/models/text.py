@@ -12,7 +12,6 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from ...model_patches.encoders.templates import (
     CLIP_MAX_TOKENS,
     CROP_START,
-    NEGATIVE_PROMPT,
     VIDEO_PROMPT_TEMPLATE,
     VLM_TEMPLATE,
 )
@@ -36,6 +35,11 @@ LLAVA_SPECIALS = [
     IMAGE,
 ]
 CLIP_SPECIALS = ["<|startoftext|>", "<|endoftext|>"]
+NEGATIVE_PROMPT = (
+    "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, bad hands, "
+    "bad teeth, bad eyes, bad limbs, distortion"
+)
+"""The negative prompt of the authors' inference code (used only with CFG > 1)."""
 
 
 def caption_corpus(count: int = 2000) -> list[str]:

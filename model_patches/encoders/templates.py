@@ -46,12 +46,6 @@ SPECIAL_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
 CLIP_MAX_TOKENS = 77
 
-NEGATIVE_PROMPT = (
-    "Aerial view, aerial view, overexposed, low quality, deformation, a poor composition, bad hands, "
-    "bad teeth, bad eyes, bad limbs, distortion"
-)
-"""The negative prompt of the authors' inference code (used only with CFG > 1)."""
-
 
 def llm_text(prompt: str) -> str:
     """Return the whole text the LLM reads for a prompt."""

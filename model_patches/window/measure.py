@@ -9,10 +9,10 @@ from ..measures import (
     STILL_STEP,
     delta_e,
     luma_grid,
-    luma_motion,
-    luma_seam_ratio,
     mean_lab,
+    mean_motion,
     motion_steps,
+    seam_ratio,
     sharpness,
 )
 
@@ -73,14 +73,14 @@ def measure_window(
         "motion": float(steps.median()) if steps.numel() else 0.0,
     }
     if len(frames) > 1:
-        motion = luma_motion(luma)
+        motion = mean_motion(luma)
         measures["motion_right"], measures["motion_down"] = motion
         if held is not None and (angle := turned_deg(motion, held)) is not None:
             measures["turned_deg"] = angle
     if before is not None:
         measures["seam_color_shift"] = float(delta_e(mean_lab(before[-1:]), mean_lab(frames[:1])))
         earlier = luma_grid(before)
-        measures["seam_motion"] = luma_seam_ratio(earlier[-4:], luma[:4])
+        measures["seam_motion"] = seam_ratio(earlier[-4:], luma[:4])
         if min(len(earlier), len(luma)) >= PACE_FRAMES:
             measures["seam_pace"] = pace_change(earlier, luma)
         if (

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from magic141.model_patches.measures import delta_e, mean_motion, sharpness, srgb_to_lab
+from magic141.model_patches.measures import delta_e, sharpness, srgb_to_lab
+from magic141.tests.support.measured import motion_of
 from magic141.tests.support.sharma_pairs import PAIRS
 
 
@@ -43,7 +44,7 @@ def going(right: float, down: float, *, side: int, count: int = 6) -> torch.Tens
 @pytest.mark.parametrize(("right", "down"), [(1, 0), (0.5, -0.5), (-0.7, 0.3), (0, 1.5)])
 def test_the_mean_motion_is_the_way_a_thing_goes(right, down, side):
     step = side / 64
-    motion = mean_motion(going(right * step, down * step, side=side))
+    motion = motion_of(going(right * step, down * step, side=side))
     assert motion == pytest.approx((right / 64, down / 64), abs=0.1 * math.hypot(right, down) / 64)
 
 

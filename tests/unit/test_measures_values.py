@@ -11,13 +11,12 @@ from magic141.model_patches.measures import (
     STILL_STEP,
     luma_grid,
     mean_lab,
-    mean_motion,
     motion_steps,
-    seam_ratio,
     sharpness,
     srgb_to_lab,
 )
 from magic141.tests.support.gray_frames import grays, lightness
+from magic141.tests.support.measured import motion_of, seam_of
 from torch import Tensor
 
 
@@ -61,12 +60,10 @@ def test_motion_is_the_mean_change_of_luma():
 
 def test_a_seam_is_the_step_across_over_the_median_step_of_the_four_frames_on_either_side():
     before, after = grays(0.9, 0.0, 0.1, 0.2, 0.3), grays(0.5, 0.6, 0.7, 0.8, 0.0)
-    assert seam_ratio(before, after) == pytest.approx((0.2 + STILL_STEP) / (0.1 + STILL_STEP), rel=1e-4)
+    assert seam_of(before, after) == pytest.approx((0.2 + STILL_STEP) / (0.1 + STILL_STEP), rel=1e-4)
     uneven = grays(0.0, 0.3, 0.3, 0.3)
-    assert seam_ratio(uneven, grays(0.3, 0.5)) == pytest.approx(1.0), (
-        "steps .3 0 0 .2, of which the median is 0"
-    )
-    assert seam_ratio(grays(0.2), grays(0.5)) == pytest.approx(1.0), "no step beside it to compare with"
+    assert seam_of(uneven, grays(0.3, 0.5)) == pytest.approx(1.0), "steps .3 0 0 .2, of which the median is 0"
+    assert seam_of(grays(0.2), grays(0.5)) == pytest.approx(1.0), "no step beside it to compare with"
 
 
 def sliding(step_px: float, *, side: int, tall: int | None = None, count: int = 4) -> Tensor:
@@ -86,9 +83,9 @@ def sliding(step_px: float, *, side: int, tall: int | None = None, count: int = 
 
 @pytest.mark.parametrize("side", [32, FLOW_SIDE_PX, 2 * FLOW_SIDE_PX])
 def test_motion_is_told_in_shorter_sides_a_frame(side):
-    right, down = mean_motion(sliding(side / 64, side=side))
+    right, down = motion_of(sliding(side / 64, side=side))
     assert (right, down) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
-    right, down = mean_motion(sliding(side / 64, side=side, tall=2 * side))
+    right, down = motion_of(sliding(side / 64, side=side, tall=2 * side))
     assert (right, down) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
 
 
@@ -96,7 +93,7 @@ def test_fine_patterns_that_stand_still_do_not_hide_the_motion_of_a_large_pictur
     side = 4 * FLOW_SIDE_PX
     fine = 0.1 * torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(FLOW_SIDE_PX)
     frames = sliding(4, side=side) + fine[None, None, :, None] + fine[None, :, None, None]
-    assert mean_motion(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
+    assert motion_of(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
 
 
 def test_colors_beyond_black_and_white_count_as_these():
@@ -119,12 +116,12 @@ def test_transparency_and_the_precision_of_the_frames_change_nothing(name):
 def test_the_usual_step_beside_a_seam_is_told_without_the_step_across_it():
     before, after = grays(0.0, 0.1, 0.2), grays(0.9, 0.6, 0.4)
     usual = 0.1  # of .1 .1 .3 .2, the lower of the two in the middle
-    assert seam_ratio(before, after) == pytest.approx((0.7 + STILL_STEP) / (usual + STILL_STEP), rel=1e-4)
+    assert seam_of(before, after) == pytest.approx((0.7 + STILL_STEP) / (usual + STILL_STEP), rel=1e-4)
     usual = 0.3  # of .4 .3 .3 .1; with the step across it were the same
-    assert seam_ratio(grays(0.0, 0.4), grays(0.9, 0.6, 0.3, 0.2)) == pytest.approx(
+    assert seam_of(grays(0.0, 0.4), grays(0.9, 0.6, 0.3, 0.2)) == pytest.approx(
         (0.5 + STILL_STEP) / (usual + STILL_STEP), rel=1e-4
     )
-    assert seam_ratio(grays(0.3, 0.3), grays(0.3, 0.8)) == pytest.approx(1.0), "steps 0 and .5 beside it"
+    assert seam_of(grays(0.3, 0.3), grays(0.3, 0.8)) == pytest.approx(1.0), "steps 0 and .5 beside it"
 
 
 def test_the_numbers_that_measures_are_taken_with():
@@ -136,10 +133,10 @@ def test_the_numbers_that_measures_are_taken_with():
 def test_pictures_of_three_pixels_have_a_motion():
     ramp = torch.linspace(0.1, 0.9, 3)[None, None, :, None].expand(2, 3, 3, 3).clone()
     ramp[1] -= 0.05
-    right, down = mean_motion(ramp)
+    right, down = motion_of(ramp)
     assert right == pytest.approx(0.05 / 0.4 / 3, rel=1e-4), "in sides of three pixels"
     assert down == pytest.approx(0, abs=1e-6)
-    assert mean_motion(grays(0.5, 0.5)) == (0, 0)
+    assert motion_of(grays(0.5, 0.5)) == (0, 0)
     wide = torch.rand(1, 512, 600, 3, generator=torch.Generator().manual_seed(0))
     assert luma_grid(wide).shape == luma_grid(wide.transpose(1, 2)).transpose(1, 2).shape == (1, 256, 300)
 
@@ -149,4 +146,4 @@ def test_grain_that_stands_still_hides_little_of_the_motion():
     side = 4 * FLOW_SIDE_PX
     grain = torch.sign(torch.randn(side, side, generator=torch.Generator().manual_seed(0)))
     frames = sliding(4, side=side) + 0.05 * grain[None, ..., None]
-    assert mean_motion(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)
+    assert motion_of(frames) == pytest.approx((1 / 64, 1 / 64), rel=0.1)

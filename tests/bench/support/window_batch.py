@@ -15,7 +15,6 @@ from magic141.model_patches.dit.channels import known_frames_condition
 from magic141.model_patches.encoders.context import join_context
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN, USER_HEADER, vlm_text
 from magic141.model_patches.encoders.vlm import layout
-from magic141.model_patches.measures import mean_motion
 from magic141.model_patches.window.measure import measure_window
 from magic141.model_patches.window.palette import hold_palette
 from magic141.model_patches.window.plan import (
@@ -41,6 +40,7 @@ from magic141.model_patches.window.settings import FIRST_PICTURE, WindowSettings
 from PIL import Image
 from torch import Tensor
 
+from ...support.measured import motion_of
 from ...support.narrow_vae import StreamingDecoder
 
 LATENT_SCALE = 0.476986
@@ -94,7 +94,7 @@ class ClipBatch:
             new = torch.cat([known, sampled[:, :, 1 : window.num_new_latent_frames]], dim=2)
             frames = self._decode(new, None)
             self.references = [make_reference(seen) for seen in frames]
-            self.held = [mean_motion(seen) for seen in frames]
+            self.held = [motion_of(seen) for seen in frames]
         else:
             new, frames = self._go_on(window)
         self.attempts += len(new)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from magic141.model_patches.measures import mean_lab, mean_motion, seam_ratio
+from magic141.model_patches.measures import mean_lab
 from magic141.model_patches.window.measure import (
     measure_window,
     seam_badness,
@@ -12,6 +12,7 @@ from magic141.model_patches.window.measure import (
     summarize,
     turned_deg,
 )
+from magic141.tests.support.measured import motion_of, seam_of
 
 
 def moving_bar(start: int, count: int) -> torch.Tensor:
@@ -23,15 +24,15 @@ def moving_bar(start: int, count: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("gap", "good"), [(0, True), (-1, False), (6, False)])
 def test_seam_ratio_sees_doubled_and_dropped_frames(gap, good):
-    ratio = seam_ratio(moving_bar(0, 10), moving_bar(10 + gap, 10))
+    ratio = seam_of(moving_bar(0, 10), moving_bar(10 + gap, 10))
     assert seam_is_good(ratio) is good
     assert (ratio == pytest.approx(1.0)) is good
 
 
 def test_a_still_clip_has_good_seams():
     still = torch.full((5, 8, 8, 3), 0.5)
-    assert seam_ratio(still, still) == 1.0
-    assert seam_ratio(still[:1], still[:1]) == 1.0
+    assert seam_of(still, still) == 1.0
+    assert seam_of(still[:1], still[:1]) == 1.0
 
 
 def test_seam_badness_is_symmetric():
@@ -46,7 +47,7 @@ def test_a_turn_is_an_angle_and_what_stands_still_has_none():
     assert turned_deg((-0.01, 1e-4), (0.01, 1e-4)) == pytest.approx(180, abs=2)
     assert turned_deg((0.01, 0.0), (0.0005, 0.0)) is None
     still = torch.full((3, 8, 8, 3), 0.5)
-    assert mean_motion(still) == (0.0, 0.0)
+    assert motion_of(still) == (0.0, 0.0)
     assert "turned_deg" not in measure_window(
         still, reference_lab=mean_lab(still), before=None, held=(0.01, 0.0)
     )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from magic141.model_patches.measures import STILL_STEP, delta_e, mean_lab, seam_ratio
+from magic141.model_patches.measures import STILL_STEP, delta_e, mean_lab
 from magic141.model_patches.window.measure import (
     measure_window,
     seam_badness,
@@ -13,6 +13,7 @@ from magic141.model_patches.window.measure import (
     turned_deg,
 )
 from magic141.tests.support.gray_frames import grays, lightness
+from magic141.tests.support.measured import seam_of
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_the_measures_of_a_window_are_those_of_its_frames():
     assert measures["sharpness"] == pytest.approx(0, abs=1e-6)
     ends = (torch.tensor([lightness(level), 0.0, 0.0]) for level in (0.2, 0.4))
     assert measures["seam_color_shift"] == pytest.approx(float(delta_e(*ends)), abs=1e-3)
-    assert measures["seam_motion"] == pytest.approx(seam_ratio(before, frames))
+    assert measures["seam_motion"] == pytest.approx(seam_of(before, frames))
 
 
 def test_contrast_is_the_spread_of_luma_and_pace_the_speed_behind_a_seam_over_that_before_it():
@@ -120,7 +121,7 @@ def test_a_summary_tells_the_worst_and_the_last_against_the_first():
 def test_a_seam_is_measured_on_the_four_frames_beside_it_and_pace_on_four_of_each():
     before, frames = grays(0.9, 0.0, 0.1, 0.3, 0.6, 0.7), grays(0.5, 0.6, 0.8, 0.9, 0.1, 1.0)
     measures = measure_window(frames, reference_lab=mean_lab(frames), before=before)
-    assert measures["seam_motion"] == pytest.approx(seam_ratio(before[-4:], frames[:4]))
+    assert measures["seam_motion"] == pytest.approx(seam_of(before[-4:], frames[:4]))
     assert measures["seam_motion"] == pytest.approx((0.2 + STILL_STEP) / (0.1 + STILL_STEP), rel=1e-4)
     assert measures["seam_pace"] == pytest.approx((0.1 + STILL_STEP) / (0.2 + STILL_STEP), rel=1e-3)
 
