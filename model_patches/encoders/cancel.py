@@ -1,7 +1,7 @@
 """Hear a cancel while a network is loaded or called: between two of its weights, or of its layers."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -13,11 +13,8 @@ from ..store.cancel import stop_if_canceled
 @contextmanager
 def loading_until_canceled() -> Iterator[None]:
     """Stop between two weights that are put into modules inside, by whatever library, when the run was canceled."""
-    handle = register_module_parameter_registration_hook(lambda *_: stop_if_canceled())
-    try:
+    with register_module_parameter_registration_hook(lambda *_: stop_if_canceled()):
         yield
-    finally:
-        handle.remove()
 
 
 def ask_between_layers(
@@ -31,9 +28,7 @@ def ask_between_layers(
 @contextmanager
 def asking_between_layers(*modules: nn.Module, ask: Callable[[], None] = stop_if_canceled) -> Iterator[None]:
     """Let calls of modules inside ask, and so perhaps stop, between two of their repeated layers."""
-    hooks = [hook for module in modules for hook in ask_between_layers(module, ask)]
-    try:
+    with ExitStack() as hooks:
+        for hook in (hook for module in modules for hook in ask_between_layers(module, ask)):
+            hooks.enter_context(hook)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -1,8 +1,18 @@
-"""The prompt through CLIP-L's text tower: one pooled vector for the DiT's ``vector_in``."""
+"""CLIP: the prompt through its text tower, one pooled vector for the DiT's ``vector_in``; and what all CLIPs share."""
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from .templates import CLIP_MAX_TOKENS
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def projected(features: Any) -> Tensor:
+    """Return the projected vectors: transformers 5 wraps them, transformers 4 does not."""
+    return getattr(features, "pooler_output", features)
 
 
 class PooledTextEncoder(nn.Module):

@@ -1,12 +1,12 @@
 """The table over folders of videos: the paper's Table 1, every other measure, FID and FVD."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..store.files import read_json_lines
 from .catalog import LACKS_IN_FOLDER, MEASURES, TABLE_1
 from .report import table_1_mean
 
@@ -37,18 +37,9 @@ class FolderResult:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """Return the rows of an earlier run; a line that is none, as a killed run leaves it, is skipped."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and isinstance(row.get("key"), str) and _are_numbers(row.get("values")):
-            rows.append(row)
-    return rows
+    """Return the rows of an earlier run."""
+    rows = read_json_lines(path)
+    return [row for row in rows if isinstance(row.get("key"), str) and _are_numbers(row.get("values"))]
 
 
 def _are_numbers(values: object) -> bool:

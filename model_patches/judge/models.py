@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..encoders.clip import OPENAI_MEAN, OPENAI_STD, projected
 from ..encoders.folders import load_pretrained
 from .musiq import Musiq
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-OPENAI = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIDE_PX, I2V_SIDE_PX = 224, 256
 MOST_PX = 512
 """Longer side at which MUSIQ sees a picture at most."""
@@ -117,17 +117,12 @@ class Clip(nn.Module):
     def pictures(self, pictures: Tensor) -> Tensor:
         """Return unit features (T, D)."""
         side = self.clip.config.vision_config.image_size
-        seen = normalized(center(shorter_side(pictures, side, "bicubic"), side), OPENAI)
-        return F.normalize(_pooled(self.clip.get_image_features(pixel_values=seen)))
+        seen = normalized(center(shorter_side(pictures, side, "bicubic"), side), (OPENAI_MEAN, OPENAI_STD))
+        return F.normalize(projected(self.clip.get_image_features(pixel_values=seen)))
 
     def text(self, tokens: Mapping[str, Tensor]) -> Tensor:
         """Return the unit feature (1, D) of a text's tokens."""
-        return F.normalize(_pooled(self.clip.get_text_features(**tokens)))
-
-
-def _pooled(features: Any) -> Tensor:
-    """Return the projected vectors: transformers 5 wraps them, transformers 4 does not."""
-    return getattr(features, "pooler_output", features)
+        return F.normalize(projected(self.clip.get_text_features(**tokens)))
 
 
 class Rater(nn.Module):

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from .models import Clip, Dino, Flow, ImagingQuality, Lpips, Rater
+from .plain import mean
 
 FLOW_FPS = 8
 """Frames a second between which motion is looked at."""
@@ -49,20 +50,16 @@ class Likeness:
 
     def consistency(self) -> float:
         """Return the mean likeness to the frame before and to the first one. Two frames or more."""
-        return (_mean(self.to_last) + _mean(self.to_first)) / 2
+        return (mean(self.to_last) + mean(self.to_first)) / 2
 
     def to_start_picture(self) -> float:
         """Return VBench-I2V's likeness to the start picture. Two frames or more."""
-        steady = I2V_MEAN * _mean(self.to_last) + I2V_WORST * min(self.to_last)
+        steady = I2V_MEAN * mean(self.to_last) + I2V_WORST * min(self.to_last)
         return I2V_BEST * max(self.to_start) + steady
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:
     return max(0.0, float(one @ other))
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
 
 
 class SubjectWatcher:
@@ -102,7 +99,7 @@ class SceneWatcher:
             self.fits += (100 * features @ self.text[0]).clamp_min(0).tolist()
 
     def values(self) -> dict[str, float]:
-        values = {"prompt_fit": _mean(self.fits)} if self.fits else {}
+        values = {"prompt_fit": mean(self.fits)} if self.fits else {}
         if self.likeness.to_last:
             values["background_consistency"] = self.likeness.consistency()
             if self.start is not None:
@@ -121,7 +118,7 @@ class ScoreWatcher:
         self.scores += self.module(frames).tolist()
 
     def values(self) -> dict[str, float]:
-        return {self.measure: _mean(self.scores)}
+        return {self.measure: mean(self.scores)}
 
 
 class FlowWatcher:
@@ -146,7 +143,7 @@ class FlowWatcher:
         limit = FAST_PX * min(self.last.shape[-2:]) / FAST_SIDE_PX
         needed = max(1, round(FAST_STEPS * (len(self.steps) + 1) / OF_FRAMES))
         fast = sum(step > limit for step in self.steps)
-        return {"dynamic_degree": float(fast >= needed), "flow_px": _mean(self.steps)}
+        return {"dynamic_degree": float(fast >= needed), "flow_px": mean(self.steps)}
 
 
 class StartWatcher:

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..store.cancel import result_of
+from ..store.cancel import Progress, no_progress, result_of
 from ..store.pictures import PictureError, decode, read_bytes, sha256_of
 from ..store.walk import PictureFile, walk_files
 from .index import ImageIndex
@@ -27,8 +27,6 @@ from .write import IndexWriter
 READERS = 4
 KEPT_MESSAGES = 1000
 FILES_PER_PROGRESS = 256
-
-Progress = Callable[[int, int], None]
 
 
 class Embedder(Protocol):
@@ -87,7 +85,7 @@ def build_index(
     embedder: Embedder,
     *,
     batch_size: int = 32,
-    on_progress: Progress | None = None,
+    on_progress: Progress = no_progress,
 ) -> tuple[ImageIndex, Report]:
     """Return the index of a folder as it is now, committed, and what was done.
 
@@ -101,14 +99,14 @@ def build_index(
     Raises:
         ValueError: the folder holds no picture, or none that can be read. The old index is left as it was.
     """
-    tell, total = on_progress or _ignore, 0
+    total = 0
     for _ in walk_files(folder):
-        tell(0, 0)
+        on_progress(0, 0)
         total += 1
     if not total:
         raise ValueError(f"No picture in '{old.folder}' or below it. Put .png, .jpg or .webp files there.")
     with closing(IndexWriter(old)) as writer:
-        build = _Build(writer, folder, embedder, lambda done: tell(min(done, total), total))
+        build = _Build(writer, folder, embedder, lambda done: on_progress(min(done, total), total))
         build.embed_changed(batch_size)
         build.report.removed = writer.remove_unseen()
         if not len(writer.index):
@@ -118,10 +116,6 @@ def build_index(
             return old, build.report
         writer.commit(complete=True)
     return ImageIndex.open(old.directory), build.report
-
-
-def _ignore(done: int, total: int) -> None:
-    """Show no progress."""
 
 
 @dataclass

@@ -11,14 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..encoders.clip import OPENAI_MEAN, OPENAI_STD, projected
 from ..encoders.folders import PROCESSOR_FILES, load_pretrained, load_tokenizer, read_config
 from ..encoders.pictures import clip_square
 from ..store.cancel import import_until_canceled
 from ..store.files import read_json
 from . import search as retrieval
 
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_ASPECT = 16
 
 
@@ -120,7 +119,7 @@ class ClipEmbedder:
         """Return vectors (N, D) of prepared pictures (N, S, S, 3)."""
         weight = self.module.visual_projection.weight
         pixel_values = self.preprocess.normalize(images.to(weight.device)).to(weight.dtype)
-        return retrieval.unit_length(_pooled(self.module.get_image_features(pixel_values=pixel_values)))
+        return retrieval.unit_length(projected(self.module.get_image_features(pixel_values=pixel_values)))
 
     def embed_texts(self, texts: list[str]) -> Tensor:
         """Return vectors (N, D) of texts; what exceeds the model's context (77 tokens) is cut off."""
@@ -130,7 +129,7 @@ class ClipEmbedder:
         features = self.module.get_text_features(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         )
-        return retrieval.unit_length(_pooled(features))
+        return retrieval.unit_length(projected(features))
 
 
 def _trim_strip(image: Image.Image) -> Image.Image:
@@ -149,8 +148,3 @@ def probe_image(image_size: int) -> Tensor:
     y, x = torch.meshgrid(line, line, indexing="ij")
     rings = torch.sin(24 * ((x - 0.4) ** 2 + (y - 0.6) ** 2)) * 0.5 + 0.5
     return torch.stack([x, rings, (x * 8 + y * 4) % 1], dim=-1).mul(255).to(torch.uint8)[None]
-
-
-def _pooled(features: Any) -> Tensor:
-    """Return the projected vectors: transformers 5 wraps them, transformers 4 does not."""
-    return getattr(features, "pooler_output", features)

@@ -11,6 +11,12 @@ from importlib import import_module
 from typing import TypeVar
 
 Item = TypeVar("Item")
+Progress = Callable[[int, int], None]
+"""Called with how much of how much is done; may raise to stop."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """Show nothing."""
 
 
 def _never() -> None:

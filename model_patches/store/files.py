@@ -123,6 +123,17 @@ def read_json_object(path: Path) -> dict:
     return value
 
 
+def read_json_lines(path: Path) -> list[dict]:
+    """Return the objects that the lines of a file hold; a line that is none, as a killed run leaves it, is left out."""
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(json.loads(line))
+    return [row for row in found if isinstance(row, dict)]
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically."""
     with atomic_file(path) as temporary:

@@ -100,9 +100,14 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image, dtype=np.uint8)).float().div_(255)[None]
 
 
+def to_uint8(frames: torch.Tensor) -> torch.Tensor:
+    """Round frames in [0, 1] to bytes, on the CPU."""
+    return frames.detach().float().clamp(0, 1).mul(255).round().byte().cpu()
+
+
 def to_image(frame: torch.Tensor) -> Image.Image:
     """Return one (H, W, C) frame in [0, 1] as an RGB picture; alpha is dropped."""
-    return Image.fromarray(frame[..., :3].clamp(0, 1).mul(255).round().byte().cpu().numpy(), "RGB")
+    return Image.fromarray(to_uint8(frame[..., :3]).numpy(), "RGB")
 
 
 def _formats() -> list[str]:

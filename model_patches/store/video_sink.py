@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .cancel import stop_if_canceled, until_canceled
 from .files import atomic_file
+from .pictures import to_uint8
 from .sound import Sound, sound_packets
 
 _BT709 = 1
@@ -80,7 +81,7 @@ def write_segment(path: Path, frames: Iterable[Tensor], video: VideoFormat) -> i
     with atomic_file(path) as temporary, av.open(str(temporary), "w") as container:
         stream = _add_video_stream(container, video)
         for frame in until_canceled(frames):
-            picture = _encoder_frame(to_uint8(frame), stream)
+            picture = _encoder_frame(to_uint8(frame[..., :3]).numpy(), stream)
             picture.pts = count
             container.mux(stream.encode(picture))
             count += 1
@@ -103,11 +104,6 @@ def _add_video_stream(container: OutputContainer, video: VideoFormat) -> av.Vide
         context.color_primaries = context.color_trc = context.colorspace = _BT709
         context.color_range = ColorRange.MPEG
     return stream
-
-
-def to_uint8(frame: Tensor) -> np.ndarray:
-    """Round a frame (H, W, 3) in [0, 1] to bytes."""
-    return frame[..., :3].detach().float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
 def _encoder_frame(pixels: np.ndarray, stream: av.VideoStream) -> av.VideoFrame:

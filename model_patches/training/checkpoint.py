@@ -21,7 +21,7 @@ from torch import Tensor
 from ..store.cancel import until_canceled
 from ..store.directory_lock import DirectoryLock
 from ..store.disk import disk_errors
-from ..store.files import read_json_object, remove_parts, restore_folders, write_text
+from ..store.files import read_json_lines, read_json_object, remove_parts, restore_folders, write_text
 from .config import SET_CONTENT, DistillConfig, check_same_run
 from .parallel import Processes
 from .state_file import StateUnreadable, check_state, phases_done, read_state, write_state
@@ -201,25 +201,14 @@ class RunFolder:
 
     def read_log(self) -> list[dict]:
         """Return the log's lines; those that were cut short by a kill, or damaged, are left out."""
-        if not self.log_file.is_file():
-            return []
-        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [row for line in lines if (row := _log_row(line)) is not None]
+        return [row for row in read_json_lines(self.log_file) if _is_log_row(row)]
 
 
-def _log_row(line: str) -> dict | None:
-    """Return a line of the log: a step's number and measures by name, None where one was not taken."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(row, dict) or type(row.get("step")) is not int:
-        return None
-    return row if all(value is None or _is_number(value) for value in row.values()) else None
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+def _is_log_row(row: dict) -> bool:
+    """Say whether this is a step's number and measures by name, None where one was not taken."""
+    values = [value for value in row.values() if value is not None]
+    are_numbers = all(type(each) in (int, float) and abs(each) <= sys.float_info.max for each in values)
+    return type(row.get("step")) is int and are_numbers
 
 
 def _flat(state: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..measures import mean_lab
+from ..store.pictures import to_uint8
 from .directions import Directions
 from .entries import RunDirectoryBroken
 from .journal import ChainedKeys, chain_keys, key_after
@@ -25,7 +26,7 @@ from .palette import Palette, hold_palette, read_palette
 from .plan import Planned, Window
 from .report import build_report
 from .store import WindowStore
-from .tail import Tail, from_uint8, read_tail, tail_tensors, to_uint8
+from .tail import Tail, from_uint8, read_tail, tail_tensors
 
 SEAM_FRAMES = 5
 MAX_REROLLS = 2
@@ -271,7 +272,7 @@ def window_facts(window: Planned, judged: Judged, attempts: int, seconds: float)
 
 def advance(tail: Tail | None, clip: Clip, *, keep: int) -> Tail:
     """Return the tail after a clip: its last ``keep`` frames, with those before it where it is shorter."""
-    frames = to_uint8(clip.frames[-keep:])
+    frames = to_uint8(clip.frames[-keep:])  # as they are on disk, so that a resumed run goes on from the same
     if tail is not None:
         frames = torch.cat([tail.frames, frames])
     return Tail(frames[-keep:].clone(), clip.state)

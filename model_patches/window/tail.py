@@ -35,11 +35,6 @@ def read_tail(tensors: Mapping[str, Tensor]) -> Tail:
     return Tail(tensors["tail.frames"], state)
 
 
-def to_uint8(frames: Tensor) -> Tensor:
-    """Round frames in [0, 1] to bytes; what is kept of a window is the same live and resumed."""
-    return frames.clamp(0, 1).mul(255).round().byte().cpu()
-
-
 def from_uint8(frames: Tensor) -> Tensor:
     """Return frames in [0, 1]."""
     return frames.float() / 255

@@ -1,6 +1,5 @@
 """The MAGIC141_ENCODERS socket, which turns prompt, negative prompt and images into the host's conditioning."""
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from ...encoders.context import check_finite, check_prompt, join_context
 from ...encoders.folders import load_clip_text, load_vlm
 from ...encoders.llm import prompt_states, tokenize_prompt
 from ...encoders.vlm import image_states
+from ...store.pictures import to_uint8
+from ..fingerprint import tensor_fingerprint
 from ..progress import ignore_stage
 from .managed import host_managed, load_managed
 
@@ -92,7 +93,7 @@ class Magic141Encoders:
         pictures = as_uint8(images)
         vlm = None
         if pictures:
-            key = "image:" + ":".join(picture_hash(picture) for picture in pictures)
+            key = "image:" + ":".join(tensor_fingerprint(picture) for picture in pictures)
             vlm = self._remember(key, lambda: check_finite(self.backend.image_states(pictures), "VLM"))
         return EncodedPrompt(self._conditioning(prompt, vlm), self._conditioning(negative_prompt, vlm))
 
@@ -193,14 +194,7 @@ def as_uint8(images: Images) -> list[Tensor]:
         return []
     batches = [images] if isinstance(images, Tensor) else images
     pictures = [picture for batch in batches for picture in (batch if batch.ndim == 4 else batch[None])]
-    return [(p.detach().float().cpu() * 255.0).round().clamp(0, 255).to(torch.uint8) for p in pictures]
-
-
-def picture_hash(picture: Tensor) -> str:
-    """Return a digest of a uint8 picture and its size."""
-    digest = hashlib.sha256(str(tuple(picture.shape)).encode())
-    digest.update(picture.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return [to_uint8(picture) for picture in pictures]
 
 
 def to_intermediate(states: Tensor) -> Tensor:

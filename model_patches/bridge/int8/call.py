@@ -61,18 +61,15 @@ def record_call(patcher: ModelPatcher, positive: list, *, seed: int, latent: dic
     guider = comfy.samplers.CFGGuider(patcher)
     guider.set_conds(positive, positive)
     guider.set_cfg(1.0)
-    try:
-        with asking_between_layers(patcher.model.diffusion_model):
-            guider.sample(
-                noise,
-                start,
-                comfy.samplers.sampler_object("euler"),
-                torch.tensor([float(sigma), 0.0]),
-                disable_pbar=True,
-                seed=seed,
-            )
-    finally:
-        hook.remove()
+    with hook, asking_between_layers(patcher.model.diffusion_model):
+        guider.sample(
+            noise,
+            start,
+            comfy.samplers.sampler_object("euler"),
+            torch.tensor([float(sigma), 0.0]),
+            disable_pbar=True,
+            seed=seed,
+        )
     return Call(*calls[0], dtype=patcher.model.get_dtype_inference())
 
 

@@ -11,11 +11,12 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...int8.quantize import QuantizationPlan, quantize_layer
+from ...store.cancel import Progress, no_progress
 from ..encoders.from_clip import HostClipBackend
 from ..encoders.managed import host_managed, return_freed_memory
 from ..encoders.socket import HuggingFaceBackend, Magic141Encoders
 from ..int8_ops import int8_operations, is_quantized
-from .model import Progress, patcher_around
+from .model import patcher_around
 
 #: The VLM's language part is the LLM: one set of weights serves both.
 LLM_PARTS = ("language_model",)
@@ -36,7 +37,7 @@ def quantize_encoders(
     *,
     llm: bool = True,
     vlm: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Magic141Encoders:
     """Return encoders with int8 Linears; the given ones stay as they are and share what is not quantized.
 
@@ -72,7 +73,7 @@ def encoders_bytes(encoders: Magic141Encoders) -> int:
 
 
 def _quantized_clip(
-    backend: HostClipBackend, plan: QuantizationPlan, *, llm: bool, vlm: bool, progress: Progress | None
+    backend: HostClipBackend, plan: QuantizationPlan, *, llm: bool, vlm: bool, progress: Progress
 ) -> HostClipBackend:
     """Return a backend whose CLIP and CLIP_VISION are quantized twins of the host's own."""
     clip, vision = backend.clip, backend.clip_vision
@@ -88,7 +89,7 @@ def _quantized_clip(
 
 
 def _quantized_patcher(
-    patcher: ModelPatcher, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress | None
+    patcher: ModelPatcher, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress
 ) -> ModelPatcher:
     model = copy_module(patcher.model)
     for key, kept in patcher.backup.items():  # LoRA is merged just now
@@ -126,7 +127,7 @@ def _own_parameter(parameter: Tensor) -> nn.Parameter:
 
 
 def _quantize_linears(
-    model: nn.Module, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress | None
+    model: nn.Module, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress
 ) -> None:
     for name, module in model.named_modules():
         if name.startswith(parts) and is_quantized(module):
@@ -134,8 +135,7 @@ def _quantize_linears(
     linears = list(_linears(model, parts))
     for done, (name, parent, attribute, linear) in enumerate(linears, start=1):
         setattr(parent, attribute, _quantized(linear, plan, name))
-        if progress is not None:
-            progress(done, len(linears))
+        progress(done, len(linears))
 
 
 def _linears(model: nn.Module, parts: tuple[str, ...]) -> Iterator[tuple[str, nn.Module, str, nn.Linear]]:

@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import comfy.model_patcher
@@ -17,7 +17,7 @@ from ...dit.stream import refuse_to_overwrite
 from ...dit.weights_file import read_header
 from ...int8.file import provenance, read_kept, save_state_dict
 from ...int8.quantize import QuantizationPlan, quantize_layer
-from ...store.cancel import until_canceled
+from ...store.cancel import Progress, no_progress, until_canceled
 from ...store.names import path_fault
 from ..int8_ops import int8_operations, keep_lora_exact
 from .blocks import block_weights, linear_weights
@@ -25,11 +25,9 @@ from .blocks import block_weights, linear_weights
 DIT = "diffusion_model."
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
-Progress = Callable[[int, int], None]
-
 
 def quantize_model(
-    patcher: ModelPatcher, plan: QuantizationPlan, *, progress: Progress | None = None
+    patcher: ModelPatcher, plan: QuantizationPlan, *, progress: Progress = no_progress
 ) -> ModelPatcher:
     """Return a quantized MODEL; the given one stays as it is.
 
@@ -60,7 +58,7 @@ def patcher_around(patcher: ModelPatcher, model: torch.nn.Module) -> ModelPatche
 
 
 def quantized_state_dict(
-    patcher: ModelPatcher, plan: QuantizationPlan, *, progress: Progress | None = None
+    patcher: ModelPatcher, plan: QuantizationPlan, *, progress: Progress = no_progress
 ) -> dict[str, Tensor]:
     """Return the DiT's state dict, the planned layers in the host's quantized keys, without any patch merged."""
     weights = dict(unpatched_weights(patcher))
@@ -70,8 +68,7 @@ def quantized_state_dict(
         name = key.removesuffix(".weight")
         layer = quantize_layer(weights[key].to(patcher.load_device), plan, name=name)
         state_dict |= {f"{name}.{part}": tensor.to(patcher.offload_device) for part, tensor in layer.items()}
-        if progress is not None:
-            progress(done, len(planned))
+        progress(done, len(planned))
     return state_dict
 
 

@@ -1,7 +1,7 @@
 """Run a MODEL once on an input that is always the same: random for a HunyuanVideo, a real step for other families."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -123,15 +123,14 @@ def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True, record:
 def recorded_blocks(dit: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record each block's (image) output while the context is open."""
     blocks: dict[str, Tensor] = {}
-    hooks = [
-        block.register_forward_hook(lambda _m, _i, out, name=name: blocks.update({name: _copy_of_first(out)}))
-        for name, block in named_blocks(dit)
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, block in named_blocks(dit):
+            hooks.enter_context(
+                block.register_forward_hook(
+                    lambda _m, _i, out, name=name: blocks.update({name: _copy_of_first(out)})
+                )
+            )
         yield blocks
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def named_blocks(dit: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -1,16 +1,16 @@
 """Rank the quantized layers of a MODEL by the error that each alone causes at the output."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
+from ...store.cancel import Progress, no_progress
 from ..int8_ops import is_quantized
 
 #: Calls a loaded MODEL on the probe and returns its output.
 Run = Callable[[ModelPatcher], Tensor]
-Progress = Callable[[int, int], None]
 
 COUNTS = (1, 2, 4, 8, 16)
 SHOWN = 10
@@ -23,7 +23,7 @@ def quantized_layers(patcher: ModelPatcher) -> dict[str, nn.Module]:
 
 
 def rank_layers(
-    original: ModelPatcher, quantized: ModelPatcher, run: Run, progress: Progress | None = None
+    original: ModelPatcher, quantized: ModelPatcher, run: Run, progress: Progress = no_progress
 ) -> dict[str, float]:
     """Return relative errors of the original's output with one layer at a time quantized, worst first.
 
@@ -34,8 +34,7 @@ def rank_layers(
     for done, name in enumerate(twins, start=1):
         with answered_by(original, {name: twins[name]}):
             errors[name] = relative_error(run(original), reference)
-        if progress is not None:
-            progress(done, len(twins))
+        progress(done, len(twins))
     return {name: errors[name] for name in sorted(errors, key=lambda name: errors[name], reverse=True)}
 
 
@@ -54,17 +53,14 @@ def errors_when_kept(
 def answered_by(patcher: ModelPatcher, layers: Mapping[str, nn.Module]) -> Iterator[None]:
     """Have layers of a MODEL answered by other modules while the context is open."""
     modules = dict(patcher.model.diffusion_model.named_modules())
-    hooks = [
-        modules[name].register_forward_hook(
-            lambda _module, inputs, output, other=other: other(*inputs).to(output.dtype)
-        )
-        for name, other in layers.items()
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, other in layers.items():
+            hooks.enter_context(
+                modules[name].register_forward_hook(
+                    lambda _module, inputs, output, other=other: other(*inputs).to(output.dtype)
+                )
+            )
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def relative_error(result: Tensor, reference: Tensor) -> float:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ...int8.quantize import QuantizationPlan
 from ...int8.ranking import Ranking
+from ...store.cancel import Progress, no_progress
 from .model import kept_layers
 from .probe import ProbeInput, probe_run
-from .ranking import Progress, errors_when_kept, rank_layers, ranking_lines, relative_error
+from .ranking import errors_when_kept, rank_layers, ranking_lines, relative_error
 
 LORA_KEPT = "LoRA: use any loader; its strength is kept, because it is added at use and not rounded into the integers."
 LORA_IN_STOCK_FILES = (
@@ -69,7 +70,7 @@ def compare_models(
     given: ProbeInput | None = None,
     *,
     rank: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> QuantizationReport:
     """Run both MODELs on one probe and compare every block's output.
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...sizes import resize_cover_crop
+from ...store.pictures import to_uint8
 from ...store.video_source import Source, probe_video, read_frames
 from ..window.start import video_source
 
@@ -38,7 +39,7 @@ class Clip:
             if size != (picture.shape[1], picture.shape[0]):
                 resized.append(number)
                 picture = resize_cover_crop(picture[None], *size)[0]
-            yield picture.clamp(0, 1).mul(255).round().to(torch.uint8)
+            yield to_uint8(picture)
         self.notes = []
         if isinstance(self.material, Tensor) and self.material.shape[-1] == 4:
             self.notes.append("The alpha channel is not looked at.")

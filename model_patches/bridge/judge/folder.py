@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...judge.folder_report import FolderResult, read_rows
 from ...judge.sets import distance_with_interval
-from ...store.cancel import until_canceled
+from ...store.cancel import Progress, no_progress, until_canceled
 from ...store.disk import disk_errors
 from ...store.pictures import SUFFIXES as PICTURES
 from ...store.pictures import decode, read_bytes, to_tensor
@@ -24,8 +24,6 @@ from .models import Models, Wanted, frames_on
 from .run import judge_clip
 
 DEFAULT_FPS = 24.0
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,7 @@ def _judged(video: Path, picture: Path | None, words: Path | None, models: Model
         start = None if picture is None else to_tensor(decode(read_bytes(picture))[0])
         prompt = "" if words is None else words.read_text(encoding="utf-8-sig")
         clip = open_source(video, DEFAULT_FPS)
-        return judge_clip(clip, Wanted(start, prompt), models, progress=lambda done, total: None).to_json(
-            curves=False
-        )
+        return judge_clip(clip, Wanted(start, prompt), models, progress=no_progress).to_json(curves=False)
     except (ValueError, OSError) as error:
         return {"values": {}, "error": str(error)}
 

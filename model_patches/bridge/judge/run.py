@@ -1,6 +1,6 @@
 """Judge a clip: stream its frames once past all measures."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from ...judge.catalog import LACKS, MEASURES, NEEDS_TWO_FRAMES, PROMPT, START
 from ...judge.plain import PlainMeasures, psnr, ssim
 from ...judge.report import Judgment
 from ...sizes import check_pictures, resize_cover_crop
-from ...store.cancel import until_canceled
+from ...store.cancel import Progress, until_canceled
 from .clips import Clip
 from .models import Models, Wanted, Watchers
 
@@ -17,9 +17,7 @@ MOST_AT_ONCE, PIXELS_AT_ONCE = 8, 8_000_000
 """Frames, and pixels of them, that are in memory together."""
 
 
-def judge_clip(
-    clip: Clip, wanted: Wanted, models: Models, *, progress: Callable[[int, int], None]
-) -> Judgment:
+def judge_clip(clip: Clip, wanted: Wanted, models: Models, *, progress: Progress) -> Judgment:
     """Measure a clip in one pass.
 
     Args:

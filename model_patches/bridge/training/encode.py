@@ -28,7 +28,7 @@ class SetEncoder:
     ) -> None:
         self.shards = shards
         self.settings, self.encoders, self.vae = settings, encoders, vae
-        self.num_videos = self.num_captions = 0
+        self.num_videos = 0
 
     def video(self, path: Path, sha256: str) -> tuple[str, ShardFacts]:
         """Return a video's key and facts, encoding it if its shard is not there.
@@ -54,7 +54,6 @@ class SetEncoder:
             states, pooled = self.encoders.backend.prompt_states(caption)
             check_finite(states, "LLM")
             self.shards.save_caption(key, states[0], check_finite(pooled, "CLIP text encoder")[0])
-            self.num_captions += 1
         return key
 
     def _video_key(self, sha256: str) -> str:

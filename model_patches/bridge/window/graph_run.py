@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...sizes import resize_cover_crop
+from ...store.pictures import to_uint8
 from ...store.sound_pieces import fit_length, samples_at, to_int16
 from ...store.video_sink import VideoFormat
 from ...window.clips import GraphWindow, check_clip, check_speed, known_difference, new_frames
@@ -17,7 +18,7 @@ from ...window.flash import measure_flash
 from ...window.plan import attempt_seed
 from ...window.run import Clip, Judged, WindowRun
 from ...window.store import WindowStore
-from ...window.tail import from_uint8, start_frames, to_uint8
+from ...window.tail import from_uint8, start_frames
 from ..progress import duration_text, send_text
 from .cards import WindowCards
 from .end_images import fingerprints, read_end_images

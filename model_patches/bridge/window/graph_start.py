@@ -9,13 +9,14 @@ from pathlib import Path
 from torch import Tensor
 
 from ...store.files import read_json, write_text
+from ...store.pictures import to_uint8
 from ...store.video_source import source_sha256
 from ...window.clips import ClipSizes, GraphWindow, count_frames, plan_clips
 from ...window.entries import digest, entry_name
 from ...window.journal import ChainedKeys
 from ...window.run import SEAM_FRAMES, Begin, Limits, make_reference, special_of
 from ...window.settings import WINDOWS
-from ...window.tail import Tail, to_uint8
+from ...window.tail import Tail
 from ...window.takes import TAKES
 from .start import Material, from_image, read_video_end
 

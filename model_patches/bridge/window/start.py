@@ -17,6 +17,7 @@ from ...sizes import (
     resize_cover_crop,
 )
 from ...store.cancel import stop_if_canceled
+from ...store.pictures import to_uint8
 from ...store.video_source import (
     Source,
     check_frame_rate,
@@ -28,7 +29,7 @@ from ...store.video_source import (
 from ...window.entries import digest
 from ...window.run import SEAM_FRAMES, Begin, make_reference
 from ...window.settings import WindowSettings
-from ...window.tail import Tail, from_uint8, to_uint8
+from ...window.tail import Tail, from_uint8
 from ..fingerprint import tensor_fingerprint
 from ..vae import decode_frames, encode_frames, kept_latent_frames
 from .make import latent_state

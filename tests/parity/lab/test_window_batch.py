@@ -10,9 +10,10 @@ use_comfyui()
 
 from magic141.lab import world
 from magic141.model_patches.bridge.window.make import WindowMaker
+from magic141.model_patches.store.pictures import to_uint8
 from magic141.model_patches.store.video_sink import VideoFormat
 from magic141.model_patches.window.plan import num_frames_of
-from magic141.model_patches.window.run import Begin, Limits, WindowRun, to_uint8, window_keys
+from magic141.model_patches.window.run import Begin, Limits, WindowRun, window_keys
 from magic141.model_patches.window.settings import WindowSettings
 from magic141.model_patches.window.store import WindowStore
 from magic141.tests.bench.support.window_batch import ClipBatch, image_states

@@ -14,8 +14,8 @@ from comfy_api.latest import InputImpl
 from magic141.model_patches.bridge.vae import decode_frames
 from magic141.model_patches.bridge.window.run import Caller
 from magic141.model_patches.bridge.window.start import Sources, read_start
+from magic141.model_patches.store.pictures import to_uint8
 from magic141.model_patches.store.video_sink import VideoFormat, write_segment
-from magic141.model_patches.window.run import to_uint8
 from magic141.tests.support.tiny_windows import (
     IMAGE,
     SETTINGS,
