@@ -5,7 +5,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity
+from ..model_patches.bridge.graph_identity import describe_unknown, graph_identity, running_graph
 from ..model_patches.bridge.window.finished import finished_videos
 from ..model_patches.bridge.window.make import Models
 from ..model_patches.bridge.window.run import Caller, run_windows
@@ -129,7 +129,7 @@ def _caller(node: type[io.ComfyNode]) -> Caller:
     """Return what the run needs to know of the graph it stands in."""
     hidden = node.hidden
     inputs = hidden.dynprompt.get_node(hidden.unique_id)["inputs"]
-    identity = graph_identity(hidden.dynprompt, hidden.unique_id, MODELS)
+    identity = graph_identity(running_graph(hidden.dynprompt), hidden.unique_id, MODELS)
     notes = [*describe_old_inputs(node, inputs), *describe_unknown(identity)]
     for note in notes:
         logging.warning("Magic141: %s", note)

@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.folders import resolve_folder
-from ..model_patches.bridge.graph_identity import graph_identity
+from ..model_patches.bridge.graph_identity import graph_identity, running_graph
 from ..model_patches.bridge.training.dataset import (
     SetModels,
     SetRequest,
@@ -164,9 +164,8 @@ class BuildTrainingSet(io.ComfyNode):
         cls, folder, set_name, encoders, vae, size, image_states, replace, **widgets
     ) -> io.NodeOutput:
         request = SetRequest(**widgets, with_image_states=image_states, bucket=BUCKET_CHOICES.get(size))
-        behind = [
-            graph_identity(cls.hidden.dynprompt, cls.hidden.unique_id, [name]) for name in ("encoders", "vae")
-        ]
+        graph = running_graph(cls.hidden.dynprompt)
+        behind = [graph_identity(graph, cls.hidden.unique_id, [name]) for name in ("encoders", "vae")]
         models = SetModels(encoders, vae, *behind)
         _, report = build_training_set(set_name, folder, models, request, replace_other=replace)
         report = "\n".join([report, *models.notes()])

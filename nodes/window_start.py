@@ -84,9 +84,10 @@ class WindowStart(io.ComfyNode):
     def execute(cls, image=None, video=None, latent=None, **widgets) -> io.NodeOutput:
         start = StartSettings(**widgets)
         dynprompt = cls.hidden.dynprompt
-        body = find_body(read_graph(dynprompt), dynprompt, cls.hidden.unique_id)
+        graph = read_graph(dynprompt)
+        body = find_body(graph, dynprompt, cls.hidden.unique_id)
         check_end_is_used(body, widgets["prompts"])
-        identity = body_identity(dynprompt, body)
+        identity = body_identity(graph, body)
         settings = Settings(start, save_settings(body.save_inputs), identity.hash)
         material = read_beginning(start, image=image, video=video)
         run = begin_run(

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import folder_paths
 from comfy_api.internal import _ComfyNodeInternal, first_real_override
@@ -31,11 +30,13 @@ MAX_FILES = 10_000
 LONGEST_NAME = 1024
 
 
-class Graph(Protocol):
-    """The host's ``DynamicPrompt``."""
+Graph = Mapping[str, dict]
+"""Node id -> {"class_type", "inputs"}, as the host runs it."""
 
-    def has_node(self, node_id: str, /) -> bool: ...
-    def get_node(self, node_id: str, /) -> dict: ...
+
+def running_graph(dynprompt) -> Graph:
+    """Return the graph of the host's ``DynamicPrompt``, with nodes that were expanded."""
+    return {node_id: dynprompt.get_node(node_id) for node_id in dynprompt.all_node_ids()}
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,12 @@ def graph_identity(graph: Graph, node_id: str, inputs: Sequence[str]) -> GraphId
     """Return the identity of what is connected to some inputs of a node.
 
     Args:
-        graph: the prompt as it runs, with nodes that were expanded.
+        graph: the prompt as it runs.
         node_id: the node that is fed.
         inputs: the names of its inputs that count.
     """
     reader = _GraphReader(graph)
-    values = graph.get_node(node_id)["inputs"]
+    values = graph[node_id]["inputs"]
     told = {name: reader.value_of(values[name]) for name in sorted(inputs) if name in values}
     return GraphIdentity(digest(told), tuple(sorted(reader.unknown)))
 
@@ -84,7 +85,7 @@ class _GraphReader:
     def hash_of(self, node_id: str) -> str:
         """Return the hash of a node and all before it; another one every time where that cannot be known."""
         if node_id not in self._read:
-            node = self.graph.get_node(node_id) if self.graph.has_node(node_id) else {}
+            node = self.graph.get(node_id, {})
             class_type = str(node.get("class_type"))
             try:
                 self._read[node_id] = self._hash(class_type, node)

@@ -12,9 +12,9 @@ much is enough depends on the VAE:
 """
 
 import math
-from typing import Any, Protocol
 
 import torch
+from comfy.sd import VAE
 from comfy.taesd.taehv import TAEHV, MemBlock, TGrow
 from torch import Tensor
 
@@ -24,21 +24,7 @@ HUNYUAN_CONTEXT = 8
 HUNYUAN_PAIR = 2
 
 
-class Vae(Protocol):
-    """What this pack uses of the host's VAE."""
-
-    first_stage_model: Any
-    latent_channels: int
-    latent_dim: int
-
-    def spacial_compression_encode(self) -> Any: ...  # a number for VAEs of this kind
-
-    def encode(self, pixel_samples: Tensor) -> Tensor: ...
-
-    def decode(self, samples_in: Tensor) -> Tensor: ...
-
-
-def check_vae(vae: Vae) -> None:
+def check_vae(vae: VAE) -> None:
     """Refuse a VAE that is not of the HunyuanVideo kind.
 
     Raises:
@@ -53,7 +39,7 @@ def check_vae(vae: Vae) -> None:
         )
 
 
-def is_taehv(vae: Vae) -> bool:
+def is_taehv(vae: VAE) -> bool:
     """Return whether the VAE is a TAEHV, the one kind besides HunyuanVideo's own that this pack knows.
 
     Its encoder puts frames 0-3 into latent 0, where its decoder puts frame 0 alone; its decoder continues a stream
@@ -62,7 +48,7 @@ def is_taehv(vae: Vae) -> bool:
     return isinstance(vae.first_stage_model, TAEHV)
 
 
-def encode_frames(vae: Vae, frames: Tensor) -> Tensor:
+def encode_frames(vae: VAE, frames: Tensor) -> Tensor:
     """Encode frames so that latent 0 is frame 0 alone and every further latent the next four frames.
 
     The real HunyuanVideo VAE groups them so by itself. TAEHV's encoder takes 0-3, 4-7... : frame 0 is put three
@@ -83,7 +69,7 @@ def encode_frames(vae: Vae, frames: Tensor) -> Tensor:
     return vae.encode(frames)
 
 
-def decode_frames(vae: Vae, latent: Tensor) -> Tensor:
+def decode_frames(vae: VAE, latent: Tensor) -> Tensor:
     """Decode a latent clip; out of memory the host repeats it in tiles.
 
     Args:
@@ -94,12 +80,13 @@ def decode_frames(vae: Vae, latent: Tensor) -> Tensor:
     return vae.decode(latent).flatten(0, -4).clamp(0.0, 1.0)
 
 
-def context_latent_frames(vae: Vae) -> int:
+def context_latent_frames(vae: VAE) -> int:
     """Return how many earlier latent frames the decoder needs before the first new one."""
-    if not is_taehv(vae):
+    model = vae.first_stage_model
+    if not isinstance(model, TAEHV):
         return HUNYUAN_CONTEXT
     rate, reach = 1, 0.0
-    for layer in vae.first_stage_model.decoder:
+    for layer in model.decoder:
         if isinstance(layer, TGrow):
             rate *= layer.stride
         elif isinstance(layer, MemBlock):
@@ -107,12 +94,12 @@ def context_latent_frames(vae: Vae) -> int:
     return math.ceil(reach)
 
 
-def kept_latent_frames(vae: Vae) -> int:
+def kept_latent_frames(vae: VAE) -> int:
     """Return how many latent frames to keep of what is finished, so that the next ones can be decoded."""
     return context_latent_frames(vae) + (0 if is_taehv(vae) else HUNYUAN_PAIR - 1)
 
 
-def context_start(vae: Vae, *, first_kept: int, num_before: int) -> int:
+def context_start(vae: VAE, *, first_kept: int, num_before: int) -> int:
     """Return the latent frame of the stream at which decoding starts.
 
     Args:
@@ -126,7 +113,7 @@ def context_start(vae: Vae, *, first_kept: int, num_before: int) -> int:
     return down if down >= first_kept else start
 
 
-def decode_continuation(vae: Vae, before: Tensor, new: Tensor, *, num_before: int) -> Tensor:
+def decode_continuation(vae: VAE, before: Tensor, new: Tensor, *, num_before: int) -> Tensor:
     """Decode new latent frames that follow others.
 
     Args:

@@ -79,7 +79,6 @@ class VideoFacts:
     width: int
     height: int
     fps: Fraction
-    has_sound: bool
 
 
 def probe_video(source: Source) -> VideoFacts:
@@ -92,8 +91,7 @@ def probe_video(source: Source) -> VideoFacts:
         with open_source(source) as container:
             stream = video_stream(container, source)
             picture = Picture.of(next(container.decode(stream)), stream)
-            rate = Fraction(stream.average_rate or 0)
-            return VideoFacts(*picture.size, rate, bool(container.streams.audio))
+            return VideoFacts(*picture.size, Fraction(stream.average_rate or 0))
     except (FFmpegError, StopIteration) as error:
         reason = error.strerror if isinstance(error, FFmpegError) else "it has no frames"
         raise ValueError(f"{source_name(source)} cannot be read as a video ({reason}).") from error

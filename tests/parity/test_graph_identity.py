@@ -8,7 +8,6 @@ from magic141.tools.host import use_comfyui
 use_comfyui()
 
 import folder_paths
-from comfy_execution.graph import DynamicPrompt
 from magic141.model_patches.bridge.graph_identity import describe_unknown, graph_identity
 
 import nodes
@@ -64,7 +63,7 @@ def graph(**changes) -> dict:
 
 
 def identity(prompt: dict, node_id: str = "9"):
-    return graph_identity(DynamicPrompt(prompt), node_id, ("model", "vae"))
+    return graph_identity(prompt, node_id, ("model", "vae"))
 
 
 def test_the_same_graph_is_the_same():

@@ -7,6 +7,7 @@ from enum import StrEnum
 import comfy.model_management
 import node_helpers
 import torch
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...dit.channels import known_frames_condition
@@ -19,7 +20,7 @@ from ...sizes import (
     resize_cover_crop,
 )
 from ..progress import ignore_stage
-from ..vae import Vae, check_vae, encode_frames
+from ..vae import check_vae, encode_frames
 from .socket import Conditioning, Latent, Magic141Encoders
 
 
@@ -102,7 +103,7 @@ def pictures_for_vlm(images: Tensor, mode: ImageMode) -> Tensor:
     return images[:1] if mode == ImageMode.KNOWN_FRAMES else images
 
 
-def encode_known_frames(vae: Vae, request: ClipRequest) -> Tensor | None:
+def encode_known_frames(vae: VAE, request: ClipRequest) -> Tensor | None:
     """Return the known first latent frames: those given, or the cropped pictures encoded; None if there are none."""
     if request.known_latent is not None or request.images is None:
         return request.known_latent
@@ -181,7 +182,7 @@ def place_known_frames(first: Tensor | None, last: Tensor | None, empty: Tensor)
 
 def image_to_video_conditioning(
     encoders: Magic141Encoders,
-    vae: Vae,
+    vae: VAE,
     request: ClipRequest,
     *,
     on_stage: Callable[[str], None] = ignore_stage,
@@ -213,7 +214,7 @@ def image_to_video_conditioning(
     return positive, negative, {"samples": empty, "downscale_ratio_spacial": SPATIAL_COMPRESSION}
 
 
-def _known_frames_values(vae: Vae, request: ClipRequest, empty: Tensor) -> dict[str, Tensor | float]:
+def _known_frames_values(vae: VAE, request: ClipRequest, empty: Tensor) -> dict[str, Tensor | float]:
     first, last = encode_known_frames(vae, request), None
     if request.end_image is not None:
         last = encode_frames(vae, resize_cover_crop(request.end_image, request.width, request.height))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from comfy.sd import VAE
+
 from ...sizes import check_clip_size, nearest_bucket
 from ...store.cancel import until_canceled
 from ...store.files import file_sha256
@@ -27,7 +29,7 @@ from ..encoders.socket import Magic141Encoders
 from ..folders import folder_label, named_directory, resolve_folder
 from ..graph_identity import GraphIdentity, describe_unknown
 from ..progress import host_progress
-from ..vae import Vae, check_vae
+from ..vae import check_vae
 from .encode import SetEncoder
 
 CATEGORY = "magic141_training_sets"
@@ -54,7 +56,7 @@ class SetModels:
     """What encodes a set, and the identities of the graphs behind both: what they were loaded from and how."""
 
     encoders: Magic141Encoders
-    vae: Vae
+    vae: VAE
     encoders_graph: GraphIdentity
     vae_graph: GraphIdentity
 

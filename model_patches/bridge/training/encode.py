@@ -4,6 +4,7 @@ from pathlib import Path
 
 import comfy.latent_formats
 import torch
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...encoders.context import check_finite
@@ -14,7 +15,7 @@ from ...training.shards import ShardFacts, ShardStore, frames_seen
 from ...training.videos import VideoUnusable, WindowPlan, read_windows
 from ...window.entries import digest
 from ..encoders.socket import Magic141Encoders, as_uint8
-from ..vae import Vae, encode_frames
+from ..vae import encode_frames
 
 METHOD_VERSION, VIEWS_VERSION = 1, 2
 """Raise them when the same video gives other tensors, or the VLM sees others, so that no old shard is taken over."""
@@ -24,7 +25,7 @@ class SetEncoder:
     """Makes shards where they are missing, and counts what it made."""
 
     def __init__(
-        self, shards: ShardStore, settings: SetSettings, encoders: Magic141Encoders, vae: Vae
+        self, shards: ShardStore, settings: SetSettings, encoders: Magic141Encoders, vae: VAE
     ) -> None:
         self.shards = shards
         self.settings, self.encoders, self.vae = settings, encoders, vae

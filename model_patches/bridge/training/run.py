@@ -10,6 +10,7 @@ from typing import Any
 import comfy.model_management
 import comfy.model_patcher
 import torch
+from comfy.sd import VAE
 from torch import Tensor
 
 from ...dit.stream import save_tensors
@@ -25,7 +26,6 @@ from ...training.parallel import this_process
 from ...training.source import KNOWN_SHARES, TEXT_TO_VIDEO, VideoFolderSource
 from ...training.twin import require_training_packages, takes_image
 from ..loading import ATTACHMENT, load_magic141_model
-from ..vae import Vae
 from .dataset import open_training_set
 from .folder import (
     RUN_KEY,
@@ -73,7 +73,7 @@ def make_config(*, precision: str = "auto", **settings: Any) -> DistillConfig:
 
 def distill_model(
     model: comfy.model_patcher.ModelPatcher,
-    vae: Vae,
+    vae: VAE,
     set_name: str,
     config: DistillConfig,
     *,

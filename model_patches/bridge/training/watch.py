@@ -9,6 +9,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.utils
 import torch
+from comfy.sd import VAE
 from PIL import Image
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from ...training.config import DistillConfig
 from ...training.trainer import StepReport
 from ..progress import duration_text, send_text
 from ..sampling import Sampling, sample_clip
-from ..vae import Vae, decode_frames
+from ..vae import decode_frames
 
 PREVIEW_SECONDS = 3.0
 PREVIEW_PX = 1024
@@ -42,7 +43,7 @@ class TrainingWatch:
     def __init__(
         self,
         run_dir: Path,
-        vae: Vae,
+        vae: VAE,
         *,
         fps: float,
         read_log: Callable[[], list[dict]],
@@ -124,7 +125,7 @@ class TrainingWatch:
 
 
 @torch.inference_mode()
-def decode_clips(vae: Vae, latents: Tensor) -> Tensor:
+def decode_clips(vae: VAE, latents: Tensor) -> Tensor:
     """Decode latents as the model makes them (B, 16, T, h, w), a clip at a time: (B, frames, H, W, 3) in [0, 1]."""
     unscaled = comfy.latent_formats.HunyuanVideo().process_out(latents)
     return torch.stack([decode_frames(vae, clip[None]).float().cpu() for clip in unscaled])
@@ -142,7 +143,7 @@ SEED = 0
 def compare_clips(
     before: comfy.model_patcher.ModelPatcher,
     after: comfy.model_patcher.ModelPatcher,
-    vae: Vae,
+    vae: VAE,
     source: ClipSource,
     config: DistillConfig,
 ) -> Tensor:
@@ -161,7 +162,7 @@ def compare_clips(
 
 
 def _sampled_row(
-    model: comfy.model_patcher.ModelPatcher, vae: Vae, batch: TrainingBatch, config: DistillConfig
+    model: comfy.model_patcher.ModelPatcher, vae: VAE, batch: TrainingBatch, config: DistillConfig
 ) -> Tensor:
     clips = []
     for row in range(len(batch)):

@@ -19,10 +19,11 @@ from ...window.plan import attempt_seed
 from ...window.run import Clip, Judged, WindowRun
 from ...window.store import WindowStore
 from ...window.tail import from_uint8, start_frames
-from ..progress import duration_text, send_text
+from ..progress import send_text
 from .cards import WindowCards
 from .end_images import fingerprints, read_end_images
 from .graph_start import KEEP, Settings, folder_to_keep, keys_of, plan, remember_graph
+from .progress import windows_text
 from .run import run_folder, write_lead_in
 from .start import Material
 
@@ -99,13 +100,11 @@ def show_progress(run: GraphRun) -> None:
     """Show on Window Start what is finished, which window is being made, and about how long the rest will take."""
     run.cards.send(run.node_id)
     done, total = run.run.num_done, len(run.run.windows)
-    if run.window is None:
-        send_text(f"{total} windows are done", run.node_id)
-        return
-    seconds = [facts["seconds"] for facts in run.run.facts]
-    left = f", about {duration_text(sum(seconds) / done * (total - done))} left" if done else ""
+    seconds = sum(facts["seconds"] for facts in run.run.facts)
     again = f", attempt {run.attempt + 1}" if run.attempt else ""
-    send_text(f"window {done + 1} of {total}{again}{left}", run.node_id)
+    send_text(
+        windows_text(done, total, again, seconds / done * (total - done) if done else None), run.node_id
+    )
 
 
 def newest_segment(run: GraphRun) -> Path | None:

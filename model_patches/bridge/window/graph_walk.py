@@ -1,13 +1,13 @@
 """Walk a graph: what lies between a Window Start and its Window Save, and whether it can be repeated."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from comfy_execution.graph_utils import is_link
 
+from ..graph_identity import Graph
+
 START, SAVE = "Magic141WindowStart", "Magic141WindowSave"
 
-Graph = Mapping[str, dict]
-"""Node id -> {"class_type", "inputs"}, as the host runs it."""
 Link = tuple[str, int]
 
 

@@ -52,10 +52,12 @@ class WindowProgress:
         return (time.monotonic() - self._started) / self._made * (self.num_windows - self.num_done)
 
     def _tell(self, step: str = "") -> None:
-        left = self.seconds_left()
-        text = f"window {min(self.num_done + 1, self.num_windows)} of {self.num_windows}{step}"
-        if self.num_done >= self.num_windows:
-            text = f"{self.num_windows} windows are done"
-        elif left is not None:
-            text += f", about {duration_text(left)} left"
-        send_text(text, self.node_id)
+        send_text(windows_text(self.num_done, self.num_windows, step, self.seconds_left()), self.node_id)
+
+
+def windows_text(num_done: int, num_windows: int, detail: str, seconds_left: float | None) -> str:
+    """Say which window is being made, something of it, and about how long the rest will take."""
+    if num_done >= num_windows:
+        return f"{num_windows} windows are done"
+    left = "" if seconds_left is None else f", about {duration_text(seconds_left)} left"
+    return f"window {num_done + 1} of {num_windows}{detail}{left}"

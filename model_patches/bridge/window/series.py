@@ -10,24 +10,14 @@ Everything private of the host that this needs is here: the running graph, its e
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from comfy_execution.caching import HierarchicalCache, NullCache
 from comfy_execution.graph_utils import GraphBuilder, is_link
 
-from ..graph_identity import GraphIdentity, graph_identity, node_class
-from .graph_walk import Graph, Link, ancestors, check_frames_come_from, descendants, find_save, links_of
+from ..graph_identity import Graph, GraphIdentity, graph_identity, node_class, running_graph
+from .graph_walk import Link, ancestors, check_frames_come_from, descendants, find_save, links_of
 
 NEXT, FRAMES, WRITE = "Magic141WindowNext", "Magic141WindowFrames", "Magic141WindowWrite"
-
-
-class DynamicPrompt(Protocol):
-    """The host's running graph."""
-
-    def has_node(self, node_id: str, /) -> bool: ...
-    def all_node_ids(self) -> set[str]: ...
-    def get_node(self, node_id: str, /) -> dict: ...
-    def get_display_node_id(self, node_id: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -47,10 +37,10 @@ class Body:
     values: dict[Link, object] = field(default_factory=dict)
 
 
-def read_graph(dynprompt: DynamicPrompt) -> dict[str, dict]:
-    """Return the graph that is running."""
+def read_graph(dynprompt) -> Graph:
+    """Return the graph that is running, out of the host's ``DynamicPrompt``."""
     try:
-        return {node_id: dynprompt.get_node(node_id) for node_id in dynprompt.all_node_ids()}
+        return running_graph(dynprompt)
     except AttributeError as error:
         raise ValueError(
             f"This version of ComfyUI does not show the running graph to nodes ({error}), which Window Start needs. "
@@ -58,28 +48,13 @@ def read_graph(dynprompt: DynamicPrompt) -> dict[str, dict]:
         ) from error
 
 
-class _WithoutStart:
-    """The running graph, in which Window Start depends on nothing: what it is given is known apart."""
-
-    def __init__(self, graph: DynamicPrompt, start_id: str) -> None:
-        self._graph, self._start_id = graph, start_id
-
-    def has_node(self, node_id: str, /) -> bool:
-        return self._graph.has_node(node_id)
-
-    def get_node(self, node_id: str, /) -> dict:
-        if node_id == self._start_id:
-            return {"class_type": FRAMES, "inputs": {}}
-        return self._graph.get_node(node_id)
+def body_identity(graph: Graph, body: Body) -> GraphIdentity:
+    """Return what tells the graph that makes the windows from others; what Window Start is given is known apart."""
+    without_start = {**graph, body.start_id: {"class_type": FRAMES, "inputs": {}}}
+    return graph_identity(without_start, body.save_id, ["images", "video", "latent"])
 
 
-def body_identity(dynprompt: DynamicPrompt, body: Body) -> GraphIdentity:
-    """Return what tells the graph that makes the windows from others."""
-    graph = _WithoutStart(dynprompt, body.start_id)
-    return graph_identity(graph, body.save_id, ["images", "video", "latent"])
-
-
-def find_body(graph: Graph, dynprompt: DynamicPrompt, start_id: str) -> Body:
+def find_body(graph: Graph, dynprompt, start_id: str) -> Body:
     """Return what lies between a Window Start and its Window Save, with the nodes that show something of it.
 
     Raises:

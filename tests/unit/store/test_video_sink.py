@@ -114,7 +114,7 @@ def test_sound_of_the_source_is_kept(tmp_path, audio_codec, suffix):
     joined = tmp_path / "all.mp4"
     join_segments(joined, pieces, sound=choose_sound(source)[0])
     kept, original = samples(joined), samples(source)
-    assert probe_video(joined).has_sound
+    assert choose_sound(joined)[0] is not None
     assert abs(len(kept) - len(original)) <= 4096
     scale = 32768 if np.abs(original).max() > 2 else 1
     assert np.abs(kept).max() == pytest.approx(np.abs(original).max() / scale, rel=0.2)
