@@ -11,14 +11,12 @@ from ..model_patches.store.disk import DiskRefused, refusal_text
 
 
 def say_refusals(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """Return a node in which what the system refuses (a full disk, missing rights) becomes a message for people.
+    """Return a node that says in a sentence what the system refuses while it runs (a full disk, missing rights).
 
     A cancel while its inputs are fingerprinted is heard as well.
     """
     members: dict[str, Any] = {"__doc__": node.__doc__, "__module__": node.__module__}
-    members["execute"] = classmethod(_saying(node.execute.__func__, _raise))
-    if (validate := _own(node, "validate_inputs")) is not None:
-        members["validate_inputs"] = classmethod(_saying(validate, lambda text: text))
+    members["execute"] = classmethod(_saying(node.execute.__func__))
     if (fingerprint := _own(node, "fingerprint_inputs")) is not None:
         members["fingerprint_inputs"] = classmethod(_canceled_later(fingerprint))
     return type(node.__name__, (node,), members)
@@ -45,22 +43,15 @@ def _own(node: type, name: str) -> Callable | None:
     return vars(owner)[name].__func__ if is_ours else None
 
 
-def _saying(function: Callable, say: Callable[[str], Any]) -> Callable:
+def _saying(function: Callable) -> Callable:
     def guarded(cls: type, *arguments: Any, **values: Any) -> Any:
         try:
             return function(cls, *arguments, **values)
         except OSError as error:
             if error.errno is None:  # has a sentence of its own
                 raise
-            try:
-                return say(refusal_text(error))
-            except DiskRefused as refused:
-                raise refused from error
+            raise DiskRefused(refusal_text(error)) from error
 
     # the host reads off the signature which inputs to hand over
     guarded.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return guarded
-
-
-def _raise(text: str) -> None:
-    raise DiskRefused(text)

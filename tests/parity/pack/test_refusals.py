@@ -11,6 +11,7 @@ use_comfyui()
 from comfy_api.latest import io
 from magic141.model_patches.store.disk import DiskRefused
 from magic141.nodes import Magic141Extension
+from magic141.nodes.limits import keep_limits
 from magic141.nodes.refusals import say_refusals
 
 NODES = asyncio.run(Magic141Extension().get_node_list())
@@ -32,10 +33,16 @@ def test_every_node_says_what_the_system_refuses(node):
 
 
 def test_a_check_of_inputs_answers_with_the_sentence():
-    own = type(
-        "Checks", (io.ComfyNode,), {"execute": classmethod(refuse), "validate_inputs": classmethod(refuse)}
-    )
-    assert "permission denied" in say_refusals(own).validate_inputs()
+    class Checks(io.ComfyNode):
+        @classmethod
+        def define_schema(cls) -> io.Schema:
+            return io.Schema("Checks", inputs=[io.String.Input("name")])
+
+        @classmethod
+        def validate_inputs(cls, name=None):
+            return refuse(cls)
+
+    assert "permission denied" in str(keep_limits(Checks).validate_inputs(name="a"))
 
 
 def test_what_has_its_own_sentence_stays():
