@@ -162,12 +162,8 @@ class FewStepTI2VSampler(io.ComfyNode):
         with stages() as show_stage:
             show_stage(f"loading the model for {steps} steps")
             samples = sample_clip(model, positive, negative, latent, sampling)
-        return io.NodeOutput({**_without_empty_ratios(latent), "samples": samples})
-
-
-def _without_empty_ratios(latent: dict) -> dict:
-    """Return a LATENT without the notes that only an empty one carries."""
-    return {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
+        kept = {key: value for key, value in latent.items() if not key.startswith("downscale_ratio_")}
+        return io.NodeOutput({**kept, "samples": samples})  # the ratios belong to empty latents only
 
 
 class FewStepSchedule(io.ComfyNode):

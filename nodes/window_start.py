@@ -9,13 +9,13 @@ from ..model_patches.bridge.graph_identity import describe_unknown
 from ..model_patches.bridge.window.graph_end import leave_unfinished
 from ..model_patches.bridge.window.graph_run import begin_run, show_progress
 from ..model_patches.bridge.window.graph_start import ANEW, KEEP, Settings, StartSettings, read_beginning
+from ..model_patches.bridge.window.graph_walk import links_of
 from ..model_patches.bridge.window.series import (
     Body,
     body_identity,
     find_body,
     first_next,
     read_graph,
-    uses_output,
 )
 from ..model_patches.bridge.window.series_end import watch_end
 from ..model_patches.store.names import name_fault
@@ -110,7 +110,8 @@ def check_end_is_used(body: Body, prompts: str) -> None:
         ValueError: nothing is connected to the output.
     """
     lines = [line for (_, word), line in read_directions(prompts).lines.items() if word == "end"]
-    if lines and not uses_output(body, len(handed_out_outputs()) - 1):
+    end_image = (body.start_id, len(handed_out_outputs()) - 1)
+    if lines and not any(end_image in links_of(node) for node in body.nodes.values()):
         raise ValueError(
             f"Prompt line {lines[0]} gives a window an end picture, but nothing takes it: connect the output end_image "
             "of Window Start to a node that makes a clip from a first and a last frame, or remove the line."

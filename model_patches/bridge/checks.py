@@ -117,13 +117,9 @@ def check_latent(samples: Tensor) -> None:
         )
 
 
-def has_guidance_embedding(model: comfy.model_patcher.ModelPatcher) -> bool:
-    """Return whether the model takes the guidance strength as an input."""
-    return bool(model.model.diffusion_model.params.guidance_embed)
-
-
 def _check_states(model: comfy.model_patcher.ModelPatcher, states: Tensor, options: dict, name: str) -> None:
-    width = model.model.diffusion_model.params.context_in_dim
+    params = model.model.diffusion_model.params
+    width = params.context_in_dim
     if states.shape[-1] != width:
         raise ValueError(
             f"{name} conditioning is {states.shape[-1]} wide and this model wants {width}. Encoders and model do not"
@@ -135,7 +131,7 @@ def _check_states(model: comfy.model_patcher.ModelPatcher, states: Tensor, optio
             f"{name} conditioning has no pooled CLIP-L output. Encode the prompt with VLM Image Encode, or with"
             f" DualCLIPLoader of type hunyuan_video."
         )
-    if has_guidance_embedding(model) and options.get("guidance") is None:
+    if params.guidance_embed and options.get("guidance") is None:
         raise ValueError(
             f"This model embeds the guidance strength, and the {name} conditioning has none (ComfyUI would silently"
             f" take 6). Set guidance on VLM Image Encode, or put FluxGuidance before the sampler."

@@ -79,7 +79,7 @@ def read_header(path: str | Path) -> Header:
         start = file.read(32)
     if not _begins_as_safetensors(start, path.stat().st_size):
         if start.startswith(b"PK"):
-            return _torch_header(path)
+            return Header(path, "torch", describe_tensors(load_torch_zip(path, device="meta")), {})
         _refuse_what_is_no_safetensors(path, start)
     return _safetensors_header(path)
 
@@ -127,10 +127,6 @@ def _refuse_inflated(weights: Mapping[str, Tensor], path: Path) -> None:
                 f"{path.name} is damaged: {key} has shape {tuple(tensor.shape)}, and all tensors together would be"
                 f" {claimed:,} bytes, but the file has only {size:,}. Save it again with plain, contiguous tensors."
             )
-
-
-def _torch_header(path: Path) -> Header:
-    return Header(path, "torch", describe_tensors(load_torch_zip(path, device="meta")), {})
 
 
 def _find_state_dict(content: Any, name: str) -> dict[str, Tensor]:

@@ -115,23 +115,18 @@ def _faults(clip: Judgment) -> list[tuple[float, str]]:
 
 def _comparison(a: Judgment, b: Judgment) -> str:
     both = [name for name in MEASURES if MEASURES[name].better and name in a.values and name in b.values]
-    sizes = {name: _lead(MEASURES[name], a.values[name], b.values[name]) for name in both}
+    told = {name: f"{MEASURES[name].title} ({a.values[name]:.3g} to {b.values[name]:.3g})" for name in both}
+    # by how many notable differences A is better; negative where B is
+    sizes = {
+        name: MEASURES[name].better * (a.values[name] - b.values[name]) / MEASURES[name].notable
+        for name in both
+    }
     parts = []
     for letter, sign in (("A", 1), ("B", -1)):
         leads = sorted((name for name in both if sign * sizes[name] >= 1), key=lambda name: -abs(sizes[name]))
         if leads:
-            told = ", ".join(_told(name, a, b) for name in leads[:MOST_TOLD])
-            parts.append(f"{letter} is better in {told}")
+            parts.append(f"{letter} is better in {', '.join(told[name] for name in leads[:MOST_TOLD])}")
     return ("; ".join(parts) or "A and B differ in nothing that a viewer would notice") + "."
-
-
-def _lead(measure: Measure, a: float, b: float) -> float:
-    """Return by how many notable differences A is better than B; negative where B is."""
-    return measure.better * (a - b) / measure.notable
-
-
-def _told(name: str, a: Judgment, b: Judgment) -> str:
-    return f"{MEASURES[name].title} ({a.values[name]:.3g} to {b.values[name]:.3g})"
 
 
 def report_json(clip: Judgment, other: Judgment | None = None) -> str:

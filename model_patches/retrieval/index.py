@@ -128,10 +128,6 @@ class ImageIndex:
                 raise ValueError("a vector belongs to no picture")
             return [Row.from_sql(row) for row in found]
 
-    def vectors_at(self, positions: list[int]) -> Tensor:
-        """Return the vectors at these positions, (K, D) float16."""
-        return self.vectors[positions]
-
     def _check_vectors(self) -> None:
         path = path_inside(self.directory, self.about.vectors)
         size, wanted = path.stat().st_size, self.about.count * self.about.bytes_per_vector

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ..sizes import FRAMES_PER_LATENT, num_frames_of
 from .directions import read_directions
 from .prompts import Prompts, assign_prompts, parse_prompts
-from .settings import WindowSettings
+from .settings import WINDOWS, WindowSettings
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def plan_run(settings: WindowSettings, *, continues: bool, has_end_image: bool) 
     """
     window, overlap = settings.window_latent, settings.overlap
     check_window(window, overlap)
-    if settings.counts_windows:
+    if settings.length_in == WINDOWS:
         num_new = max(1, round(settings.length)) * (window - overlap) + (0 if continues else overlap)
     else:
         num_new = new_latent_frames_for(settings.length, fps=settings.fps, continues=continues)

@@ -54,11 +54,6 @@ class WindowSettings:
         """Return the window's length in latent frames."""
         return num_latent_frames(self.window_length)
 
-    @property
-    def counts_windows(self) -> bool:
-        """Tell whether ``length`` counts windows."""
-        return self.length_in == WINDOWS
-
     def of_every_window(self) -> dict:
         """Return the settings that change every frame of the video."""
         values = {name: value for name, value in asdict(self).items() if name not in OF_ONE_WINDOW}

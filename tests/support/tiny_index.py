@@ -61,7 +61,7 @@ def paths(index):
 
 def check_vectors(index, folder):
     """Compare every stored vector with that of its picture now."""
-    made = index.vectors_at([row.position for row in index.rows()]).float()
+    made = index.vectors[[row.position for row in index.rows()]].float()
     embedder = MeanColor()
     wanted = [embedder.prepare(Image.open(folder / row.path).convert("RGB")) for row in index.rows()]
     torch.testing.assert_close(

@@ -91,25 +91,13 @@ def check_batch(images: Tensor | None, mode: ImageMode, length: int) -> None:
         )
 
 
-def frames_for_vae(images: Tensor, mode: ImageMode) -> Tensor:
-    """Return the part of the batch that stands in the clip: (k, H, W, 3), possibly empty."""
-    if mode == ImageMode.REFERENCES:
-        return images[:0]
-    return images if mode == ImageMode.KNOWN_FRAMES else images[:1]
-
-
-def pictures_for_vlm(images: Tensor, mode: ImageMode) -> Tensor:
-    """Return the pictures the VLM looks at: known frames are one scene, so its first frame; else all, in order."""
-    return images[:1] if mode == ImageMode.KNOWN_FRAMES else images
-
-
 def encode_known_frames(vae: VAE, request: ClipRequest) -> Tensor | None:
     """Return the known first latent frames: those given, or the cropped pictures encoded; None if there are none."""
     if request.known_latent is not None or request.images is None:
         return request.known_latent
-    frames = frames_for_vae(request.images, ImageMode(request.image_mode))
-    if len(frames) == 0:
+    if request.image_mode == ImageMode.REFERENCES:
         return None
+    frames = request.images if request.image_mode == ImageMode.KNOWN_FRAMES else request.images[:1]
     return encode_frames(vae, resize_cover_crop(frames, request.width, request.height))
 
 
@@ -203,7 +191,8 @@ def image_to_video_conditioning(
     check_vae(vae)
     pictures = request.vlm_images
     if pictures is None and request.images is not None:
-        pictures = pictures_for_vlm(request.images, ImageMode(request.image_mode))
+        # known frames are one scene, of which the VLM sees the first
+        pictures = request.images[:1] if request.image_mode == ImageMode.KNOWN_FRAMES else request.images
     on_stage("reading the prompt" if pictures is None else "looking at the picture, reading the prompt")
     encoded = encoders.encode(request.prompt, request.negative_prompt, pictures)
     on_stage("encoding the known frames")

@@ -8,7 +8,7 @@ import comfy.model_management
 import comfy.utils
 import torch
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor, nn
+from torch import nn
 
 from ...int8.quantize import QuantizationPlan, quantize_layer
 from ...store.cancel import Progress, no_progress
@@ -116,14 +116,13 @@ def copy_module(module: nn.Module, _done: dict[int, nn.Module] | None = None) ->
             vars(twin)[key] = value.copy() if isinstance(value, OrderedDict) else value
     for key in [key for key in vars(twin) if key.startswith(("_v", "_prefetch", "_pin"))]:
         del vars(twin)[key]
-    twin._parameters = {k: None if p is None else _own_parameter(p) for k, p in module._parameters.items()}
+    twin._parameters = {
+        k: None if p is None else nn.Parameter(p.detach().to("cpu"), requires_grad=False)
+        for k, p in module._parameters.items()
+    }
     twin._buffers = {k: None if b is None else b.to("cpu") for k, b in module._buffers.items()}
     twin._modules = {k: None if m is None else copy_module(m, done) for k, m in module._modules.items()}
     return twin
-
-
-def _own_parameter(parameter: Tensor) -> nn.Parameter:
-    return nn.Parameter(parameter.detach().to("cpu"), requires_grad=False)
 
 
 def _quantize_linears(

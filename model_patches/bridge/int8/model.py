@@ -43,7 +43,8 @@ def quantize_model(
     with torch.inference_mode():
         model = _rebuild(patcher, quantized_state_dict(patcher, plan, progress=progress))
     quantized = patcher_around(patcher, model)
-    quantized.cached_patcher_init = _init_again(patcher.cached_patcher_init, plan)
+    source = patcher.cached_patcher_init  # how to build the MODEL again, for torch.compile and several GPUs
+    quantized.cached_patcher_init = None if source is None else (_quantize_from_init, (source, plan))
     return quantized
 
 
@@ -138,12 +139,8 @@ def _rebuild(patcher: ModelPatcher, state_dict: dict[str, Tensor]):
     return model
 
 
-def _init_again(source: tuple | None, plan: QuantizationPlan) -> tuple | None:
-    """Return how the host can build this model again, as it does for torch.compile and several GPUs."""
-    return None if source is None else (_quantize_from_init, (source, plan))
-
-
 def _quantize_from_init(source: tuple, plan: QuantizationPlan, disable_dynamic: bool = False) -> ModelPatcher:
+    """Build a quantized MODEL again, as the host asks for."""
     function, arguments, *index = source
     patcher = function(*arguments, disable_dynamic=disable_dynamic)
     return quantize_model(patcher[index[0]] if index else patcher, plan)

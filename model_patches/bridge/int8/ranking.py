@@ -16,12 +16,6 @@ COUNTS = (1, 2, 4, 8, 16)
 SHOWN = 10
 
 
-def quantized_layers(patcher: ModelPatcher) -> dict[str, nn.Module]:
-    """Return the quantized Linears of a MODEL by name."""
-    modules = patcher.model.diffusion_model.named_modules()
-    return {name: module for name, module in modules if is_quantized(module)}
-
-
 def rank_layers(
     original: ModelPatcher, quantized: ModelPatcher, run: Run, progress: Progress = no_progress
 ) -> dict[str, float]:
@@ -30,7 +24,9 @@ def rank_layers(
     Args:
         run: calls a MODEL; both are loaded.
     """
-    reference, twins, errors = run(original), quantized_layers(quantized), {}
+    reference, errors = run(original), {}
+    modules = quantized.model.diffusion_model.named_modules()
+    twins = {name: module for name, module in modules if is_quantized(module)}
     for done, name in enumerate(twins, start=1):
         with answered_by(original, {name: twins[name]}):
             errors[name] = relative_error(run(original), reference)

@@ -172,7 +172,7 @@ def _take_readable(
     """
     order = list(range(len(positions)))
     if diversity:
-        order = retrieval.diverse_order(scores, index.vectors_at(positions), diversity=diversity)
+        order = retrieval.diverse_order(scores, index.vectors[positions], diversity=diversity)
     rows = index.rows_at(positions)
     picked: list[_Picked] = []
     notes: list[str] = []

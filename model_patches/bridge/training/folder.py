@@ -55,7 +55,7 @@ def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | Non
     if (saved := RunFolder(run_dir).read_config()) is None:
         return None
     wanted = asdict(config) | {"training_set": set_name}
-    known = current_names(saved) | {"training_set": _read(run_dir / SET_NOTE) or set_name}
+    known = current_names(saved) | {"training_set": read_note(run_dir, SET_NOTE) or set_name}
     compared = {name: known[name] for name in {*wanted, *GONE} if name in known}
     check_same_run(compared, wanted, f"{RUNS_FOLDER}/{run_dir.name}")
     return saved
@@ -75,12 +75,9 @@ def note_run(run_dir: Path, set_name: str, run_id: str) -> None:
         write_text(run_dir / ID_NOTE, run_id)
 
 
-def read_run_id(run_dir: Path) -> str | None:
-    """Return the identity of the run in a folder, or None where it has none."""
-    return _read(run_dir / ID_NOTE)
-
-
-def _read(path: Path) -> str | None:
+def read_note(run_dir: Path, name: str) -> str | None:
+    """Return what ``note_run`` wrote under a name, or None where it did not."""
+    path = run_dir / name
     return path.read_text("utf-8", "replace") if path.is_file() else None
 
 

@@ -1,8 +1,7 @@
 """Distill a MODEL over a training set: weights out, train, LoRA or checkpoint to disk, patched MODEL back."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from ...training.twin import require_training_packages, takes_image
 from ..loading import ATTACHMENT, load_magic141_model
 from .dataset import open_training_set
 from .folder import (
+    ID_NOTE,
     RUN_KEY,
     check_run,
     check_target,
@@ -35,7 +35,7 @@ from .folder import (
     is_of_other_data,
     move_aside,
     note_run,
-    read_run_id,
+    read_note,
     run_directory,
     target_path,
 )
@@ -99,7 +99,9 @@ def distill_model(
     require_training_packages()
     tell("reading the weights")
     free_devices()
-    with trainable(), (log := RunFolder(run_directory(run_name))).hold(this_process()):
+    log = RunFolder(run_directory(run_name))
+    # the host runs nodes in inference mode, in which nothing can be differentiated
+    with torch.inference_mode(False), torch.enable_grad(), log.hold(this_process()):
         job = prepare(model, set_name, config, run_name, student)
         fps = job.source.set.settings.fps
         watch = TrainingWatch(job.run_dir, vae, fps=fps, read_log=log.read_log, node_id=node_id)
@@ -129,13 +131,6 @@ def distill_model(
     )
     curves = to_tensor(plot_training(history, total_steps=config.total_steps))
     return Outcome(taught, job.target.name, curves, samples, report)
-
-
-@contextmanager
-def trainable() -> Iterator[None]:
-    """Leave the host's inference mode, in which it runs nodes and nothing can be differentiated."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
 
 
 @dataclass(frozen=True)
@@ -178,7 +173,7 @@ def prepare(
     old_id = identity(config, set_name, weights, start, older=True)
     target, notes = target_path(run_name, config.train), source.notes()
     if saved is not None and is_of_other_data(saved, source):
-        notes.append(move_aside(run_dir, target, {read_run_id(run_dir), old_id}))
+        notes.append(move_aside(run_dir, target, {read_note(run_dir, ID_NOTE), old_id}))
     check_target(target, {run_id, old_id})
     check_writable(target.parent)
     note_run(run_dir, set_name, run_id)

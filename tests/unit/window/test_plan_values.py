@@ -135,5 +135,3 @@ def test_what_each_window_keeps_for_itself_is_not_shared_by_all():
     changed = WindowSettings(encoder_looks_at="first picture").of_every_window()
     assert set(asdict(WindowSettings())) - set(changed) == own
     assert WindowSettings(window_length=13).window_latent == 4
-    assert WindowSettings(length_in="windows").counts_windows
-    assert not WindowSettings().counts_windows
