@@ -14,6 +14,7 @@ from ..model_patches.bridge.training.dataset import (
 )
 from ..model_patches.sizes import BUCKETS, check_clip_size
 from ..model_patches.store.names import name_fault
+from .video_inputs import size_inputs
 
 FREE_SIZE = "width x height"
 BUCKET_CHOICES = {f"{family} bucket nearest to most videos": family for family in BUCKETS}
@@ -84,22 +85,7 @@ class BuildTrainingSet(io.ComfyNode):
                 "shape is nearest to most of the videos. Videos of other shapes are scaled to cover it and cropped "
                 "at the center.",
             ),
-            io.Int.Input(
-                "width",
-                default=960,
-                min=16,
-                max=8192,
-                step=16,
-                tooltip="Width in pixels, a multiple of 16.",
-            ),
-            io.Int.Input(
-                "height",
-                default=544,
-                min=16,
-                max=8192,
-                step=16,
-                tooltip="Height in pixels, a multiple of 16.",
-            ),
+            *size_inputs(960, 544, "{0} in pixels, a multiple of 16."),
             io.Int.Input(
                 "num_frames",
                 default=81,

@@ -1,4 +1,4 @@
-"""Inputs that every node has which makes a long video: story, length, size, seed, limits, file."""
+"""Inputs that nodes share which make videos: story, length, size, seed, limits, file."""
 
 from comfy_api.latest import io
 
@@ -65,18 +65,16 @@ def length_inputs(more: str = "", *, advanced: bool | None = None) -> list:
     ]
 
 
-def size_inputs(width: int, height: int) -> list:
-    """Return the size of a new video, with these defaults."""
+def size_inputs(
+    width: int, height: int, tooltip: str = "{0} in pixels of a video made from an image."
+) -> list[io.Int.Input]:
+    """Return a size in pixels, with these defaults; in the tooltip {0} is the side and {1} the other one."""
+    sides = (("width", width, "height"), ("height", height, "width"))
     return [
         io.Int.Input(
-            name,
-            default=default,
-            min=16,
-            max=8192,
-            step=16,
-            tooltip=f"{name.capitalize()} in pixels of a video made from an image.",
+            name, default=default, min=16, max=8192, step=16, tooltip=tooltip.format(name.capitalize(), other)
         )
-        for name, default in (("width", width), ("height", height))
+        for name, default, other in sides
     ]
 
 

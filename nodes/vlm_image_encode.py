@@ -12,6 +12,7 @@ from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.progress import stages
 from ..model_patches.encoders.context import check_prompt
 from ..model_patches.sizes import BUCKETS, check_clip_size, nearest_bucket
+from .video_inputs import size_inputs
 
 FREE_SIZE = "width x height"
 BUCKET_CHOICES = {f"nearest {family} bucket": family for family in BUCKETS}
@@ -38,23 +39,10 @@ def _inputs() -> list:
             default="",
             tooltip="What the clip should not show. Used only with cfg above 1; the few-step models run at cfg 1.",
         ),
-        io.Int.Input(
-            "width",
-            default=960,
-            min=16,
-            max=8192,
-            step=16,
-            tooltip="Width of the clip in pixels, a multiple of 16. With a bucket, only its ratio to the height "
-            "counts.",
-        ),
-        io.Int.Input(
-            "height",
-            default=544,
-            min=16,
-            max=8192,
-            step=16,
-            tooltip="Height of the clip in pixels, a multiple of 16. With a bucket, only its ratio to the width "
-            "counts.",
+        *size_inputs(
+            960,
+            544,
+            "{0} of the clip in pixels, a multiple of 16. With a bucket, only its ratio to the {1} counts.",
         ),
         io.Int.Input(
             "length",
