@@ -4,7 +4,7 @@ ComfyUI writes the two conditions its own way, and so do we: ``concat_latent_ima
 scaling, and ``concat_mask`` is 0 where a frame is known and 1 where it is to be made (the host inverts it).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -13,36 +13,27 @@ INPUT_WEIGHT = "img_in.proj.weight"
 
 
 def known_frames_condition(
-    known_latent: Tensor, num_latent_frames: int, *, positions: Sequence[int] | None = None
+    first: Tensor, num_latent_frames: int, *, last: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Lay known latent frames into an otherwise empty clip.
 
     Args:
-        known_latent: (B, C, k, H, W), as the VAE encoded it.
+        first: (B, C, k, H, W), the clip's first frames, as the VAE encoded them; k may be 0.
         num_latent_frames: length T of the clip.
-        positions: which k latent frames of the clip they are; the first k if None.
+        last: (B, C, 1, H, W), its last frame, or None.
     Returns:
         concat_latent: (B, C, T, H, W), zero where nothing is known.
         concat_mask: (B, 1, T, H, W), 0 where a frame is known, 1 elsewhere.
-    Raises:
-        ValueError: more known frames than the clip has, or a position outside it.
     """
-    if known_latent.ndim != 5:
-        raise ValueError(f"known_latent has shape {tuple(known_latent.shape)}; (B, C, k, H, W) is needed.")
-    num_known = known_latent.shape[2]
-    positions = list(range(num_known) if positions is None else positions)
-    if len(positions) != num_known or len(set(positions)) != num_known:
-        raise ValueError(f"{num_known} known latent frames cannot lie at positions {positions}.")
-    if num_known > num_latent_frames or any(not 0 <= p < num_latent_frames for p in positions):
-        raise ValueError(
-            f"{num_known} known latent frames at {positions} do not fit a clip of {num_latent_frames} latent"
-            f" frames. Ask for a longer clip, or give fewer frames."
-        )
-    batch, channels, _, height, width = known_latent.shape
-    concat_latent = known_latent.new_zeros(batch, channels, num_latent_frames, height, width)
-    concat_mask = known_latent.new_ones(batch, 1, num_latent_frames, height, width)
-    concat_latent[:, :, positions] = known_latent
-    concat_mask[:, :, positions] = 0.0
+    batch, channels, num_first, height, width = first.shape
+    assert num_first + (last is not None) <= num_latent_frames, (num_first, num_latent_frames)
+    concat_latent = first.new_zeros(batch, channels, num_latent_frames, height, width)
+    concat_mask = first.new_ones(batch, 1, num_latent_frames, height, width)
+    concat_latent[:, :, :num_first] = first
+    concat_mask[:, :, :num_first] = 0.0
+    if last is not None:
+        concat_latent[:, :, -1:] = last
+        concat_mask[:, :, -1:] = 0.0
     return concat_latent, concat_mask
 
 

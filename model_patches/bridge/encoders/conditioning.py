@@ -153,21 +153,6 @@ def check_request(request: ClipRequest) -> None:
         check_end_image(request.end_image, request.length)
 
 
-def place_known_frames(first: Tensor | None, last: Tensor | None, empty: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (concat_latent, concat_mask) of known first frames and a known last one.
-
-    Args:
-        first: (1, 16, k, h, w) or None.
-        last: (1, 16, 1, h, w) or None.
-        empty: (1, 16, T, h, w), for the shape.
-    """
-    num_frames = empty.shape[2]
-    num_first = 0 if first is None else first.shape[2]
-    positions = [*range(num_first), *([] if last is None else [num_frames - 1])]
-    known = torch.cat([part for part in (empty[:, :, :0], first, last) if part is not None], dim=2)
-    return known_frames_condition(known, num_frames, positions=positions)
-
-
 def image_to_video_conditioning(
     encoders: Magic141Encoders,
     vae: VAE,
@@ -204,10 +189,12 @@ def image_to_video_conditioning(
 
 
 def _known_frames_values(vae: VAE, request: ClipRequest, empty: Tensor) -> dict[str, Tensor | float]:
-    first, last = encode_known_frames(vae, request), None
+    first, known, last = empty[:, :, :0], encode_known_frames(vae, request), None
+    if known is not None:
+        first = torch.cat([first, known], dim=2)
     if request.end_image is not None:
         last = encode_frames(vae, resize_cover_crop(request.end_image, request.width, request.height))
-    concat_latent, concat_mask = place_known_frames(first, last, empty)
+    concat_latent, concat_mask = known_frames_condition(first, empty.shape[2], last=last)
     guidance = {} if request.guidance is None else {"guidance": request.guidance}
     return {"concat_latent_image": concat_latent, "concat_mask": concat_mask, **guidance}
 

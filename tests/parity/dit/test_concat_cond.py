@@ -19,7 +19,8 @@ def load(state_dict):
 @pytest.mark.parametrize("positions", [[0], [0, 1], [0, 1, 2], [0, 4], [4]])
 def test_order_scale_and_mask(positions):
     known = torch.randn(1, 16, len(positions), 6, 8, generator=torch.Generator().manual_seed(0))
-    concat_latent, concat_mask = known_frames_condition(known, 5, positions=positions)
+    first, last = (known[:, :, :-1], known[:, :, -1:]) if positions[-1] == 4 else (known, None)
+    concat_latent, concat_mask = known_frames_condition(first, 5, last=last)
     noise = torch.randn(1, 16, 5, 6, 8)
     channels = load(tiny_dit(33)).concat_cond(
         concat_latent_image=concat_latent, concat_mask=concat_mask, noise=noise, device="cpu"
