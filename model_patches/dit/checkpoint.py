@@ -122,8 +122,6 @@ def identify(header: Header) -> Checkpoint:
             f"{name} has {channels} input channels ({prefix}img_in.proj.weight); 16 (text to video), 32 (SkyReels) or"
             f" 33 (image to video) are expected."
         )
-    sizes.pop("out_channels")
-    sizes.pop("refiner_depth")
     sizes.pop("patch")
     return Checkpoint(
         **sizes,
@@ -220,10 +218,8 @@ def _sizes(found: Mapping[str, TensorInfo], name: str) -> dict:
     return {
         "hidden_size": hidden_size,
         "in_channels": in_channels,
-        "out_channels": T2V_CHANNELS,
         "depth": count_blocks(found, "double_blocks"),
         "depth_single": count_blocks(found, "single_blocks"),
-        "refiner_depth": 2,
         "text_width": shape("txt_in.input_embedder.weight", 2)[1],
         "pooled_width": shape("vector_in.in_layer.weight", 2)[1],
         "guidance": any(k.startswith("guidance_in.") for k in found),

@@ -112,9 +112,9 @@ def _draw_training_panel(
     return axes
 
 
-def smoothed(values: Sequence[float], share: float = SMOOTHED_SHARE) -> list[float]:
-    """Return the running mean over a share of the values, from both sides."""
-    half = max(1, round(len(values) * share / 2)) if len(values) > 4 else 0
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Return the running mean over ``SMOOTHED_SHARE`` of the values, from both sides."""
+    half = max(1, round(len(values) * SMOOTHED_SHARE / 2)) if len(values) > 4 else 0
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = [(max(0, i - half), min(len(values), i + half + 1)) for i in range(len(values))]
     return [float((sums[last] - sums[first]) / (last - first)) for first, last in ends]
@@ -154,7 +154,7 @@ def _draw_bars(draw: ImageDraw.ImageDraw, axes: Axes, bars: Mapping[str, float])
     draw.text((axes.left, BARS_HEIGHT_PX - 24), "  ".join(groups), INK, _font(13))
 
 
-def frame_strips(clips: Tensor, *, width_px: int = WIDTH_PX) -> Image.Image:
+def frame_strips(clips: Tensor) -> Image.Image:
     """Show clips as rows of evenly spaced frames.
 
     Args:
@@ -163,9 +163,9 @@ def frame_strips(clips: Tensor, *, width_px: int = WIDTH_PX) -> Image.Image:
     shown = clips[:, torch.linspace(0, clips.shape[1] - 1, min(STRIP_FRAMES, clips.shape[1])).round().long()]
     sheet = torch.cat([torch.cat(list(clip), dim=1) for clip in shown])
     image = to_image(sheet)
-    size = (width_px, max(1, round(image.height * width_px / image.width)))
+    size = (WIDTH_PX, max(1, round(image.height * WIDTH_PX / image.width)))
     return image.resize(
-        size, Image.Resampling.NEAREST if width_px > image.width else Image.Resampling.LANCZOS
+        size, Image.Resampling.NEAREST if image.width < WIDTH_PX else Image.Resampling.LANCZOS
     )
 
 

@@ -74,15 +74,6 @@ def set_directory(name: str) -> Path:
     return named_directory(name, CATEGORY, "a training set")
 
 
-def open_training_set(name: str) -> TrainingSet:
-    """Open a training set by name.
-
-    Raises:
-        FileNotFoundError, ValueError: there is none, or it is damaged.
-    """
-    return TrainingSet.open(set_directory(name))
-
-
 def listing(folder_name: str) -> str:
     """Return a digest that changes when a video or a caption of a folder is added, removed or touched."""
     return listing_digest(

@@ -25,7 +25,7 @@ from ...training.parallel import this_process
 from ...training.source import KNOWN_SHARES, TEXT_TO_VIDEO, VideoFolderSource
 from ...training.twin import require_training_packages, takes_image
 from ..loading import ATTACHMENT, load_magic141_model
-from .dataset import open_training_set
+from .dataset import set_directory
 from .folder import (
     ID_NOTE,
     RUN_KEY,
@@ -164,7 +164,7 @@ def prepare(
     Raises:
         ValueError, FileNotFoundError: one of them cannot be used.
     """
-    training_set, run_dir = open_training_set(set_name), run_directory(run_name)
+    training_set, run_dir = TrainingSet.open(set_directory(set_name)), run_directory(run_name)
     saved = check_run(run_dir, config, set_name)
     weights = student_weights(model)
     start = {} if student is None else started_weights(student, model)
