@@ -5,19 +5,19 @@ half-written index.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..store.cancel import Progress, no_progress, result_of
+from ..store.cancel import Progress, no_progress
 from ..store.pictures import PictureError, decode, read_bytes, sha256_of
+from ..store.threads import map_ahead
 from ..store.walk import PictureFile, walk_files
 from .index import ImageIndex
 from .records import Row
@@ -118,15 +118,20 @@ def build_index(
     return ImageIndex.open(old.directory), build.report
 
 
-@dataclass
-class _ToRead:
+class _ToRead(NamedTuple):
     """A picture that is new or may have changed, and its row in the index if it has one."""
 
     file: PictureFile
     old: Row | None
 
 
-_Reading = tuple[_ToRead, "Future[tuple[Row, Tensor | None, str]]"]
+class _Read(NamedTuple):
+    """The row of a picture, or why it is skipped; what to embed, None where its bytes are the old row's; and a note."""
+
+    item: _ToRead
+    row: Row | PictureError
+    picture: Tensor | None = None
+    note: str = ""
 
 
 class _Build:
@@ -140,27 +145,14 @@ class _Build:
         self.num_done = 0
 
     def embed_changed(self, batch_size: int) -> None:
-        """Read what is new or changed, embed it, and commit from time to time."""
-        pool = ThreadPoolExecutor(READERS)
-        try:
-            for batch in self._read_ahead(pool, batch_size):
+        """Read what is new or changed, embed it while the next is being read, and commit from time to time."""
+        found = map_ahead(self._read, self._new_or_touched(), threads=READERS, ahead=batch_size)
+        with closing(found):
+            while batch := list(islice(found, batch_size)):
                 self._embed(batch)
                 self.writer.commit_if_due()
                 self.on_progress(self.num_done)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # nobody needs what a canceled build reads ahead
         self.on_progress(self.num_done)
-
-    def _read_ahead(self, pool: ThreadPoolExecutor, batch_size: int) -> Iterator[list[_Reading]]:
-        """Yield batches while the next one is being read."""
-        to_read, ready = self._new_or_touched(), []
-        while found := list(islice(to_read, batch_size)):
-            coming = [(item, pool.submit(self._read, item)) for item in found]
-            if ready:
-                yield ready
-            ready = coming
-        if ready:
-            yield ready
 
     def _new_or_touched(self) -> Iterator[_ToRead]:
         """Yield the pictures that have to be read; those whose size and times are known are kept as they are."""
@@ -175,24 +167,24 @@ class _Build:
             else:
                 yield _ToRead(file, row)
 
-    def _read(self, item: _ToRead) -> tuple[Row, Tensor | None, str]:
-        """Return the row of a picture, what to embed (None: its bytes are those of the old row) and a note."""
-        file, old = item.file, item.old
-        data = read_bytes(self.folder / file.path)
-        row = Row(file.path, sha256_of(data), file.size, file.mtime_ns, file.ctime_ns)
-        if old is not None and old.sha256 == row.sha256:
-            return replace(row, position=old.position), None, ""
-        image, note = decode(data, at_least_px=self.embedder.image_size)
-        return row, self.embedder.prepare(image), note
+    def _read(self, item: _ToRead) -> _Read:
+        file, old = item
+        try:
+            data = read_bytes(self.folder / file.path)
+            row = Row(file.path, sha256_of(data), file.size, file.mtime_ns, file.ctime_ns)
+            if old is not None and old.sha256 == row.sha256:
+                return _Read(item, replace(row, position=old.position))
+            image, note = decode(data, at_least_px=self.embedder.image_size)
+            return _Read(item, row, self.embedder.prepare(image), note)
+        except PictureError as error:
+            return _Read(item, error)
 
-    def _embed(self, batch: list[_Reading]) -> None:
+    def _embed(self, batch: list[_Read]) -> None:
         rows, pictures = [], []
-        for item, reading in batch:
+        for item, row, picture, note in batch:
             self.num_done += 1
-            try:
-                row, picture, note = result_of(reading)
-            except PictureError as error:
-                self.report.skip(item.file.path, str(error))
+            if isinstance(row, PictureError):
+                self.report.skip(item.file.path, str(row))
                 continue
             if picture is None:
                 self.report.kept += 1

@@ -1,7 +1,7 @@
 """Compute in threads beside the one that reads and writes."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield what a function makes of each item, in order, while threads work on the items that follow.
 
     Items are taken in the caller's thread.
@@ -33,4 +33,4 @@ def map_ahead(
         while futures:
             yield result_of(futures.popleft())
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)  # nobody needs what a canceled run computes ahead
