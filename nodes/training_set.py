@@ -14,7 +14,7 @@ from ..model_patches.bridge.training.dataset import (
 )
 from ..model_patches.sizes import BUCKETS, check_clip_size
 from ..model_patches.store.names import name_fault
-from .video_inputs import size_inputs
+from .video_inputs import fps_input, size_inputs
 
 FREE_SIZE = "width x height"
 BUCKET_CHOICES = {f"{family} bucket nearest to most videos": family for family in BUCKETS}
@@ -95,15 +95,11 @@ class BuildTrainingSet(io.ComfyNode):
                 tooltip="Frames per window, 4n + 1: as many as the model will make at once. Shorter videos are "
                 "skipped, longer ones give several windows. Embedded model: 13.",
             ),
-            io.Float.Input(
-                "fps",
-                default=24.0,
-                min=1.0,
-                max=240.0,
-                step=0.001,
+            fps_input(
+                24.0,
+                "Frames per second of the windows. Videos at another rate are converted to this one, so motion keeps "
+                "its speed. The models were trained at 24.",
                 advanced=True,
-                tooltip="Frames per second of the windows. Videos at another rate are converted to this one, so "
-                "motion keeps its speed. The models were trained at 24.",
             ),
             io.Int.Input(
                 "max_windows",

@@ -12,7 +12,7 @@ from ..model_patches.bridge.encoders.socket import EncodersSocket
 from ..model_patches.bridge.progress import stages
 from ..model_patches.encoders.context import check_prompt
 from ..model_patches.sizes import BUCKETS, check_clip_size, nearest_bucket
-from .video_inputs import size_inputs
+from .video_inputs import negative_prompt_input, size_inputs
 
 FREE_SIZE = "width x height"
 BUCKET_CHOICES = {f"nearest {family} bucket": family for family in BUCKETS}
@@ -32,12 +32,8 @@ def _inputs() -> list:
             dynamic_prompts=True,
             tooltip="What happens in the clip, in plain words.",
         ),
-        io.String.Input(
-            "negative_prompt",
-            multiline=True,
-            dynamic_prompts=True,
-            default="",
-            tooltip="What the clip should not show. Used only with cfg above 1; the few-step models run at cfg 1.",
+        negative_prompt_input(
+            "What the clip should not show. Used only with cfg above 1; the few-step models run at cfg 1."
         ),
         *size_inputs(
             960,
