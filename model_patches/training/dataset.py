@@ -33,12 +33,11 @@ MANIFEST = "set.json"
 
 
 @dataclass(frozen=True)
-class SetSettings:
-    """What all videos of a set share; another value means other tensors.
+class SetCut:
+    """How the videos of a set are cut to windows, none of which overlap.
 
     width, height: in pixels. num_frames: of a window, 4n + 1. fps: the rate windows are cut at. max_windows: of one
-    video, 0 for all. with_image_states: whether the VLM has looked at every window, see ``frames_seen``. vae,
-    encoders: identities of the graphs that loaded the models (before version 3, digests of some of their weights).
+    video, 0 for all. with_image_states: whether the VLM looks at every window, see ``frames_seen``.
     """
 
     width: int
@@ -47,6 +46,15 @@ class SetSettings:
     fps: float
     max_windows: int
     with_image_states: bool
+
+
+@dataclass(frozen=True)
+class SetSettings(SetCut):
+    """What all videos of a set share; another value means other tensors.
+
+    vae, encoders: identities of the graphs that loaded the models (before version 3, digests of some of their weights).
+    """
+
     vae: str
     encoders: str
 

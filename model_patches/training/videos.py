@@ -24,6 +24,7 @@ from ..store.cancel import until_canceled
 from ..store.files import stays_inside
 from ..store.video_source import frames_at_rate, probe_video
 from ..store.walk import PictureFile, is_name_of_macos, walk_files
+from .dataset import SetCut
 
 SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".ts"})
 SHOWN = 20
@@ -196,16 +197,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-@dataclass(frozen=True)
-class WindowPlan:
-    """How videos are cut: windows of ``num_frames`` at ``fps``, at most ``max_windows`` of a video (0: all)."""
-
-    num_frames: int
-    fps: float
-    max_windows: int = 0
-
-
-def read_windows(path: Path, plan: WindowPlan) -> Iterator[Tensor]:
+def read_windows(path: Path, cut: SetCut) -> Iterator[Tensor]:
     """Yield a video's windows in order, none overlapping: (num_frames, H, W, 3) in [0, 1].
 
     Memory is one window. What is left at the end, too short for a window, is not used.
@@ -217,30 +209,30 @@ def read_windows(path: Path, plan: WindowPlan) -> Iterator[Tensor]:
     num_windows = num_read = 0
     try:
         probe_video(path)
-        for frame in frames_at_rate(path, plan.fps):
+        for frame in frames_at_rate(path, cut.fps):
             num_read += 1
             frames.append(frame)
-            if len(frames) == plan.num_frames:
+            if len(frames) == cut.num_frames:
                 yield torch.stack(frames)
                 frames, num_windows = [], num_windows + 1
-                if num_windows == plan.max_windows:
+                if num_windows == cut.max_windows:
                     return
     except (OSError, ValueError) as error:
         raise VideoUnusable(_without_path(str(error), path)) from error
     if num_windows == 0:
-        raise VideoUnusable(_too_short(num_read, plan))
+        raise VideoUnusable(_too_short(num_read, cut))
 
 
 def _without_path(message: str, path: Path) -> str:
     return message.replace(f": '{path}'", "").replace(str(path), "it")
 
 
-def _too_short(num_read: int, plan: WindowPlan) -> str:
+def _too_short(num_read: int, cut: SetCut) -> str:
     if num_read <= 1:
         return "it is a still picture: it has a single frame, and nothing moves in it"
     longest = (num_read - 1) // 4 * 4 + 1
     hint = f", or set num_frames to {longest} or less" if longest > 1 else ""
     return (
-        f"it has {num_read} frames at {plan.fps:g} a second and a window needs {plan.num_frames}. "
+        f"it has {num_read} frames at {cut.fps:g} a second and a window needs {cut.num_frames}. "
         f"Use a longer video{hint}"
     )

@@ -14,7 +14,7 @@ from ...store.cancel import until_canceled
 from ...store.files import file_sha256
 from ...store.video_source import probe_video
 from ...store.walk import listing_digest
-from ...training.dataset import SetSettings, SetVideo, TrainingSet
+from ...training.dataset import SetCut, SetSettings, SetVideo, TrainingSet
 from ...training.dataset_report import set_report
 from ...training.shards import ShardStore, locked_directory
 from ...training.videos import (
@@ -39,15 +39,9 @@ GRAPH_VERSION = 3
 
 
 @dataclass(frozen=True)
-class SetRequest:
-    """How to cut the videos of a set; see ``SetSettings``. bucket: family of sizes to choose from, or None."""
+class SetRequest(SetCut):
+    """How to cut the videos of a set. bucket: family of sizes to choose from, or None."""
 
-    width: int
-    height: int
-    num_frames: int
-    fps: float = 24.0
-    max_windows: int = 0
-    with_image_states: bool = True
     bucket: str | None = None
 
 

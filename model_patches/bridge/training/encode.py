@@ -12,7 +12,7 @@ from ...sizes import resize_cover_crop
 from ...store.cancel import stop_if_canceled, until_canceled
 from ...training.dataset import SetSettings
 from ...training.shards import ShardFacts, ShardStore, frames_seen
-from ...training.videos import VideoUnusable, WindowPlan, read_windows
+from ...training.videos import VideoUnusable, read_windows
 from ...window.entries import digest
 from ..encoders.socket import Magic141Encoders, as_uint8
 from ..vae import encode_frames
@@ -63,11 +63,10 @@ class SetEncoder:
         return digest([*made_of, f"{VIEWS_VERSION} {s.encoders}" if s.with_image_states else ""])[:32]
 
     def _encode_video(self, path: Path, key: str) -> ShardFacts:
-        plan = WindowPlan(self.settings.num_frames, self.settings.fps, self.settings.max_windows)
         latents: list[Tensor] = []
         seen: list[Tensor] = []
         size = (0, 0)
-        for window in read_windows(path, plan):
+        for window in read_windows(path, self.settings):
             size = (window.shape[2], window.shape[1])
             latents.append(self._latent(window))
             if self.settings.with_image_states:  # the VLM sees frames whole, the VAE cropped ones

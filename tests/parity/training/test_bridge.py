@@ -209,7 +209,7 @@ def test_a_folder_of_loras_that_cannot_be_written_is_said_before_anything_is_tra
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", {})
     write_captioned(tmp_path / "input" / "videos" / "a.mp4", "stripes")
     opened, vae = tiny_models(), open_thin_taehv()
-    request = SetRequest(width=32, height=32, num_frames=5, max_windows=1)
+    request = SetRequest(32, 32, 5, 24.0, 1, True)
     with torch.inference_mode():
         graphs = (GraphIdentity("the encoders"), GraphIdentity("the VAE"))
         build_training_set("set", "input/videos", SetModels(opened.encoders, vae, *graphs), request)

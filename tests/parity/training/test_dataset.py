@@ -1,6 +1,7 @@
 """Building a training set: what is encoded, what is taken over, and what a kill in the middle leaves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from magic141.model_patches.bridge.graph_identity import GraphIdentity
 from magic141.model_patches.bridge.training import dataset as building
 from magic141.model_patches.bridge.training.dataset import SetModels, SetRequest, build_training_set
 
-REQUEST = SetRequest(width=32, height=32, num_frames=5)
+REQUEST = SetRequest(32, 32, 5, 24.0, 0, True)
 
 
 class CountingVae:
@@ -97,7 +98,7 @@ def test_the_vlm_sees_the_frames_that_sliding_window_extend_shows_it(videos):
         return torch.full((1, 6, 8), float(len(brightness)))
 
     backend.image_states = image_states
-    made, _ = build(backend=backend, request=SetRequest(width=32, height=32, num_frames=13))
+    made, _ = build(backend=backend, request=replace(REQUEST, num_frames=13))
     (video,) = made.videos
     assert made.load_video(video)["image_states"][0, :, 0, 0].tolist() == [1, 2, 3]
     assert brightness == sorted(brightness)
@@ -149,7 +150,7 @@ def test_a_killed_build_goes_on_where_it_stopped(videos):
 
 def test_another_folder_or_size_under_the_same_name_is_refused_until_told(videos):
     build()
-    other = SetRequest(width=48, height=32, num_frames=5)
+    other = replace(REQUEST, width=48)
     with pytest.raises(ValueError, match=r"width was 32 and is now 48.*turn on 'replace'"):
         build(request=other)
     videos.rename(videos.with_name("moved"))
@@ -188,7 +189,7 @@ def test_most_videos_choose_the_bucket(videos):
     for number in range(4):
         path = videos / f"tall{number}.mp4"
         write_captioned(path, "tall", num_frames=5, width=32, height=48)
-    made, _ = build(request=SetRequest(width=32, height=32, num_frames=5, bucket="540p"))
+    made, _ = build(request=replace(REQUEST, bucket="540p"))
     assert (made.settings.width, made.settings.height) == (624, 832)
 
 
@@ -210,7 +211,7 @@ def test_a_vae_that_gives_nan_is_said_of_every_video(videos):
 @pytest.mark.parametrize("fps", [float("nan"), float("inf"), 0.0])
 def test_a_rate_that_is_none_is_refused(videos, fps):
     with pytest.raises(ValueError, match=f"fps is {fps}; it must be a number greater than 0"):
-        build(request=SetRequest(width=32, height=32, num_frames=5, fps=fps))
+        build(request=replace(REQUEST, fps=fps))
 
 
 def test_a_damaged_shard_is_encoded_again(videos):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from magic141.model_patches.store.disk import DiskRefused
 from magic141.model_patches.training import dataset, shards
-from magic141.model_patches.training.dataset import SetSettings, SetVideo, TrainingSet
+from magic141.model_patches.training.dataset import SetCut, SetSettings, SetVideo, TrainingSet
 from magic141.model_patches.training.dataset_report import set_report
 from magic141.model_patches.training.shards import (
     ShardFacts,
@@ -23,7 +23,6 @@ from magic141.model_patches.training.shards import (
 from magic141.model_patches.training.source import TEXT_TO_VIDEO, VideoFolderSource
 from magic141.model_patches.training.videos import (
     VideoUnusable,
-    WindowPlan,
     find_videos,
     is_video_name,
     read_windows,
@@ -32,7 +31,8 @@ from magic141.model_patches.training.videos import (
 from magic141.tests.support.tiny_videos import write_captioned, write_sound, write_video
 from safetensors.torch import load_file, save_file
 
-PLAN = WindowPlan(num_frames=5, fps=24)
+SETTINGS = SetSettings(32, 32, 13, 24.0, 0, True, "vae", "encoders")
+PLAN = replace(SETTINGS, num_frames=5)
 
 
 def nothing() -> None:
@@ -45,7 +45,7 @@ def found(folder: Path):
     return {video.file.path: video.captions for video in videos}, dict(skipped)
 
 
-def windows(path: Path, plan: WindowPlan = PLAN) -> list[torch.Tensor]:
+def windows(path: Path, plan: SetCut = PLAN) -> list[torch.Tensor]:
     return list(read_windows(path, plan))
 
 
@@ -141,7 +141,7 @@ def test_windows_follow_each_other_and_the_rest_is_left(tmp_path):
     parts = windows(tmp_path / "a.mp4")
     assert [tuple(part.shape) for part in parts] == [(5, 32, 48, 3)] * 2
     torch.testing.assert_close(torch.cat(parts), whole[:10], atol=0.05, rtol=0)
-    assert len(windows(tmp_path / "a.mp4", WindowPlan(5, 24, max_windows=1))) == 1
+    assert len(windows(tmp_path / "a.mp4", replace(PLAN, max_windows=1))) == 1
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_videos_nothing_can_be_learned_from_say_why(tmp_path):
     reasons = {}
     for path in tmp_path.iterdir():
         with pytest.raises(VideoUnusable) as error:
-            windows(path, WindowPlan(9, 24))
+            windows(path, replace(PLAN, num_frames=9))
         reasons[path.stem] = str(error.value)
     assert "a still picture" in reasons["still"]
     assert reasons["short"].startswith("it has 7 frames at 24 a second and a window needs 9.")
@@ -174,7 +174,6 @@ def test_videos_nothing_can_be_learned_from_say_why(tmp_path):
 
 
 NULL, KA, KB, OLD, V1, V2 = (digit * 32 for digit in "0ab9cd")
-SETTINGS = SetSettings(32, 32, 13, 24.0, 0, True, "vae", "encoders")
 
 
 def make_set(directory: Path, *, complete: bool = True) -> TrainingSet:
@@ -367,7 +366,9 @@ def test_the_shapes_world_is_such_a_folder(tmp_path):
     assert len(videos) == 3
     assert not skipped
     assert all("background" in caption for (caption,) in videos.values())
-    assert [part.shape for part in windows(tmp_path / "00000.mp4", WindowPlan(9, 24))] == [(9, 64, 64, 3)]
+    assert [part.shape for part in windows(tmp_path / "00000.mp4", replace(PLAN, num_frames=9))] == [
+        (9, 64, 64, 3)
+    ]
 
 
 def cut(width: int, height: int, share: str) -> str:
@@ -588,7 +589,7 @@ def test_batches_are_float32_whatever_the_shards_hold(tmp_path):
 def test_a_video_that_is_too_short_is_said_with_what_it_would_do_for(tmp_path, count, said):
     write_video(tmp_path / "a.mp4", num_frames=count)
     with pytest.raises(VideoUnusable) as error:
-        windows(tmp_path / "a.mp4", WindowPlan(9, 24))
+        windows(tmp_path / "a.mp4", replace(PLAN, num_frames=9))
     assert str(error.value).endswith(said) or said == "it is a still picture"
     assert said in str(error.value)
 
