@@ -5,7 +5,7 @@ input dtype agree, and a LoRA on an int8 weight is merged and rounded again, whi
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import comfy.model_patcher
 import comfy.ops
@@ -31,29 +31,13 @@ ROWS = 1024
 LARGE = 1 << 24
 
 
-if TYPE_CHECKING:
-
-    class _HostLinear(nn.Linear):
-        _full_precision_mm: bool
-
-        def forward_comfy_cast_weights(
-            self, input: Tensor, compute_dtype=None, want_requant=False, weight_only_quant=False
-        ) -> Tensor: ...
-
-        def set_weight(
-            self, weight: Tensor, inplace_update=False, seed=None, return_weight=False, **options
-        ) -> Tensor | None: ...
-
-else:
-    _HostLinear = object
-
-
-class QuantizedLinear(_HostLinear):
+class QuantizedLinear:
     """Mixed into the host's quantized Linear.
 
     ``lora_at_use``: a function of the fp weight, called at every use instead of once into the integers.
     """
 
+    _full_precision_mm: bool  # of the host's class
     lora_at_use: Callable[[Tensor], Tensor] | None = None
 
     def forward_comfy_cast_weights(
@@ -61,7 +45,8 @@ class QuantizedLinear(_HostLinear):
     ) -> Tensor:
         lora = self.lora_at_use if getattr(self, "comfy_patched_weights", True) else None
         if lora is None and not self._full_precision_mm:
-            return super().forward_comfy_cast_weights(input, compute_dtype, want_requant, weight_only_quant)
+            host: Any = super()
+            return host.forward_comfy_cast_weights(input, compute_dtype, want_requant, weight_only_quant)
         if lora is None and (output := linear_on_cpu(self, input)) is not None:
             return output
         weight, bias, stream = comfy.ops.cast_bias_weight(
@@ -81,7 +66,8 @@ class QuantizedLinear(_HostLinear):
         They are applied at use. Merged weights of all layers would be in memory twice until the load's end.
         """
         if return_weight or inplace_update:
-            return super().set_weight(weight, inplace_update, seed, return_weight, **options)
+            host: Any = super()
+            return host.set_weight(weight, inplace_update, seed, return_weight, **options)
         return None
 
 
