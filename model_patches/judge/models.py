@@ -63,6 +63,13 @@ def fill(module: Module, weights: Weights, what: str) -> Module:
     return module.float().eval().requires_grad_(False)
 
 
+def pretrained(kind: str, folder: Path, **options: Any) -> Any:
+    """Load one of transformers' models from a folder, in float32."""
+    import transformers
+
+    return load_pretrained(getattr(transformers, kind), folder, torch.float32, **options)
+
+
 class Dino(nn.Module):
     """DINO's ViT. It adapts its position embedding to the picture's shape as the original code does."""
 
@@ -70,12 +77,6 @@ class Dino(nn.Module):
         super().__init__()
         self.vit = vit
         vit.embeddings.interpolate_pos_encoding = self._positions
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "Dino":
-        from transformers import ViTModel
-
-        return cls(load_pretrained(ViTModel, folder, torch.float32, add_pooling_layer=False))
 
     def subject(self, pictures: Tensor) -> Tensor:
         """Return unit features (T, D) as VBench's subject consistency takes them, of whole pictures."""
@@ -107,12 +108,6 @@ class Clip(nn.Module):
     def __init__(self, clip: Any) -> None:
         super().__init__()
         self.clip = clip
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "Clip":
-        from transformers import CLIPModel
-
-        return cls(load_pretrained(CLIPModel, folder, torch.float32))
 
     def pictures(self, pictures: Tensor) -> Tensor:
         """Return unit features (T, D)."""

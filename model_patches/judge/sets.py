@@ -1,13 +1,11 @@
 """How far two sets of clips lie apart: the Fréchet distance of their features, with an interval."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoders.folders import load_pretrained
 from .models import IMAGENET, Weights, center, fill, normalized, shorter_side
 
 INCEPTION_PX, INCEPTION_CLASSES = 299, 1008
@@ -94,12 +92,6 @@ class VideoFeatures(nn.Module):
         super().__init__()
         self.video_mae = video_mae
         self.num_frames, self.side = video_mae.config.num_frames, video_mae.config.image_size
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "VideoFeatures":
-        from transformers import VideoMAEModel
-
-        return cls(load_pretrained(VideoMAEModel, folder, torch.float32))
 
     def forward(self, frames: Tensor) -> Tensor:
         """Return the feature (1, D) of a clip's frames (T, 3, H, W), 0 to 255."""

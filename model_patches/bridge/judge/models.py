@@ -20,14 +20,16 @@ from .files import find, read_weights
 ACTIVATION_BYTES = 512
 """Of a model, for each pixel of the frames it sees at once."""
 LOADERS: dict[str, Callable[[], nn.Module]] = {
-    "dino": lambda: models.Dino.from_folder(find("dino")),
-    "clip_b32": lambda: models.Clip.from_folder(find("clip_b32")),
-    "clip_l14": lambda: models.Rater(models.Clip.from_folder(find("clip_l14")), read_weights("aesthetic")),
+    "dino": lambda: models.Dino(models.pretrained("ViTModel", find("dino"), add_pooling_layer=False)),
+    "clip_b32": lambda: models.Clip(models.pretrained("CLIPModel", find("clip_b32"))),
+    "clip_l14": lambda: models.Rater(
+        models.Clip(models.pretrained("CLIPModel", find("clip_l14"))), read_weights("aesthetic")
+    ),
     "musiq": lambda: models.ImagingQuality(read_weights("musiq")),
     "raft": lambda: models.Flow(read_weights("raft")),
     "lpips": lambda: models.Lpips(read_weights("alexnet"), read_weights("lpips")),
     "inception": lambda: sets.Inception(read_weights("inception")),
-    "videomae": lambda: sets.VideoFeatures.from_folder(find("videomae")),
+    "videomae": lambda: sets.VideoFeatures(models.pretrained("VideoMAEModel", find("videomae"))),
 }
 OF_SETS = ("inception", "videomae")
 """Models that see whole sets of clips, and measure nothing of one clip."""

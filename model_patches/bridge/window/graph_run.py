@@ -86,8 +86,7 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
     video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
     with WindowStore(folder, shared, video) as store:
         store.metadata = metadata
-        begin = replace(material.begin, first=material.image)
-        run = WindowRun(store, windows, keys, save.limits, begin, directions=own)
+        run = WindowRun(store, windows, keys, save.limits, material.begin, directions=own)
         notes = [*notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)
     cards = WindowCards(run, num_before=material.lead_in_frames)

@@ -108,7 +108,7 @@ def from_video(start: StartSettings, video) -> Material:
             f"The video has {len(last)} frames and known_frames is {start.known_frames}. Set known_frames to "
             f"{len(last)} or less, or give a longer video."
         )
-    begin = Begin(start.known_frames, Tail(to_uint8(last)), make_reference(last))
+    begin = Begin(start.known_frames, Tail(to_uint8(last)), make_reference(last), first)
     return Material(first, begin, source_sha256(source), source, count)
 
 

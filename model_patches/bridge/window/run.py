@@ -85,8 +85,7 @@ def run_windows(
     with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
         store.metadata = caller.metadata
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
-        begin = replace(material.begin, first=material.image)
-        run = WindowRun(store, windows, keys, limits, begin, directions=own)
+        run = WindowRun(store, windows, keys, limits, material.begin, directions=own)
         notes += write_lead_in(store, material)
         count = {"num_windows": len(windows), "num_done": run.num_done, "steps": settings.steps}
         progress = WindowProgress(models.model, **count, node_id=caller.node_id)

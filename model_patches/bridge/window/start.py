@@ -96,7 +96,7 @@ def from_image(image: Tensor, size: tuple[int, int], *, keep_frames: int) -> Mat
             "video (Create Video) and connect that to video."
         )
     first = resize_cover_crop(image, *size)
-    return Material(first, Begin(keep_frames), tensor_fingerprint(first))
+    return Material(first, Begin(keep_frames, first=first), tensor_fingerprint(first))
 
 
 def read_video_end(video, fps: float, num_last: int) -> tuple[Source, Tensor, Tensor, int]:
@@ -118,7 +118,7 @@ def _from_video(vae, settings: WindowSettings, video: object) -> Material:
     num_last = num_frames_of(max(settings.overlap, kept_latent_frames(vae)))
     source, first, last, count = read_video_end(video, settings.fps, num_last)
     tail = tail_of_frames(vae, last, settings.overlap)
-    begin = Begin(num_frames_of(settings.overlap), tail, make_reference(last))
+    begin = Begin(num_frames_of(settings.overlap), tail, make_reference(last), first)
     return Material(first, begin, source_sha256(source), source, count)
 
 
@@ -137,7 +137,8 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
         first, last, count = read_ends(read_frames(source, settings.fps), len(tail.frames))
         if len(last) == len(tail.frames):  # what was seen, not what the tail alone decodes to
             tail = replace(tail, frames=to_uint8(last))
-    begin = Begin(num_frames_of(settings.overlap), tail, make_reference(from_uint8(tail.frames)))
+    reference = make_reference(from_uint8(tail.frames))
+    begin = Begin(num_frames_of(settings.overlap), tail, reference, first)
     hashes = tensor_fingerprint(latent) + (source_sha256(source) if source else "")
     return Material(first, begin, digest(hashes), source, count)
 
