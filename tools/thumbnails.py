@@ -72,23 +72,19 @@ def evenly(frames: list, count: int) -> list:
 
 
 def encode(pictures: list[Image.Image]) -> bytes:
-    """Return an animated WebP of at most ``MOST_BYTES``, as good as fits."""
-    for quality in QUALITIES:
-        memory = io.BytesIO()
-        first, *others = pictures
-        first.save(
-            memory,
-            "WEBP",
-            save_all=True,
-            append_images=others,
-            duration=1000 // FPS,
-            loop=0,
-            quality=quality,
-            method=6,
-        )
-        if memory.tell() <= MOST_BYTES:
-            return memory.getvalue()
-    return encode(pictures[::2])
+    """Return an animated WebP of at most ``MOST_BYTES``, as good as fits, with fewer pictures if none does."""
+    if len(animated(pictures, QUALITIES[-1])) > MOST_BYTES:
+        return encode(pictures[::2])
+    return next(data for quality in QUALITIES if len(data := animated(pictures, quality)) <= MOST_BYTES)
+
+
+def animated(pictures: list[Image.Image], quality: int) -> bytes:
+    """Return the pictures as an animated WebP."""
+    memory = io.BytesIO()
+    first, *others = pictures
+    options = {"duration": 1000 // FPS, "loop": 0, "quality": quality, "method": 6}
+    first.save(memory, "WEBP", save_all=True, append_images=others, **options)
+    return memory.getvalue()
 
 
 def video_frames(client: ComfyClient, path: Path, longest_s: float | None) -> list[Image.Image]:
