@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shutil
+import tempfile
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,16 +82,19 @@ def folder(request, tmp_path) -> Folder:
     return Folder(tmp_path / "run", request.param)
 
 
-@pytest.fixture
-def wanted(tmp_path_factory, folder) -> dict[str, list[bytes]]:
-    """Return the segments of runs that were made once, from the beginning."""
-
-    def fresh(prompts: str) -> list[bytes]:
-        one = Folder(tmp_path_factory.mktemp("fresh"), folder.chained)
+@cache
+def fresh(prompts: str, chained: bool) -> list[bytes]:
+    """Return the segments of a run that is made from the beginning, once for all tests."""
+    with tempfile.TemporaryDirectory() as path:
+        one = Folder(Path(path) / "run", chained)
         one.make(prompts)
         return one.frames()
 
-    return {prompts: fresh(prompts) for prompts in (A, B, C)}
+
+@pytest.fixture
+def wanted(folder) -> dict[str, list[bytes]]:
+    """Return the segments of runs that were made from the beginning."""
+    return {prompts: fresh(prompts, folder.chained) for prompts in (A, B, C)}
 
 
 def test_going_back_to_an_older_seed_makes_nothing(folder, wanted):
