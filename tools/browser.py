@@ -19,6 +19,17 @@ FLAGS = (
 # The frontend asks for <NodeId>/<language>.md and takes <NodeId>.md where there is none; the browser notes the 404.
 NO_TRANSLATED_PAGE = re.compile(r"/docs/\w+/[A-Za-z-]+\.md$")
 SLOW_MS = 180_000  # a busy machine without a GPU draws slowly
+NEW_USER_MS = 2000  # a new user is shown the templates a moment after the graph is there
+STILL = """async ([frames, milliseconds]) => {
+    const look = () => JSON.stringify((%s)());
+    const until = performance.now() + milliseconds;
+    let seen = look();
+    for (let same = 0; same < frames && performance.now() < until; same += 1) {
+        await new Promise(requestAnimationFrame);
+        const now = look();
+        if (now !== seen) [seen, same] = [now, -1];
+    }
+}"""
 
 DROP = """([name, text]) => {
     const transfer = new DataTransfer();
@@ -84,17 +95,22 @@ class Tab:
         return self.page.evaluate(script, argument)
 
     def wait_for(self, script: str, argument: object = None, timeout_ms: int = SLOW_MS) -> None:
-        self.page.wait_for_function(script, arg=argument, timeout=timeout_ms, polling=250)
+        self.page.wait_for_function(script, arg=argument, timeout=timeout_ms, polling=50)
+
+    def wait_until_still(self, script: str, *, frames: int = 20, milliseconds: int = 1000) -> None:
+        """Wait until what a script returns has been the same for some frames, but no longer than this time."""
+        self.evaluate(STILL % script, [frames, milliseconds])
 
     def open(self, url: str) -> None:
-        """Load the frontend and wait until it knows our nodes and scripts."""
+        """Load the frontend and wait until it knows our nodes and scripts and has a workflow open."""
+        known_user = self.page.request.get(f"{url}/settings/Comfy.TutorialCompleted").json()
         self.page.goto(url, wait_until="domcontentloaded")
         self.wait_for("() => window.app?.graph && window.LiteGraph?.registered_node_types?.Magic141LoadModel")
         self.wait_for("() => app.extensions?.some((extension) => extension.name === 'magic141.nodes')")
+        self.wait_for("() => app.extensionManager.workflow.activeWorkflow && !app.extensionManager.spinner")
         self.evaluate("() => app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
-        self.page.wait_for_timeout(
-            2000
-        )  # a new user is shown the templates a moment after the graph is there
+        if not known_user:
+            self.page.wait_for_timeout(NEW_USER_MS)
         self.close_dialogs()
 
     def drop(self, path: Path) -> list[dict]:

@@ -50,8 +50,14 @@ RESULTS = """async ([results, texts, previews, picture]) => {
         tell("executed", { node, display_node: node, output, prompt_id });
     tell("execution_success", { prompt_id });
 }"""
-SETTLE_MS = 1000
-"""A renderer lays nodes out in a few frames, and a video has to be fetched first."""
+LAYOUT = f"""() => {{
+    const media = [...document.querySelectorAll("img, video")];
+    const isShown = (node) => LiteGraph.vueNodesMode || node.imgs?.length || node.videoContainer;
+    const loaded = media.every((entry) => entry.complete || entry.readyState > 0);
+    const shown = app.graph.nodes.every((node) => !app.nodeOutputs[node.id]?.images?.length || isShown(node));
+    return loaded && shown ? ({BOXES})() : performance.now();
+}}"""
+"""The boxes once every picture and video is there; until then what it returns never stays the same."""
 REPORT = (
     "HunyuanVideo layout, 12.8 B parameters, bfloat16, 20+40 blocks, 33 input channels. Image to video: needs the"
     " image latent and mask of VLM Image Encode. It embeds the guidance strength: set guidance on the conditioning"
@@ -80,10 +86,11 @@ PREVIEWS = {
 
 
 def set_renderer(tab: Tab, *, vue: bool) -> None:
-    """Draw nodes with the newer renderer (Vue) or the classic one."""
+    """Draw nodes with the newer renderer (Vue) or the classic one, on an empty canvas."""
     tab.evaluate("() => app.graph.clear()")
     tab.evaluate(RENDERER, vue)
-    tab.page.wait_for_timeout(SETTLE_MS)
+    tab.wait_for("(vue) => LiteGraph.vueNodesMode === vue", vue)
+    tab.wait_until_still(LAYOUT)
 
 
 def first_view_scale(tab: Tab, path: Path) -> float:
@@ -92,7 +99,8 @@ def first_view_scale(tab: Tab, path: Path) -> float:
 
 
 def node_boxes(tab: Tab) -> Boxes:
-    tab.page.wait_for_timeout(SETTLE_MS)
+    """Return where the nodes are when the renderer has laid them out: in a few frames, and when a video is fetched."""
+    tab.wait_until_still(LAYOUT)
     return {box["id"]: box for box in tab.evaluate(BOXES)}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from magic141.tests.server.conftest import server  # noqa: F401  (a fixture)
 from magic141.tools.browser import Tab, find_chromium, open_tab
+from magic141.tools.canvas import LAYOUT, set_renderer
 
 ARTEFACTS = Path(__file__).resolve().parents[2] / "out" / "browser"
 HOW = "Install it with `apt-get install chromium` and `pip install playwright`, then run these tests again."
@@ -36,14 +37,17 @@ def no_errors_of_ours(request: pytest.FixtureRequest) -> Iterator[None]:
     assert tab.errors[before:] == []
 
 
-@pytest.fixture(params=[False, True], ids=["classic", "vue"])
-def vue(tab, request):
-    """Draw nodes with one of the frontend's two renderers."""
-    setting = "(on) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
-    tab.evaluate("() => app.graph.clear()")
-    tab.evaluate(setting, request.param)
-    tab.page.wait_for_timeout(1500)  # the renderers change over in a frame or more
+@pytest.fixture(scope="module", params=[False, True], ids=["classic", "vue"])
+def renderer(tab, request) -> Iterator[bool]:
+    """Draw nodes with one of the frontend's two renderers, in all tests of a file before the other comes."""
+    set_renderer(tab, vue=request.param)
     yield request.param
+    set_renderer(tab, vue=False)
+
+
+@pytest.fixture
+def vue(tab, renderer) -> bool:
+    """Begin on an empty canvas that the renderer has drawn; Vue does not show a node that comes as another goes."""
     tab.evaluate("() => app.graph.clear()")
-    tab.evaluate(setting, False)
-    tab.page.wait_for_timeout(1500)
+    tab.wait_until_still(LAYOUT)
+    return renderer

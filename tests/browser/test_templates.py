@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from magic141.tools.canvas import first_view_scale, node_boxes, overlaps, set_renderer, show_results
+from magic141.tools.canvas import first_view_scale, node_boxes, overlaps, show_results
 from magic141.tools.layout import write_shown_video
 from magic141.tools.templates import TITLES, template
 
@@ -56,15 +56,8 @@ def video(server) -> Path:
     return write_shown_video(folder)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["classic", "vue"])
-def renderer(tab, request):
-    set_renderer(tab, vue=request.param)
-    yield request.param
-    set_renderer(tab, vue=False)
-
-
 @pytest.mark.parametrize("name", TITLES)
-def test_nodes_lie_side_by_side_before_and_after_a_run(tab, renderer, video, name):
+def test_nodes_lie_side_by_side_before_and_after_a_run(tab, vue, video, name):
     tab.drop(template(name))
     tab.close_dialogs()
     assert overlaps(node_boxes(tab)) == []
@@ -72,10 +65,10 @@ def test_nodes_lie_side_by_side_before_and_after_a_run(tab, renderer, video, nam
     assert overlaps(node_boxes(tab)) == []
 
 
-def test_a_real_run_ends_with_the_video_and_covers_nothing(tab, renderer):
+def test_a_real_run_ends_with_the_video_and_covers_nothing(tab, vue):
     tab.drop(template("magic141_image_to_video"))
     tab.close_dialogs()
-    tab.evaluate(RUN_SHORT, 14 + renderer)
+    tab.evaluate(RUN_SHORT, 14 + vue)
     tab.wait_for("() => window.ended")
     assert tab.evaluate("() => window.ended") == "execution_success"
     assert tab.evaluate("() => window.previews") > 0

@@ -38,6 +38,10 @@ DROP = """(card, [picture, name]) => {
     for (const kind of ["dragenter", "dragover", "drop"])
         card.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer: transfer }));
 }"""
+PLACE = f"""() => {{
+    const {{ x, y, width, height }} = {STRIP}.root.getBoundingClientRect();
+    return [x, y, width, height];
+}}"""
 STATES = f"() => {STRIP}.states.map((state) => state.state)"
 
 
@@ -56,9 +60,9 @@ class Strip:
         """Put the node where its cards can be seen."""
         self.tab.evaluate(LOOK)
         self.page.locator(".magic141-card").first.wait_for(state="attached")
-        self.page.wait_for_timeout(700)
+        self.tab.wait_until_still(PLACE)
         self.tab.evaluate(ROLL)
-        self.page.wait_for_timeout(700)
+        self.tab.wait_until_still(PLACE)
 
     def set(self, **values: object) -> None:
         self.tab.evaluate(SET, values)
