@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -11,18 +9,23 @@ import torch
 from magic141.model_patches.store.sound_pieces import read_sound
 from magic141.tests.support.any_graph import (
     SLOTS,
-    any_graph_server,
     frames_of,
+    kill,
     loads,
     made_up_graph,
     run,
     segments,
     video_of,
 )
-from magic141.tests.support.template_graphs import OWN_TEMPLATES, TEMPLATES, small_graph, stock_file
+from magic141.tests.support.template_graphs import (
+    OWN_TEMPLATES,
+    TEMPLATES,
+    small_graph,
+    stock_file,
+    write_wan,
+)
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.host import use_comfyui
 from magic141.tools.templates import template
 
 
@@ -93,29 +96,24 @@ def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(tab, graph_ser
     )
 
 
-@pytest.mark.skipif(os.name == "nt", reason="kills a process group")
-def test_after_a_kill_the_frames_are_the_same(tmp_path):
+def test_after_a_kill_the_frames_are_the_same(servers_before, tab, graph_server):
     graph = made_up_graph(run_name="killed", clip={"seconds": 1.0}, known_frames=5)
 
     class Killed(Exception):
         pass
 
-    with any_graph_server(tmp_path) as server:
+    server = servers_before()
 
-        def kill(kind: str, data: dict) -> None:
-            if kind == "executing" and data.get("display_node") == "clip" and segments(server, "killed"):
-                assert server.process is not None
-                os.killpg(server.process.pid, signal.SIGKILL)
-                server.process.wait()
-                raise Killed
+    def kill_it(kind: str, data: dict) -> None:
+        if kind == "executing" and data.get("display_node") == "clip" and segments(graph_server, "killed"):
+            kill(server)
+            raise Killed
 
-        with pytest.raises(Killed):
-            run(ComfyClient(server.url), graph, on_event=kill)
-    with any_graph_server(tmp_path) as server:
-        tab = ComfyClient(server.url)
-        resumed = video_of(tab, run(tab, graph))
-        graph["start"]["inputs"]["run_name"] = "whole"
-        assert np.array_equal(resumed, video_of(tab, run(tab, graph)))
+    with pytest.raises(Killed):
+        run(ComfyClient(server.url), graph, on_event=kill_it)
+    resumed = video_of(tab, run(tab, graph))
+    graph["start"]["inputs"]["run_name"] = "whole"
+    assert np.array_equal(resumed, video_of(tab, run(tab, graph)))
 
 
 @pytest.mark.parametrize(
@@ -263,21 +261,18 @@ def only_before(graph: dict, class_types: tuple[str, ...]) -> dict:
     return {key: node for key, node in graph.items() if node["class_type"] not in class_types}
 
 
-def test_the_hosts_template_and_ours_become_long_videos(tmp_path):
+def test_the_hosts_template_and_ours_become_long_videos(tab, graph_server):
     """Wan 2.2 in four steps on small random weights: three windows, two experts, two LoRAs, either sampler."""
-    use_comfyui()
     of_host = [entry for entry in TEMPLATES if "wan2_2_14B_i2v" in entry.name and stock_file(entry).is_file()]
     templates = [
         of_host[-1],
         *(entry for entry in OWN_TEMPLATES if entry.name == "magic141_wan22_one_minute"),
     ]
-    templates[0].write_weights(tmp_path / "models")
-    with any_graph_server(tmp_path) as server:
-        tab = ComfyClient(server.url)
-        for template in templates:
-            graph = small_graph(template, tab.object_info(), tmp_path)
-            (save,) = (out for out in run(tab, graph).outputs.values() if "magic141_windows" in out)
-            assert frames_of(tab.download(save["images"][0])).shape == (13 + 12 + 12, 64, 64, 3)
+    assert {entry.write_weights for entry in templates} == {write_wan}, "the server has these alone"
+    for entry in templates:
+        graph = small_graph(entry, tab.object_info(), graph_server.base)
+        (save,) = (out for out in run(tab, graph).outputs.values() if "magic141_windows" in out)
+        assert frames_of(tab.download(save["images"][0])).shape == (13 + 12 + 12, 64, 64, 3)
 
 
 def without_save(graph: dict) -> None:

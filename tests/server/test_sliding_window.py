@@ -3,18 +3,16 @@
 import io
 import json
 import math
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from magic141.tests.support.any_graph import kill
 from magic141.tools.client import ComfyClient, ExecutionFailed, Interrupted, PromptRejected
 from magic141.tools.demo import cut_long_videos
 from magic141.tools.graph import workflow_to_prompt
-from magic141.tools.server import ComfyServer
 from magic141.tools.templates import template
 
 NODE = "Magic141SlidingWindowExtend"
@@ -108,41 +106,25 @@ def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(client, server
     assert np.array_equal(*same)
 
 
-def kill(server: ComfyServer) -> None:
-    """End the server as a power cut would."""
-    assert server.process is not None
-    if os.name == "nt":
-        server.process.kill()
-    else:
-        os.killpg(server.process.pid, signal.SIGKILL)
-    server.process.wait()
-
-
-def test_after_a_kill_the_frames_are_the_same(tmp_path):
+def test_after_a_kill_the_frames_are_the_same(servers_before, tab):
     options = {"length": 1.0, "steps": 2, "run_name": "killed", "codec": "ffv1 lossless"}
+    prompt = only_window(prompt_of("magic141_one_minute", tab.object_info(), **options))
+    server = servers_before()
 
     class Killed(Exception):
         pass
 
-    with ComfyServer(tmp_path) as server:
-        client = ComfyClient(server.url)
-        prompt = only_window(prompt_of("magic141_one_minute", client.object_info(), **options))
+    def on_event(kind: str, data: dict) -> None:
+        if kind == "progress" and data["max"] > 4 and data["value"] >= 3:
+            kill(server)
+            raise Killed
 
-        def on_event(kind: str, data: dict) -> None:
-            if kind == "progress" and data["max"] > 4 and data["value"] >= 3:
-                kill(server)
-                raise Killed
-
-        with pytest.raises(Killed):
-            client.run(prompt, on_event=on_event, timeout=PATIENCE_S)
-    with ComfyServer(tmp_path) as server:
-        client = ComfyClient(server.url)
-        first = client.run(prompt, timeout=PATIENCE_S)
-        window(prompt)["run_name"] = "whole"
-        second = client.run(prompt, timeout=PATIENCE_S)
-        resumed, whole = (
-            frames_of(client.download(made_video(result, prompt))) for result in (first, second)
-        )
+    with pytest.raises(Killed):
+        ComfyClient(server.url).run(prompt, on_event=on_event, timeout=PATIENCE_S)
+    first = tab.run(prompt, timeout=PATIENCE_S)
+    window(prompt)["run_name"] = "whole"
+    second = tab.run(prompt, timeout=PATIENCE_S)
+    resumed, whole = (frames_of(tab.download(made_video(result, prompt))) for result in (first, second))
     assert np.array_equal(resumed, whole)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from magic141.tests.server.test_sliding_window import frames_of, made_video, only_window, prompt_of, window
 from magic141.tools.client import ComfyClient, PromptRejected
-from magic141.tools.server import ComfyServer
 
 OPTIONS = {"length": 2.0, "length_in": "windows", "steps": 1, "codec": "ffv1 lossless"}
 GONE = {
@@ -96,16 +95,13 @@ def renumbered(prompt: dict) -> dict:
     }
 
 
-def test_an_unchanged_graph_goes_on_after_a_restart_under_other_ids_and_titles(tmp_path):
-    with ComfyServer(tmp_path) as server:
-        client = ComfyClient(server.url)
-        prompt = graph_of(client.object_info(), "restarted")
-        first = folder_of(client.run(prompt), prompt)
-    with ComfyServer(tmp_path) as server:
-        other = renumbered(prompt)
-        result = ComfyClient(server.url).run(other)
-        assert folder_of(result, other) == first
-        assert "2 of 2 windows were finished by an earlier run." in report_of(result)["summary"]
+def test_an_unchanged_graph_goes_on_after_a_restart_under_other_ids_and_titles(servers_before, tab):
+    prompt = graph_of(tab.object_info(), "restarted")
+    first = folder_of(ComfyClient(servers_before().url).run(prompt), prompt)
+    other = renumbered(prompt)
+    result = tab.run(other)
+    assert folder_of(result, other) == first
+    assert "2 of 2 windows were finished by an earlier run." in report_of(result)["summary"]
 
 
 def test_a_video_that_was_deleted_is_joined_again(client, server, object_info):

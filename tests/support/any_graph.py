@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +62,16 @@ def any_graph_server(base: Path, *, flags: tuple[str, ...] = ()) -> Iterator[Com
     link_folder(base / "custom_nodes" / "any_graph_nodes", MADE_UP_NODES)
     with ComfyServer(base, flags=flags) as server:
         yield server
+
+
+def kill(server: ComfyServer) -> None:
+    """End a server as a power cut would."""
+    assert server.process is not None
+    if os.name == "nt":
+        server.process.kill()
+    else:
+        os.killpg(server.process.pid, signal.SIGKILL)
+    server.process.wait()
 
 
 def made_up_graph(*, clip: dict | None = None, save: dict | None = None, **start: object) -> dict:
