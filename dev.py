@@ -38,8 +38,8 @@ REMAKES = {
     "host_names": "host_names",
 }
 BENCHES = ROOT / "tests" / "bench"
-TESTS = (("tests/unit", "tests/parity"), ("tests/server", "tests/browser"))
-"""The rooms of tests that run side by side: what computes, and what waits for servers and browsers."""
+TESTS = ("tests/unit", "tests/parity", "tests/server", "tests/browser")
+"""The rooms of tests, which run side by side: two compute, and two wait for servers and a browser."""
 REMAKERS = ROOT / "tools"
 
 
@@ -141,7 +141,7 @@ def command_test(arguments: list[str]) -> int:
         say(" ".join(check))
         if run(python, "-m", *check, folder=ROOT, paths=host if check[0] == "pyright" else ()):
             failed.append(" ".join(check))
-    statuses = run_together(python, [("-m", "pytest", *rooms) for rooms in TESTS], folder=ROOT)
+    statuses = run_together(python, [("-m", "pytest", room) for room in TESTS], folder=ROOT)
     for check in failed:
         print(f"[dev] FAILED before the tests: {check}", file=sys.stderr)
     return max(statuses, key=abs) or len(failed)

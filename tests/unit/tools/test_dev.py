@@ -191,7 +191,7 @@ def test_commands_run_side_by_side_and_print_one_after_the_other(dev, tmp_path, 
 
 
 def test_every_test_belongs_to_one_of_the_rooms_that_run_side_by_side(dev):
-    rooms = [ROOT / room for group in dev.TESTS for room in group]
+    rooms = [ROOT / room for room in dev.TESTS]
     for path in (ROOT / "tests").rglob("test_*.py"):
         assert sum(path.is_relative_to(room) for room in rooms) == 1, path
 
