@@ -1,8 +1,8 @@
 """Faults: kills, damaged files, failing disks, Windows' rules, races, cancels and a soak of the nodes that keep work.
 
 Everything is drawn from a seed, which is printed: the same seed gives the same faults. Children are forked from one
-warm process, a case each; ``servers`` and ``soak`` run real servers. ``--quick`` takes about a minute and leaves these
-two out. Linux only: it forks and reads /proc.
+warm process, a case each; ``servers`` and ``soak`` run real servers. ``--quick`` takes about a minute, leaves these two
+out, and cancels only the nodes that keep work. Linux only: it forks and reads /proc.
 
 The long form can be run in parts (``--part``, may be repeated) and a part in pieces (``--piece 2/4``); with the same
 ``--json`` file they are put together, and a part or piece that is run again takes the place of its older figures. The
