@@ -235,12 +235,6 @@ FIGURES = Block(
             "one product: 1",
             "`fullsize`",
         ),
-        (
-            "Versions of ComfyUI on which every test passed",
-            "{hosts[hosts_passed]:.0f}",
-            "",
-            "`hosts`",
-        ),
     ),
 )
 HAND_OVERS = {
