@@ -31,7 +31,7 @@ def open_minute(tab: Tab, name: str) -> Strip:
     tab.drop(template("magic141_one_minute"))
     tab.close_dialogs()
     strip = Strip(tab)
-    strip.set(length=NUM_WINDOWS, length_in="windows", run_name=name, prompts=PROMPTS[0])
+    strip.set(length=NUM_WINDOWS, length_in="windows", steps=2, run_name=name, prompts=PROMPTS[0])
     strip.show()
     return strip
 
