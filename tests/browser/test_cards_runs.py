@@ -148,5 +148,5 @@ def test_a_server_that_ends_and_comes_back_leaves_a_page_that_goes_on(tab, own_s
         own.screenshot("cards_server_lost")
         strip.run()
         strip.wait_for_states("done")
-        assert own.errors == []
+        assert [error for error in own.errors if "net::ERR_CONNECTION" not in error] == []  # it was away
     page.close()
