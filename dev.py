@@ -64,9 +64,8 @@ def run_together(
     """Run commands side by side, as ``run`` does; the first prints at once, the others when they are done."""
     importable = [str(ROOT / "tests" / "shim"), *paths, os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, importable)), "PYTHONUTF8": "1"}
-    variables.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # every ComfyUI would compile torch and the rest anew, for 10 s
+    # with it every ComfyUI would compile torch and the rest anew, for 10 s
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     if len(commands) > 1:
         variables.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(commands))))
     pending: list[int] = []

@@ -29,6 +29,7 @@ def ask_between_layers(
 def asking_between_layers(*modules: nn.Module, ask: Callable[[], None] = stop_if_canceled) -> Iterator[None]:
     """Let calls of modules inside ask, and so perhaps stop, between two of their repeated layers."""
     with ExitStack() as hooks:
-        for hook in (hook for module in modules for hook in ask_between_layers(module, ask)):
-            hooks.enter_context(hook)
+        for module in modules:
+            for hook in ask_between_layers(module, ask):
+                hooks.enter_context(hook)
         yield
