@@ -146,7 +146,7 @@ def test_a_server_that_ends_and_comes_back_leaves_a_page_that_goes_on(tab, own_s
         stopped = strip.page.locator(".magic141-card[data-state=stopped] .magic141-shot")
         assert "Run again" in (stopped.get_attribute("title") or "")
         own.screenshot("cards_server_lost")
-        away = "Failed to load resource: net::ERR_"  # what the browser notes of a server that ends in an answer or is not there
+        away = "Failed to load resource: net::ERR_"  # of a server that ends in an answer or is away
         assert [error for error in own.errors if not error.startswith(away)] == []
         own.errors.clear()
         strip.run()
