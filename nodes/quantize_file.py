@@ -78,6 +78,7 @@ class QuantizeFile(io.ComfyNode):
                 io.Boolean.Input(
                     "dry_run",
                     default=False,
+                    optional=True,
                     tooltip=(
                         "Write nothing: the report lists what would be quantized and the bytes it would save. "
                         "Weights are not read."

@@ -177,6 +177,7 @@ def memory_inputs() -> list:
             "encoder_looks_at",
             options=[EACH_START, FIRST_PICTURE],
             default=DEFAULTS.encoder_looks_at,
+            optional=True,
             advanced=True,
             tooltip="Which picture the vision encoder sees. start of each window follows what happens, and brings the "
             "encoder (16 GB for LLaVA, 9 in int8) back into memory for every window. first picture needs it before the "
