@@ -11,7 +11,9 @@ FIRST = json.loads((ROOT / "tests" / "support" / "required_inputs.json").read_te
 
 
 def test_every_node_is_listed():
-    assert FIRST.keys() == node_info().keys(), "list the required inputs of a new node in required_inputs.json"
+    assert FIRST.keys() == node_info().keys(), (
+        "list the required inputs of a new node in required_inputs.json"
+    )
 
 
 @pytest.mark.parametrize("node_id", FIRST)
