@@ -134,9 +134,11 @@ class QuantizeFile(io.ComfyNode):
         name = save_as or default_name(model_name, plan.mode, layout)
         source = folder_paths.get_full_path_or_raise(folder, model_name)
         header = read_model_header(source)
-        holds = None if only_translates(header, LAYOUTS[layout]) else find_layout(header, plan)
+        contents = None if only_translates(header, LAYOUTS[layout]) else find_layout(header, plan)
         if dry_run:
-            line = plan_file(header, holds, plan).text if holds else "This file would only be translated."
+            line = (
+                plan_file(header, contents, plan).text if contents else "This file would only be translated."
+            )
         else:
             target = saved_path(name, overwrite=overwrite, folder=folder)
             name = target.name
@@ -144,7 +146,7 @@ class QuantizeFile(io.ComfyNode):
                 source,
                 target,
                 plan,
-                holds=holds,
+                contents=contents,
                 layout=LAYOUTS[layout],
                 overwrite=overwrite,
                 progress=host_progress("quantizing and writing"),

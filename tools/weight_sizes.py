@@ -3,8 +3,9 @@
 Run as ``python -m magic141.tools.weight_sizes``; a test compares what it prints with the README.
 """
 
+import math
+
 from ..model_patches.dit.keys import expected_shapes
-from ..model_patches.dit.stream import num_elements
 from ..model_patches.int8.quantize import BLOCK_WEIGHT, QuantizationPlan
 from ..tests.support.int8_shapes import dit_bytes, module_bytes_before_after, vlm_8b
 
@@ -35,7 +36,9 @@ def dit_gigabytes() -> dict[str, float]:
     plan = QuantizationPlan()
     whole, int8 = dit_bytes(shapes, plan)
     matrices = sum(
-        num_elements(shape) for key, shape in shapes.items() if BLOCK_WEIGHT.match(key) and plan.fits(shape)
+        math.prod(shape)
+        for key, shape in shapes.items()
+        if BLOCK_WEIGHT.match(key) and plan.can_quantize(shape)
     )
     sizes = {"bf16": whole, "int8": int8}
     sizes |= {kind: whole - 2 * matrices + matrices * bits / 8 for kind, bits in BITS.items()}

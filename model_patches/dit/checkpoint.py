@@ -1,18 +1,18 @@
-"""Tell what a diffusion checkpoint is by its keys and shapes, never by its name, and refuse with a reason."""
+"""Recognize a diffusion checkpoint by its keys and shapes, never by its file name, and say why one is refused."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .diffusers_config import HEAD_SIZE, count_blocks
 from .keys import PREFIXES, expected_shapes, host_key
+from .shards import PART
 from .weights_file import Header, TensorInfo
 
 T2V_CHANNELS, SKYREELS_CHANNELS, TI2V_CHANNELS = 16, 32, 33
 
-#: Any of these says "HunyuanVideo's token refiner"; the text before one is the checkpoint's prefix.
+#: Keys that mark the HunyuanVideo layout; what a checkpoint puts before them is its prefix.
 ANCHORS = (
     "img_in.proj.weight",
     "txt_in.input_embedder.weight",
@@ -28,7 +28,7 @@ SCALED_FP8 = "scaled_fp8"
 #: Other models that checkpoints carry beside the DiT.
 NEIGHBORS = ("vae.", "first_stage_model.", "text_encoders.", "cond_stage_model.")
 
-#: Marks of layouts that share this one's token refiner but are not it.
+#: Keys of other layouts that have the same token refiner.
 RELATIVES = {
     "vision_in.": "HunyuanVideo 1.5",
     "cond_type_embedding.": "HunyuanVideo 1.5",
@@ -38,8 +38,8 @@ RELATIVES = {
 
 LORA_MARKS = (".lora_A.", ".lora_B.", ".lora_down.", ".lora_up.")
 
-#: Marks of everything else, first match wins.
-STRANGERS = (
+#: Keys of other models and files; the first match wins.
+OTHER_KINDS = (
     (LORA_MARKS, "a LoRA (for LoraLoaderModelOnly, after this node)"),
     (("context_embedder.token_refiner.",), "HunyuanVideo in diffusers' names. Use the ComfyUI single-file version"),
     (("blocks.0.cross_attn.q.", "head.modulation"), "a Wan model"),
@@ -71,10 +71,10 @@ class Checkpoint:
     renames: Mapping[str, str]
 
     def describe(self) -> str:
-        """Say in one line what was found and which conditioning it needs."""
+        """Say in one line what the checkpoint is and which conditioning it needs."""
         unit, name = (1e9, "B") if self.num_parameters >= 5e8 else (1e6, "M")
         size = f"{self.num_parameters / unit:.1f} {name}"
-        found = (
+        layout = (
             f"HunyuanVideo layout, {size} parameters, {self.weight_type}, {self.depth}+{self.depth_single} blocks,"
             f" {self.in_channels} input channels."
         )
@@ -83,7 +83,7 @@ class Checkpoint:
             if self.guidance
             else " No guidance embedding: guidance on the conditioning has no effect, cfg 1 is usual."
         )
-        return found + " " + self._image_line() + guidance
+        return layout + " " + self._image_line() + guidance
 
     def _image_line(self) -> str:
         if self.in_channels == T2V_CHANNELS:
@@ -105,17 +105,18 @@ def identify(header: Header) -> Checkpoint:
         ValueError: another architecture, or a key that is missing, doubled, unknown or of a wrong shape.
     """
     name, tensors = header.path.name, header.tensors
-    if (part := re.search(r"-(\d+)-of-(\d+)\.", name)) and int(part[2]) > 1:
+    if (part := PART.match(name)) and int(part["count"]) > 1:
         raise ValueError(
-            f"{name} is part {int(part[1])} of {int(part[2])} of a model. Join the parts to one safetensors file first."
+            f"{name} is part {int(part['number'])} of {int(part['count'])} of a model. Join the parts to one"
+            " safetensors file first."
         )
     prefix = _find_prefix(tensors, name)
     inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     _refuse_relatives(inside, name)
     renames = _rename(inside, prefix, name)
-    found = {renames[prefix + k]: v for k, v in inside.items() if prefix + k in renames}
-    sizes = _sizes(found, name)
-    _check_shapes(found, expected_shapes(**sizes), {v: k for k, v in renames.items()}, name)
+    weights = {renames[prefix + k]: v for k, v in inside.items() if prefix + k in renames}
+    sizes = _sizes(weights, name)
+    _check_shapes(weights, expected_shapes(**sizes), {v: k for k, v in renames.items()}, name)
     channels = sizes["in_channels"]
     if channels not in (T2V_CHANNELS, SKYREELS_CHANNELS, TI2V_CHANNELS):
         raise ValueError(
@@ -126,30 +127,32 @@ def identify(header: Header) -> Checkpoint:
     return Checkpoint(
         **sizes,
         weight_type=_weight_type(inside),
-        num_parameters=sum(math.prod(v.shape) for k, v in found.items() if k.endswith((".weight", ".bias"))),
+        num_parameters=sum(
+            math.prod(v.shape) for k, v in weights.items() if k.endswith((".weight", ".bias"))
+        ),
         prefix=prefix,
         renames=renames,
     )
 
 
 def _find_prefix(tensors: Mapping[str, TensorInfo], name: str) -> str:
-    found = {k.removesuffix(anchor) for k in tensors for anchor in ANCHORS if k.endswith(anchor)}
-    found = {prefix for prefix in found if not prefix or prefix.endswith(".")}
-    if not found:
-        raise ValueError(_stranger(tensors, name))
-    if len(found) == 1:
-        return found.pop()
+    prefixes = {k.removesuffix(anchor) for k in tensors for anchor in ANCHORS if k.endswith(anchor)}
+    prefixes = {prefix for prefix in prefixes if not prefix or prefix.endswith(".")}
+    if not prefixes:
+        raise ValueError(_describe_other_file(tensors, name))
+    if len(prefixes) == 1:
+        return prefixes.pop()
     for known in ("", *PREFIXES):
-        if known in found:
+        if known in prefixes:
             return known
     raise ValueError(
-        f"{name} holds several DiTs, under {', '.join(sorted(found))}. Save the generator alone."
+        f"{name} holds several DiTs, under {', '.join(sorted(prefixes))}. Save the generator alone."
     )
 
 
-def find_stranger(tensors: Iterable[str]) -> str | None:
-    """Say what a file holds that is no HunyuanVideo, by the marks of its keys; None if it bears none."""
-    return next((kind for marks, kind in STRANGERS if any(m in k for k in tensors for m in marks)), None)
+def find_other_kind(tensors: Iterable[str]) -> str | None:
+    """Return which other model or file, not a HunyuanVideo, has keys like these; None if it is unknown."""
+    return next((kind for marks, kind in OTHER_KINDS if any(m in k for k in tensors for m in marks)), None)
 
 
 def is_lora(tensors: Iterable[str]) -> bool:
@@ -157,8 +160,8 @@ def is_lora(tensors: Iterable[str]) -> bool:
     return any(mark in key for key in tensors for mark in LORA_MARKS)
 
 
-def _stranger(tensors: Mapping[str, TensorInfo], name: str) -> str:
-    if (kind := find_stranger(tensors)) is not None:
+def _describe_other_file(tensors: Mapping[str, TensorInfo], name: str) -> str:
+    if (kind := find_other_kind(tensors)) is not None:
         return (
             f"{name} is {kind}; a DiT of the HunyuanVideo layout (16, 32 or 33 input channels) is expected."
         )
@@ -190,7 +193,7 @@ def _rename(inside: Mapping[str, TensorInfo], prefix: str, name: str) -> dict[st
         host = host_key(key)
         if host is None:
             raise ValueError(
-                f"{name} mixes in a key of another model: {prefix}{key} has no place in a HunyuanVideo-layout DiT."
+                f"{name} holds a key of another model: {prefix}{key} has no place in a HunyuanVideo-layout DiT."
             )
         if host in origin:
             raise ValueError(
@@ -200,15 +203,15 @@ def _rename(inside: Mapping[str, TensorInfo], prefix: str, name: str) -> dict[st
     return renames
 
 
-def _sizes(found: Mapping[str, TensorInfo], name: str) -> dict:
+def _sizes(weights: Mapping[str, TensorInfo], name: str) -> dict:
     def shape(key: str, dimensions: int) -> tuple[int, ...]:
-        if key not in found:
+        if key not in weights:
             raise ValueError(f"{name} is incomplete: {key} is missing.")
-        if len(found[key].shape) != dimensions:
+        if len(weights[key].shape) != dimensions:
             raise ValueError(
-                f"{name}: {key} has shape {found[key].shape}; {dimensions} dimensions are expected."
+                f"{name}: {key} has shape {weights[key].shape}; {dimensions} dimensions are expected."
             )
-        return found[key].shape
+        return weights[key].shape
 
     hidden_size, in_channels, _, patch, _ = shape("img_in.proj.weight", 5)
     if hidden_size % HEAD_SIZE:
@@ -218,26 +221,26 @@ def _sizes(found: Mapping[str, TensorInfo], name: str) -> dict:
     return {
         "hidden_size": hidden_size,
         "in_channels": in_channels,
-        "depth": count_blocks(found, "double_blocks"),
-        "depth_single": count_blocks(found, "single_blocks"),
+        "depth": count_blocks(weights, "double_blocks"),
+        "depth_single": count_blocks(weights, "single_blocks"),
         "text_width": shape("txt_in.input_embedder.weight", 2)[1],
         "pooled_width": shape("vector_in.in_layer.weight", 2)[1],
-        "guidance": any(k.startswith("guidance_in.") for k in found),
+        "guidance": any(k.startswith("guidance_in.") for k in weights),
         "patch": patch,
     }
 
 
 def _check_shapes(
-    found: Mapping[str, TensorInfo],
+    weights: Mapping[str, TensorInfo],
     expected: Mapping[str, tuple[int, ...]],
     origin: Mapping[str, str],
     name: str,
 ) -> None:
-    missing = [k for k in expected if k not in found]
+    missing = [k for k in expected if k not in weights]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ValueError(f"{name} is incomplete: {missing[0]}{more} missing. Download or export it again.")
-    for key, info in found.items():
+    for key, info in weights.items():
         if key.endswith(QUANT_SUFFIXES):
             continue
         if key not in expected:

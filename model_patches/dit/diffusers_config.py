@@ -1,4 +1,4 @@
-"""What diffusers must be told to build the twin of a host DiT."""
+"""The settings with which diffusers builds the same network as a host DiT."""
 
 from collections.abc import Mapping
 

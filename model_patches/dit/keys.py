@@ -128,7 +128,7 @@ def split_key(key: str) -> Key:
 
 
 def _rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
-    """Yield the table's rows with the prefixes put on: host, authors, diffusers parts, shape."""
+    """Yield the table's rows with full names: host, authors, diffusers parts, shape."""
     for (host_prefix, diffusers_prefix), rows in TABLE.items():
         for host, authors, diffusers, shape in rows:
             parts = tuple(diffusers_prefix + part for part in diffusers.split())
@@ -138,7 +138,7 @@ def _rows() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
 HOST_TO_AUTHORS = {host: authors for host, authors, _, _ in _rows()}
 HOST_TO_PARTS = {host: parts for host, _, parts, _ in _rows()}
 PART_TO_HOST = {part: host for host, parts in HOST_TO_PARTS.items() for part in parts}
-#: The host's, the authors' and (``guidance_in.mlp``) the first HunyuanVideo files' names, all to the host's.
+#: Every known module name to the host's: the host's, the authors', and ``guidance_in.mlp`` of early files.
 ANY_TO_HOST = (
     {host: host for host in HOST_TO_AUTHORS}
     | {authors: host for host, authors in HOST_TO_AUTHORS.items()}
@@ -163,7 +163,7 @@ def authors_to_host(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a key belongs to neither.
     """
-    return {_known(host_key(key), key): tensor for key, tensor in state_dict.items()}
+    return {_required(host_key(key), key): tensor for key, tensor in state_dict.items()}
 
 
 def host_to_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -171,7 +171,7 @@ def host_to_authors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for key, tensor in state_dict.items():
         parts = split_key(key)
-        renamed[parts.renamed(_known(HOST_TO_AUTHORS.get(parts.module), key))] = tensor
+        renamed[parts.renamed(_required(HOST_TO_AUTHORS.get(parts.module), key))] = tensor
     return renamed
 
 
@@ -186,7 +186,7 @@ def host_to_diffusers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted = {}
     for key, tensor in state_dict.items():
         parts = split_key(key)
-        names = _known(HOST_TO_PARTS.get(parts.module), key)
+        names = _required(HOST_TO_PARTS.get(parts.module), key)
         for name, part in zip(names, _split(parts.module, tensor), strict=True):
             converted[parts.renamed(name)] = part
     return converted
@@ -201,7 +201,7 @@ def diffusers_to_host(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     converted = {}
     for key in state_dict:
         parts = split_key(key)
-        module = _known(PART_TO_HOST.get(parts.module), key)
+        module = _required(PART_TO_HOST.get(parts.module), key)
         if (name := parts.renamed(module)) not in converted:
             sources = [parts.renamed(part) for part in HOST_TO_PARTS[module]]
             if missing := [source for source in sources if source not in state_dict]:
@@ -266,7 +266,7 @@ def _merge(module: str, parts: list[Tensor]) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def _known(name: T | None, key: str) -> T:
+def _required(name: T | None, key: str) -> T:
     if name is None:
         raise ValueError(f"{key} is no key of a HunyuanVideo-layout DiT.")
     return name

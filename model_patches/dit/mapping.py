@@ -1,4 +1,4 @@
-"""Weights as views of their file, however large: no memory is set aside for what might be written to them.
+"""Map weights files of any size into memory, without reserving memory for writes.
 
 Libraries map files for reading and writing. Linux refuses that for a file larger than memory and swap together,
 although nothing is written. The views here may be written to as well: the process then gets copies of the pages it
@@ -35,20 +35,20 @@ def map_tensors(
     }
 
 
-def map_torch_tensors(path: Path, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def map_torch_tensors(path: Path, on_meta: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of a ``.pth`` as views of it.
 
     Args:
-        found: the same tensors on the meta device, as ``torch.load`` returns them; torch notes their places.
+        on_meta: the same tensors on the meta device, as ``torch.load`` returns them; torch notes their places.
     Raises:
         ValueError: there is no room to map the file, or this torch notes no places.
     """
     pages = _map_file(path)
-    return {key: _view_of_storage(pages, tensor, path) for key, tensor in found.items()}
+    return {key: _view_of_storage(pages, tensor, path) for key, tensor in on_meta.items()}
 
 
 def is_refused_mapping(error: BaseException) -> bool:
-    """Say whether a library could not map a file because it would have to set memory aside for all of it."""
+    """Say whether a library could not map a file because it had to reserve memory for all of it."""
     return "unable to mmap" in str(error) or "Cannot allocate memory" in str(error)
 
 
@@ -78,10 +78,10 @@ def _view(pages: mmap.mmap, dtype: torch.dtype, start: int, shape: tuple[int, ..
     return torch.frombuffer(pages, dtype=dtype, count=count, offset=start).view(shape)
 
 
-def _view_of_storage(pages: mmap.mmap, found: Tensor, path: Path) -> Tensor:
-    storage = found.untyped_storage()
+def _view_of_storage(pages: mmap.mmap, tensor: Tensor, path: Path) -> Tensor:
+    storage = tensor.untyped_storage()
     start = getattr(storage, "_checkpoint_offset", None)
     if start is None:
         raise ValueError(_too_large(path))
-    whole = _view(pages, found.dtype, start, (storage.nbytes() // found.dtype.itemsize,))
-    return whole.as_strided(found.shape, found.stride(), found.storage_offset())
+    whole = _view(pages, tensor.dtype, start, (storage.nbytes() // tensor.dtype.itemsize,))
+    return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())

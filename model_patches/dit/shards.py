@@ -54,7 +54,7 @@ def indexed_names(index: Path) -> list[str]:
     """Return the files that an index names, sorted.
 
     Raises:
-        ValueError: it is damaged, or names what is no file of its folder.
+        ValueError: it is damaged, or a name is not that of a file in its folder.
     """
     try:
         names = sorted(set(read_json(index)["weight_map"].values()))

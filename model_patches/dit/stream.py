@@ -1,7 +1,7 @@
 """Read and write safetensors in pieces of rows, so that memory does not grow with the file.
 
-A new file comes into being whole or not at all: it is written beside its target under a temporary name and
-renamed at the end.
+A new file appears whole or not at all: it is written under a temporary name beside its target and renamed at the
+end.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ TYPE_NAMES = {name: code for code, name in DTYPES.items()}
 
 
 class RowReader:
-    """Rows of the tensors of a weights file: one buffer for safetensors, a mapped file for ``.pth``.
+    """Reads rows of a weights file's tensors: of safetensors from the file, of ``.pth`` from its mapped pages.
 
     Args:
-        digest: learns the file's bytes while they are read, which spares a second reading.
+        digest: is given the bytes that are read, so that hashing needs no second reading.
     """
 
     def __init__(self, header: Header, *, digest: "FileDigest | None" = None) -> None:
@@ -60,18 +60,18 @@ class RowReader:
             self._file.close()
 
     def rows(self, name: str, first: int, last: int) -> Tensor:
-        """Return rows ``first`` to ``last`` (exclusive) of a tensor; a scalar is its one row."""
+        """Return rows ``first`` to ``last`` (exclusive) of a tensor; a scalar counts as one row."""
         if self._file is None:
             tensor = self._mapped[name]
             return (tensor[None] if tensor.ndim == 0 else tensor)[first:last]
         dtype, shape = self.tensors[name]
         row_shape = shape[1:]
         item = torch_dtype(dtype)
-        row_bytes = num_elements(row_shape) * item.itemsize
+        row_bytes = math.prod(row_shape) * item.itemsize
         start = self._starts[name] + first * row_bytes
-        found = torch.empty((last - first) * row_bytes, dtype=torch.uint8)
+        data = torch.empty((last - first) * row_bytes, dtype=torch.uint8)
         self._file.seek(start)
-        view = buffer = found.numpy().data
+        view = buffer = data.numpy().data
         while view:
             count = self._file.readinto(view)
             if not count:
@@ -79,11 +79,11 @@ class RowReader:
             view = view[count:]
         self._read_ahead(start + len(buffer))
         if self._digest is not None:
-            self._digest.saw(start, buffer)
-        return found.view(item).reshape(-1, *row_shape) if len(buffer) else torch.empty(0, dtype=item)
+            self._digest.add(start, buffer)
+        return data.view(item).reshape(-1, *row_shape) if len(buffer) else torch.empty(0, dtype=item)
 
     def _read_ahead(self, end: int) -> None:
-        """Have the system read what follows while the caller computes; where it cannot be asked, it guesses itself."""
+        """Have the system read what follows while the caller computes; without ``posix_fadvise`` it decides itself."""
         if hasattr(os, "posix_fadvise") and self._ahead - end < READ_AHEAD_BYTES:
             assert self._file is not None
             start = max(end, self._ahead)
@@ -92,9 +92,9 @@ class RowReader:
 
 
 class FileDigest:
-    """The SHA-256 of a file whose bytes are mostly read for another purpose, in the file's order.
+    """The SHA-256 of a file that a caller reads for another purpose, mostly in order.
 
-    What was not seen is read; hashing runs beside the caller, in a thread of its own.
+    Bytes that were not passed to ``add`` are read here. A thread hashes while the caller goes on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,11 +111,11 @@ class FileDigest:
         self._thread.shutdown()
         self._file.close()
 
-    def saw(self, start: int, data: memoryview) -> None:
-        """Take note of bytes that were read from ``start`` on and stay as they are."""
+    def add(self, start: int, data: memoryview) -> None:
+        """Hash bytes that were read at ``start`` and that nobody changes."""
         self._read_until(start)
-        if 0 <= (known := self._position - start) < len(data):
-            self._hash(data[known:])
+        if 0 <= (num_hashed := self._position - start) < len(data):
+            self._hash(data[num_hashed:])
 
     def hexdigest(self) -> str:
         """Return the digest of the whole file."""
@@ -128,8 +128,8 @@ class FileDigest:
         while end is None or self._position < end:
             self._file.seek(self._position)
             stop_if_canceled()
-            left = HASH_CHUNK_BYTES if end is None else min(HASH_CHUNK_BYTES, end - self._position)
-            if not (piece := self._file.read(left)):
+            count = HASH_CHUNK_BYTES if end is None else min(HASH_CHUNK_BYTES, end - self._position)
+            if not (piece := self._file.read(count)):
                 return
             self._hash(memoryview(piece))
 
@@ -152,7 +152,7 @@ class TensorWriter:
         position = 0
         for name in sorted(tensors, key=lambda k: (-torch_dtype(tensors[k].dtype).itemsize, k)):
             dtype, shape = tensors[name]
-            end = position + num_elements(shape) * torch_dtype(dtype).itemsize
+            end = position + math.prod(shape) * torch_dtype(dtype).itemsize
             offsets = [position, end]
             entries[name] = {"dtype": TYPE_NAMES[dtype], "shape": list(shape), "data_offsets": offsets}
             self._offsets[name], position = position, end
@@ -163,7 +163,7 @@ class TensorWriter:
         file.truncate(self._start + position)
 
     def set_metadata(self, metadata: Mapping[str, str]) -> None:
-        """Replace the metadata by some of the same length: what is known only at the end."""
+        """Replace the metadata by an equally long one, which is known only at the end."""
         self._entries["__metadata__"] = dict(metadata)
         header = self._header()
         assert len(header) == self._start, (len(header), self._start)
@@ -176,7 +176,7 @@ class TensorWriter:
         return struct.pack("<Q", len(text)) + text
 
     def write(self, name: str, values: Tensor) -> None:
-        """Append values to what was written of this tensor."""
+        """Write the next values of this tensor."""
         data = values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         self._file.seek(self._start + self._offsets[name])
         self._file.write(data)
@@ -190,11 +190,11 @@ def save_tensors(
     *,
     values: Iterable[tuple[str, Tensor]] | None = None,
 ) -> None:
-    """Write a safetensors file; safetensors' own writer leaves a hidden file behind where it is killed.
+    """Write a safetensors file; safetensors' own writer leaves a hidden file behind when it is killed.
 
     Args:
-        tensors: their names, types and shapes are taken.
-        values: the tensors to write, if those are not the same ones.
+        tensors: give names, types and shapes, and the values unless ``values`` does.
+        values: the tensors to write, in any order.
     """
     with path.open("wb") as file:
         write_tensors(file, tensors, metadata or {}, values=values)
@@ -277,11 +277,6 @@ def torch_dtype(name: str) -> torch.dtype:
     if name not in TYPE_NAMES or not isinstance(dtype, torch.dtype):
         raise ValueError(f"The file holds tensors of type {name}, which cannot be read here.")
     return dtype
-
-
-def num_elements(shape: tuple[int, ...]) -> int:
-    """Return the product of a shape."""
-    return math.prod(shape)
 
 
 def gigabytes(num_bytes: float) -> str:

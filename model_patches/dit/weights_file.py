@@ -1,4 +1,4 @@
-"""What a weights file holds, read from its header alone: names, types and shapes, and no weight."""
+"""Read what a weights file holds from its header: names, types and shapes, but no weights."""
 
 import json
 import math
@@ -20,10 +20,10 @@ from .mapping import is_refused_mapping, map_torch_tensors
 STATE_DICT_KEYS = ("state_dict", "module", "model")
 MAX_NESTING = 4
 MAX_HEADER_BYTES = 100_000_000
-#: Bytes of all tensors of a ``.pth`` over the file's: checkpoints with an EMA or a critic may share storages.
+#: How many times its own size the tensors of a ``.pth`` may take: with an EMA or a critic they may share storages.
 MAX_SHARING = 8
 
-#: safetensors' names of types in torch's words.
+#: safetensors' type names to torch's.
 DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
@@ -80,12 +80,12 @@ def read_header(path: str | Path) -> Header:
     if not _begins_as_safetensors(start, path.stat().st_size):
         if start.startswith(b"PK"):
             return Header(path, "torch", describe_tensors(load_torch_zip(path, device="meta")), {})
-        _refuse_what_is_no_safetensors(path, start)
+        _refuse_other_formats(path, start)
     return _safetensors_header(path)
 
 
 def _begins_as_safetensors(start: bytes, file_size: int) -> bool:
-    """Tell a header's length and its brace; a length may look like the first bytes of a zip or a pickle."""
+    """Look for a header's length and brace; the length alone may look like the start of a zip or a pickle."""
     return start[8:9] == b"{" and 8 + int.from_bytes(start[:8], "little") <= file_size
 
 
@@ -166,7 +166,7 @@ def _safetensors_header(path: Path) -> Header:
                 for k, v in entries.items()
             }
             spans = {k: (int(v["data_offsets"][0]), int(v["data_offsets"][1])) for k, v in entries.items()}
-            wrong = next((k for k in spans if not _fits(tensors[k], *spans[k])), None)
+            wrong = next((k for k in spans if not _fills(tensors[k], *spans[k])), None)
         except DoubledKey as error:
             raise ValueError(
                 f"{path.name} has a damaged safetensors header: it names {error} twice. Download it again."
@@ -193,11 +193,11 @@ class DoubledKey(Exception):
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
         raise DoubledKey(next(name for name in names if names.count(name) > 1))
-    return found
+    return entries
 
 
 def _end_of_data(spans: Mapping[str, tuple[int, int]], name: str) -> int:
@@ -214,13 +214,13 @@ def _end_of_data(spans: Mapping[str, tuple[int, int]], name: str) -> int:
     return end
 
 
-def _fits(info: TensorInfo, start: int, stop: int) -> bool:
-    """Return whether a tensor's bytes are as many as its type and shape ask for; of types unknown here, any are."""
+def _fills(info: TensorInfo, start: int, stop: int) -> bool:
+    """Say whether a tensor's bytes are as many as its type and shape need; of a type unknown here, any number is."""
     size = getattr(getattr(torch, info.dtype, None), "itemsize", None)
     return 0 <= start <= stop and (size is None or stop - start == size * math.prod(info.shape))
 
 
-def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
+def _refuse_other_formats(path: Path, start: bytes) -> None:
     if len(start) < 8:
         raise ValueError(f"{path.name} is empty ({len(start)} bytes). Download or copy it again.")
     if start.startswith(b"GGUF"):
@@ -239,12 +239,12 @@ def _refuse_what_is_no_safetensors(path: Path, start: bytes) -> None:
 
 
 def unpickling_trouble(error: pickle.UnpicklingError) -> str:
-    """Say what torch found in a file it refuses, and not how it says to open such a file all the same."""
-    text = _plain(str(error))
-    if found := re.search(r"GLOBAL (\S+)", text):
+    """Say why torch refused a file, leaving out its advice on opening the file anyway."""
+    text = _without_colors(str(error))
+    if code := re.search(r"GLOBAL (\S+)", text):
         return (
             "would execute code when opened, so it was not opened. It must hold tensors only; ask its author for a"
-            f" safetensors file. (Found in it: {found[1]})"
+            f" safetensors file. (Found in it: {code[1]})"
         )
     refused = text.partition("WeightsUnpickler error:")[2].strip().partition("\n")[0] or "no list of tensors"
     return (
@@ -253,10 +253,10 @@ def unpickling_trouble(error: pickle.UnpicklingError) -> str:
     )
 
 
-def _plain(text: str) -> str:
+def _without_colors(text: str) -> str:
     """Return a text without the terminal's colors, which a browser shows as [1m."""
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
 
 
 def _first_line(error: BaseException) -> str:
-    return (_plain(str(error)).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]
+    return (_without_colors(str(error)).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200]

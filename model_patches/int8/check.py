@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from ..store.cancel import until_canceled
-from .quantize import INT4_FORMAT, INT8_FORMAT, ROTATION_GROUPS, decode_config
+from .quantize import CONFIG, INT4_FORMAT, INT8_FORMAT, ROTATION_GROUPS, decode_config
 
-CONFIG = ".comfy_quant"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -27,11 +26,11 @@ def check_layers(state_dict: Mapping[str, Tensor], file_name: str) -> None:
 
 def _check(key: str, tensor: Tensor, state_dict: Mapping[str, Tensor]) -> None:
     if tensor.is_complex():
-        raise ValueError(f"{key} is {_name(tensor)}; weights are real numbers")
+        raise ValueError(f"{key} is {_type_name(tensor)}; weights are real numbers")
     if key.endswith(".weight") and tensor.dtype == torch.int8:
         _check_layer(key.removesuffix(".weight"), tensor, state_dict)
     elif key.endswith(".weight") and not tensor.is_floating_point() and tensor.dtype != torch.uint8:
-        raise ValueError(f"{key} is {_name(tensor)}; floating point, or int8 with scales, is expected")
+        raise ValueError(f"{key} is {_type_name(tensor)}; floating point, or int8 with scales, is expected")
     is_scale = key.endswith((".weight_scale", ".scale_weight", ".input_scale")) and tensor.dtype in FLOATS
     if is_scale and (wrong := tensor[~(torch.isfinite(tensor) & (tensor > 0))]).numel():
         raise ValueError(f"{key} holds {float(wrong[0])}; scales are finite and above zero")
@@ -45,7 +44,7 @@ def _check_layer(name: str, weight: Tensor, state_dict: Mapping[str, Tensor]) ->
     if config.get("format") not in (INT8_FORMAT, INT4_FORMAT):
         raise ValueError(f"{name}.weight is int8, but its format is {config.get('format')!r}")
     if scale.dtype not in FLOATS:
-        raise ValueError(f"{name}.weight_scale is {_name(scale)}; float32 is expected")
+        raise ValueError(f"{name}.weight_scale is {_type_name(scale)}; float32 is expected")
     rows = len(weight)
     if tuple(scale.shape) not in ((), (1,), (1, 1), (rows,), (rows, 1)):
         raise ValueError(
@@ -69,5 +68,5 @@ def _config(name: str, stored: Tensor) -> dict:
     return config
 
 
-def _name(tensor: Tensor) -> str:
+def _type_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")

@@ -1,14 +1,15 @@
 """Plan a quantized file from the header of its source: which weights become integers, and what it will hold."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..dit.stream import num_elements, torch_dtype
+from ..dit.stream import torch_dtype
 from ..dit.weights_file import Header, TensorInfo
 from .quantize import INT4_FORMAT, QuantizationPlan, encode_config
-from .source import SourceLayout, weight_info
+from .source import SourceLayout
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,10 @@ def plan_file(header: Header, source: SourceLayout, plan: QuantizationPlan) -> F
     Raises:
         ValueError: there is nothing to quantize, or a layer to keep does not exist.
     """
-    free = plan.without_kept(map(source.layer, source.linears))
-    wanted = {
-        key for key in (source.linears if plan.all_linear else source.blocks) if source.layer(key) in free
-    }
-    weights = {key: weight_info(header, pieces) for key, pieces in source.pieces.items()}
-    layers = {key: info for key, info in weights.items() if key in wanted and plan.fits(info.shape)}
+    weights = source.weights(header)
+    shapes = {key: info.shape for key, info in weights.items()}
+    chosen = plan.choose(shapes, {key: source.layer(key) for key in source.linears}, source.blocks)
+    layers = {key: weights[key] for key in chosen}
     if not layers:
         raise ValueError(
             f"{header.path.name} ({source.family}) has no Linear layers in repeated blocks that {plan.mode} can "
@@ -75,7 +74,7 @@ def plan_file(header: Header, source: SourceLayout, plan: QuantizationPlan) -> F
 
 def num_bytes(tensors: Mapping[str, TensorInfo]) -> int:
     """Return the bytes of tensors of these types and shapes."""
-    return sum(num_elements(shape) * torch_dtype(dtype).itemsize for dtype, shape in tensors.values())
+    return sum(math.prod(shape) * torch_dtype(dtype).itemsize for dtype, shape in tensors.values())
 
 
 def _quantized(key: str, info: TensorInfo, plan: QuantizationPlan) -> dict[str, TensorInfo]:

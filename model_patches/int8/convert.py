@@ -20,7 +20,7 @@ BLOCKS_AHEAD = 4
 
 
 class Converted(NamedTuple):
-    """Values to append to tensors of the new file, and how many bytes of the old one they were made of."""
+    """Values to append to tensors of the new file, and how many bytes of the old file they come from."""
 
     tensors: Mapping[str, Tensor]
     bytes_read: int
@@ -47,7 +47,7 @@ def convert_weights(reader: SourceReader, chosen: FilePlan, plan: QuantizationPl
 
     def convert(task: _Task) -> Converted:
         is_layer = task.key in chosen.layers
-        with _named(reader.origin(task.key)):
+        with _naming(reader.origin(task.key)):
             tensors = _quantize(task, plan) if is_layer else _copy(task, reader.info(task.key).dtype)
         return Converted(tensors, task.block.rows.nbytes)
 
@@ -58,7 +58,7 @@ def convert_weights(reader: SourceReader, chosen: FilePlan, plan: QuantizationPl
 def _read_tasks(reader: SourceReader, chosen: FilePlan, plan: QuantizationPlan) -> Iterator[_Task]:
     for key in reader.in_file_order():
         has_one_scale = plan.granularity == "tensor" and key in chosen.layers
-        with _named(reader.origin(key)):
+        with _naming(reader.origin(key)):
             absmax = _find_absmax(reader, key) if has_one_scale else None
             for block in reader.blocks(key):
                 yield _Task(key, block, absmax)
@@ -85,16 +85,16 @@ def _quantize(task: _Task, plan: QuantizationPlan) -> dict[str, Tensor]:
 
 
 def _copy(task: _Task, dtype: str) -> dict[str, Tensor]:
-    found = []
+    copied = []
     for rows in task.block.chunks():
         if rows.is_floating_point() and rows.numel():
             check_finite(rows.float().abs().max())
-        found.append(rows.to(torch_dtype(dtype)))
-    return {task.key: torch.cat(found)}
+        copied.append(rows.to(torch_dtype(dtype)))
+    return {task.key: torch.cat(copied)}
 
 
 @contextlib.contextmanager
-def _named(weight: str) -> Iterator[None]:
+def _naming(weight: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ..dit.mapping import map_tensors
 from ..dit.shards import read_model_header
 from ..dit.stream import TensorWriter, refuse_to_overwrite, whole_file, write_tensors
 from ..dit.weights_file import Header, describe_tensors, load_torch_zip, read_header
+from ..store.cancel import Progress, no_progress
 from ..store.files import file_sha256, remove_file
 from .check import check_layers
 from .choice import num_bytes, plan_file
@@ -27,9 +28,6 @@ QUANTO_MAP = "quantization_map"
 #: Header entries of the source that are false for the new file.
 DROPPED_METADATA = (PROVENANCE, QUANTO_MAP, "_quantization_metadata")
 LAYOUTS = ("native", *(f"quanto_{names}" for names in NAMES))
-
-#: Called with (bytes done, bytes in all); raising stops the run and leaves nothing.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -57,19 +55,20 @@ def quantize_file(
     target: str | Path,
     plan: QuantizationPlan,
     *,
-    holds: SourceLayout | None = None,
+    contents: SourceLayout | None = None,
     layout: str = "native",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> FileReport:
     """Quantize a model into the new file ``target``; a quanto file is only translated.
 
     Args:
         source: safetensors, in one file or in several of which this is one or the index, or a ``.pth``.
         target: a ``.safetensors`` file.
-        holds: what the source contains; if None, a HunyuanVideo in the names of the host, of the authors or, when
+        contents: what the source holds; if None, a HunyuanVideo in the names of the host, of the authors or, when
             quanto wrote it, of diffusers is expected.
         layout: "native" (ComfyUI opens it), "quanto_diffusers" or "quanto_authors" (HunyuanVideo only).
+        progress: called with (bytes done, bytes in all); if it raises, nothing is left behind.
     Raises:
         FileExistsError: the target exists and ``overwrite`` is False.
         ValueError: quantized already, NaN or Inf, another architecture; the message says which.
@@ -79,28 +78,29 @@ def quantize_file(
     _check_paths(header, target, layout, overwrite=overwrite)
     if only_translates(header, layout):
         return _translate(header, target, plan, layout, overwrite=overwrite)
-    if holds is None:
+    if contents is None:
         refuse_quantized(header)
-        holds = hunyuan_layout(header)
-    if layout != "native" and holds.family != HUNYUAN:
+        contents = hunyuan_layout(header)
+    if layout != "native" and contents.family != HUNYUAN:
         raise ValueError(
-            f"{header.path.name} is a {holds.family}; quanto's keys exist for {HUNYUAN} only. Choose "
+            f"{header.path.name} is a {contents.family}; quanto's keys exist for {HUNYUAN} only. Choose "
             "the layout ComfyUI."
         )
     if layout == "native":
-        return _quantize_native(header, holds, target, plan, overwrite=overwrite, progress=progress)
-    step = target.with_name(f".{target.name}.native.part")  # removed by the next run if this one is killed
+        return _quantize_native(header, contents, target, plan, overwrite=overwrite, progress=progress)
+    # the next run removes it if this one is killed
+    intermediate = target.with_name(f".{target.name}.native.part")
     try:
-        _quantize_native(header, holds, step, plan, overwrite=True, progress=progress)
-        report = _translate(read_header(step), target, plan, layout, overwrite=overwrite)
+        _quantize_native(header, contents, intermediate, plan, overwrite=True, progress=progress)
+        report = _translate(read_header(intermediate), target, plan, layout, overwrite=overwrite)
     finally:
         with contextlib.suppress(OSError):  # still mapped (Windows): the next run removes it
-            remove_file(step)
+            remove_file(intermediate)
     return FileReport(target, report.num_layers, header.num_bytes, report.bytes_after, plan.keep)
 
 
 def only_translates(header: Header, layout: str) -> bool:
-    """Say whether a file is quantized already and changes its keys only."""
+    """Say whether a file is quantized already, so that only its keys change."""
     is_int8 = any(dtype == "int8" and key.endswith(".weight") for key, (dtype, _) in header.tensors.items())
     return is_quanto(header.tensors) or (layout != "native" and is_int8)
 
@@ -115,7 +115,7 @@ def save_state_dict(
 
 
 def read_kept(header: Header) -> tuple[tuple[str, ...], str]:
-    """Return the layers that stayed as they were when a file was quantized here, and how they were chosen.
+    """Return the layers that were kept when a file was quantized here, and how they were chosen.
 
     Both are empty if the header does not say, as in files of other tools.
     """
@@ -138,40 +138,39 @@ def provenance(plan: QuantizationPlan, source: Mapping[str, object]) -> dict[str
 
 
 def _quantize_native(
-    header: Header, holds: SourceLayout, target: Path, plan: QuantizationPlan, *, overwrite: bool, progress
+    header: Header,
+    contents: SourceLayout,
+    target: Path,
+    plan: QuantizationPlan,
+    *,
+    overwrite: bool,
+    progress: Progress,
 ) -> FileReport:
-    chosen = plan_file(header, holds, plan)
+    chosen = plan_file(header, contents, plan)
     size, done = header.num_bytes, 0
     with (
-        SourceReader(header, holds) as reader,
+        SourceReader(header, contents) as reader,
         whole_file(target, num_bytes=num_bytes(chosen.tensors), overwrite=overwrite) as file,
     ):
-        writer = TensorWriter(file, chosen.tensors, _metadata(header, plan, _files(header)))
+        unknown = ["0" * 64] * len(header.files)  # replaced by digests of the same length
+        writer = TensorWriter(file, chosen.tensors, _metadata(header, plan, unknown))
         for converted in convert_weights(reader, chosen, plan):
             for name, values in converted.tensors.items():
                 writer.write(name, values)
             done += converted.bytes_read
-            if progress is not None:
-                progress(min(done, size), size)
+            progress(min(done, size), size)
         writer.set_metadata(_metadata(header, plan, reader.digests()))
     return FileReport(target, len(chosen.layers), size, target.stat().st_size, chosen.kept)
 
 
-def _files(header: Header) -> Iterator[tuple[Header, str]]:
-    for file in header.files:
-        yield file, "0" * 64  # replaced by a digest of the same length
-
-
-def _metadata(
-    header: Header, plan: QuantizationPlan, digests: Iterator[tuple[Header, str]]
-) -> dict[str, str]:
-    """Return the new file's metadata: the source's own, which the host may read, and where it comes from."""
-    files = [{"name": file.path.name, "bytes": file.num_bytes, "sha256": sha256} for file, sha256 in digests]
-    source = (
-        files[0]
-        if not header.parts
-        else {"name": header.path.name, "bytes": header.num_bytes, "parts": files}
-    )
+def _metadata(header: Header, plan: QuantizationPlan, digests: list[str]) -> dict[str, str]:
+    """Return the new file's metadata: the source's, which the host may read, and what the file was made from."""
+    files = [
+        {"name": file.path.name, "bytes": file.num_bytes, "sha256": sha256}
+        for file, sha256 in zip(header.files, digests, strict=True)
+    ]
+    whole = {"name": header.path.name, "bytes": header.num_bytes, "parts": files}
+    source = whole if header.parts else files[0]
     kept = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
     return kept | provenance(plan, source)
 
@@ -185,7 +184,7 @@ def _translate(
         raise ValueError(
             f"{header.path.name} is quantized already, in the layout you chose. There is nothing to do."
         )
-    weights, metadata = _mapped(header), {"format": "pt"}
+    weights, metadata = _map_weights(header), {"format": "pt"}
     if header.metadata.get(PROVENANCE):
         metadata[PROVENANCE] = header.metadata[PROVENANCE]
     if quanto_in:
@@ -206,7 +205,7 @@ def _translate(
     return FileReport(target, num_layers, header.path.stat().st_size, size)
 
 
-def _mapped(header: Header) -> dict[str, Tensor]:
+def _map_weights(header: Header) -> dict[str, Tensor]:
     if header.container == "torch":
         return load_torch_zip(header.path)
     return map_tensors(header.path, header.tensors, header.starts)

@@ -6,7 +6,7 @@ fp32, whatever the weight's dtype. The keys are the host's own: ``weight``, ``we
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Literal
@@ -28,7 +28,7 @@ def per_row(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     largest = torch.maximum(weight.amax(dim=1, keepdim=True), -weight.amin(dim=1, keepdim=True))
     scale = (largest / 127).clamp(min=LEAST_SCALE)
-    return (weight / scale).round_().to(torch.int8), scale  # of no magnitude above 127: nothing to clamp
+    return (weight / scale).round_().to(torch.int8), scale  # never above 127: nothing to clamp
 
 
 def per_tensor(weight: Tensor, absmax: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,6 +40,9 @@ def per_tensor(weight: Tensor, absmax: Tensor) -> tuple[Tensor, Tensor]:
     scale = (absmax.float() / 127).clamp(min=LEAST_SCALE)
     return (weight / scale).round_().clamp_(-128, 127).to(torch.int8), scale
 
+
+#: How the key of a layer's configuration ends.
+CONFIG = ".comfy_quant"
 
 INT8_FORMAT = "int8_tensorwise"
 INT4_FORMAT = "convrot_w4a4"
@@ -67,10 +70,10 @@ class QuantizationPlan:
     Args:
         mode: "weight_only" multiplies in the activations' dtype (the paper); "w8a8" rotates the weights and
             lets the host multiply int8 by int8; "int4" is 4-bit weight-only.
-        granularity: one scale a row of the weight, or one a tensor (eq. 10 as written).
+        granularity: one scale per row of the weight, or per tensor (eq. 10 as written).
         all_linear: also quantize the embedders, the text refiner and the final layer.
         keep: names of Linears that stay as they are.
-        found_by: how these names were chosen, in words.
+        found_by: how these names were chosen, as a text.
 
     Raises:
         ValueError: this mode has no such granularity.
@@ -92,24 +95,35 @@ class QuantizationPlan:
     @property
     def entry(self) -> dict:
         """The plan as a file's header holds it."""
-        found = asdict(self)
-        return found if self.keep else {k: v for k, v in found.items() if k not in ("keep", "found_by")}
+        fields = asdict(self)
+        return fields if self.keep else {k: v for k, v in fields.items() if k not in ("keep", "found_by")}
 
-    def without_kept(self, layers: Iterable[str]) -> set[str]:
-        """Return a model's Linears without those to keep.
+    def choose(
+        self, shapes: Mapping[str, tuple[int, ...]], layers: Mapping[str, str], blocks: Container[str]
+    ) -> list[str]:
+        """Return the keys of the weights to quantize.
 
+        Args:
+            shapes: of all weights.
+            layers: the names of the model's Linears, by the keys of their weights.
+            blocks: which of these weights lie in repeated blocks.
         Raises:
             ValueError: the model has no layer of a name to keep.
         """
-        names = set(layers)
-        if strange := [name for name in self.keep if name not in names]:
+        names = set(layers.values())
+        if unknown := [name for name in self.keep if name not in names]:
             raise ValueError(
-                f"This model has no layer {strange[0]} to keep ({len(strange)} of {len(self.keep)} names are not in "
+                f"This model has no layer {unknown[0]} to keep ({len(unknown)} of {len(self.keep)} names are not in "
                 "it). The ranking was made for another model. Make one for this model with Quantization Report."
             )
-        return names.difference(self.keep)
+        wanted = layers if self.all_linear else blocks
+        return [
+            key
+            for key, shape in shapes.items()
+            if key in wanted and layers[key] not in self.keep and self.can_quantize(shape)
+        ]
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
+    def can_quantize(self, shape: tuple[int, ...]) -> bool:
         """Say whether a Linear's weight of this shape can be quantized in this mode."""
         return len(shape) == 2 and (self.mode != "int4" or shape[1] % INT4_WIDTH_MULTIPLE == 0)
 

@@ -1,4 +1,4 @@
-"""Exchange with optimum-quanto: its state-dict keys against the host's.
+"""Exchange with optimum-quanto: its state-dict keys to the host's and back.
 
 quanto keeps a frozen Linear as ``weight._data`` (int8) and ``weight._scale`` (rows, 1), with ``input_scale`` and
 ``output_scale`` of 1 while activations are not quantized, and lists the layers in a quantization map.
@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 
 from ..dit.keys import PREFIXES, authors_to_host, diffusers_to_host, host_to_authors, host_to_diffusers
-from ..dit.weights_file import Header, TensorInfo
-from .quantize import INT8_FORMAT, QuantizationPlan, decode_config, encode_config
+from ..dit.weights_file import Header, describe_tensors
+from .quantize import CONFIG, INT8_FORMAT, QuantizationPlan, decode_config, encode_config
 
 DATA, SCALE = ".weight._data", ".weight._scale"
 ACTIVATION_SCALES = (".input_scale", ".output_scale")
 PACKED = (".weight._shift", ".weight._data._data")
 NAMES = ("authors", "diffusers")
-CONFIG = ".comfy_quant"
 
 
 def is_quanto(keys: Iterable[str]) -> bool:
@@ -38,19 +37,19 @@ def from_quanto(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise ValueError(
             f"This file is quantized by quanto to fewer than 8 bits ({bad}). Only qint8 can be read."
         )
-    plain = {}
+    converted = {}
     for key, tensor in state_dict.items():
         if key.endswith(DATA):
             if tensor.dtype != torch.int8:
                 raise ValueError(f"{key} is {tensor.dtype}. Only quanto's qint8 weights can be read.")
-            plain[key.removesuffix("._data")] = tensor
+            converted[key.removesuffix("._data")] = tensor
         elif key.endswith(SCALE):
-            plain[key.removesuffix(SCALE) + ".weight_scale"] = _row_scales(tensor, state_dict, key)
+            converted[key.removesuffix(SCALE) + ".weight_scale"] = _row_scales(tensor, state_dict, key)
         elif key.endswith(ACTIVATION_SCALES):
             _refuse_activation_scale(key, tensor)
         else:
-            plain[key] = tensor
-    return _with_config(_host_names(plain))
+            converted[key] = tensor
+    return _with_config(_host_names(converted))
 
 
 def native_header(header: Header) -> Header:
@@ -61,11 +60,7 @@ def native_header(header: Header) -> Header:
         key: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
         for key, (dtype, shape) in header.tensors.items()
     }
-    tensors = {
-        k: TensorInfo(str(v.dtype).removeprefix("torch."), tuple(v.shape))
-        for k, v in from_quanto(empty).items()
-    }
-    return replace(header, tensors=tensors)
+    return replace(header, tensors=describe_tensors(from_quanto(empty)))
 
 
 def to_quanto(state_dict: Mapping[str, Tensor], *, names: str) -> tuple[dict[str, Tensor], dict]:
@@ -94,7 +89,7 @@ def to_quanto(state_dict: Mapping[str, Tensor], *, names: str) -> tuple[dict[str
 
 
 def _row_scales(scale: Tensor, state_dict: Mapping[str, Tensor], key: str) -> Tensor:
-    """Return scales as fp32 (rows, 1), one-scale-a-tensor repeated; any other tensor as it is."""
+    """Return scales as fp32 (rows, 1), a single one repeated; any other tensor as it is."""
     if not key.endswith((SCALE, ".weight_scale")):
         return scale
     weight = state_dict.get(key.replace("._scale", "._data").replace(".weight_scale", ".weight"))

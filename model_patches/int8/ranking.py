@@ -59,10 +59,10 @@ def keep_worst(plan: QuantizationPlan, count: int, ranking: str) -> Quantization
     """
     if not count:
         return plan
-    found = parse_ranking(ranking)
-    if len(found.errors) < count:
+    parsed = parse_ranking(ranking)
+    if len(parsed.errors) < count:
         raise ValueError(
-            f"keep_worst is {count}, but ranking names {len(found.errors)} layers. Connect Quantization Report's "
+            f"keep_worst is {count}, but ranking names {len(parsed.errors)} layers. Connect Quantization Report's "
             "ranking, with rank_layers switched on there, or set keep_worst lower."
         )
-    return replace(plan, keep=found.worst(count), found_by=found.found_by)
+    return replace(plan, keep=parsed.worst(count), found_by=parsed.found_by)

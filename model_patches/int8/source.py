@@ -1,6 +1,7 @@
 """The source of a quantized file: which rows make up each weight, and which weights belong to Linears of blocks."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..dit.checkpoint import identify
-from ..dit.stream import FileDigest, RowReader, num_elements
+from ..dit.stream import FileDigest, RowReader
 from ..dit.weights_file import Header, TensorInfo
 from ..store.cancel import stop_if_canceled
 from .quantize import BLOCK_WEIGHT
@@ -17,13 +18,13 @@ from .quantize import BLOCK_WEIGHT
 FP8_TYPES = ("float8_e4m3fn", "float8_e5m2")
 #: Where fp8 files keep a weight's scale, in the host's older and newer convention.
 FP8_SCALES = (".scale_weight", ".weight_scale")
-#: Endings of keys that describe a weight and are none themselves.
+#: Endings of keys that describe a weight but are not weights.
 COMPANIONS = (*FP8_SCALES, ".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")
 #: The type in which the host multiplies a weight that was fp8.
 FP8_BECOMES = "bfloat16"
 FLOAT_TYPES = ("float32", "float16", "bfloat16", "float64")
 
-#: How to tell what other tools quantized: the ending of a key (None: any), its type (None: any), and the name.
+#: Files that are quantized already: the ending of a key (None: any), its type (None: any), and the format's name.
 QUANTIZED_KINDS = (
     (".weight_scale_2", None, "nvfp4"),
     (".comfy_quant", None, "ComfyUI's quantized format"),
@@ -76,8 +77,8 @@ class Block(NamedTuple):
 
 
 def rows_of(elements: int, shape: tuple[int, ...]) -> int:
-    """Return how many rows of a tensor make so many elements, at least one."""
-    return max(1, elements // max(1, num_elements(shape[1:])))
+    """Return how many rows of a tensor hold this many elements; at least one."""
+    return max(1, elements // max(1, math.prod(shape[1:])))
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,10 @@ class SourceLayout:
         """Return the name of the Linear that a weight belongs to, in the host's module."""
         return self.modules.get(key, key).removesuffix(".weight")
 
+    def weights(self, header: Header) -> dict[str, TensorInfo]:
+        """Return the types and shapes of all weights, not quantized."""
+        return {key: weight_info(header, pieces) for key, pieces in self.pieces.items()}
+
 
 def hunyuan_layout(header: Header) -> SourceLayout:
     """Return the layout of a HunyuanVideo checkpoint, in the host's names.
@@ -111,13 +116,13 @@ def hunyuan_layout(header: Header) -> SourceLayout:
     """
     renames = identify(header).renames
     shapes = {key: header.tensors[key].shape for key in renames}
-    pieces = {host: whole(key, shapes[key]) for key, host in renames.items() if not is_companion(key)}
+    pieces = {host: all_rows(key, shapes[key]) for key, host in renames.items() if not is_companion(key)}
     linears = {h for k, h in renames.items() if h.endswith(".weight") and len(shapes[k]) == 2}
     blocks = frozenset(host for host in linears if BLOCK_WEIGHT.match(host))
     return SourceLayout(HUNYUAN, pieces, blocks, frozenset(linears))
 
 
-def whole(key: str, shape: tuple[int, ...]) -> tuple[Piece, ...]:
+def all_rows(key: str, shape: tuple[int, ...]) -> tuple[Piece, ...]:
     """Return all rows of a tensor."""
     return (Piece(key, 0, shape[0] if shape else 1),)
 
@@ -131,11 +136,11 @@ def refuse_quantized(header: Header, *, allow_plain_fp8: bool = False) -> None:
     """Raise ValueError, naming the kind, unless all weights are floating point or fp8 with scales.
 
     Args:
-        allow_plain_fp8: let matrices of fp8 without a scale pass, which count as they are.
+        allow_plain_fp8: accept matrices of fp8 that have no scale.
     """
     for key, (dtype, shape) in header.tensors.items():
         is_matrix = len(shape) == 2
-        if key.endswith(COMPANIONS) and _is_of_fp8(header, key):
+        if key.endswith(COMPANIONS) and _describes_fp8(header, key):
             continue
         is_known_fp8 = dtype in FP8_TYPES and (allow_plain_fp8 or _scale_key(header, key))
         if is_matrix and (dtype in FLOAT_TYPES or is_known_fp8):
@@ -148,7 +153,7 @@ def refuse_quantized(header: Header, *, allow_plain_fp8: bool = False) -> None:
                 )
 
 
-def _is_of_fp8(header: Header, key: str) -> bool:
+def _describes_fp8(header: Header, key: str) -> bool:
     weight = header.tensors.get(f"{key.rpartition('.')[0]}.weight")
     return key.endswith("scaled_fp8") or (weight is not None and weight.dtype in FP8_TYPES)
 
@@ -183,9 +188,8 @@ class SourceReader:
         self._stack.close()
 
     def info(self, key: str) -> TensorInfo:
-        """Return the type and shape that a weight has in the new file unless it is quantized."""
-        pieces = self.layout.pieces[key]
-        return weight_info(self._header, pieces)
+        """Return the type and shape of a weight in the new file, if it is not quantized."""
+        return weight_info(self._header, self.layout.pieces[key])
 
     def origin(self, key: str) -> str:
         """Return the name of a weight in the source file, for messages."""
@@ -208,10 +212,9 @@ class SourceReader:
                 yield Block(rows, first_row, None if scale is None else scale[first:last])
                 first_row += last - first
 
-    def digests(self) -> Iterator[tuple[Header, str]]:
-        """Yield the files and their SHA-256."""
-        for file, digest in zip(self._header.files, self._digests, strict=True):
-            yield file, digest.hexdigest()
+    def digests(self) -> list[str]:
+        """Return the SHA-256 of each file."""
+        return [digest.hexdigest() for digest in self._digests]
 
     def _scale(self, key: str) -> Tensor | None:
         """Return what to multiply the rows of fp8 by, fp32 (rows, 1 ...); None for other types."""

@@ -49,13 +49,13 @@ def measure_bytes() -> dict[str, float]:
 
 
 def measure_embedded_bytes(original, encoders) -> dict[str, float]:
-    from magic141.model_patches.bridge.int8.encoders import module_bytes, quantize_encoders
+    from magic141.model_patches.bridge.int8.encoders import encoders_bytes, quantize_encoders
     from magic141.model_patches.bridge.int8.model import quantize_model
 
     plan = MODES["weight_only"]
-    before = original.model_size() + module_bytes(encoders.backend.vlm)
+    before = original.model_size() + encoders_bytes(encoders)
     after = quantize_model(original, plan).model_size()
-    after += module_bytes(quantize_encoders(encoders, plan).backend.vlm)
+    after += encoders_bytes(quantize_encoders(encoders, plan))
     return {"weight_bytes_ratio_embedded": after / before}
 
 

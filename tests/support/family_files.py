@@ -62,7 +62,7 @@ def flux_in_diffusers_names(weights: Mapping[str, Tensor], config: Mapping) -> d
 def quantize_found(source: Path, target: Path, plan: QuantizationPlan) -> FileReport:
     """Quantize a file of any family that the host detects, as the node does."""
     holds = find_layout(read_model_header(source), plan)
-    return quantize_file(source, target, plan, holds=holds, overwrite=True)
+    return quantize_file(source, target, plan, contents=holds, overwrite=True)
 
 
 def relative_error(result: Tensor, reference: Tensor) -> float:

@@ -1,11 +1,12 @@
 """Models of the real sizes without their weights (meta tensors), and big files of random weights."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from magic141.model_patches.dit.keys import expected_shapes
-from magic141.model_patches.dit.stream import TensorWriter, num_elements
+from magic141.model_patches.dit.stream import TensorWriter
 from magic141.model_patches.dit.weights_file import TensorInfo
 from magic141.model_patches.int8.quantize import BLOCK_WEIGHT, INT4_FORMAT, QuantizationPlan, encode_config
 from magic141.tests.support.released_sizes import LLAMA_8B, VISION_L_336
@@ -16,13 +17,13 @@ BF16_BYTES, SCALE_BYTES = 2, 4
 
 def dit_bytes(shapes: Mapping[str, tuple[int, ...]], plan: QuantizationPlan) -> tuple[int, int]:
     """Return a DiT's bytes in bf16 and quantized, scales and configurations included."""
-    before = sum(BF16_BYTES * num_elements(shape) for shape in shapes.values())
+    before = sum(BF16_BYTES * math.prod(shape) for shape in shapes.values())
     after = 0
     for key, shape in shapes.items():
         after += (
             quantized_bytes(shape, plan)
-            if BLOCK_WEIGHT.match(key) and plan.fits(shape)
-            else BF16_BYTES * num_elements(shape)
+            if BLOCK_WEIGHT.match(key) and plan.can_quantize(shape)
+            else BF16_BYTES * math.prod(shape)
         )
     return before, after
 
@@ -80,7 +81,7 @@ def _write_from_pool(path: Path, tensors: Mapping[str, TensorInfo], pool: torch.
     with path.open("wb") as file:
         writer = TensorWriter(file, tensors, {"format": "pt"})
         for key, (_, shape) in tensors.items():
-            remaining = num_elements(shape)
+            remaining = math.prod(shape)
             while remaining:
                 piece = pool[: min(remaining, pool.numel())]
                 writer.write(key, piece)

@@ -1,4 +1,4 @@
-"""Compute on the processor from weights that stay in their mapped file, where a copy of them would not fit."""
+"""Compute on the processor from weights that stay in their mapped file, where memory is too small for a copy."""
 
 import logging
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ LORA_KEY = "magic141_lora_at_use"
 
 
 class FromFile(comfy.ops.manual_cast):
-    """The host's operations that cast weights at use, with Linears that take a weight over instead of copying it."""
+    """The host's operations that cast weights at use, with Linears that keep a loaded weight and do not copy it."""
 
     class Linear(comfy.ops.manual_cast.Linear):
         def __init__(self, in_features, out_features, bias=True, device=None, dtype=None) -> None:
@@ -34,15 +34,15 @@ class FromFile(comfy.ops.manual_cast):
         def set_weight(
             self, weight: Tensor, inplace_update=False, seed=None, return_weight=False
         ) -> Tensor | None:
-            """Leave the weight in its file when a load would put in one with a LoRA merged: it is added at use."""
+            """Keep the file's weight when the host would put in one with a LoRA merged: the LoRA is added at use."""
             assert not inplace_update
             return weight.to(self.weight.dtype) if return_weight else None
 
 
 def add_lora_at_use(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.ModelPatcher:
-    """Have every load of this patcher, and of its clones, apply LoRA when a weight is used; in place.
+    """Make every load of this patcher, and of its clones, apply LoRA when a weight is used; in place.
 
-    For loaders, which own the model; does nothing to a model whose weights were copied.
+    For loaders, which own the model. It does nothing to a model whose weights were copied.
     """
     if any(isinstance(module, FromFile.Linear) for module in patcher.model.modules()):
         patcher.add_callback_with_key(CallbacksMP.ON_LOAD, LORA_KEY, _put_lora_beside_weights)
@@ -54,12 +54,14 @@ def _put_lora_beside_weights(patcher: comfy.model_patcher.ModelPatcher, *_) -> N
         if isinstance(module, FromFile.Linear):
             key = f"{name}.weight"
             lora = [LowVramPatch(key, patcher.patches)] if key in patcher.patches else []
-            others = [each for each in module.weight_function if not isinstance(each, LowVramPatch)]
+            others = [
+                function for function in module.weight_function if not isinstance(function, LowVramPatch)
+            ]
             module.weight_function = [*lora, *others]
 
 
 def loading_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the host's loading options for mapped weights: none where its own way fits.
+    """Return the host's loading options for mapped weights: none where its usual copy fits into memory.
 
     On the processor alone the host copies weights of 16 bits into float32 ones. Where that does not fit into the free
     memory they stay as they are, and each is cast when it is used; the results are the same.
@@ -74,8 +76,8 @@ def loading_options(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     if needed + comfy.model_management.minimum_inference_memory() < free:
         return {}
     logging.info(
-        "Magic141: a float32 copy of the weights would take %.1f GB and %.1f are free: they are read from the file "
-        "at each step instead, which is slower. Quantize File makes a smaller model.",
+        "Magic141: a float32 copy of the weights would take %.1f GB, but only %.1f GB are free. They are read from the "
+        "file at each step instead, which is slower. Quantize File makes a smaller model.",
         needed / 1e9,
         free / 1e9,
     )

@@ -20,9 +20,9 @@ def block_weights(dit: nn.Module) -> set[str]:
 
 
 def repeated_blocks(dit: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Return the lists of modules of one class that stand highest in the model, with the beginning of their names.
+    """Return the lists of equal modules that lie nearest to the model's root, each after the prefix of its names.
 
-    What stands lower (a text refiner, adapters) is not the trunk.
+    Lists further down (a text refiner, adapters) do not belong to the trunk.
     """
     found: list[tuple[str, nn.Module]] = []
     level = [("", dit)]
@@ -45,17 +45,17 @@ def _is_list_of_blocks(module: nn.Module) -> bool:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    is_hosts = hasattr(module, "comfy_cast_weights") and hasattr(module, "in_features")
-    return isinstance(module, nn.Linear) or is_hosts  # the host's quantized Linear is none of torch's
+    is_host_linear = hasattr(module, "comfy_cast_weights") and hasattr(module, "in_features")
+    return isinstance(module, nn.Linear) or is_host_linear  # the host's quantized one is not torch's
 
 
 def stand_ins(header: Header, pieces: Mapping[str, tuple[Piece, ...]]) -> dict[str, Tensor]:
-    """Return tensors of the weights' types and shapes without memory; vectors, whose values the host may ask, are 0."""
+    """Return tensors of the types and shapes of these weights; see ``empty``."""
     return empty({key: weight_info(header, rows) for key, rows in pieces.items()})
 
 
 def empty(tensors: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-    """Return tensors of these types and shapes; matrices take no memory."""
+    """Return tensors of these types and shapes: matrices without memory, and zeros where the host may read values."""
     return {
         key: torch.zeros(shape, dtype=getattr(torch, dtype), device="meta" if len(shape) > 1 else "cpu")
         for key, (dtype, shape) in tensors.items()

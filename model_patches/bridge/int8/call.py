@@ -12,26 +12,26 @@ from torch import Tensor
 
 from ...encoders.cancel import asking_between_layers
 
-#: How far down the schedule the step lies: most of the picture is decided there.
+#: Where in the schedule the step lies, as a share of it: most of the picture is decided there.
 SHARE_OF_STEPS = 0.2
 SIDE, FRAMES = 16, 2
 
 
 @dataclass(frozen=True)
 class Call:
-    """Arguments of a diffusion model's forward; those of the model's own type follow a copy of another type."""
+    """Arguments of a diffusion model's forward; tensors of type ``dtype`` are cast to that of the model they go to."""
 
     inputs: tuple
     named: dict[str, Any]
     dtype: torch.dtype
 
     def run(self, patcher: ModelPatcher) -> Any:
-        """Return what the MODEL's diffusion model answers; the MODEL is loaded already."""
+        """Return the output of the MODEL's diffusion model; the MODEL is loaded already."""
         device, dtype = patcher.load_device, patcher.model.get_dtype_inference()
 
-        def fit(value: Any) -> Any:
+        def moved(value: Any) -> Any:
             if isinstance(value, (list, tuple)):
-                return type(value)(map(fit, value))
+                return type(value)(map(moved, value))
             if not isinstance(value, Tensor):
                 return value
             wanted = dtype if value.dtype == self.dtype else value.dtype
@@ -39,7 +39,7 @@ class Call:
 
         model = patcher.model.diffusion_model
         with asking_between_layers(model):
-            return model(*map(fit, self.inputs), **{name: fit(value) for name, value in self.named.items()})
+            return model(*map(moved, self.inputs), **{k: moved(value) for k, value in self.named.items()})
 
 
 def record_call(patcher: ModelPatcher, positive: list, *, seed: int, latent: dict | None = None) -> Call:

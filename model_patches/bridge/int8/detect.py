@@ -11,25 +11,24 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
-from ...dit.checkpoint import find_stranger, is_lora
+from ...dit.checkpoint import find_other_kind, is_lora
 from ...dit.weights_file import Header, TensorInfo
 from ...int8.choice import plan_file
 from ...int8.quantize import QuantizationPlan
 from ...int8.source import (
     Piece,
     SourceLayout,
+    all_rows,
     hunyuan_layout,
     is_companion,
     refuse_quantized,
-    weight_info,
-    whole,
 )
 from .blocks import block_weights, empty, linear_weights, stand_ins
 from .detect_encoder import text_encoder_layout
 
 #: The families that have a layout of their own in this pack, with more names and better messages.
 HUNYUAN = (supported.HunyuanVideo, supported.HunyuanVideoI2V, supported.HunyuanVideoSkyreelsI2V)
-LAYER_KEYS = (".weight", ".weight_scale", ".comfy_quant")
+SCALE_KEYS = (".weight_scale", ".comfy_quant")
 ROW_BITS = 32
 
 
@@ -46,7 +45,7 @@ def find_layout(header: Header, plan: QuantizationPlan) -> SourceLayout:
 def _host_layout(header: Header) -> SourceLayout:
     if is_lora(header.tensors):
         raise ValueError(f"{header.path.name} is a LoRA. Choose the diffusion model that it is for.")
-    pieces = _without_prefix(header)
+    pieces = _dit_pieces(header)
     config = _detect(header, pieces)
     if config is None and (converted := _from_diffusers(header, pieces)):
         pieces, config = converted, _detect(header, converted)
@@ -75,33 +74,34 @@ def _host_layout(header: Header) -> SourceLayout:
 
 
 def keep_recognizable(header: Header, layout: SourceLayout, plan: QuantizationPlan) -> SourceLayout:
-    """Return the layout without the weights from whose quantized shape the host would read another model.
+    """Leave out the weights whose quantized shape would make the host detect another model.
 
-    Integers of 8 bits keep the shape. Those of 4 lie two in a byte, which halves a width.
+    8-bit integers keep the shape. Two 4-bit ones share a byte, which halves a width.
     """
     if plan.mode != "int4":
         return layout
-    before = _unet_config(header, {key: weight_info(header, layout.pieces[key]) for key in layout.pieces})
-    tensors = plan_file(header, layout, plan).tensors
+    weights, tensors = layout.weights(header), plan_file(header, layout, plan).tensors
+    before = _unet_config(header, weights)
     if _unet_config(header, tensors) == before:
         return layout
-    plain = {key: weight_info(header, pieces) for key, pieces in layout.pieces.items()}
-    read = {
-        k for k in layout.linears if k in tensors and _unet_config(header, plain | {k: tensors[k]}) != before
+    decisive = {
+        k
+        for k in layout.linears
+        if k in tensors and _unet_config(header, weights | {k: tensors[k]}) != before
     }
-    return replace(layout, blocks=layout.blocks - read, linears=layout.linears - read)
+    return replace(layout, blocks=layout.blocks - decisive, linears=layout.linears - decisive)
 
 
-def _without_prefix(header: Header) -> dict[str, tuple[Piece, ...]]:
-    """Return the diffusion model's keys as the host's loader names them, and the rows they are made of."""
+def _dit_pieces(header: Header) -> dict[str, tuple[Piece, ...]]:
+    """Return the diffusion model's keys without the file's prefix, and the rows they are made of."""
     keys = [key for key in header.tensors if not is_companion(key)]
     prefix = comfy.model_detection.unet_prefix_from_state_dict(dict.fromkeys(keys))
     inside = [key for key in keys if key.startswith(prefix)] or keys
-    return {key.removeprefix(prefix): whole(key, header.tensors[key].shape) for key in inside}
+    return {key.removeprefix(prefix): all_rows(key, header.tensors[key].shape) for key in inside}
 
 
 def _unet_config(header: Header, tensors: Mapping[str, TensorInfo]) -> dict | None:
-    """Return what the host reads off the shapes."""
+    """Return the configuration that the host infers from the shapes."""
     return comfy.model_detection.detect_unet_config(empty(tensors), "", metadata=dict(header.metadata))
 
 
@@ -154,31 +154,31 @@ def _build(config, weights: dict[str, Tensor]) -> nn.Module:
 
 
 def _module_names(config, weights: dict[str, Tensor]) -> dict[str, str]:
-    """Return the module's name of each weight of the file that keeps its place when it is quantized.
+    """Return the names in the host's module of the file's weights that may be quantized.
 
-    A weight that the host cuts or reorders on loading has none, nor one whose scales it would rename otherwise.
+    Left out are weights that the host cuts or reorders on loading, and those whose scales it would rename otherwise.
     """
-    plain = config.process_unet_state_dict(dict(weights))
-    names = {id(tensor): name for name, tensor in plain.items()}
-    found = {key: names[id(tensor)] for key, tensor in weights.items() if id(tensor) in names}
-    matrices = [k for k in found if k.endswith(".weight") and weights[k].ndim == 2]
-    extra = {k.removesuffix(".weight") + end: torch.zeros(()) for k in matrices for end in LAYER_KEYS[1:]}
-    renamed = config.process_unet_state_dict(weights | extra)
-    places = {id(tensor): name for name, tensor in renamed.items()}
+    loaded = config.process_unet_state_dict(dict(weights))
+    loaded_names = {id(tensor): name for name, tensor in loaded.items()}
+    names = {key: loaded_names[id(tensor)] for key, tensor in weights.items() if id(tensor) in loaded_names}
+    matrices = [k for k in names if k.endswith(".weight") and weights[k].ndim == 2]
+    scales = {k.removesuffix(".weight") + end: torch.zeros(()) for k in matrices for end in SCALE_KEYS}
+    renamed = config.process_unet_state_dict(weights | scales)
+    scale_names = {id(tensor): name for name, tensor in renamed.items()}
 
-    def follow(key: str, end: str) -> bool:
-        wanted = found[key].removesuffix(".weight") + end
-        return places.get(id(extra[key.removesuffix(".weight") + end])) == wanted
+    def stays_beside(key: str, end: str) -> bool:
+        wanted = names[key].removesuffix(".weight") + end
+        return scale_names.get(id(scales[key.removesuffix(".weight") + end])) == wanted
 
-    lost = {key for key in matrices if not all(follow(key, end) for end in LAYER_KEYS[1:])}
-    return {key: name for key, name in found.items() if key not in lost}
+    lost = {key for key in matrices if not all(stays_beside(key, end) for end in SCALE_KEYS)}
+    return {key: name for key, name in names.items() if key not in lost}
 
 
 def _hunyuan_or_unknown(header: Header, config) -> SourceLayout:
-    """Return the layout of a HunyuanVideo that this pack knows itself, or refuse what the host does not know."""
+    """Return the layout of a HunyuanVideo, which this pack knows itself, or refuse what the host does not know."""
     if config is not None or any(".individual_token_refiner." in key for key in header.tensors):
         return hunyuan_layout(header)
-    kind = find_stranger(header.tensors) or "not a diffusion model that this version of ComfyUI detects"
+    kind = find_other_kind(header.tensors) or "not a diffusion model that this version of ComfyUI detects"
     example = next(iter(sorted(header.tensors)), "no tensor at all")
     raise ValueError(
         f"{header.path.name} is {kind}. Choose a diffusion model that ComfyUI detects. (This file "

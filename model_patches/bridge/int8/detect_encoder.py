@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...dit.stream import RowReader
 from ...dit.weights_file import Header
-from ...int8.source import SourceLayout, is_companion, whole
+from ...int8.source import SourceLayout, all_rows, is_companion
 from .blocks import block_weights, linear_weights, stand_ins
 
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ def text_encoder_layout(header: Header) -> SourceLayout | None:
     Raises:
         ValueError: the host opens no int8 file of this encoder, or cannot build it.
     """
-    pieces = {k: whole(k, info.shape) for k, info in header.tensors.items() if not is_companion(k)}
+    pieces = {k: all_rows(k, info.shape) for k, info in header.tensors.items() if not is_companion(k)}
     weights = stand_ins(header, pieces)
     if (kind := comfy.sd.detect_te_model(weights)) is None:
         return None
@@ -45,14 +45,14 @@ def text_encoder_layout(header: Header) -> SourceLayout | None:
 
 
 def _opens_int8(weights: Mapping[str, Tensor]) -> bool:
-    """Say whether the host's loader would find the marks of quantized layers in such a file."""
+    """Say whether the host's loader would recognize quantized layers in such a file."""
     marked = [{**weights, "any.comfy_quant": torch.zeros(1)}]
     found = comfy.sd.t5xxl_detect(marked) | comfy.sd.llama_detect(marked)
     return any(key.endswith("quantization_metadata") for key in found)
 
 
 def _tokenizers(header: Header) -> dict[str, Tensor]:
-    """Return what stands in the file as bytes: a tokenizer, which the host opens at once."""
+    """Return the tokenizers that the file holds as bytes; the host opens them at once."""
     found = {}
     for file in header.files:
         with RowReader(file) as reader:

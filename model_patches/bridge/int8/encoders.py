@@ -1,4 +1,4 @@
-"""The encoders' LLM and VLM in int8, under the host's memory management as before; of either kind of encoders."""
+"""Quantize the LLM and VLM of encoders of either kind; the host goes on managing their memory."""
 
 import copy
 from collections import OrderedDict
@@ -24,7 +24,7 @@ VISION_PARTS = ("vision_tower", "multi_modal_projector")
 CLIP_LLM_PARTS = ("llama.transformer.",)
 CLIP_VISION_PARTS = ("vision_model.encoder.", "multi_modal_projector")
 
-#: What the host notes on the modules and the root that it manages; a copy starts without.
+#: How attributes begin that the host sets on modules it manages; a copy starts without them.
 HOST_NOTES = (
     "_v", "_prefetch", "_pin", "comfy_", "prev_comfy_", "weight_", "bias_", "dynamic_", "model_", "seed_key",
     "lowvram_", "current_weight_", "device",
@@ -64,12 +64,12 @@ def quantize_encoders(
 
 def encoders_bytes(encoders: Magic141Encoders) -> int:
     """Return the bytes of the weights of LLM and VLM, as the host counts them."""
-    backend = encoders.backend
+    backend, size = encoders.backend, comfy.model_management.module_size
     if isinstance(backend, HuggingFaceBackend):
-        return module_bytes(backend.vlm)
+        return size(backend.vlm)
     assert isinstance(backend, HostClipBackend), type(backend)
-    vision = backend.clip_vision
-    return module_bytes(backend.clip.cond_stage_model) + (0 if vision is None else module_bytes(vision.model))
+    vision = 0 if backend.clip_vision is None else size(backend.clip_vision.model)
+    return size(backend.clip.cond_stage_model) + vision
 
 
 def _quantized_clip(
@@ -92,16 +92,11 @@ def _quantized_patcher(
     patcher: ModelPatcher, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress
 ) -> ModelPatcher:
     model = copy_module(patcher.model)
-    for key, kept in patcher.backup.items():  # LoRA is merged just now
+    for key, kept in patcher.backup.items():  # LoRA may be merged right now
         comfy.utils.set_attr_param(model, key, kept.weight)
     _quantize_linears(model, parts, plan, progress)
     comfy.model_management.archive_model_dtypes(model)
     return patcher_around(patcher, model)
-
-
-def module_bytes(module: nn.Module) -> int:
-    """Return the bytes of a module's weights, as the host counts them."""
-    return comfy.model_management.module_size(module)
 
 
 def copy_module(module: nn.Module, _done: dict[int, nn.Module] | None = None) -> nn.Module:
@@ -112,10 +107,8 @@ def copy_module(module: nn.Module, _done: dict[int, nn.Module] | None = None) ->
     twin = object.__new__(type(module))
     done[id(module)] = twin
     for key, value in vars(module).items():
-        if key.startswith("_") or not key.startswith(HOST_NOTES):
+        if not key.startswith(HOST_NOTES):
             vars(twin)[key] = value.copy() if isinstance(value, OrderedDict) else value
-    for key in [key for key in vars(twin) if key.startswith(("_v", "_prefetch", "_pin"))]:
-        del vars(twin)[key]
     twin._parameters = {
         k: None if p is None else nn.Parameter(p.detach().to("cpu"), requires_grad=False)
         for k, p in module._parameters.items()

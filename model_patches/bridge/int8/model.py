@@ -23,6 +23,7 @@ from ..int8_ops import int8_operations, keep_lora_exact
 from .blocks import block_weights, linear_weights
 
 DIT = "diffusion_model."
+SUFFIX = ".safetensors"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -83,15 +84,9 @@ def unpatched_weights(patcher: ModelPatcher) -> Iterator[tuple[str, Tensor]]:
 def planned_weights(patcher: ModelPatcher, plan: QuantizationPlan) -> list[str]:
     """Return the names of the weights that the plan quantizes."""
     dit = patcher.model.diffusion_model
-    free = plan.without_kept(key.removesuffix(".weight") for key in linear_weights(dit))
-    wanted = {
-        key
-        for key in (linear_weights(dit) if plan.all_linear else block_weights(dit))
-        if key.removesuffix(".weight") in free
-    }
-    return [
-        key for key, weight in unpatched_weights(patcher) if key in wanted and plan.fits(tuple(weight.shape))
-    ]
+    shapes = {key: tuple(weight.shape) for key, weight in unpatched_weights(patcher)}
+    layers = {key: key.removesuffix(".weight") for key in linear_weights(dit)}
+    return plan.choose(shapes, layers, block_weights(dit))
 
 
 def check_quantizable(patcher: ModelPatcher, plan: QuantizationPlan) -> None:
@@ -116,7 +111,7 @@ def check_quantizable(patcher: ModelPatcher, plan: QuantizationPlan) -> None:
 
 
 def _check_nothing_holds_the_layers(patcher: ModelPatcher) -> None:
-    """Refuse a MODEL in which something else refers to the layers that are about to be replaced."""
+    """Refuse a MODEL whose layers cannot be replaced, because something else refers to them."""
     compiled = patcher.wrappers.get(comfy.patcher_extension.WrappersMP.APPLY_MODEL, {}).get("torch.compile")
     if compiled or any(key.startswith(DIT.rstrip(".")) for key in patcher.object_patches):
         raise ValueError(
@@ -157,9 +152,6 @@ def kept_layers(patcher: ModelPatcher) -> tuple[tuple[str, ...], str]:
     path = arguments[0] if arguments and isinstance(arguments[0], (str, Path)) else ""
     is_file = Path(path).suffix == SUFFIX and Path(path).is_file()
     return read_kept(read_header(path)) if is_file else ((), "")
-
-
-SUFFIX = ".safetensors"
 
 
 def saved_path(name: str, *, overwrite: bool, folder: str = "diffusion_models") -> Path:

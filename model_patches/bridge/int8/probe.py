@@ -1,9 +1,10 @@
-"""Run a MODEL once on an input that is always the same: random for a HunyuanVideo, a real step for other families."""
+"""Run a MODEL once on a repeatable input: random for a HunyuanVideo, one real step of sampling for other families."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import comfy.model_management
 import torch
@@ -20,7 +21,7 @@ PROBE_SIGMA = 0.83333
 
 @dataclass(frozen=True)
 class ProbeInput:
-    """What an artist may say about the input.
+    """What an artist may choose of the input.
 
     Args:
         positive: the host's CONDITIONING; without it the text is random, which only a HunyuanVideo takes.
@@ -81,12 +82,12 @@ def make_probe(
     pooled = torch.zeros(1, config["vec_in_dim"]) if config.get("vec_in_dim") else None
     if positive is not None:
         prompt = positive[0][0][:1], positive[0][1].get("pooled_output")
-        context, pooled = _fitting(prompt, context, pooled)
+        context, pooled = _prompt_inputs(prompt, context, pooled)
     guidance = torch.tensor([6.0]) if config.get("guidance_embed") else None
     return Probe(xc=xc, context=context, pooled=pooled, guidance=guidance)
 
 
-def _fitting(
+def _prompt_inputs(
     prompt: tuple[Tensor, Tensor | None], context: Tensor, pooled: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     states, vector = prompt
@@ -107,16 +108,30 @@ def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True, record:
         load: have the host load the model first; False when the caller has loaded it its own way.
         record: keep the blocks' outputs; False for their memory's sake.
     """
+
+    def forward() -> Tensor:
+        device, dtype = patcher.load_device, patcher.model.get_dtype_inference()
+        given = {k: None if v is None else v.to(device, dtype) for k, v in vars(probe).items()}
+        timestep = torch.full((1,), PROBE_SIGMA * 1000, device=device)
+        dit = patcher.model.diffusion_model
+        with asking_between_layers(dit):
+            return dit(given["xc"], timestep, given["context"], given["pooled"], guidance=given["guidance"])
+
+    return _run(patcher, forward, load=load, record=record)
+
+
+def run_call(patcher: ModelPatcher, call: Call, *, load: bool = True, record: bool = True) -> ProbeResult:
+    """Run one recorded call of the diffusion model; see ``run_probe``."""
+    return _run(patcher, lambda: call.run(patcher), load=load, record=record)
+
+
+def _run(patcher: ModelPatcher, forward: Callable[[], Any], *, load: bool, record: bool) -> ProbeResult:
     if load:
         comfy.model_management.load_models_gpu([patcher])
-    dit = patcher.model.diffusion_model
-    device, dtype = patcher.load_device, patcher.model.get_dtype_inference()
-    given = {k: None if v is None else v.to(device, dtype) for k, v in vars(probe).items()}
-    timestep = torch.full((1,), PROBE_SIGMA * 1000, device=device)
-    recording = recorded_blocks(dit) if record else nullcontext({})
-    with torch.inference_mode(), recording as blocks, asking_between_layers(dit):
-        output = dit(given["xc"], timestep, given["context"], given["pooled"], guidance=given["guidance"])
-    return ProbeResult(output.float().cpu(), blocks)
+    recording = recorded_blocks(patcher.model.diffusion_model) if record else nullcontext({})
+    with torch.inference_mode(), recording as blocks:
+        output = forward()
+    return ProbeResult(_joined(output), blocks)
 
 
 @contextmanager
@@ -141,42 +156,32 @@ def named_blocks(dit: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _copy_of_first(output) -> Tensor:
-    """Return a copy of the first tensor of a block's output: the blocks that follow add to the very tensor."""
+    """Return a copy of the first tensor of a block's output, because later blocks add to it in place."""
     parts = output if isinstance(output, (tuple, list)) else (output,)
     first = next(part for part in parts if isinstance(part, Tensor))
     return first.to("cpu", torch.float32, copy=True)
 
 
 def _joined(output) -> Tensor:
-    """Return the output as one fp32 tensor; models of picture and sound have several."""
+    """Return a model's output as one fp32 tensor; models of picture and sound return several."""
     if isinstance(output, Tensor):
         return output.float().cpu()
     return torch.cat([_joined(part).flatten() for part in output])
 
 
-def probe_run(original: ModelPatcher, given: ProbeInput) -> Callable[..., ProbeResult]:
-    """Return what runs a MODEL of this family on one and the same input.
+def make_runner(original: ModelPatcher, chosen: ProbeInput) -> Callable[..., ProbeResult]:
+    """Return a function that runs MODELs of this family on one and the same input.
 
     Raises:
         ValueError: a family other than HunyuanVideo without a prompt.
     """
     is_hunyuan = original.model.model_config.unet_config.get("image_model") == "hunyuan_video"
-    if is_hunyuan and given.latent is None:
-        return partial(run_probe, probe=make_probe(original, seed=given.seed, positive=given.positive))
-    if given.positive is None:
+    if is_hunyuan and chosen.latent is None:
+        return partial(run_probe, probe=make_probe(original, seed=chosen.seed, positive=chosen.positive))
+    if chosen.positive is None:
         raise ValueError(
             f"This is a {type(original.model).__name__}. To measure it, connect positive: a prompt encoded for this "
             "model, with its start picture if it takes one."
         )
-    call = record_call(original, given.positive, seed=given.seed, latent=given.latent)
+    call = record_call(original, chosen.positive, seed=chosen.seed, latent=chosen.latent)
     return partial(run_call, call=call)
-
-
-def run_call(patcher: ModelPatcher, call: Call, *, load: bool = True, record: bool = True) -> ProbeResult:
-    """Run one recorded call of the diffusion model; see ``run_probe``."""
-    if load:
-        comfy.model_management.load_models_gpu([patcher])
-    recording = recorded_blocks(patcher.model.diffusion_model) if record else nullcontext({})
-    with torch.inference_mode(), recording as blocks:
-        output = call.run(patcher)
-    return ProbeResult(_joined(output), blocks)

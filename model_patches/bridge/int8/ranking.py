@@ -28,7 +28,7 @@ def rank_layers(
     modules = quantized.model.diffusion_model.named_modules()
     twins = {name: module for name, module in modules if is_quantized(module)}
     for done, name in enumerate(twins, start=1):
-        with answered_by(original, {name: twins[name]}):
+        with replaced_layers(original, {name: twins[name]}):
             errors[name] = relative_error(run(original), reference)
         progress(done, len(twins))
     return {name: errors[name] for name in sorted(errors, key=lambda name: errors[name], reverse=True)}
@@ -38,16 +38,16 @@ def errors_when_kept(
     original: ModelPatcher, quantized: ModelPatcher, run: Run, worst: Mapping[str, float]
 ) -> dict[int, float]:
     """Return the quantized MODEL's error with the worst 1, 2, 4 ... layers as they were."""
-    reference, plain, errors = run(original), dict(original.model.diffusion_model.named_modules()), {}
+    reference, originals, errors = run(original), dict(original.model.diffusion_model.named_modules()), {}
     for count in (count for count in COUNTS if count < len(worst)):
-        with answered_by(quantized, {name: plain[name] for name in list(worst)[:count]}):
+        with replaced_layers(quantized, {name: originals[name] for name in list(worst)[:count]}):
             errors[count] = relative_error(run(quantized), reference)
     return errors
 
 
 @contextmanager
-def answered_by(patcher: ModelPatcher, layers: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Have layers of a MODEL answered by other modules while the context is open."""
+def replaced_layers(patcher: ModelPatcher, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """Let other modules compute the outputs of a MODEL's layers while the context is open."""
     modules = dict(patcher.model.diffusion_model.named_modules())
     with ExitStack() as hooks:
         for name, other in layers.items():
@@ -69,7 +69,7 @@ def ranking_lines(ranked: Mapping[str, float], kept: Mapping[int, float]) -> lis
     shown = list(ranked.items())[:SHOWN]
     gains = "; ".join(f"{count}: {error:.2%}" for count, error in kept.items())
     return [
-        f"Worst of {len(ranked)} layers, by the error of the output with this layer alone quantized:",
+        f"Worst of {len(ranked)} layers, by the error of the output when only this layer is quantized:",
         *(f"  {name}: {error:.3%}" for name, error in shown),
         f"Error of the output with the worst n kept as they were: {gains}.",
         "To keep them, connect ranking to Int8 Quantize or Quantize File and set keep_worst there.",

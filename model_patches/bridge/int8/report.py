@@ -1,4 +1,4 @@
-"""Quantized against original on a probe: error per block, per layer and overall, memory before and after."""
+"""Compare a quantized MODEL with its original on a probe: error per block, per layer and overall, and memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +11,7 @@ from ...int8.quantize import QuantizationPlan
 from ...int8.ranking import Ranking
 from ...store.cancel import Progress, no_progress
 from .model import kept_layers
-from .probe import ProbeInput, probe_run
+from .probe import ProbeInput, make_runner
 from .ranking import errors_when_kept, rank_layers, ranking_lines, relative_error
 
 LORA_KEPT = "LoRA: use any loader; its strength is kept, because it is added at use and not rounded into the integers."
@@ -67,7 +67,7 @@ class QuantizationReport:
 def compare_models(
     original: ModelPatcher,
     quantized: ModelPatcher,
-    given: ProbeInput | None = None,
+    chosen: ProbeInput | None = None,
     *,
     rank: bool = False,
     progress: Progress = no_progress,
@@ -82,18 +82,18 @@ def compare_models(
         ValueError: the two MODELs are not of the same shape, or a prompt is needed.
     """
     check_same_shape(original, quantized)
-    given = given or ProbeInput()
-    run = probe_run(original, given)
+    chosen = chosen or ProbeInput()
+    run = make_runner(original, chosen)
     reference, result = run(original), run(quantized)
     errors = {name: relative_error(result.blocks[name], block) for name, block in reference.blocks.items()}
-    kept, because = kept_layers(quantized)
+    kept, kept_because = kept_layers(quantized)
     report = QuantizationReport(
         output_error=relative_error(result.output, reference.output),
         block_errors=errors,
         bytes_before=original.model_size(),
         bytes_after=quantized.model_size(),
         kept=kept,
-        kept_because=because,
+        kept_because=kept_because,
     )
     if not rank:
         return report
@@ -103,7 +103,7 @@ def compare_models(
         return run(patcher, load=False, record=False).output
 
     ranking = Ranking(
-        f"error of the output with this layer alone quantized; {given}",
+        f"error of the output with this layer alone quantized; {chosen}",
         rank_layers(original, quantized, output, progress),
     )
     gains = errors_when_kept(original, quantized, output, ranking.errors)

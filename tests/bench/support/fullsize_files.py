@@ -1,13 +1,14 @@
 """Random weights in the sizes of the released models, written piece by piece and never held."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from magic141.model_patches.dit.keys import expected_shapes
-from magic141.model_patches.dit.stream import TensorWriter, num_elements
+from magic141.model_patches.dit.stream import TensorWriter
 from magic141.model_patches.dit.weights_file import TensorInfo, read_header
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN
 from magic141.tests.support.released_sizes import CLIP_L_TEXT, HUNYUAN_VAE, LLAMA_8B, VISION_L_336
@@ -35,7 +36,7 @@ def write_file(path: Path, shapes: Shapes) -> None:
         tensors = {key: TensorInfo("bfloat16", tuple(shape)) for key, shape in shapes.items()}
         writer = TensorWriter(file, tensors, {"format": "pt"})
         for key, shape in shapes.items():
-            remaining = num_elements(tuple(shape))
+            remaining = math.prod(tuple(shape))
             while remaining:
                 writer.write(key, pool[:remaining])
                 remaining -= min(remaining, POOL)
@@ -136,7 +137,7 @@ def _write_shards(folder: Path, shapes: Shapes) -> None:
     shards: list[dict] = [{}]
     room = SHARD_BYTES
     for key, shape in shapes.items():
-        size = 2 * num_elements(shape)
+        size = 2 * math.prod(shape)
         if size > room:
             shards.append({})
             room = SHARD_BYTES
@@ -148,7 +149,7 @@ def _write_shards(folder: Path, shapes: Shapes) -> None:
         write_file(folder / name, inside)
         weight_map |= dict.fromkeys(inside, name)
     index = {
-        "metadata": {"total_size": 2 * sum(map(num_elements, shapes.values()))},
+        "metadata": {"total_size": 2 * sum(map(math.prod, shapes.values()))},
         "weight_map": weight_map,
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -1,5 +1,6 @@
 """Models whose float32 copy would not fit into memory: the same results, from weights that stay in their file."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import psutil
 import pytest
 import torch
 from magic141.model_patches.dit.keys import expected_shapes
-from magic141.model_patches.dit.stream import TensorWriter, num_elements
+from magic141.model_patches.dit.stream import TensorWriter
 from magic141.model_patches.dit.weights_file import TensorInfo
 from magic141.tests.support.tiny_dit import TEXT_WIDTH, tiny_dit
 from magic141.tools.host import use_comfyui
@@ -105,7 +106,7 @@ def test_a_file_larger_than_memory_becomes_a_model(tmp_path):
         pytest.skip("this machine has too much memory for the test")
     shapes = {}
     depth = 0
-    while 2 * sum(num_elements(shape) for shape in shapes.values()) < memory + 2**30:
+    while 2 * sum(math.prod(shape) for shape in shapes.values()) < memory + 2**30:
         depth += 8
         shapes = expected_shapes(hidden_size=WIDTH, depth=depth, depth_single=depth)
     path = tmp_path / "large.safetensors"

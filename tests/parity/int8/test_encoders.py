@@ -10,7 +10,7 @@ use_comfyui()
 pytest.importorskip("transformers")
 import comfy.model_management
 from magic141.model_patches.bridge.encoders.socket import load_encoders
-from magic141.model_patches.bridge.int8.encoders import module_bytes, quantize_encoders
+from magic141.model_patches.bridge.int8.encoders import encoders_bytes, quantize_encoders
 from magic141.model_patches.bridge.int8_ops import is_quantized
 
 PLAN = QuantizationPlan()
@@ -62,9 +62,7 @@ def test_llm_and_vlm_can_be_chosen(encoders):
 def test_host_counts_the_smaller_size_and_unloads_it(encoders):
     quantized = quantize_encoders(encoders, PLAN)
     patcher = quantized.backend.vlm_patcher
-    assert (
-        patcher.model_size() == module_bytes(quantized.backend.vlm) < 0.6 * module_bytes(encoders.backend.vlm)
-    )
+    assert patcher.model_size() == encoders_bytes(quantized) < 0.6 * encoders_bytes(encoders)
     before = encode(quantized)
     comfy.model_management.unload_all_models()
     quantized._results.clear()

@@ -169,7 +169,7 @@ def test_quanto_keys_are_for_hunyuan_video_alone(tmp_path):
     source = write_weights(tmp_path / "wan.safetensors", FAMILIES["Wan 2.1"].weights())
     holds = find_layout(read_model_header(source), PLAN)
     with pytest.raises(ValueError, match=r"WAN21_T2V; quanto's keys exist for HunyuanVideo only"):
-        quantize_file(source, tmp_path / "out.safetensors", PLAN, holds=holds, layout="quanto_diffusers")
+        quantize_file(source, tmp_path / "out.safetensors", PLAN, contents=holds, layout="quanto_diffusers")
     assert not (tmp_path / "out.safetensors").exists()
 
 

@@ -16,7 +16,7 @@ from magic141.model_patches.int8.source import (
     hunyuan_layout,
     is_companion,
     refuse_quantized,
-    whole,
+    all_rows,
 )
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors import safe_open
@@ -163,8 +163,8 @@ def test_scales_and_descriptions_are_no_weights():
     assert all(is_companion(f"a.{name}") for name in companions)
     assert is_companion("scaled_fp8")
     assert not is_companion("a.scale.weight")
-    assert whole("a", (5, 3))[0] == ("a", 0, 5)
-    assert whole("a", ())[0] == ("a", 0, 1)
+    assert all_rows("a", (5, 3))[0] == ("a", 0, 5)
+    assert all_rows("a", ())[0] == ("a", 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -92,10 +92,10 @@ def test_nan_and_inf_are_refused_by_name(bad):
 
 
 def test_four_bits_want_widths_of_whole_groups():
-    assert QuantizationPlan().fits((8, 40))
-    assert QuantizationPlan("int4").fits((8, 128))
-    assert not QuantizationPlan("int4").fits((8, 40))
-    assert not QuantizationPlan().fits((64, 33, 1, 2, 2))
+    assert QuantizationPlan().can_quantize((8, 40))
+    assert QuantizationPlan("int4").can_quantize((8, 128))
+    assert not QuantizationPlan("int4").can_quantize((8, 40))
+    assert not QuantizationPlan().can_quantize((64, 33, 1, 2, 2))
 
 
 def test_combinations_that_do_not_exist_are_refused():
