@@ -165,14 +165,17 @@ def _quantize_native(
 
 def _metadata(header: Header, plan: QuantizationPlan, digests: list[str]) -> dict[str, str]:
     """Return the new file's metadata: the source's, which the host may read, and what the file was made from."""
-    files = [
+    kept = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
+    return kept | provenance(plan, _describe_source(header, digests))
+
+
+def _describe_source(header: Header, digests: list[str]) -> dict[str, object]:
+    files: list[dict[str, object]] = [
         {"name": file.path.name, "bytes": file.num_bytes, "sha256": sha256}
         for file, sha256 in zip(header.files, digests, strict=True)
     ]
     whole = {"name": header.path.name, "bytes": header.num_bytes, "parts": files}
-    source = whole if header.parts else files[0]
-    kept = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
-    return kept | provenance(plan, source)
+    return whole if header.parts else files[0]
 
 
 def _translate(
@@ -190,25 +193,25 @@ def _translate(
     if quanto_in:
         state_dict = from_quanto(weights)
         check_layers(state_dict, header.path.name)
-        source = {
-            "name": header.path.name,
-            "bytes": header.path.stat().st_size,
-            "quantized_by": "optimum-quanto",
-        }
-        metadata |= provenance(plan, source | {"sha256": file_sha256(header.path)})
+        source = _describe_source(header, [file_sha256(file.path) for file in header.files])
+        metadata |= provenance(plan, source | {"quantized_by": "optimum-quanto"})
     else:
         check_layers(weights, header.path.name)
         state_dict, layers = to_quanto(weights, names=layout.removeprefix("quanto_"))
         metadata[QUANTO_MAP] = json.dumps(layers)
     num_layers = sum(key.endswith((".weight_scale", ".weight._scale")) for key in state_dict)
     size = save_state_dict(state_dict, target, metadata=metadata, overwrite=overwrite)
-    return FileReport(target, num_layers, header.path.stat().st_size, size)
+    return FileReport(target, num_layers, header.num_bytes, size)
 
 
 def _map_weights(header: Header) -> dict[str, Tensor]:
-    if header.container == "torch":
-        return load_torch_zip(header.path)
-    return map_tensors(header.path, header.tensors, header.starts)
+    weights: dict[str, Tensor] = {}
+    for file in header.files:
+        if file.container == "torch":
+            weights |= load_torch_zip(file.path)
+        else:
+            weights |= map_tensors(file.path, file.tensors, file.starts)
+    return weights
 
 
 def _check_paths(header: Header, target: Path, layout: str, *, overwrite: bool) -> None:

@@ -1,5 +1,7 @@
 """quanto's keys, as quanto writes them, against the host's."""
 
+import json
+
 import pytest
 import torch
 from magic141.model_patches.dit.weights_file import Header, TensorInfo, describe_tensors, read_header
@@ -141,3 +143,17 @@ def test_a_file_of_either_kind_is_translated(tmp_path, suffix):
     made = load_file(tmp_path / "native.safetensors")
     assert made.keys() == native().keys()
     assert torch.equal(made[f"{LAYER}.weight"], native()[f"{LAYER}.weight"])
+
+
+def test_a_file_in_several_parts_is_translated(tmp_path):
+    weights, names = quanto(), [f"quanto-{number:05d}-of-00002.safetensors" for number in (1, 2)]
+    for number, name in enumerate(names):
+        save_file({key: weights[key] for key in sorted(weights)[number::2]}, tmp_path / name)
+    report = quantize_file(tmp_path / names[1], tmp_path / "native.safetensors", QuantizationPlan())
+    assert report.bytes_before == sum((tmp_path / name).stat().st_size for name in names)
+    made = load_file(tmp_path / "native.safetensors")
+    assert made.keys() == native().keys()
+    assert all(torch.equal(made[key], tensor) for key, tensor in from_quanto(weights).items())
+    entry = json.loads(read_header(tmp_path / "native.safetensors").metadata["magic141_quantization"])
+    assert [part["name"] for part in entry["source"]["parts"]] == names
+    assert entry["source"]["quantized_by"] == "optimum-quanto"
