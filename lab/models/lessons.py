@@ -16,9 +16,9 @@ from ...model_patches.training.stages import (
     Losses,
     Micro,
     Phase,
-    StudentsStep,
-    students_step,
-    students_velocity,
+    StudentStep,
+    student_step,
+    student_velocity,
 )
 
 
@@ -69,9 +69,9 @@ def answered_losses(micro: Micro, choice_weight: float) -> Losses:
             f"ode_choice_weight is {choice_weight:g}, but this data does not know which clips could follow"
             " (AnsweredBatch.choices). Set it to 0."
         )
-    step = students_step(micro)
+    step = student_step(micro)
     end = _end(micro, step)
-    covered = students_velocity(micro, step), step.start, end, step.sigma - step.following
+    covered = student_velocity(micro, step), step.start, end, step.sigma - step.following
     loss = ode_step_loss(*covered)
     if choices is None:
         return {"ode": loss}
@@ -79,13 +79,13 @@ def answered_losses(micro: Micro, choice_weight: float) -> Losses:
     return {"ode": loss + choice_weight * choice, "choice": choice}
 
 
-def _end(micro: Micro, step: StudentsStep) -> Tensor:
+def _end(micro: Micro, step: StudentStep) -> Tensor:
     """Return where a step of the student should lead."""
     if not isinstance(micro.batch, AnsweredBatch):
-        return stages.teachers_way(micro, step.start)
+        return stages.teacher_endpoint(micro, step.start)
     end = straight_way(step.start, micro.batch.answer, step.sigma, step.following)
     if (others := ~micro.batch.answered).any():
-        end[others] = stages.teachers_way(replace(micro, batch=micro.batch[others]), step.start[others])
+        end[others] = stages.teacher_endpoint(replace(micro, batch=micro.batch[others]), step.start[others])
     return end
 
 

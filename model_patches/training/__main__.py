@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..dit.checkpoint import identify
+from ..dit.checkpoint import identify, is_lora
 from ..dit.stream import save_tensors
 from ..dit.weights_file import load_torch_zip, read_header
 from ..store.files import atomic_file
@@ -67,9 +67,9 @@ def read_host_weights(path: Path) -> dict[str, Tensor]:
     """
     from safetensors.torch import load_file
 
-    found = identify(read_header(path))
+    checkpoint = identify(read_header(path))
     stored = load_file(path) if path.suffix == ".safetensors" else load_torch_zip(path)
-    weights = {name: stored[key] for key, name in found.renames.items()}
+    weights = {name: stored[key] for key, name in checkpoint.renames.items()}
     if quantized := [name for name, value in weights.items() if value.element_size() < 2]:
         raise ValueError(
             f"{path.name} is quantized ({quantized[0]}); training needs fp16, bf16 or fp32 weights."
@@ -78,14 +78,14 @@ def read_host_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_start(path: Path, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return where a student starts: the weights that a LoRA changes, or those of another file of the same model.
+    """Return what a student starts with: the weights that a LoRA changes, or those of another file of the model.
 
     Raises:
-        ValueError: neither.
+        ValueError: the file is neither.
     """
     from safetensors.torch import load_file
 
-    if path.suffix == ".safetensors" and any(".lora_" in name for name in read_header(path).tensors):
+    if path.suffix == ".safetensors" and is_lora(read_header(path).tensors):
         return changed_by_lora(weights, load_file(path))
     return read_host_weights(path)
 

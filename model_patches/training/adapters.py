@@ -1,6 +1,6 @@
 """Low-rank adapters (peft) on a twin, and the roles one network plays by weighting them.
 
-Roles are told apart by adapter weights alone: the fake model has its own branch at 1, the real model has the same
+Roles differ only in the weights of the adapters: the fake model has its own branch at 1, the real model has the same
 branch at ``real_shift``, the base has none. All adapters stay active; a role sets their weights.
 """
 
@@ -138,9 +138,9 @@ def _changes(lora: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]
     """Yield the host weights that a LoRA changes, each with factors A and B; its alpha is in B.
 
     Raises:
-        ValueError: it holds tensors that are not read here.
+        ValueError: it holds tensors that this pack does not read.
     """
-    left = set(lora)
+    unread = set(lora)
     for name, down in lora.items():
         module = name.removesuffix(DOWN)
         if module == name or module + UP not in lora:
@@ -149,16 +149,16 @@ def _changes(lora: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]
         if (alpha := lora.get(module + ALPHA)) is not None:
             up = up.float() * (float(alpha) / down.shape[0])
         yield f"{module.removeprefix(LORA_PREFIX)}.weight", down, up
-        left -= {name, module + UP, module + ALPHA}
-    if left:
+        unread -= {name, module + UP, module + ALPHA}
+    if unread:
         raise ValueError(
-            f"The LoRA holds {min(left)}, which is not read here: {LORA_PREFIX}double_blocks.0.img_mlp.0{DOWN} and "
-            f"names like it are, with {UP} and perhaps {ALPHA} of the same layer."
+            f"The LoRA holds {min(unread)}, which this pack does not read. It reads names like "
+            f"{LORA_PREFIX}double_blocks.0.img_mlp.0{DOWN}, with {UP} and perhaps {ALPHA} of the same layer."
         )
 
 
 def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the host weights that a LoRA of ``lora_for_host`` changes, with it added, in float32.
+    """Return the host weights that a LoRA from ``lora_for_host`` changes, in float32 with the LoRA added.
 
     Raises:
         ValueError: it does not fit: its names are another program's, or it was made for another model.
@@ -175,7 +175,7 @@ def changed_by_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> d
 
 
 def merge_lora(host: Mapping[str, Tensor], lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return host weights with a LoRA added, at the strength that its alpha gives it, in the weights' own precision."""
+    """Return host weights with a LoRA added at the strength of its alpha, in the weights' own precision."""
     merged = dict(host)
     for key, down, up in _changes(lora):
         weight = merged[key]

@@ -1,4 +1,4 @@
-"""The folder of a run: checkpoints that any number of processes may open, whole or not there at all.
+"""The folder of a run, with checkpoints that are written whole or not at all and that any number of processes open.
 
 ``run_dir/checkpoints/step-000100`` holds tensors (see ``state_file``); ``run_dir/config.json`` says what the run is,
 ``run_dir/log.jsonl`` how every step went. All of it may come from elsewhere, and nothing in it can execute code.
@@ -24,7 +24,7 @@ from ..store.disk import disk_errors
 from ..store.files import read_json_lines, read_json_object, remove_parts, restore_folders, write_text
 from .config import SET_CONTENT, DistillConfig, check_same_run
 from .parallel import Processes
-from .state_file import StateUnreadable, check_state, phases_done, read_state, write_state
+from .state_file import StateUnreadable, check_state, read_state, write_state
 
 KEPT = 2
 SAMPLED_VALUES = 64
@@ -130,10 +130,10 @@ class RunFolder:
             write_text(self.config_file, json.dumps(wanted, indent=1))
 
     def save(self, step: int, state: dict, processes: Processes, *, phases: int) -> None:
-        """Write a checkpoint, whole or not at all; older ones go, but for the newest.
+        """Write a checkpoint, whole or not at all, and remove all but the newest ones.
 
         Args:
-            phases: how many updates of the next step are done as well.
+            phases: how many updates of the following step are done as well.
 
         Raises:
             ValueError, OSError: it cannot be written; those before it are kept.
@@ -145,11 +145,11 @@ class RunFolder:
                 shutil.rmtree(self.checkpoint(old), ignore_errors=True)
         processes.wait()
 
-    def load(self, state: dict, processes: Processes) -> int:
+    def load(self, state: dict, processes: Processes) -> tuple[int, int]:
         """Read the newest checkpoint that is whole into the tensors of ``state``.
 
         Returns:
-            Its step; 0 where there is none.
+            Its step, 0 where there is none; and how many updates of the following step are done as well.
         Raises:
             ValueError: there are some, and none can be read.
         """
@@ -160,13 +160,7 @@ class RunFolder:
                 f"No checkpoint in {self.checkpoints} can be read: {' '.join(self.notes)} Nothing was changed. "
                 "Choose another run name to start anew, or delete that folder."
             )
-        if step:
-            read_state(self.checkpoint(step), tensors, processes)
-        return step
-
-    def phases_done(self, step: int) -> int:
-        """Return how many updates of the next step the checkpoint of a step holds."""
-        return phases_done(self.checkpoint(step)) if step else 0
+        return step, read_state(self.checkpoint(step), tensors, processes) if step else 0
 
     def _newest_readable(self, tensors: Mapping[str, Tensor]) -> int:
         """Return the newest step whose checkpoint is whole, 0 where none was saved, -1 where none can be read."""
@@ -200,14 +194,14 @@ class RunFolder:
             file.write(json.dumps(values) + "\n")
 
     def read_log(self) -> list[dict]:
-        """Return the log's lines; those that were cut short by a kill, or damaged, are left out."""
+        """Return the log's lines without those that a kill cut short or that are damaged."""
         return [row for row in read_json_lines(self.log_file) if _is_log_row(row)]
 
 
 def _is_log_row(row: dict) -> bool:
     """Say whether this is a step's number and measures by name, None where one was not taken."""
     values = [value for value in row.values() if value is not None]
-    are_numbers = all(type(each) in (int, float) and abs(each) <= sys.float_info.max for each in values)
+    are_numbers = all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values)
     return type(row.get("step")) is int and are_numbers
 
 

@@ -24,7 +24,7 @@ OLD_NAMES = {
     "rollout": "sampler",
     "student_steps": "few_steps",
 }
-"""What settings were called before, as run folders, LoRAs, command lines and workflows may still call them."""
+"""Former names of settings, which run folders, LoRAs, command lines and workflows may still use."""
 
 MAY_CHANGE = frozenset({"device", "save_every", "sample_every", "sample_clips", "sharded"})
 """Settings that do not change what is learned, so that a run may continue with other values."""
@@ -49,7 +49,7 @@ RULES = (
     (POSITIVE.split(), lambda value: value > 0, "must be greater than 0"),
     (NOT_NEGATIVE.split(), lambda value: value >= 0, "cannot be negative"),
 )
-"""Settings by what their numbers can be."""
+"""Which numbers the settings can have."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class DistillConfig:
         averages over about its last tenth.
     few_steps, shift: the few-step schedule that the student is trained for.
     sampler: used to train the student; sample it with the same one afterwards.
-    ode_updates: dmd2 only; first updates, in which one step of the student learns to reach what the guided teacher
-        reaches in ode_substeps steps. Their rate falls from ode_learning_rate to learning_rate.
+    ode_updates: dmd2 only; updates at the start, in which one step of the student learns to reach what the guided
+        teacher reaches in ode_substeps steps. Their rate falls from ode_learning_rate to learning_rate.
     fake_updates, fake_learning_rate, fake_rank: the fake model's. fake_warmup: steps before eq. 4 in which only the
         fake model learns: an untrained fake model makes eq. 4 noise.
     real_shift: weight of the fake model's low-rank branch in the real model; in the fake model it is 1.
@@ -164,12 +164,12 @@ class DistillConfig:
 
 
 def current_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under the names that they have now; see ``OLD_NAMES``."""
+    """Return settings under their present names; see ``OLD_NAMES``."""
     return {OLD_NAMES.get(name, name): value for name, value in settings.items()}
 
 
 def first_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under their first names, so that renaming one changes no digest of them."""
+    """Return settings under their first names, so that a digest of them does not change when one is renamed."""
     first = {new: old for old, new in OLD_NAMES.items()}
     return {first.get(name, name): value for name, value in settings.items()}
 
@@ -177,8 +177,8 @@ def first_names(settings: Mapping[str, Any]) -> dict[str, Any]:
 def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], run_dir: Path | str) -> None:
     """Refuse to continue a run that was started with other settings or other weights.
 
-    A setting that is newer than the run is taken to have been at its default; one that is gone is ignored at its
-    default. A run without a digest of its training set is taken to have used this one.
+    A setting that is newer than the run counts as having had its default; a removed one is ignored if it had its
+    default. A run without a digest of its training set counts as a run on this set.
 
     Raises:
         ValueError: names every setting that differs, with both values.

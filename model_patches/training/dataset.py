@@ -5,9 +5,9 @@ Layout of a set's folder:
     videos/<key>.safetensors  "latents" (W, 16, T, h, w) and perhaps "image_states" (W, V, S, D) of a video's windows
     captions/<key>.safetensors  "states" (L, D) and "pooled" (P,) of one caption
 A key hashes all that the tensors are made from (file content, size, models ...), so a shard is right or absent: a
-build that was killed goes on with what lies there, an unchanged video is not encoded again, and a new caption encodes
-text alone. A shard whose bytes have changed is made again by a build, and refused by a training. Shards that the
-finished ``set.json`` does not name are removed.
+killed build continues from what is there, an unchanged video is not encoded again, and a new caption encodes text
+alone. A shard whose bytes have changed is made again by a build, and refused by a training. Shards that the finished
+``set.json`` does not name are removed.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ MANIFEST = "set.json"
 
 @dataclass(frozen=True)
 class SetCut:
-    """How the videos of a set are cut to windows, none of which overlap.
+    """How the videos of a set are cut into windows, which do not overlap.
 
-    width, height: in pixels. num_frames: of a window, 4n + 1. fps: the rate windows are cut at. max_windows: of one
-    video, 0 for all. with_image_states: whether the VLM looks at every window, see ``frames_seen``.
+    width, height: in pixels. num_frames: of a window, 4n + 1. fps: of the windows. max_windows: of one video, 0 for
+    all. with_image_states: whether the VLM looks at every window, see ``frames_seen``.
     """
 
     width: int
@@ -61,7 +61,7 @@ class SetSettings(SetCut):
 
 @dataclass(frozen=True)
 class SetVideo:
-    """A video of the set: its file, its shard and the shards of its captions; source_* as the file had them."""
+    """A video of the set: its file, the size of its picture (source_*), its shard and the shards of its captions."""
 
     path: str
     size: int
@@ -103,22 +103,22 @@ class TrainingSet:
             ValueError: it is damaged or of another version.
         """
         try:
-            found = read_json(directory / MANIFEST)
-            if found["format"] != FORMAT or found["version"] not in range(1, VERSION + 1):
+            stored = read_json(directory / MANIFEST)
+            if stored["format"] != FORMAT or stored["version"] not in range(1, VERSION + 1):
                 raise ValueError(
-                    f"{found['format']} version {found['version']}, expected {FORMAT} version {VERSION}"
+                    f"{stored['format']} version {stored['version']}, expected {FORMAT} version {VERSION}"
                 )
             return checked_set(
                 cls(
                     directory,
-                    folder=found["folder"],
-                    settings=checked(SetSettings, found["settings"]),
-                    null_key=found["null_key"],
-                    videos=tuple(checked(SetVideo, video) for video in found["videos"]),
-                    complete=found["complete"],
-                    skipped=tuple((path, reason) for path, reason in found["skipped"]),
-                    checksums=found["checksums"] if found["version"] > 1 else {},
-                    version=found["version"],
+                    folder=stored["folder"],
+                    settings=checked(SetSettings, stored["settings"]),
+                    null_key=stored["null_key"],
+                    videos=tuple(checked(SetVideo, video) for video in stored["videos"]),
+                    complete=stored["complete"],
+                    skipped=tuple((path, reason) for path, reason in stored["skipped"]),
+                    checksums=stored["checksums"] if stored["version"] > 1 else {},
+                    version=stored["version"],
                 )
             )
         except FileNotFoundError:
@@ -152,7 +152,7 @@ class TrainingSet:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def commit(self) -> None:
-        """Make this the set in one step; a complete one leaves no other shard behind."""
+        """Write ``set.json`` in one step; of a complete set, remove the shards that it does not name."""
         manifest = {
             "format": FORMAT,
             "version": VERSION,

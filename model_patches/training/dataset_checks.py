@@ -1,4 +1,4 @@
-"""What the values of a training set must be before they are used: its ``set.json`` may come from anyone."""
+"""Check the values of a training set before they are used: its ``set.json`` may come from anyone."""
 
 import re
 from typing import TYPE_CHECKING, Any
@@ -18,25 +18,25 @@ def is_key(key: Any) -> bool:
     return isinstance(key, str) and _KEY.fullmatch(key) is not None
 
 
-def checked_set(found: "TrainingSet") -> "TrainingSet":
+def checked_set(training_set: "TrainingSet") -> "TrainingSet":
     """Return a set that was read from disk if its values are possible.
 
     Raises:
         ValueError: says which are not.
     """
-    texts = [found.folder, *(text for pair in found.skipped for text in pair)]
-    if not all(isinstance(text, str) for text in texts) or not isinstance(found.complete, bool):
+    texts = [training_set.folder, *(text for pair in training_set.skipped for text in pair)]
+    if not all(isinstance(text, str) for text in texts) or not isinstance(training_set.complete, bool):
         raise ValueError("folder, complete or skipped is of another type")
-    s = found.settings
+    s = training_set.settings
     if min(s.width, s.height, s.num_frames) < 1 or s.fps <= 0:
         raise ValueError(f"its windows are {s.width} x {s.height} px, {s.num_frames} frames at {s.fps}")
-    _check_key(found.null_key)
-    _check_checksums(found.checksums)
-    for video in found.videos:
+    _check_key(training_set.null_key)
+    _check_checksums(training_set.checksums)
+    for video in training_set.videos:
         _check_video(video)
-    if sum(video.num_windows for video in found.videos) > MOST_WINDOWS:
+    if sum(video.num_windows for video in training_set.videos) > MOST_WINDOWS:
         raise ValueError(f"it has more than {MOST_WINDOWS} windows")
-    return found
+    return training_set
 
 
 def _check_video(video: "SetVideo") -> None:

@@ -6,28 +6,28 @@ from .videos import skipped_lines
 NOTICED_CUT = 0.02
 
 
-def set_report(made: TrainingSet, *, num_encoded: int) -> str:
+def set_report(built: TrainingSet, *, num_encoded: int) -> str:
     """Return the report of a build.
 
     Args:
         num_encoded: videos encoded in this build; the others were there already.
     """
-    s = made.settings
-    captions = {key for video in made.videos for key in video.caption_keys}
+    s = built.settings
+    captions = {key for video in built.videos for key in video.caption_keys}
     lines = [
-        f"{len(made.videos)} videos with {len(captions)} captions: {len(made)} windows of {s.num_frames} frames, "
+        f"{len(built.videos)} videos with {len(captions)} captions: {len(built)} windows of {s.num_frames} frames, "
         f"{s.width} x {s.height} px at {s.fps:g} frames a second.",
-        f"{num_encoded} videos encoded now, {len(made.videos) - num_encoded} taken over, "
-        f"{len(made.skipped)} files skipped.",
+        f"{num_encoded} videos encoded now, {len(built.videos) - num_encoded} reused, "
+        f"{len(built.skipped)} files skipped.",
     ]
-    return "\n".join([*lines, *_size_lines(made), *skipped_lines(made.skipped)])
+    return "\n".join([*lines, *_size_lines(built), *skipped_lines(built.skipped)])
 
 
-def _size_lines(made: TrainingSet) -> list[str]:
+def _size_lines(built: TrainingSet) -> list[str]:
     """Say what happened to videos of another shape or size."""
-    width, height = made.settings.width, made.settings.height
-    cut = [share for video in made.videos if (share := _share_cut(video, width / height)) > NOTICED_CUT]
-    enlarged = sum(video.source_width < width or video.source_height < height for video in made.videos)
+    width, height = built.settings.width, built.settings.height
+    cut = [share for video in built.videos if (share := _share_cut(video, width / height)) > NOTICED_CUT]
+    enlarged = sum(video.source_width < width or video.source_height < height for video in built.videos)
     lines = []
     if cut:
         lines.append(

@@ -16,7 +16,7 @@ from .batch import ClipSource, KnownContent
 from .checkpoint import RunFolder, fingerprint
 from .config import SET_CONTENT, DistillConfig
 from .networks import Networks, build_networks, starting_weights
-from .parallel import join_processes, quick_precision, shard, whole
+from .parallel import gathered, join_processes, quick_precision, shard
 from .trainer import StepReport, Task, Trainer
 from .twin import require_training_packages
 
@@ -27,7 +27,7 @@ class TrainedModel:
 
     base: the weights it started from, in the host's names. weights: what was learned, in the twin's names.
     step: updates that were done; fewer than ``config.total_steps`` where it was stopped. notes: sentences on what a
-    person should know, such as checkpoints that were passed over, since they are damaged.
+    person should know, such as damaged checkpoints that were skipped.
     """
 
     config: DistillConfig
@@ -66,7 +66,7 @@ def distill(
 
     Args:
         run_dir: where checkpoints and the log lie. A run of the same task is resumed.
-        on_step: told after every update of the student, in every process.
+        on_step: called after every step, in every process.
         should_stop: asked before every step and, in one process, inside its updates; a checkpoint is saved first.
         lock: let no other run use ``run_dir`` meanwhile; False where the caller has seen to it.
     Raises:
@@ -86,10 +86,10 @@ def distill(
     ):
         folder.open(task.config, processes, **identity(task))
         if task.config.precision == "auto":
-            quick = replace(task.config, precision=quick_precision(processes.device))
-            task = replace(task, config=quick)
+            precision = quick_precision(processes.device)
+            task = replace(task, config=replace(task.config, precision=precision))
         sharded = processes.size > 1 and task.config.sharded
-        # FSDP takes a block at a time to the device and keeps its share: whole networks never lie there
+        # FSDP takes a block at a time to the device and keeps its share: whole networks need not fit there
         networks = build_networks(
             task.config, task.weights, "cpu" if sharded else processes.device, task.start
         )
@@ -99,12 +99,12 @@ def distill(
         trainer = Trainer(task, networks, processes, folder)
         with unheard():  # a cancel inside a step would lose what is not saved
             trainer.run(on_step, should_stop)
-        weights = {name: whole(value).cpu() for name, value in trainer.average.items()}
+        weights = {name: gathered(value).cpu() for name, value in trainer.average.items()}
         return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.notes))
 
 
 def identity(task: Task) -> dict[str, Any]:
-    """Return what must be the same beside the settings for a run to be resumed."""
+    """Return what must be the same, beside the settings, when a run is resumed."""
     start = {"start": fingerprint(task.start)} if task.start else {}
     content = {SET_CONTENT: task.source.content()} if isinstance(task.source, KnownContent) else {}
     data = {"clips": len(task.source), **content}

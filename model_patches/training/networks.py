@@ -21,7 +21,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Networks:
-    """Roles of a stage; ``modules`` are the networks behind them, one where adapters tell all roles apart.
+    """The roles of a stage; ``modules`` are the networks behind them, only one if adapters make all the roles.
 
     teacher: cfg and dmd2. real, fake: dmd2 only. image: the model takes known frames. guidance: the student has a
     guidance embedder; teacher_guidance: so has the network behind teacher, real and fake.
@@ -37,7 +37,7 @@ class Networks:
     fake: Role | None
 
     def parameters(self, config: DistillConfig) -> dict[str, dict[str, nn.Parameter]]:
-        """Return what learns, by "student" and "fake"."""
+        """Return the parameters that learn, by "student" and "fake"."""
         lora = config.train == "lora"
         model = self.student.model
         student = adapter_parameters(model, STUDENT) if lora else dict(model.named_parameters())

@@ -1,6 +1,6 @@
 """Rewrite the checkpoints of older versions, in torch.distributed.checkpoint's format, as this version's.
 
-That format's index is a pickle. Here nothing in it can execute: what it names becomes a plain record, or is refused.
+That format's index is a pickle. Nothing in it can execute here: a class it names becomes a plain record or is refused.
 """
 
 import io
@@ -81,7 +81,7 @@ class OldCheckpoint:
         Args:
             like: has its shape and type.
         Raises:
-            ValueError: it is missing, damaged or another.
+            ValueError: it is missing, damaged, or of another shape or type.
         """
         whole, filled = torch.zeros(like.shape, dtype=like.dtype), 0
         try:

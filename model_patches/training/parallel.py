@@ -1,7 +1,7 @@
-"""One process or many: the process group, FSDP2 sharding, and what processes must agree on.
+"""Train in one process or in many: the process group, FSDP2 sharding, and values that all processes share.
 
 Run under ``torchrun``, every process calls the same code. A step's batch is cut into micro-batches that are seeded
-by their own number, so that how they are dealt out to processes changes nothing but the rounding.
+by their own number, so that their distribution over processes changes nothing but the rounding.
 """
 
 import os
@@ -103,7 +103,7 @@ def shard(modules: Iterable["Twin"], processes: Processes) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
-    """Give every process, each of which holds all weights, the mean of all gradients; FSDP does so for its shards."""
+    """Average the gradients of processes that each hold all weights; FSDP averages those of its shards itself."""
     if processes.size == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -130,7 +130,7 @@ def my_micro_batches(config: DistillConfig, processes: Processes) -> tuple[range
     return range(processes.rank, count, processes.size), size
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """Return a tensor gathered from all processes; every process must call it."""
     gather = getattr(tensor.detach(), "full_tensor", tensor.detach)
     return gather()

@@ -1,4 +1,4 @@
-"""The student's own clips, made in training the way they will be made afterwards (backward simulation).
+"""Sample the student's own clips in training as they will be sampled afterwards (backward simulation).
 
 Source: DMD2 section 4.5; Self-Forcing ``pipeline/self_forcing_training.py``: one call of the schedule, the same on
 every process, is the last, and only it is differentiated.
@@ -39,7 +39,7 @@ def guided_denoiser(denoiser: Callable[[bool], Denoise], guidance_w: float) -> D
     """Return a model guided by w of eq. 7, for the samplers; estimates of x0 mix as velocities do.
 
     Args:
-        denoiser: returns the model on the prompt for False, on the empty prompt for True (only asked if w is not 0).
+        denoiser: returns the model on the prompt for False, on the empty prompt for True (only called if w is not 0).
     """
     prompted = denoiser(False)
     if guidance_w == 0:

@@ -18,7 +18,7 @@ from ..store.files import atomic_file, file_sha256, make_subfolder, remove_file,
 
 ROOMS = ("videos", "captions")
 MOST_KNOWN = 3
-"""Most leading latent frames that may be known in training; the VLM sees the last frame of every number of them."""
+"""Most leading latent frames that may be known in training; see ``frames_seen``."""
 
 
 def shard_name(room: str, key: str) -> str:
@@ -27,9 +27,9 @@ def shard_name(room: str, key: str) -> str:
 
 
 def frames_seen(num_frames: int) -> list[int]:
-    """Return which frames of a window the VLM sees: the last known one where 1, 2 ... latent frames are known.
+    """Return which frames of a window the VLM sees: for 1, 2 ... known latent frames, the last known one.
 
-    A window of n latent frames has at most n - 1 known ones, for something must be left to learn.
+    A window of n latent frames has at most n - 1 known ones, so that something is left to learn.
     """
     num_latents = num_latent_frames(num_frames)
     return [FRAMES_PER_LATENT * known for known in range(max(1, min(MOST_KNOWN, num_latents - 1)))]
@@ -44,10 +44,10 @@ class ShardFacts(NamedTuple):
 
 
 class ShardStore:
-    """The shards of a set while it is built: which of them are there and whole, and the writing of the others.
+    """Finds which shards of a set under construction are there and whole, and writes the others.
 
     Args:
-        known: the checksums that shards should have, as far as they are known.
+        known: checksums of shards, where they are known.
 
     Attributes:
         checksums: SHA-256 of the shards that were asked for or made, by ``shard_name``.
@@ -118,7 +118,7 @@ class ShardStore:
 
 @contextlib.contextmanager
 def locked_directory(directory: Path) -> Iterator[None]:
-    """Hold a set's folder for one build; left-overs of a killed one are removed.
+    """Lock a set's folder for one build; what a killed build left half written is removed.
 
     Raises:
         DirectoryLocked: another build holds it.
@@ -134,5 +134,5 @@ def locked_directory(directory: Path) -> Iterator[None]:
 def compact(tensor: Tensor) -> Tensor:
     """Return a tensor in half the bytes: float16, or bfloat16 where a value would not fit."""
     tensor = tensor.detach().cpu().float()
-    fits = not tensor.numel() or float(tensor.abs().max()) <= torch.finfo(torch.float16).max
-    return tensor.to(torch.float16 if fits else torch.bfloat16).contiguous()
+    fits_float16 = not tensor.numel() or float(tensor.abs().max()) <= torch.finfo(torch.float16).max
+    return tensor.to(torch.float16 if fits_float16 else torch.bfloat16).contiguous()

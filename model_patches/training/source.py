@@ -1,4 +1,4 @@
-"""Batches out of a training set on disk: what the trainers read when they learn from a folder of videos."""
+"""Batches from a training set on disk, for training on a folder of videos."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from .dataset import SetVideo, TrainingSet
 from .shards import MOST_KNOWN
 
 KNOWN_SHARES = (0.0, 0.6, 0.2, 0.2)
-"""How often 0, 1, 2 ... leading latent frames are known: mostly one; more, so that clips can be continued."""
+"""How often 0, 1, 2 ... leading latent frames are known: mostly one, sometimes more, to learn to continue clips."""
 TEXT_TO_VIDEO = (1.0,)
 
 
@@ -49,8 +49,8 @@ class VideoFolderSource:
         num_latents = num_latent_frames(training_set.settings.num_frames)
         if num_latents == 1 and self.known_shares[1:].sum() > 0:
             raise ValueError(
-                f"The windows of '{name}' are single frames, which an image-to-video model is given. Build the set "
-                "with num_frames 5 or more."
+                f"The windows of '{name}' are single frames. An image-to-video model is given the first frame, so "
+                "nothing is left to learn. Build the set with num_frames 5 or more."
             )
         self.known_shares = self.known_shares[:num_latents]
         if self.with_image_states and self.known_shares[MOST_KNOWN + 1 :].sum() > 0:
@@ -69,7 +69,7 @@ class VideoFolderSource:
         return "/".join([self.set.content(), str(self.known_shares.tolist()), str(self.with_image_states)])
 
     def notes(self) -> list[str]:
-        """Return what a person should know of the set: a sentence each."""
+        """Return sentences on what a person should know of the set."""
         if self.set.version > 1:
             return []
         name = f"The training set '{self.set.directory.name}' was built by an older version"

@@ -1,4 +1,4 @@
-"""One micro-batch of every stage: from clips to a loss that backward can start from."""
+"""The losses of every stage, from one micro-batch of clips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,9 +22,10 @@ UNGUIDED = 1.0
 
 @dataclass(frozen=True)
 class Micro:
-    """What one micro-batch works with.
+    """What the losses of one micro-batch are made from.
 
-    generator: this micro-batch's own randomness, on the CPU. last_call: the rollout's, the same on every process.
+    generator: this micro-batch's own randomness, on the CPU. last_call: which call of the
+    student's sampling is its last, the same on every process.
     """
 
     config: DistillConfig
@@ -47,7 +48,7 @@ class Micro:
             scale = self.batch.latents.new_full((len(self.batch),), scale)
         return Conditions.of(self.batch, image=self.networks.image, empty=empty, guidance=scale)
 
-    def usual_scale(self, has_embedder: bool) -> float | None:
+    def embedded_scale(self, has_embedder: bool) -> float | None:
         return self.config.embedded_guidance if has_embedder else None
 
 
@@ -58,14 +59,14 @@ def flow_losses(micro: Micro) -> Losses:
     """Flow matching on the data (eq. 9), a share of the captions dropped."""
     clean, noise = micro.batch.latents, micro.noise()
     sigma = micro.sigma(draw_sigma)
-    # the data are not guided, and an embedder is given that; what it makes of the usual scale stays guided
+    # the data are unguided and learned at that scale; what the model makes at the usual scale stays guided
     scale = UNGUIDED if micro.networks.guidance else None
     velocity = _with_dropped_captions(micro, losses.add_noise(clean, noise, sigma), sigma, scale)
     return {"loss": losses.flow_matching_loss(velocity, clean, noise)}
 
 
 def cfg_losses(micro: Micro) -> Losses:
-    """CFG distillation (eq. 6-9): the student is given g = 1 + w and matches the teacher guided by w."""
+    """CFG distillation (eq. 6-9): the student, given g = 1 + w, matches the teacher guided by w."""
     config, teacher, student = micro.config, micro.networks.teacher, micro.networks.student
     assert teacher is not None
     clean, noise = micro.batch.latents, micro.noise()
@@ -75,9 +76,9 @@ def cfg_losses(micro: Micro) -> Losses:
     guidance_w = config.guidance_w_min + span * torch.rand(len(clean), generator=micro.generator)
     guidance_w = guidance_w.to(clean.device)
     with torch.no_grad():
-        plain = UNGUIDED if micro.networks.teacher_guidance else None
-        conditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain))
-        unconditional = teacher.velocity(noisy, sigma, micro.conditions(scale=plain, empty=True))
+        scale = UNGUIDED if micro.networks.teacher_guidance else None
+        conditional = teacher.velocity(noisy, sigma, micro.conditions(scale=scale))
+        unconditional = teacher.velocity(noisy, sigma, micro.conditions(scale=scale, empty=True))
         guided = losses.guided(conditional, unconditional, guidance_w)
     matched = student.velocity(noisy, sigma, micro.conditions(scale=1 + guidance_w))
     cfg = losses.cfg_distillation_loss(matched, guided)
@@ -86,7 +87,7 @@ def cfg_losses(micro: Micro) -> Losses:
 
 
 def _with_dropped_captions(micro: Micro, noisy: Tensor, sigma: Tensor, scale: float | None) -> Tensor:
-    """Return the student's velocity, some clips on the empty prompt: padded into the same batch."""
+    """Return the student's velocity; a share of the clips of the batch has the empty prompt."""
     dropped = torch.rand(len(noisy), generator=micro.generator) < micro.config.drop_caption
     conditions = micro.conditions(scale=scale)
     if dropped.any():
@@ -96,7 +97,7 @@ def _with_dropped_captions(micro: Micro, noisy: Tensor, sigma: Tensor, scale: fl
 
 
 def mixed_conditions(prompted: Conditions, empty: Conditions, dropped: Tensor) -> Conditions:
-    """Return conditions of which the clips ``dropped`` (B,) have the empty prompt's."""
+    """Return conditions in which the clips of ``dropped`` (B,) have the empty prompt's, padded to one length."""
     length = max(prompted.states.shape[1], empty.states.shape[1])
 
     def padded(conditions: Conditions) -> tuple[Tensor, Tensor]:
@@ -112,27 +113,27 @@ def mixed_conditions(prompted: Conditions, empty: Conditions, dropped: Tensor) -
     )
 
 
-def students_conditions(micro: Micro) -> Conditions:
-    return micro.conditions(scale=micro.usual_scale(micro.networks.guidance))
+def student_conditions(micro: Micro) -> Conditions:
+    return micro.conditions(scale=micro.embedded_scale(micro.networks.guidance))
 
 
-def before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tensor]:
-    """Return the state that the last call of the student's sampling is given, and the schedule (N + 1,)."""
+def state_before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tensor]:
+    """Return the state that the last call of the student's sampling starts from, and the schedule (N + 1,)."""
     config = micro.config
     sigmas = few_step_sigmas(config.few_steps, config.shift)
     before = sigmas[: micro.last_call + 1]
     return sample(denoise, micro.noise(), before, sampler=config.sampler, generator=micro.generator), sigmas
 
 
-def students_clip(micro: Micro) -> Tensor:
+def student_clip(micro: Micro) -> Tensor:
     """Return the clean latent of the student's few-step sampling; differentiable where gradients are on."""
-    denoise = micro.networks.student.denoiser(students_conditions(micro))
-    state, sigmas = before_last_call(micro, denoise)
+    denoise = micro.networks.student.denoiser(student_conditions(micro))
+    state, sigmas = state_before_last_call(micro, denoise)
     return denoise(state, sigmas[micro.last_call])
 
 
 @dataclass(frozen=True)
-class StudentsStep:
+class StudentStep:
     """One step of the student's sampling: the state (B, C, T, H, W) before it, and sigma (0-dim) before and after."""
 
     start: Tensor
@@ -141,32 +142,32 @@ class StudentsStep:
     conditions: Conditions
 
 
-def students_step(micro: Micro) -> StudentsStep:
-    """Return the step that the last call of the student's sampling makes, from the state that it reaches by itself."""
-    conditions = students_conditions(micro)
-    start, sigmas = before_last_call(micro, micro.networks.student.denoiser(conditions))
-    return StudentsStep(start, sigmas[micro.last_call], sigmas[micro.last_call + 1], conditions)
+def student_step(micro: Micro) -> StudentStep:
+    """Return the step of the last call of the student's sampling, from the state that the student reaches itself."""
+    conditions = student_conditions(micro)
+    start, sigmas = state_before_last_call(micro, micro.networks.student.denoiser(conditions))
+    return StudentStep(start, sigmas[micro.last_call], sigmas[micro.last_call + 1], conditions)
 
 
-def students_velocity(micro: Micro, step: StudentsStep) -> Tensor:
+def student_velocity(micro: Micro, step: StudentStep) -> Tensor:
     """Return the velocity that the student predicts at the start of a step; differentiable."""
     sigma = step.sigma.to(step.start).expand(len(step.start))
     return micro.networks.student.velocity(step.start, sigma, step.conditions)
 
 
 def ode_losses(micro: Micro) -> Losses:
-    """Let one step of the student lead where several of the guided teacher lead, from states it reaches itself."""
-    step = students_step(micro)
-    end, velocity = teachers_way(micro, step.start), students_velocity(micro, step)
+    """Train one step of the student to end where several of the guided teacher end, from states it reaches itself."""
+    step = student_step(micro)
+    end, velocity = teacher_endpoint(micro, step.start), student_velocity(micro, step)
     return {"ode": losses.ode_step_loss(velocity, step.start, end, step.sigma - step.following)}
 
 
 @torch.no_grad()
-def teachers_way(micro: Micro, start: Tensor) -> Tensor:
-    """Return the state that the guided teacher reaches in the steps that the student's last call covers."""
+def teacher_endpoint(micro: Micro, start: Tensor) -> Tensor:
+    """Return the state that the guided teacher reaches over the span of the student's last call."""
     config, teacher = micro.config, micro.networks.teacher
     assert teacher is not None
-    scale = micro.usual_scale(micro.networks.teacher_guidance)
+    scale = micro.embedded_scale(micro.networks.teacher_guidance)
 
     def denoiser(empty: bool) -> Denoise:
         return teacher.denoiser(micro.conditions(scale=scale, empty=empty))
@@ -177,20 +178,20 @@ def teachers_way(micro: Micro, start: Tensor) -> Tensor:
 
 
 def fake_losses(micro: Micro) -> Losses:
-    """Keep the fake model true to what the student makes (eq. 5)."""
+    """Train the fake model on the student's clips (eq. 5)."""
     fake = micro.networks.fake
     assert fake is not None
     with torch.no_grad():
-        generated = students_clip(micro)
+        generated = student_clip(micro)
     noise, sigma = micro.noise(), micro.sigma(draw_dmd_sigma)
-    conditions = micro.conditions(scale=micro.usual_scale(micro.networks.teacher_guidance))
+    conditions = micro.conditions(scale=micro.embedded_scale(micro.networks.teacher_guidance))
     velocity = fake.velocity(losses.add_noise(generated, noise, sigma), sigma, conditions)
     return {"critic": losses.flow_matching_loss(velocity, generated, noise)}
 
 
 def generator_losses(micro: Micro) -> Losses:
     """Move the student's clips from where the fake model places them to where the real model does (eq. 4)."""
-    generated = students_clip(micro)
+    generated = student_clip(micro)
     with torch.no_grad():
         gradient = _dmd_gradient(micro, generated.detach())
     return {
@@ -201,13 +202,13 @@ def generator_losses(micro: Micro) -> Losses:
 
 
 def _dmd_gradient(micro: Micro, generated: Tensor) -> Tensor:
-    """Return eq. 4 towards the guided real model, so that the student needs no guidance of its own (section 4.2)."""
+    """Return the gradient of eq. 4 for a guided real model; the student then needs no guidance (section 4.2)."""
     config, real, fake = micro.config, micro.networks.real, micro.networks.fake
     assert real is not None
     assert fake is not None
     sigma = micro.sigma(draw_dmd_sigma)
     noisy = losses.add_noise(generated, micro.noise(), sigma)
-    scale = micro.usual_scale(micro.networks.teacher_guidance)
+    scale = micro.embedded_scale(micro.networks.teacher_guidance)
     conditions = micro.conditions(scale=scale)
     velocity = real.velocity(noisy, sigma, conditions)
     if config.guidance_w > 0:
@@ -219,7 +220,7 @@ def _dmd_gradient(micro: Micro, generated: Tensor) -> Tensor:
 
 
 def relative_motion(latents: Tensor, clean: Tensor) -> Tensor:
-    """Return how much clips change from frame to frame against the data: 1 as much, 0 static; NaN for one frame."""
+    """Return how much clips change from frame to frame, as a share of the data's change; NaN for one frame."""
     if clean.shape[2] == 1:
         return clean.new_tensor(float("nan"))
     return latents.diff(dim=2).abs().mean() / clean.diff(dim=2).abs().mean().clamp_min(1e-6)
@@ -229,8 +230,8 @@ def relative_motion(latents: Tensor, clean: Tensor) -> Tensor:
 class Phase:
     """One optimizer update: who learns (``STUDENT`` or ``FAKE``), in which role, from which losses (the first of them).
 
-    name: unique in a step; seeds the phase's randomness. draw_last_call: of a number of steps and a generator, draws
-    the call of the student's sampling that is its last, which every process must draw alike.
+    name: unique in a step; seeds the phase's randomness. draw_last_call: from a number of steps and a generator, draws
+    which call of the student's sampling is the last; every process must draw the same.
     """
 
     name: str
@@ -244,7 +245,7 @@ Phases = Callable[[DistillConfig, Networks, int], list[Phase]]
 
 
 def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
-    """Return the updates that make a step: one of the student, in dmd2 after those of the fake model.
+    """Return the updates of a step: one of the student; in dmd2, those of the fake model before it.
 
     Source of dmd2's order: Self-Forcing and CausVid start from the teacher's ODE; then eq. 5 alone, then both.
     """
@@ -260,6 +261,6 @@ def phases(config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
     return [*critics, Phase("student", STUDENT, networks.student, generator_losses)]
 
 
-def students_updates(step: int, config: DistillConfig) -> int:
+def num_student_updates(step: int, config: DistillConfig) -> int:
     """Return how many updates of the student come before a step: its number without the fake model's warm-up."""
     return step - min(max(0, step - config.ode_updates), config.fake_warmup)

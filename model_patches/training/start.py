@@ -11,14 +11,14 @@ from .adapters import STUDENT, adapter_parameters
 MOST_LOST = 0.1
 """Share of the difference, by its norm, that may be lost: rounding a few-step LoRA to 16 bits loses less."""
 SPARE = 8
-"""Directions that are projected on beyond the wanted ones, which are then found accurately."""
+"""Extra directions to project on, so that the wanted ones are found accurately."""
 
 
 def check_same_layout(teacher: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
     """Refuse weights that are not of the teacher's shapes.
 
     Raises:
-        ValueError: names a weight that the teacher has not, or has in another shape.
+        ValueError: names a weight that the teacher does not have, or has in another shape.
     """
     for key, weight in start.items():
         if key not in teacher or teacher[key].shape != weight.shape:
@@ -53,12 +53,12 @@ def start_adapters(model: nn.Module, teacher: Mapping[str, Tensor], start: Mappi
         module = key.removesuffix(".weight")
         if module + down not in parameters:
             raise ValueError(
-                f'The student to start from has another {key}, which a LoRA does not change. Set train to "full".'
+                f'The student to start from differs in {key}, which a LoRA cannot change. Set train to "full".'
             )
         a, b = parameters[module + down], parameters[module + up]
         difference = weight.to(a) - before[key].to(a)
         left, sizes, right = leading_directions(difference, a.shape[0])
-        length = 3**-0.5  # of a row that peft draws, evenly within 1 / sqrt(inputs)
+        length = 3**-0.5  # of a row of A that peft draws, uniformly within 1 / sqrt(inputs)
         a[: len(sizes)] = right * length
         b[:, : len(sizes)] = left * sizes / length
         whole = float(difference.square().sum())
@@ -74,7 +74,7 @@ def start_adapters(model: nn.Module, teacher: Mapping[str, Tensor], start: Mappi
 def leading_directions(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the first ``rank`` singular vectors and values of a matrix (M, N): (M, r), (r,) and (r, N).
 
-    By random projections, in a second or two for a layer of a 13B model; they are the same in every process.
+    Random projections find them, in a second or two for a layer of a 13B model and alike in every process.
     Source: Halko, Martinsson and Tropp, "Finding structure with randomness", 2011.
     """
     rank = min(rank, *matrix.shape)

@@ -17,7 +17,7 @@ from ..store.cancel import until_canceled
 from ..store.disk import DiskRefused
 from ..store.files import atomic_folder, file_sha256, read_json_object, write_text
 from .old_checkpoint import INDEX, OldCheckpoint
-from .parallel import Processes, whole
+from .parallel import Processes, gathered
 
 FORMAT = 1
 TENSORS, NOTE = "state.safetensors", "state.json"
@@ -37,20 +37,20 @@ def write_state(
     Args:
         target: the checkpoint's folder.
         step: how many steps are done.
-        phases: how many updates of the step after them.
+        phases: how many updates of the following step are done as well.
         tensors: whole ones, or this process's shards (DTensor), alike in every process.
     Raises:
         ValueError, OSError: the first process could not write; raised in every process.
     """
-    gathered = ((name, whole(tensor)) for name, tensor in tensors.items())
+    whole_tensors = ((name, gathered(tensor)) for name, tensor in tensors.items())
     error: Exception | None = None
     if processes.is_first:
         try:
             with atomic_folder(target) as part:
-                _write(part, step, tensors, gathered, phases=phases)
+                _write(part, step, tensors, whole_tensors, phases=phases)
         except (OSError, ValueError) as refused:
             error = refused
-    for _ in gathered:  # takes every process, also where nothing is written
+    for _ in whole_tensors:  # gathering needs every process, even where nothing is written
         pass
     if processes.any(error is not None):
         raise error or OSError(
@@ -58,8 +58,8 @@ def write_state(
         )
 
 
-def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered, *, phases: int) -> None:
-    save_tensors(folder / TENSORS, tensors, {PHASES: str(phases)} if phases else {}, values=gathered)
+def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], whole_tensors, *, phases: int) -> None:
+    save_tensors(folder / TENSORS, tensors, {PHASES: str(phases)} if phases else {}, values=whole_tensors)
     note = {"format": FORMAT, "step": step, "sha256": file_sha256(folder / TENSORS)}
     write_text(folder / NOTE, json.dumps(note))
 
@@ -67,7 +67,7 @@ def _write(folder: Path, step: int, tensors: Mapping[str, Tensor], gathered, *, 
 def check_state(folder: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
     """Check a checkpoint's bytes, and its tensors' names, types and shapes, before any is read.
 
-    One of an older version is written again in this version's format first.
+    A checkpoint of an older version is first rewritten in this version's format.
 
     Raises:
         StateUnreadable: says what is wrong.
@@ -117,29 +117,30 @@ def _check_tensors(path: Path, wanted: Mapping[str, TensorInfo]) -> None:
     found = dict(header.tensors) if header.container == "safetensors" else {}
     for name in sorted({*found, *wanted}):
         if (got := found.get(name)) != (want := wanted.get(name)):
-            raise StateUnreadable(f"{name} is {_words(got)}, this run has {_words(want)}")
+            raise StateUnreadable(f"{name} is {_describe(got)}, this run has {_describe(want)}")
 
 
-def _words(info: TensorInfo | None) -> str:
+def _describe(info: TensorInfo | None) -> str:
     return "missing" if info is None else f"{info.dtype} {list(info.shape)}"
 
 
-def phases_done(folder: Path) -> int:
-    """Return how many updates of the next step a checked checkpoint holds."""
-    text = read_header(folder / TENSORS).metadata.get(PHASES, "0")
-    return int(text) if re.fullmatch("[0-9]{1,6}", text) else 0
-
-
 @torch.no_grad()
-def read_state(folder: Path, tensors: Mapping[str, Tensor], processes: Processes) -> None:
-    """Read a checked checkpoint into tensors, of which each process may hold a shard (DTensor)."""
-    with RowReader(read_header(folder / TENSORS)) as reader:
+def read_state(folder: Path, tensors: Mapping[str, Tensor], processes: Processes) -> int:
+    """Read a checked checkpoint into tensors, of which each process may hold a shard (DTensor).
+
+    Returns:
+        How many updates of the following step are done as well.
+    """
+    header = read_header(folder / TENSORS)
+    with RowReader(header) as reader:
         for name, tensor in until_canceled(tensors.items()):
             local, first = tensor.detach(), 0
             if hasattr(local, "to_local"):
                 local, first = _local_rows(local, processes)
             count = local.shape[0] if local.ndim else 1
             local.copy_(reader.rows(name, first, first + count).view(local.shape))
+    phases = header.metadata.get(PHASES, "0")
+    return int(phases) if re.fullmatch("[0-9]{1,6}", phases) else 0
 
 
 def _local_rows(tensor, processes: Processes) -> tuple[Tensor, int]:

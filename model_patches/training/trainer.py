@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from ..encoders.cancel import asking_between_layers
 from ..sampler import few_step_sigmas
-from .adapters import STUDENT
+from .adapters import FAKE, STUDENT
 from .batch import ClipSource
 from .checkpoint import RunFolder
 from .config import DistillConfig
 from .networks import Networks
-from .parallel import Processes, average_gradients, my_micro_batches, whole
+from .parallel import Processes, average_gradients, gathered, my_micro_batches
 from .sampling import sample
-from .stages import Micro, Phase, Phases, phases, relative_motion, students_conditions, students_updates
+from .stages import Micro, Phase, Phases, num_student_updates, phases, relative_motion, student_conditions
 
 
 class TrainingDiverged(FloatingPointError):
@@ -31,7 +31,7 @@ class TrainingDiverged(FloatingPointError):
 
 
 class Stopped(Exception):
-    """The run was stopped in the middle of an update, which is done again when it goes on."""
+    """The run was stopped in the middle of an update, which is repeated when the run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Task:
     weights: those to start from, in the host's names; teacher, real and fake model keep them. start: weights that the
     student starts with instead, such as those that a few-step LoRA changes; a trained LoRA then includes that
     difference. sample_source: its first clips are sampled for the reports; ``source`` if None. phases: the updates of
-    every step. identity: what of ``phases`` must be the same for a run to be resumed.
+    every step. identity: values behind ``phases`` that must be the same when a run is resumed.
     """
 
     config: DistillConfig
@@ -57,7 +57,7 @@ class Task:
 class StepReport:
     """The outcome of a step.
 
-    step: how many are done. updates: in how many of them the student learned; the others are the fake model's
+    step: how many are done. updates: how many of them updated the student; the others were the fake model's
     warm-up. losses: by name. motion: frame-to-frame change of the student's clips over the data's (1 as much, 0
     static), None where not measured or of one frame. samples: (B, C, T, H, W) latents of the averaged student every
     ``sample_every`` steps, None in between and while the student does not learn.
@@ -111,16 +111,15 @@ class Trainer:
         config = self.config
         self.micro_indices, self.micro_size = my_micro_batches(config, processes)
         self.parameters = networks.parameters(config)
-        rates = {STUDENT: config.learning_rate}
+        rates = {STUDENT: config.learning_rate, FAKE: config.fake_learning_rate}
         self.optimizers = {
-            name: _optimizer(config, list(parameters.values()), rates.get(name, config.fake_learning_rate))
+            name: _optimizer(config, list(parameters.values()), rates[name])
             for name, parameters in self.parameters.items()
         }
         self.average = {
             name: parameter.detach().clone() for name, parameter in self.parameters[STUDENT].items()
         }
-        self.step = folder.load(self._state(), processes)
-        self.phases_done = folder.phases_done(self.step)
+        self.step, self.phases_done = folder.load(self._state(), processes)
         self.saved_step = self.step
         if processes.is_first:
             folder.start_log(self.step)
@@ -180,7 +179,7 @@ class Trainer:
                 samples, motion = self.sample()
         if motion is not None and math.isnan(motion):
             motion = None
-        updates = students_updates(self.step, self.config)
+        updates = num_student_updates(self.step, self.config)
         return StepReport(self.step, updates, self.config.total_steps, values, motion, samples)
 
     def _update(self, phase: Phase) -> dict[str, float]:
@@ -201,7 +200,7 @@ class Trainer:
             average_gradients(parameters.values(), self.processes)
         norm = nn.utils.clip_grad_norm_(list(parameters.values()), self.config.clip_norm)
         means = self.processes.mean(sums)
-        self._check_finite(phase, {**means, "gradient norm": float(whole(norm))})
+        self._check_finite(phase, {**means, "gradient norm": float(gathered(norm))})
         optimizer.step()
         return means
 
@@ -227,14 +226,14 @@ class Trainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         """Move the averaged weights towards the student's; faster in its first steps."""
-        done = students_updates(self.step, self.config)
+        done = num_student_updates(self.step, self.config)
         decay = min(self.config.ema_decay, (1 + done) / (10 + done))
         for name, parameter in self.parameters[STUDENT].items():
             self.average[name].lerp_(parameter.detach(), 1 - decay)
 
     @contextmanager
     def averaged_student(self):
-        """Put the averaged weights into the student for a while."""
+        """Put the averaged weights into the student while the context is open."""
         kept = {name: p.detach().clone() for name, p in self.parameters[STUDENT].items()}
         self._put(self.average)
         try:
@@ -254,7 +253,7 @@ class Trainer:
         rows = torch.arange(min(self.config.sample_clips, len(self.sample_source)))
         batch = self.sample_source.batch(rows, generator).to(self.processes.device)
         micro = Micro(self.config, self.networks, batch, generator, 0)
-        denoise = self.networks.student.denoiser(students_conditions(micro))
+        denoise = self.networks.student.denoiser(student_conditions(micro))
         sigmas = few_step_sigmas(self.config.few_steps, self.config.shift)
         with self.averaged_student():
             clips = sample(denoise, micro.noise(), sigmas, sampler=self.config.sampler, generator=generator)

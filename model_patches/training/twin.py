@@ -31,10 +31,10 @@ def missing_packages() -> str | None:
 
 
 def require_training_packages() -> None:
-    """Import diffusers and peft, or raise with a way out where one is missing.
+    """Import diffusers and peft.
 
     Raises:
-        ImportError: names what to install.
+        ImportError: one is missing; names what to install.
     """
     if (problem := missing_packages()) is not None:
         raise ImportError(problem)
@@ -66,7 +66,7 @@ def from_host(
 
 
 def takes_image(host: Mapping[str, Tensor]) -> bool:
-    """Tell whether a host DiT takes known frames and a mask beside the noisy latent."""
+    """Say whether a host DiT takes known frames and a mask beside the noisy latent."""
     config = diffusers_config(host)
     got, text, image = config["in_channels"], config["out_channels"], 2 * config["out_channels"] + 1
     if got not in (text, image):
@@ -75,7 +75,7 @@ def takes_image(host: Mapping[str, Tensor]) -> bool:
 
 
 def has_guidance(host: Mapping[str, Tensor]) -> bool:
-    """Tell whether a host DiT has an embedder for the guidance scale."""
+    """Say whether a host DiT has an embedder for the guidance scale."""
     return any(key.startswith(GUIDANCE_PREFIX) for key in host)
 
 

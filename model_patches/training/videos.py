@@ -1,4 +1,4 @@
-"""A folder of captioned videos: find them, read their captions, cut them to training windows.
+"""A folder of captioned videos: find them, read their captions, cut them into training windows.
 
 A caption lies beside its video (``cat.mp4``, ``cat.txt``) or in one ``.jsonl`` at the top of the folder with lines
 ``{"video": "cat.mp4", "caption": "a cat jumps"}``; several lines of one video are several captions, and so is a list
@@ -73,19 +73,19 @@ def find_videos(folder: Path, label: str, skipped: Skipped) -> list[CaptionedVid
             "file of the same name beside it."
         )
     listed = read_jsonl(folder, label, {file.path for file in files}, skipped)
-    found = []
+    captioned = []
     for file in until_canceled(files):
         captions = listed.get(file.path) or _caption_beside(folder, file.path, skipped)
         if captions:
-            found.append(CaptionedVideo(file, tuple(captions)))
-    if not found:
+            captioned.append(CaptionedVideo(file, tuple(captions)))
+    if not captioned:
         reasons = "\n".join(skipped_lines(skipped))
         raise ValueError(
             f"None of the {len(files)} videos in '{label}' has a caption that can be used. Put a text file of the same "
             'name beside each video (cat.mp4, cat.txt), or one .jsonl file with lines {"video": "cat.mp4", "caption": '
             f'"a cat jumps"}}.\n{reasons}'
         )
-    return found
+    return captioned
 
 
 def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> dict[str, list[str]]:
@@ -122,7 +122,7 @@ def _take_line(
         return
     try:
         entry = json.loads(line)
-        video, said = entry["video"], entry["caption"]
+        video, caption = entry["video"], entry["caption"]
         name = PurePosixPath(video.replace("\\", "/")).as_posix()
         name = names.get(name) or names.get(_composed(name))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -132,11 +132,11 @@ def _take_line(
     if name is None:
         skipped.append((place, f"there is no video {video!r} in this folder"))
         return
-    for caption in said if isinstance(said, list) and said else [said]:
-        if (reason := caption_fault(caption)) is not None:
+    for text in caption if isinstance(caption, list) and caption else [caption]:
+        if (reason := caption_fault(text)) is not None:
             skipped.append((place, reason))
         else:
-            captions.setdefault(name, []).append(one_line(str(caption)))
+            captions.setdefault(name, []).append(one_line(str(text)))
 
 
 def _composed(name: str) -> str:
@@ -200,7 +200,7 @@ def one_line(text: str) -> str:
 def read_windows(path: Path, cut: SetCut) -> Iterator[Tensor]:
     """Yield a video's windows in order, none overlapping: (num_frames, H, W, 3) in [0, 1].
 
-    Memory is one window. What is left at the end, too short for a window, is not used.
+    Only one window is in memory. A rest at the end that is too short for a window is not used.
 
     Raises:
         VideoUnusable: it cannot be read, holds sound only, or is too short for one window.

@@ -60,7 +60,7 @@ def built(server, folder):
 
 def test_the_set_holds_what_can_be_used_and_says_the_rest(server, built):
     assert "4 videos with 4 captions: 4 windows of 5 frames, 64 x 64 px" in built
-    assert "4 videos encoded now, 0 taken over, 3 files skipped" in built
+    assert "4 videos encoded now, 0 reused, 3 files skipped" in built
     assert "skipped still.mp4: it is a still picture" in built
     assert "skipped silent.mp4: has no caption" in built
     assert "skipped broken.mp4: it cannot be read as a video" in built
@@ -76,7 +76,7 @@ def test_building_again_encodes_only_what_is_new(server, client, folder, built):
     write_captioned(folder / "wide.mp4", "stripes move", num_frames=5, width=128, height=64)
     (folder / "00000.txt").write_text("another caption")
     text = text_of(client.run(build(), timeout=PATIENCE_S), "set")
-    assert "1 videos encoded now, 4 taken over" in text
+    assert "1 videos encoded now, 4 reused" in text
     assert "1 videos have another shape: scaled to cover 64 x 64 px and cut at the center; up to 50%" in text
     after = shards(server)
     videos = {name: time for name, time in before.items() if name.startswith("videos")}

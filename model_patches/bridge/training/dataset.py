@@ -1,4 +1,4 @@
-"""Build a training set: a folder of captioned videos through VAE, LLM, CLIP and VLM, once."""
+"""Build a training set: encode a folder of captioned videos with VAE, LLM, CLIP and VLM, once."""
 
 import math
 import time
@@ -35,7 +35,7 @@ from .encode import SetEncoder
 CATEGORY = "magic141_training_sets"
 COMMIT_SECONDS = 60.0
 GRAPH_VERSION = 3
-"""Sets of this version and later know the graphs behind their encoders and VAE."""
+"""The first version whose sets record which graphs loaded their encoders and VAE."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SetRequest(SetCut):
 
 @dataclass(frozen=True)
 class SetModels:
-    """What encodes a set, and the identities of the graphs behind both: what they were loaded from and how."""
+    """The models that encode a set, and the identities of the graphs that loaded them."""
 
     encoders: Magic141Encoders
     vae: VAE
@@ -55,7 +55,7 @@ class SetModels:
     vae_graph: GraphIdentity
 
     def notes(self) -> list[str]:
-        """Return what of both cannot be known: a sentence each."""
+        """Return sentences on what is unknown about these graphs."""
         return [*describe_unknown(self.encoders_graph), *describe_unknown(self.vae_graph)]
 
 
@@ -106,8 +106,8 @@ def build_training_set(
         shards = ShardStore(directory, old.checksums if old else {})
         encoder = SetEncoder(shards, settings, models.encoders, models.vae)
         new = TrainingSet(directory, label, settings, null_key="")
-        made = _Build(folder, new, old, encoder, skipped).run(videos)
-        return made, set_report(made, num_encoded=encoder.num_videos)
+        built = _Build(folder, new, old, encoder, skipped).run(videos)
+        return built, set_report(built, num_encoded=encoder.num_videos)
 
 
 def _settings(request: SetRequest, size: tuple[int, int], models: SetModels) -> SetSettings:
@@ -133,14 +133,12 @@ def _choose_size(folder: Path, videos: list[CaptionedVideo], request: SetRequest
 def _old_set(
     directory: Path, label: str, settings: SetSettings, *, replace_other: bool, notes: Sequence[str]
 ) -> TrainingSet | None:
-    """Return the set that lies there.
+    """Return the set that is there already, or None.
 
     Args:
-        notes: what of the new set's models cannot be known.
-
-
+        notes: what is unknown about the new set's models.
     Raises:
-        ValueError: it was made of another folder or with other settings.
+        ValueError: it is damaged, or was made of another folder or with other settings.
     """
     try:
         old = TrainingSet.open(directory)
@@ -153,28 +151,26 @@ def _old_set(
     if replace_other or (old.folder, old.settings) == (label, settings):
         return old
     if old.folder != label:
-        other = f"of the folder '{old.folder}', not '{label}'"
+        how = f"of the folder '{old.folder}', not '{label}'"
     elif old.version < GRAPH_VERSION:
-        other = (
-            "by an older version of this pack, which did not note how its encoders and its VAE were loaded"
-        )
+        how = "by an older version of this pack, which did not note how its encoders and its VAE were loaded"
     else:
-        other = f"with other settings ({', '.join(_differences(old.settings, settings))})"
+        how = f"with other settings ({', '.join(_differences(old.settings, settings))})"
     refusal = (
-        f"The training set '{directory.name}' was built {other}. Give this one another name, or turn on 'replace' "
+        f"The training set '{directory.name}' was built {how}. Give this one another name, or turn on 'replace' "
         "to give the old one up."
     )
     raise ValueError(" ".join([refusal, *notes]))
 
 
 def _differences(old: SetSettings, new: SetSettings) -> list[str]:
-    names = {"vae": "the VAE is loaded otherwise", "encoders": "the encoders are loaded otherwise"}
+    names = {"vae": "the VAE is loaded differently", "encoders": "the encoders are loaded differently"}
     pairs = [(n, getattr(old, n), getattr(new, n)) for n in vars(old)]
     return [names.get(n, f"{n} was {was} and is now {now}") for n, was, now in pairs if was != now]
 
 
 class _Build:
-    """One run over the videos of a folder; what is finished is on disk at once."""
+    """One run over the videos of a folder; every finished video is on disk at once."""
 
     def __init__(
         self,
@@ -200,7 +196,7 @@ class _Build:
         try:
             for number, video in enumerate(videos):
                 show(number, len(videos))
-                self._take(video)
+                self._add(video)
                 if time.monotonic() - last_commit > COMMIT_SECONDS:
                     self._commit(complete=False)
                     last_commit = time.monotonic()
@@ -217,10 +213,10 @@ class _Build:
 
     def _commit(self, *, complete: bool) -> TrainingSet:
         done = {video.path for video in self.done}
-        later = [] if complete else [v for path, v in self.known.items() if path not in done]
+        not_reached = [] if complete else [v for path, v in self.known.items() if path not in done]
         self.set = replace(
             self.set,
-            videos=tuple(self.done + later),
+            videos=tuple(self.done + not_reached),
             complete=complete,
             skipped=tuple(self.skipped),
             checksums={**self.known_checksums, **self.encoder.shards.checksums},
@@ -228,7 +224,7 @@ class _Build:
         self.set.commit()
         return self.set
 
-    def _take(self, video: CaptionedVideo) -> None:
+    def _add(self, video: CaptionedVideo) -> None:
         file, path = video.file, self.folder / video.file.path
         try:
             sha256 = self._sha256(video, path)
@@ -236,9 +232,9 @@ class _Build:
         except (VideoUnusable, OSError) as error:
             self.skipped.append((file.path, str(error)))
             return
-        seen = file.path, file.size, file.mtime_ns, sha256
+        entry = file.path, file.size, file.mtime_ns, sha256, key
         keys = tuple(map(self.encoder.caption, video.captions))
-        self.done.append(SetVideo(*seen, key, *facts, captions=video.captions, caption_keys=keys))
+        self.done.append(SetVideo(*entry, *facts, captions=video.captions, caption_keys=keys))
 
     def _sha256(self, video: CaptionedVideo, path: Path) -> str:
         old = self.known.get(video.file.path)

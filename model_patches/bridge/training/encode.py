@@ -1,4 +1,4 @@
-"""Videos and captions to the shards of a training set, through the host's VAE and our encoders."""
+"""Encode videos and captions to the shards of a training set, with the host's VAE and our encoders."""
 
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from ..encoders.socket import Magic141Encoders, as_uint8
 from ..vae import encode_frames
 
 METHOD_VERSION, VIEWS_VERSION = 1, 2
-"""Raise them when the same video gives other tensors, or the VLM sees others, so that no old shard is taken over."""
+"""Raise the first when a video gives other tensors, the second when the VLM sees other frames: shards are remade."""
 
 
 class SetEncoder:
-    """Makes shards where they are missing, and counts what it made."""
+    """Makes the shards that are missing, and counts the videos it encoded."""
 
     def __init__(
         self, shards: ShardStore, settings: SetSettings, encoders: Magic141Encoders, vae: VAE
@@ -64,20 +64,22 @@ class SetEncoder:
 
     def _encode_video(self, path: Path, key: str) -> ShardFacts:
         latents: list[Tensor] = []
-        seen: list[Tensor] = []
+        states: list[Tensor] = []
         size = (0, 0)
         for window in read_windows(path, self.settings):
             size = (window.shape[2], window.shape[1])
             latents.append(self._latent(window))
             if self.settings.with_image_states:  # the VLM sees frames whole, the VAE cropped ones
-                seen.append(self._views(window))
-        tensors = {"latents": torch.stack(latents)} | ({"image_states": torch.stack(seen)} if seen else {})
+                states.append(self._image_states(window))
+        tensors = {"latents": torch.stack(latents)} | (
+            {"image_states": torch.stack(states)} if states else {}
+        )
         facts = ShardFacts(len(latents), *size)
         self.shards.save_video(key, tensors, facts)
         return facts
 
-    def _views(self, window: Tensor) -> Tensor:
-        """Return what the VLM sees of a window (V, S, D): a frame at a time, as in use."""
+    def _image_states(self, window: Tensor) -> Tensor:
+        """Return the VLM's states of a window (V, S, D), a frame at a time as when sampling."""
         frames = [window[number : number + 1] for number in frames_seen(len(window))]
         states = [self.encoders.backend.image_states(as_uint8(frame)) for frame in until_canceled(frames)]
         return torch.cat([check_finite(state, "VLM").cpu() for state in states])

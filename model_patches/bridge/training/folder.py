@@ -1,4 +1,4 @@
-"""The folder and the file of a run of Distill to Few Steps: what they hold, and whose they are."""
+"""The folder and the file of a run of Distill to Few Steps, and which run they belong to."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -44,7 +44,7 @@ def run_directory(run_name: str) -> Path:
 
 
 def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | None:
-    """Refuse to go on with a run of other settings or of another set.
+    """Refuse to continue a run of other settings or of another set.
 
     Returns:
         What the run was started with; None where it is a new one.
@@ -62,13 +62,13 @@ def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | Non
 
 
 def is_of_other_data(saved: Mapping[str, Any], source: VideoFolderSource) -> bool:
-    """Tell whether a run was started on other data; one of an older version only knows how many clips it had."""
+    """Say whether a run was started on other data; one of an older version only records how many clips it had."""
     now = {SET_CONTENT: source.content(), "clips": len(source)}
     return any(saved.get(name, value) != value for name, value in now.items())
 
 
 def note_run(run_dir: Path, set_name: str, run_id: str) -> None:
-    """Note down a run's set and identity in its folder."""
+    """Write a run's set and identity into its folder."""
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
         write_text(run_dir / SET_NOTE, set_name)
@@ -76,13 +76,13 @@ def note_run(run_dir: Path, set_name: str, run_id: str) -> None:
 
 
 def read_note(run_dir: Path, name: str) -> str | None:
-    """Return what ``note_run`` wrote under a name, or None where it did not."""
+    """Return what ``note_run`` wrote under a name, or None if it wrote nothing."""
     path = run_dir / name
     return path.read_text("utf-8", "replace") if path.is_file() else None
 
 
 def move_aside(run_dir: Path, target: Path, run_ids: set[str | None]) -> str:
-    """Make room for a run on data that have changed: nothing of the earlier one is lost.
+    """Make room for a run on changed data, without losing anything of the earlier one.
 
     Args:
         target: the file of the run; it is moved if it was written by one of ``run_ids``.
@@ -149,7 +149,7 @@ def check_target(path: Path, run_ids: set[str]) -> None:
     """Refuse to write over a file of others.
 
     Raises:
-        ValueError: a file of this name is there that none of these runs has written.
+        ValueError: a file of this name is there, and none of these runs has written it.
     """
     if path.exists() and _written_by(path) not in run_ids:
         raise ValueError(

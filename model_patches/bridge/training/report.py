@@ -28,7 +28,7 @@ def training_report(
 
     Args:
         data, file: what the set and the written file are called.
-        first_step: updates that were done before, by a run that was stopped.
+        first_step: updates that were done earlier, before the run was stopped and resumed.
         history: the run's log, a row per step.
         notes: sentences on what a person should know of the run and its data.
     """

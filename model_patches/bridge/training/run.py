@@ -1,4 +1,4 @@
-"""Distill a MODEL over a training set: weights out, train, LoRA or checkpoint to disk, patched MODEL back."""
+"""Distill a MODEL on a training set: train its weights, write a LoRA or a checkpoint, return the patched MODEL."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +41,7 @@ from .folder import (
 )
 from .report import training_report
 from .watch import TrainingWatch, compare_clips
-from .weights import free_devices, started_weights, student_weights, with_lora
+from .weights import changed_weights, free_devices, student_weights, with_lora
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def distill_model(
     node_id: str | None = None,
     student: comfy.model_patcher.ModelPatcher | None = None,
 ) -> Outcome:
-    """Train a student of a MODEL, or go on where an earlier run of this name and these settings stopped.
+    """Train a student of a MODEL, or continue where an earlier run of this name and these settings stopped.
 
     Args:
         set_name: a training set's name.
@@ -116,9 +116,9 @@ def distill_model(
         learned, job = save_trained(trained, job)
     watch.raise_if_canceled()
     comfy.model_management.soft_empty_cache()
-    taught = with_lora(model, learned) if config.train == "lora" else load_magic141_model(job.target)[0]
+    result = with_lora(model, learned) if config.train == "lora" else load_magic141_model(job.target)[0]
     tell("sampling clips, before and after")
-    samples = compare_clips(student or model, taught, vae, job.source, config)
+    samples = compare_clips(student or model, result, vae, job.source, config)
     history = log.read_log()
     report = training_report(
         trained,
@@ -130,12 +130,12 @@ def distill_model(
         notes=job.notes,
     )
     curves = to_tensor(plot_training(history, total_steps=config.total_steps))
-    return Outcome(taught, job.target.name, curves, samples, report)
+    return Outcome(result, job.target.name, curves, samples, report)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run works with: the set, its clips, weights, its folder, its file, its identity, and what to say of it.
+    """What a run works with: the set, its clips, weights, its folder, its file, its identity, and notes for the report.
 
     weights: of the model. start: weights that the student starts with instead.
     """
@@ -157,7 +157,7 @@ def prepare(
     run_name: str,
     student: comfy.model_patcher.ModelPatcher | None = None,
 ) -> Job:
-    """Collect what a run needs, and refuse unusable inputs before anything is trained.
+    """Collect what a run needs, and refuse unusable inputs before training starts.
 
     A run of this name on other data is moved aside, and a new one begins.
 
@@ -167,7 +167,7 @@ def prepare(
     training_set, run_dir = TrainingSet.open(set_directory(set_name)), run_directory(run_name)
     saved = check_run(run_dir, config, set_name)
     weights = student_weights(model)
-    start = {} if student is None else started_weights(student, model)
+    start = {} if student is None else changed_weights(student, model)
     source = open_source(training_set, model, weights, config)
     run_id = identity(config, source.content(), weights, start)
     old_id = identity(config, set_name, weights, start, older=True)
@@ -186,13 +186,13 @@ def open_source(
     weights: dict[str, Tensor],
     config: DistillConfig,
 ) -> VideoFolderSource:
-    """Return the clips as this model is to learn them: with known frames, or from text alone.
+    """Return the clips in the form this model learns: with known frames, or from text alone.
 
     A text-to-video model whose image channels were just added learns from text, unless those channels are trained.
     """
     loaded = model.get_attachment(ATTACHMENT)
-    untaught = loaded is not None and loaded.is_expanded and (config.stage, config.train) != ("flow", "full")
-    if not takes_image(weights) or untaught:
+    untrained = loaded is not None and loaded.is_expanded and (config.stage, config.train) != ("flow", "full")
+    if not takes_image(weights) or untrained:
         return VideoFolderSource(training_set, known_shares=TEXT_TO_VIDEO, with_image_states=False)
     return VideoFolderSource(training_set, known_shares=KNOWN_SHARES)
 

@@ -30,14 +30,14 @@ PREVIEW_PX = 1024
 
 
 class TrainingWatch:
-    """What a run shows of itself; ``on_step`` is called by the trainer.
+    """Shows a run on its node; the trainer calls ``on_step``.
 
     Args:
         run_dir: sample clips are kept there, as ``samples/step-000020.mp4``.
         vae: decodes them.
         fps: of the sample clips.
-        read_log: gives the rows of the run so far, this step's among them.
-        node_id: the node that shows the text; None shows none.
+        read_log: returns the rows of the run so far, including this step's.
+        node_id: the node that shows the text, or None.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class TrainingWatch:
         return clips
 
     def _preview(self, report: StepReport) -> tuple[str, Image.Image, int] | None:
-        """Return the picture of a step for the host's bar, or None where the last one is a moment old."""
+        """Return the picture of a step for the host's bar, or None if one was shown a moment ago."""
         now = time.monotonic()
         if now - self._previewed < PREVIEW_SECONDS and report.samples is None and report.step < report.total:
             return None
@@ -112,14 +112,14 @@ class TrainingWatch:
         return ("JPEG", sheet, PREVIEW_PX)
 
     def _tell(self, report: StepReport) -> None:
-        made = report.step - self.first_step
+        num_done = report.step - self.first_step
         self.seconds = time.monotonic() - self._started
-        left = self.seconds / made * (report.total - report.step)
+        left = self.seconds / num_done * (report.total - report.step)
         parts = [f"step {report.step} of {report.total}"]
         parts += [f"{name} {value:.4g}" for name, value in report.losses.items()]
         if report.motion is not None:
             parts.append(f"motion {report.motion:.2f}")
-        if made > 1 and report.step < report.total:
+        if num_done > 1 and report.step < report.total:
             parts.append(f"about {duration_text(left)} left")
         send_text(", ".join(parts), self.node_id)
 

@@ -16,7 +16,7 @@ DIT = "diffusion_model."
 
 
 def free_devices() -> None:
-    """Put the host's networks off their devices: training needs the memory, and merged LoRAs are taken out again."""
+    """Unload the host's models: training needs the memory, and unloading takes merged LoRAs out of their weights."""
     comfy.model_management.unload_all_models()
     comfy.model_management.soft_empty_cache()
 
@@ -37,19 +37,19 @@ def student_weights(model: comfy.model_patcher.ModelPatcher) -> dict[str, Tensor
     return weights
 
 
-def started_weights(
+def changed_weights(
     student: comfy.model_patcher.ModelPatcher, model: comfy.model_patcher.ModelPatcher
 ) -> dict[str, Tensor]:
-    """Return the weights in which a MODEL differs from another of the same file, in float32: LoRAs lose nothing.
+    """Return the student's weights that differ from the model's, in float32 so that LoRAs lose nothing.
 
     Raises:
-        ValueError: it is of another layout, its weights are quantized, or it does not differ from the other.
+        ValueError: the student is of another layout, its weights are quantized, or it does not differ from the model.
     """
     check_model(student)
     changed = {}
-    theirs = model.model.diffusion_model.state_dict()
+    model_weights = model.model.diffusion_model.state_dict()
     for key, weight in until_canceled(student.model.diffusion_model.state_dict().items()):
-        name, other = DIT + key, theirs.get(key)
+        name, other = DIT + key, model_weights.get(key)
         same = other is not None and weight.shape == other.shape and torch.equal(weight, other)
         patches = [patcher.patches.get(name, []) for patcher in (student, model)]
         if same and len(patches[0]) == len(patches[1]) and all(a is b for a, b in zip(*patches, strict=True)):
@@ -65,7 +65,7 @@ def started_weights(
 
 
 def _check_plain(key: str, weight: Tensor, input_name: str) -> None:
-    """Refuse a weight that does not hold its own values: a quantized tensor, integers."""
+    """Refuse a weight that is not a plain floating-point tensor."""
     if type(weight) not in (Tensor, torch.nn.Parameter) or not weight.is_floating_point():
         raise ValueError(
             f"The MODEL at {input_name} is quantized ({key} is no plain weight) and cannot be trained. Load the bf16, "

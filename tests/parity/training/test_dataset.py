@@ -84,7 +84,7 @@ def test_windows_are_encoded_and_the_vlm_sees_them_whole(videos):
     tensors = made.load_video(made.videos[0])
     assert tensors["latents"].shape == (2, 16, 2, 4, 4)
     assert 0.1 < float(tensors["latents"][0].mean()) / 0.476986 < 0.9
-    assert "3 videos encoded now, 0 taken over" in report
+    assert "3 videos encoded now, 0 reused" in report
     assert "3 videos have another shape" in report
 
 
@@ -110,7 +110,7 @@ def test_a_second_build_encodes_nothing(videos):
     vae, backend = CountingVae(), CountingBackend()
     _, report = build(vae, backend)
     assert (vae.num_encoded, backend.prompts, backend.pictures) == (0, [], [])
-    assert "0 videos encoded now, 3 taken over" in report
+    assert "0 videos encoded now, 3 reused" in report
 
 
 def test_a_new_caption_encodes_text_alone(videos):
@@ -168,7 +168,7 @@ def test_models_that_are_loaded_otherwise_make_another_set(videos):
         (KNOWN[0], GraphIdentity("a fine-tuned VAE")),
     )
     for graphs, said in zip(others, ("the encoders are", "the VAE is"), strict=True):
-        with pytest.raises(ValueError, match=rf"settings \({said} loaded otherwise\).*turn on 'replace'"):
+        with pytest.raises(ValueError, match=rf"settings \({said} loaded differently\).*turn on 'replace'"):
             build(graphs=graphs)
     vae, backend = CountingVae(), CountingBackend()
     made, _ = build(vae, backend, graphs=others[0], replace_other=True)
@@ -223,7 +223,7 @@ def test_a_damaged_shard_is_encoded_again(videos):
     vae = CountingVae()
     made, report = build(vae)
     assert (vae.num_encoded, len(made.checksums)) == (2, 7)
-    assert "1 videos encoded now, 2 taken over" in report
+    assert "1 videos encoded now, 2 reused" in report
     assert made.content() == first.content()
 
 

@@ -63,7 +63,7 @@ def test_a_quantized_model_is_refused(model):
 
 def test_a_runs_identity_follows_the_strength_of_a_lora(model):
     from magic141.model_patches.bridge.training.folder import identity
-    from magic141.model_patches.bridge.training.weights import started_weights
+    from magic141.model_patches.bridge.training.weights import changed_weights
     from magic141.model_patches.training.config import DistillConfig
 
     def changed(strength: float):
@@ -72,5 +72,5 @@ def test_a_runs_identity_follows_the_strength_of_a_lora(model):
 
     ids = {identity(DistillConfig(), "data", taken(changed(s)), {}) for s in (0.5, 1.0)}
     plain = taken(model)
-    ids |= {identity(DistillConfig(), "data", plain, started_weights(changed(s), model)) for s in (0.5, 1.0)}
+    ids |= {identity(DistillConfig(), "data", plain, changed_weights(changed(s), model)) for s in (0.5, 1.0)}
     assert len(ids) == 4

@@ -64,7 +64,9 @@ def test_a_student_starts_as_a_lora_or_as_a_model(monkeypatch, tmp_path):
     started = cli.read_start(whole, tiny_dit())
     assert torch.equal(started["img_in.proj.weight"], tiny_dit()["img_in.proj.weight"])
     save_file({"lora_unet_x.lora_down.weight": torch.ones(1, 1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"holds lora_unet_x\.lora_down\.weight, which is not read here"):
+    with pytest.raises(
+        ValueError, match=r"holds lora_unet_x\.lora_down\.weight, which this pack does not read"
+    ):
         cli.read_start(tmp_path / "other.safetensors", tiny_dit())
     smaller = {name: weight for name, weight in tiny_dit().items() if not name.startswith("single_blocks")}
     with pytest.raises(ValueError, match=r"made for another model: it changes single_blocks\.0\."):
@@ -93,7 +95,7 @@ def test_what_is_not_read_of_a_start_is_said(tmp_path, name):
     lora = {f"{layer}.lora_A.weight": torch.zeros(4, 128), f"{layer}.lora_B.weight": torch.zeros(512, 4)}
     lora[f"diffusion_model.double_blocks.0.img_mlp.2.{name}"] = torch.ones(4, 4)
     save_file(lora, tmp_path / "lora.safetensors")
-    with pytest.raises(ValueError, match=rf"img_mlp\.2\.{name}, which is not read here"):
+    with pytest.raises(ValueError, match=rf"img_mlp\.2\.{name}, which this pack does not read"):
         cli.read_start(tmp_path / "lora.safetensors", tiny_dit())
 
 

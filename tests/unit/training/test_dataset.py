@@ -353,7 +353,7 @@ def test_an_interrupted_set_is_not_trained_on(tmp_path):
 def test_the_report_says_what_was_cropped(tmp_path):
     text = set_report(make_set(tmp_path / "set"), num_encoded=1)
     assert "2 videos with 2 captions: 3 windows of 13 frames, 32 x 32 px" in text
-    assert "1 videos encoded now, 1 taken over, 0 files skipped" in text
+    assert "1 videos encoded now, 1 reused, 0 files skipped" in text
     assert "2 videos have another shape" in text
     assert "50% of the picture is lost" in text
 

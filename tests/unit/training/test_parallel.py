@@ -8,11 +8,11 @@ from magic141.model_patches.training import parallel
 from magic141.model_patches.training.parallel import (
     Processes,
     choose_device,
+    gathered,
     join_processes,
     my_micro_batches,
     quick_precision,
     this_process,
-    whole,
 )
 from magic141.tests.support.tiny_training import TINY
 
@@ -64,8 +64,8 @@ def test_alone_everything_is_ones_own():
     assert alone.first_says(7) == 7
     alone.wait()
     tensor = torch.ones(2, requires_grad=True)
-    assert torch.equal(whole(tensor), torch.ones(2))
-    assert not whole(tensor).requires_grad
+    assert torch.equal(gathered(tensor), torch.ones(2))
+    assert not gathered(tensor).requires_grad
 
 
 class Recorded:

@@ -82,7 +82,7 @@ def test_weights_that_a_lora_does_not_change_are_refused():
     key = "img_in.proj.weight"
     start = {key: tiny_dit()[key] + 1}
     with pytest.raises(
-        ValueError, match=r"another x_embedder\.proj\.weight, which a LoRA does not change\. Set train"
+        ValueError, match=r"differs in x_embedder\.proj\.weight, which a LoRA cannot change\. Set train"
     ):
         build_networks(CONFIG, tiny_dit(), "cpu", start)
     full = build_networks(replace(CONFIG, train="full"), tiny_dit(), "cpu", start)

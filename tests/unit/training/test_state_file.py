@@ -12,7 +12,6 @@ from magic141.model_patches.training.parallel import Processes, this_process
 from magic141.model_patches.training.state_file import (
     StateUnreadable,
     check_state,
-    phases_done,
     read_state,
     write_state,
 )
@@ -48,8 +47,8 @@ def test_what_was_written_is_read_back(tmp_path):
 def test_how_many_updates_of_the_next_step_are_done_is_kept(tmp_path, phases):
     run = RunFolder(tmp_path)
     run.save(3, {"weights": {"a": TENSORS["weights/a"]}}, this_process(), phases=phases)
-    assert run.phases_done(3) == phases
-    assert run.phases_done(0) == 0
+    assert run.load({"weights": {"a": torch.zeros(5, 2)}}, this_process()) == (3, phases)
+    assert RunFolder(tmp_path / "new").load({}, this_process()) == (0, 0)
     with safe_open(run.checkpoint(3) / "state.safetensors", "pt") as file:
         assert (file.metadata() or {}).get("phases") == (str(phases) if phases else None)
 
@@ -57,7 +56,7 @@ def test_how_many_updates_of_the_next_step_are_done_is_kept(tmp_path, phases):
 @pytest.mark.parametrize("text", ["", "-1", "1x", "1" * 7])
 def test_a_number_of_updates_that_is_none_counts_as_zero(tmp_path, text):
     save_file(TENSORS, tmp_path / "state.safetensors", {"phases": text})
-    assert phases_done(tmp_path) == 0
+    assert read_state(tmp_path, zeros(), this_process()) == 0
 
 
 class Sharded:
@@ -97,7 +96,7 @@ def test_what_the_first_process_cannot_write_is_raised_in_all(tmp_path, monkeypa
 
     gathered = []
     monkeypatch.setattr(state_file, "save_tensors", refused)
-    monkeypatch.setattr(state_file, "whole", lambda tensor: gathered.append(tensor) or tensor)
+    monkeypatch.setattr(state_file, "gathered", lambda tensor: gathered.append(tensor) or tensor)
     with pytest.raises(type(error), match="no room"):
         write_state(tmp_path / "step", 1, TENSORS, this_process())
     assert len(gathered) == len(TENSORS), "every process is asked for its part of each"
@@ -136,7 +135,7 @@ def test_a_checkpoint_of_another_format_or_step_is_refused(tmp_path):
 
 def test_no_update_of_the_next_step_is_done_unless_it_is_said(tmp_path):
     write_state(tmp_path / "step", 1, TENSORS, this_process())
-    assert phases_done(tmp_path / "step") == 0
+    assert read_state(tmp_path / "step", zeros(), this_process()) == 0
 
 
 def test_a_checkpoint_without_its_note_is_damaged_and_no_older_versions(tmp_path):

@@ -18,7 +18,7 @@ from magic141.model_patches.training.distill import distill
 from magic141.model_patches.training.networks import build_networks
 from magic141.model_patches.training.parallel import Processes, this_process
 from magic141.model_patches.training.sampling import draw_last_call
-from magic141.model_patches.training.stages import students_clip
+from magic141.model_patches.training.stages import student_clip
 from magic141.model_patches.training.trainer import (
     Stopped,
     Trainer,
@@ -260,10 +260,10 @@ def test_a_stop_is_heard_inside_a_network_by_one_process_alone(tmp_path):
     trainer = trainer_of(TINY, tmp_path)
     micro = trainer._micro(trainer.phases(trainer.config, trainer.networks, 0)[0], 0, 0)
     with pytest.raises(Stopped), trainer._stopping_in_updates(lambda: True):
-        students_clip(micro)
+        student_clip(micro)
     trainer.processes = Processes(0, 2, torch.device("cpu"))
     with trainer._stopping_in_updates(lambda: True):
-        students_clip(micro)
+        student_clip(micro)
 
 
 def test_batches_go_to_the_device_that_trains(tmp_path):

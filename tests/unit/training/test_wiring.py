@@ -166,9 +166,9 @@ def test_an_embedder_is_told_the_usual_scale_but_where_clips_are_learned():
 def test_the_students_clip_ends_with_its_last_call(sampler, last_call):
     config = replace(TINY, few_steps=3, sampler=sampler, shift=3.0)
     networks, sigmas = recorded(config), few_step_sigmas(3, config.shift)
-    stages.students_clip(micro(config, networks, last_call=last_call))
+    stages.student_clip(micro(config, networks, last_call=last_call))
     assert [call.sigma[0].item() for call in networks.student.calls] == sigmas[: last_call + 1].tolist()
-    step = stages.students_step(micro(config, networks, last_call=last_call))
+    step = stages.student_step(micro(config, networks, last_call=last_call))
     assert [step.sigma, step.following] == sigmas[last_call : last_call + 2].tolist()
 
 
