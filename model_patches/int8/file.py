@@ -165,8 +165,8 @@ def _quantize_native(
 
 def _metadata(header: Header, plan: QuantizationPlan, digests: list[str]) -> dict[str, str]:
     """Return the new file's metadata: the source's, which the host may read, and what the file was made from."""
-    kept = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
-    return kept | provenance(plan, _describe_source(header, digests))
+    inherited = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
+    return inherited | provenance(plan, _describe_source(header, digests))
 
 
 def _describe_source(header: Header, digests: list[str]) -> dict[str, object]:

@@ -78,8 +78,8 @@ def to_quanto(state_dict: Mapping[str, Tensor], *, names: str) -> tuple[dict[str
             "quanto holds plain int8 only; this file is rotated (W8A8) or 4-bit. Quantize with the "
             "weight-only int8 mode."
         )
-    plain = {k: _row_scales(v, state_dict, k) for k, v in state_dict.items() if not k.endswith(CONFIG)}
-    renamed = host_to_diffusers(plain) if names == "diffusers" else host_to_authors(plain)
+    scaled = {k: _row_scales(v, state_dict, k) for k, v in state_dict.items() if not k.endswith(CONFIG)}
+    renamed = host_to_diffusers(scaled) if names == "diffusers" else host_to_authors(scaled)
     layers = [key.removesuffix(".weight_scale") for key in renamed if key.endswith(".weight_scale")]
     for name in layers:
         renamed[name + DATA] = renamed.pop(f"{name}.weight")
@@ -111,9 +111,9 @@ def _refuse_activation_scale(key: str, tensor: Tensor) -> None:
 
 def _host_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in state_dict)), "")
-    plain = {key.removeprefix(prefix): tensor for key, tensor in state_dict.items()}
-    is_diffusers = any("transformer_blocks." in key for key in plain)
-    return diffusers_to_host(plain) if is_diffusers else authors_to_host(plain)
+    unprefixed = {key.removeprefix(prefix): tensor for key, tensor in state_dict.items()}
+    is_diffusers = any("transformer_blocks." in key for key in unprefixed)
+    return diffusers_to_host(unprefixed) if is_diffusers else authors_to_host(unprefixed)
 
 
 def _with_config(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,8 +36,8 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in until_canceled(sorted(weights)):
         flat = weights[key].detach().flatten()
-        some = flat[:: max(1, flat.numel() // SAMPLED_VALUES)].float().cpu().contiguous()
-        digest.update(f"{key}{tuple(weights[key].shape)}".encode() + some.numpy().tobytes())
+        sampled = flat[:: max(1, flat.numel() // SAMPLED_VALUES)].float().cpu().contiguous()
+        digest.update(f"{key}{tuple(weights[key].shape)}".encode() + sampled.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -140,8 +140,8 @@ class RunFolder:
         """
         write_state(self.checkpoint(step), step, _flat(state), processes, phases=phases)
         if processes.is_first:
-            done = [saved for saved in self.saved_steps() if saved <= step]
-            for old in done[:-KEPT]:
+            up_to_here = [saved for saved in self.saved_steps() if saved <= step]
+            for old in up_to_here[:-KEPT]:
                 shutil.rmtree(self.checkpoint(old), ignore_errors=True)
         processes.wait()
 
@@ -181,8 +181,8 @@ class RunFolder:
     def start_log(self, step: int) -> None:
         """Drop what the log says about steps after ``step``, which will be done again."""
         if self.log_file.exists():
-            kept = [line for line in self.read_log() if line["step"] <= step]
-            write_text(self.log_file, "".join(json.dumps(line) + "\n" for line in kept))
+            rows = [row for row in self.read_log() if row["step"] <= step]
+            write_text(self.log_file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def log(self, **values: float | None) -> None:
         """Add a line to the log.

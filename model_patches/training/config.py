@@ -183,9 +183,9 @@ def check_same_run(saved: Mapping[str, Any], wanted: Mapping[str, Any], run_dir:
     Raises:
         ValueError: names every setting that differs, with both values.
     """
-    kept = {k: v for k, v in current_names(saved).items() if k in wanted or v != GONE.get(k, ...)}
+    stored = {k: v for k, v in current_names(saved).items() if k in wanted or v != GONE.get(k, ...)}
     defaults = {**asdict(DistillConfig()), **GONE, SET_CONTENT: wanted.get(SET_CONTENT)}
-    before = {name: value for name, value in defaults.items() if name in wanted} | kept
+    before = {name: value for name, value in defaults.items() if name in wanted} | stored
     differing = [
         f"{name} was {before.get(name)!r} and is now {wanted.get(name)!r}"
         for name in sorted({*before, *wanted} - MAY_CHANGE)

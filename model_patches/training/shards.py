@@ -94,10 +94,10 @@ class ShardStore:
             ValueError: it is not the one that is known.
         """
         if name not in self.checksums:
-            found = file_sha256(path)
-            if self._known.get(name, found) != found:
+            checksum = file_sha256(path)
+            if self._known.get(name, checksum) != checksum:
                 raise ValueError(f"{name} is not what was written")
-            self.checksums[name] = found
+            self.checksums[name] = checksum
 
     def save_caption(self, key: str, states: Tensor, pooled: Tensor) -> None:
         """Write a caption's shard: states (L, D), pooled (P,)."""

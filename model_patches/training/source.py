@@ -93,9 +93,9 @@ class VideoFolderSource:
             self._clip(video, number, known)
             for (video, number), known in zip(windows, num_known.tolist(), strict=True)
         ]
-        seen = [image_states for _, image_states in clips]
-        states, mask = _padded([_join(s, c["states"].float()) for s, c in zip(seen, captions, strict=True)])
-        null_states, null_mask = _padded([_join(s, self._null_states) for s in seen])
+        views = [view for _, view in clips]
+        states, mask = _padded([_join(v, c["states"].float()) for v, c in zip(views, captions, strict=True)])
+        null_states, null_mask = _padded([_join(view, self._null_states) for view in views])
         return TrainingBatch(
             latents=torch.stack([latents for latents, _ in clips]),
             num_known=num_known,

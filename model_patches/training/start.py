@@ -61,8 +61,8 @@ def start_adapters(model: nn.Module, teacher: Mapping[str, Tensor], start: Mappi
         length = 3**-0.5  # of a row of A that peft draws, uniformly within 1 / sqrt(inputs)
         a[: len(sizes)] = right * length
         b[:, : len(sizes)] = left * sizes / length
-        whole = float(difference.square().sum())
-        lost, total = lost + max(0.0, whole - float(sizes.square().sum())), total + whole
+        squared = float(difference.square().sum())
+        lost, total = lost + max(0.0, squared - float(sizes.square().sum())), total + squared
     share = (lost / total) ** 0.5 if total else 0.0
     if share > MOST_LOST:
         raise ValueError(

@@ -114,9 +114,9 @@ def _check_tensors(path: Path, wanted: Mapping[str, TensorInfo]) -> None:
         header = read_header(path)
     except ValueError as error:
         raise StateUnreadable(str(error)) from error
-    found = dict(header.tensors) if header.container == "safetensors" else {}
-    for name in sorted({*found, *wanted}):
-        if (got := found.get(name)) != (want := wanted.get(name)):
+    stored = dict(header.tensors) if header.container == "safetensors" else {}
+    for name in sorted({*stored, *wanted}):
+        if (got := stored.get(name)) != (want := wanted.get(name)):
             raise StateUnreadable(f"{name} is {_describe(got)}, this run has {_describe(want)}")
 
 

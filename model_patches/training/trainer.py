@@ -185,8 +185,8 @@ class Trainer:
     def _update(self, phase: Phase) -> dict[str, float]:
         """Do one optimizer update and return its losses, averaged over the step's whole batch."""
         parameters, optimizer = self.parameters[phase.learner], self.optimizers[phase.learner]
-        for each in self.optimizers.values():
-            each.zero_grad()  # adapters of other roles get zeros as gradients, too
+        for any_optimizer in self.optimizers.values():
+            any_optimizer.zero_grad()  # adapters of other roles get zeros as gradients, too
         generator = seeded(self.config.seed, self.step, phase.name)
         last_call = phase.draw_last_call(self.config.few_steps, generator)
         sums: dict[str, Tensor] = {}
@@ -213,13 +213,13 @@ class Trainer:
     def _check_finite(self, phase: Phase, values: dict[str, float]) -> None:
         wrong = {k: v for k, v in values.items() if not math.isfinite(v) and k != "motion"}
         if wrong:
-            kept = "No checkpoint was saved yet."
+            saved = "No checkpoint was saved yet."
             if self.saved_step:
-                kept = f"The last good checkpoint is {self.folder.checkpoint(self.saved_step)}."
+                saved = f"The last good checkpoint is {self.folder.checkpoint(self.saved_step)}."
             raise TrainingDiverged(
                 f"Training diverged at step {self.step + 1} ({phase.name}): "
                 + ", ".join(f"{name} is {value}" for name, value in wrong.items())
-                + f". {kept} Lower the learning rates (student {self.config.learning_rate}, fake model"
+                + f". {saved} Lower the learning rates (student {self.config.learning_rate}, fake model"
                 f" {self.config.fake_learning_rate}) and start in another folder, or check the data."
             )
 
@@ -234,12 +234,12 @@ class Trainer:
     @contextmanager
     def averaged_student(self):
         """Put the averaged weights into the student while the context is open."""
-        kept = {name: p.detach().clone() for name, p in self.parameters[STUDENT].items()}
+        trained = {name: p.detach().clone() for name, p in self.parameters[STUDENT].items()}
         self._put(self.average)
         try:
             yield
         finally:
-            self._put(kept)
+            self._put(trained)
 
     @torch.no_grad()
     def _put(self, weights: dict[str, Tensor]) -> None:

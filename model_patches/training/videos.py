@@ -101,7 +101,7 @@ def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> d
             f"'{label}' holds several caption lists: {named}. Keep one, or keep each with its own videos."
         )
     captions: dict[str, list[str]] = {}
-    known = {_composed(name): name for name in sorted(names)} | {name: name for name in names}
+    spellings = {_composed(name): name for name in sorted(names)} | {name: name for name in names}
     for path in paths:
         try:
             text = _read_text(folder, path, errors="surrogateescape")
@@ -110,7 +110,7 @@ def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> d
             continue
         for number, line in enumerate(re.split("\r\n|\r|\n", text), 1):  # splitlines cuts captions at U+2028
             if line.strip():
-                _take_line(line, f"{path.name} line {number}", known, captions, skipped)
+                _take_line(line, f"{path.name} line {number}", spellings, captions, skipped)
     return captions
 
 

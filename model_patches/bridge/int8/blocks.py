@@ -24,15 +24,15 @@ def repeated_blocks(dit: nn.Module) -> list[tuple[str, nn.Module]]:
 
     Lists further down (a text refiner, adapters) do not belong to the trunk.
     """
-    found: list[tuple[str, nn.Module]] = []
+    lists: list[tuple[str, nn.Module]] = []
     level = [("", dit)]
-    while level and not found:
+    while level and not lists:
         below = [
             (f"{path}{name}.", child) for path, module in level for name, child in module.named_children()
         ]
-        found = [(path, module) for path, module in below if _is_list_of_blocks(module)]
+        lists = [(path, module) for path, module in below if _is_list_of_blocks(module)]
         level = below
-    return found
+    return lists
 
 
 def _is_list_of_blocks(module: nn.Module) -> bool:

@@ -47,19 +47,19 @@ def text_encoder_layout(header: Header) -> SourceLayout | None:
 def _opens_int8(weights: Mapping[str, Tensor]) -> bool:
     """Say whether the host's loader would recognize quantized layers in such a file."""
     marked = [{**weights, "any.comfy_quant": torch.zeros(1)}]
-    found = comfy.sd.t5xxl_detect(marked) | comfy.sd.llama_detect(marked)
-    return any(key.endswith("quantization_metadata") for key in found)
+    options = comfy.sd.t5xxl_detect(marked) | comfy.sd.llama_detect(marked)
+    return any(key.endswith("quantization_metadata") for key in options)
 
 
 def _tokenizers(header: Header) -> dict[str, Tensor]:
     """Return the tokenizers that the file holds as bytes; the host opens them at once."""
-    found = {}
+    tokenizers = {}
     for file in header.files:
         with RowReader(file) as reader:
             for key, (dtype, shape) in file.tensors.items():
                 if dtype == "uint8" and len(shape) == 1 and not is_companion(key):
-                    found[key] = reader.rows(key, 0, shape[0])
-    return found
+                    tokenizers[key] = reader.rows(key, 0, shape[0])
+    return tokenizers
 
 
 def _build(weights: dict[str, Tensor]) -> list[nn.Module]:

@@ -92,20 +92,20 @@ def _quantized_patcher(
     patcher: ModelPatcher, parts: tuple[str, ...], plan: QuantizationPlan, progress: Progress
 ) -> ModelPatcher:
     model = copy_module(patcher.model)
-    for key, kept in patcher.backup.items():  # LoRA may be merged right now
-        comfy.utils.set_attr_param(model, key, kept.weight)
+    for key, backup in patcher.backup.items():  # LoRA may be merged right now
+        comfy.utils.set_attr_param(model, key, backup.weight)
     _quantize_linears(model, parts, plan, progress)
     comfy.model_management.archive_model_dtypes(model)
     return patcher_around(patcher, model)
 
 
-def copy_module(module: nn.Module, _done: dict[int, nn.Module] | None = None) -> nn.Module:
+def copy_module(module: nn.Module, _copies: dict[int, nn.Module] | None = None) -> nn.Module:
     """Copy a tree of modules without copying weights: each has parameters of its own over the same memory."""
-    done = {} if _done is None else _done
-    if id(module) in done:
-        return done[id(module)]
+    copies = {} if _copies is None else _copies
+    if id(module) in copies:
+        return copies[id(module)]
     twin = object.__new__(type(module))
-    done[id(module)] = twin
+    copies[id(module)] = twin
     for key, value in vars(module).items():
         if not key.startswith(HOST_NOTES):
             vars(twin)[key] = value.copy() if isinstance(value, OrderedDict) else value
@@ -114,7 +114,7 @@ def copy_module(module: nn.Module, _done: dict[int, nn.Module] | None = None) ->
         for k, p in module._parameters.items()
     }
     twin._buffers = {k: None if b is None else b.to("cpu") for k, b in module._buffers.items()}
-    twin._modules = {k: None if m is None else copy_module(m, done) for k, m in module._modules.items()}
+    twin._modules = {k: None if m is None else copy_module(m, copies) for k, m in module._modules.items()}
     return twin
 
 

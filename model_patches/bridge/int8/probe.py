@@ -111,11 +111,12 @@ def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True, record:
 
     def forward() -> Tensor:
         device, dtype = patcher.load_device, patcher.model.get_dtype_inference()
-        given = {k: None if v is None else v.to(device, dtype) for k, v in vars(probe).items()}
+        tensors = (probe.xc, probe.context, probe.pooled, probe.guidance)
+        xc, context, pooled, guidance = (t if t is None else t.to(device, dtype) for t in tensors)
         timestep = torch.full((1,), PROBE_SIGMA * 1000, device=device)
         dit = patcher.model.diffusion_model
         with asking_between_layers(dit):
-            return dit(given["xc"], timestep, given["context"], given["pooled"], guidance=given["guidance"])
+            return dit(xc, timestep, context, pooled, guidance=guidance)
 
     return _run(patcher, forward, load=load, record=record)
 

@@ -181,8 +181,8 @@ class _Build:
         skipped: Skipped,
     ) -> None:
         self.folder, self.set, self.encoder, self.skipped = folder, new, encoder, skipped
-        self.known_checksums = old.checksums if old else {}
-        self.known = {video.path: video for video in old.videos} if old else {}
+        self.old_checksums = old.checksums if old else {}
+        self.old_videos = {video.path: video for video in old.videos} if old else {}
         self.done: list[SetVideo] = []
 
     def run(self, videos: list[CaptionedVideo]) -> TrainingSet:
@@ -213,13 +213,13 @@ class _Build:
 
     def _commit(self, *, complete: bool) -> TrainingSet:
         done = {video.path for video in self.done}
-        not_reached = [] if complete else [v for path, v in self.known.items() if path not in done]
+        not_reached = [] if complete else [v for path, v in self.old_videos.items() if path not in done]
         self.set = replace(
             self.set,
             videos=tuple(self.done + not_reached),
             complete=complete,
             skipped=tuple(self.skipped),
-            checksums={**self.known_checksums, **self.encoder.shards.checksums},
+            checksums={**self.old_checksums, **self.encoder.shards.checksums},
         )
         self.set.commit()
         return self.set
@@ -237,7 +237,7 @@ class _Build:
         self.done.append(SetVideo(*entry, *facts, captions=video.captions, caption_keys=keys))
 
     def _sha256(self, video: CaptionedVideo, path: Path) -> str:
-        old = self.known.get(video.file.path)
+        old = self.old_videos.get(video.file.path)
         if old is not None and (old.size, old.mtime_ns) == (video.file.size, video.file.mtime_ns):
             return old.sha256
         return file_sha256(path)

@@ -55,8 +55,8 @@ def check_run(run_dir: Path, config: DistillConfig, set_name: str) -> dict | Non
     if (saved := RunFolder(run_dir).read_config()) is None:
         return None
     wanted = asdict(config) | {"training_set": set_name}
-    known = current_names(saved) | {"training_set": read_note(run_dir, SET_NOTE) or set_name}
-    compared = {name: known[name] for name in {*wanted, *GONE} if name in known}
+    stored = current_names(saved) | {"training_set": read_note(run_dir, SET_NOTE) or set_name}
+    compared = {name: stored[name] for name in {*wanted, *GONE} if name in stored}
     check_same_run(compared, wanted, f"{RUNS_FOLDER}/{run_dir.name}")
     return saved
 

@@ -218,5 +218,5 @@ def save_trained(trained: TrainedModel, job: Job) -> tuple[dict[str, Tensor], Jo
 def _lora_as_weights(trained: TrainedModel) -> dict[str, Tensor]:
     """Return the LoRA in the base weights' precision: what is in the file is what the MODEL carries."""
     dtype = next(iter(trained.base.values())).dtype
-    kept = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
-    return {name: tensor.to(kept).contiguous() for name, tensor in trained.lora().items()}
+    lora_dtype = dtype if dtype in (torch.float32, torch.bfloat16) else torch.float32
+    return {name: tensor.to(lora_dtype).contiguous() for name, tensor in trained.lora().items()}

@@ -89,9 +89,9 @@ def with_lora(
     """Return a clone with a LoRA on it, as stock LoraLoaderModelOnly makes it."""
     patched, _ = comfy.sd.load_lora_for_models(model, None, dict(lora), 1.0, 0.0)
     assert patched is not None
-    wanted = sum(name.endswith(".lora_A.weight") for name in lora)
+    num_layers = sum(name.endswith(".lora_A.weight") for name in lora)
     fitted = {
         key for key, patches in patched.patches.items() if len(patches) > len(model.patches.get(key, []))
     }
-    assert len(fitted) == wanted, f"{wanted - len(fitted)} parts of the LoRA fit no weight"
+    assert len(fitted) == num_layers, f"{num_layers - len(fitted)} parts of the LoRA fit no weight"
     return patched

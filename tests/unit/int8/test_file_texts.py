@@ -13,10 +13,10 @@ from magic141.model_patches.int8.file import FileReport, provenance, quantize_fi
 from magic141.model_patches.int8.quantize import QuantizationPlan, encode_config
 from magic141.model_patches.int8.source import (
     SourceReader,
+    all_rows,
     hunyuan_layout,
     is_companion,
     refuse_quantized,
-    all_rows,
 )
 from magic141.tests.support.tiny_dit import tiny_dit
 from safetensors import safe_open
