@@ -32,7 +32,7 @@ def guidance_errors(
         for level in SIGMAS:
             sigma = torch.full((len(index),), level)
             noisy = add_noise(batch.latents, noise, sigma)
-            plain = sigma.new_ones(len(index)) if has_guidance(teacher) else None
+            plain = sigma.new_ones(len(index))
             prompted = predict_velocity(
                 theirs, noisy, sigma, Conditions.of(batch, image=image, guidance=plain)
             )

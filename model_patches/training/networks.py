@@ -23,15 +23,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Networks:
     """The roles of a stage; ``modules`` are the networks behind them, only one if adapters make all the roles.
 
-    teacher: cfg and dmd2. real, fake: dmd2 only. image: the model takes known frames. guidance: the student has a
-    guidance embedder; teacher_guidance: so has the network behind teacher, real and fake.
+    teacher: cfg and dmd2. real, fake: dmd2 only. image: the model takes known frames.
     """
 
     student: Role
     modules: tuple["Twin", ...]
     image: bool
-    guidance: bool
-    teacher_guidance: bool
     teacher: Role | None
     real: Role | None
     fake: Role | None
@@ -96,8 +93,6 @@ def build_networks(
         student=Role(model, {STUDENT: 1.0}, config.precision),
         modules=tuple({id(m): m for m in (shared, model) if m is not None}.values()),
         image=takes_image(first),
-        guidance=has_guidance(first),
-        teacher_guidance=has_guidance(host),
         teacher=role(("cfg", "dmd2")),
         real=role(("dmd2",), fake=config.real_shift),
         fake=role(("dmd2",), fake=1.0),

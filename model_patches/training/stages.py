@@ -42,14 +42,11 @@ class Micro:
     def sigma(self, draw: Callable[[int, float, torch.Generator], Tensor]) -> Tensor:
         return draw(len(self.batch), self.config.shift, self.generator).to(self.batch.latents.device)
 
-    def conditions(self, *, scale: Tensor | float | None, empty: bool = False) -> Conditions:
-        """Return the batch's conditions; ``scale`` is the embedded guidance g, None where there is no embedder."""
-        if isinstance(scale, float | int):
-            scale = self.batch.latents.new_full((len(self.batch),), scale)
-        return Conditions.of(self.batch, image=self.networks.image, empty=empty, guidance=scale)
-
-    def embedded_scale(self, has_embedder: bool) -> float | None:
-        return self.config.embedded_guidance if has_embedder else None
+    def conditions(self, *, empty: bool = False, scale: Tensor | float | None = None) -> Conditions:
+        """Return the batch's conditions; ``scale`` is the embedded guidance g, the usual one if None."""
+        scale = self.config.embedded_guidance if scale is None else scale
+        guidance = self.batch.latents.new_ones(len(self.batch)) * scale
+        return Conditions.of(self.batch, image=self.networks.image, empty=empty, guidance=guidance)
 
 
 Losses = dict[str, Tensor]
@@ -60,8 +57,7 @@ def flow_losses(micro: Micro) -> Losses:
     clean, noise = micro.batch.latents, micro.noise()
     sigma = micro.sigma(draw_sigma)
     # the data are unguided and learned at that scale; what the model makes at the usual scale stays guided
-    scale = UNGUIDED if micro.networks.guidance else None
-    velocity = _with_dropped_captions(micro, losses.add_noise(clean, noise, sigma), sigma, scale)
+    velocity = _with_dropped_captions(micro, losses.add_noise(clean, noise, sigma), sigma)
     return {"loss": losses.flow_matching_loss(velocity, clean, noise)}
 
 
@@ -76,22 +72,21 @@ def cfg_losses(micro: Micro) -> Losses:
     guidance_w = config.guidance_w_min + span * torch.rand(len(clean), generator=micro.generator)
     guidance_w = guidance_w.to(clean.device)
     with torch.no_grad():
-        scale = UNGUIDED if micro.networks.teacher_guidance else None
-        conditional = teacher.velocity(noisy, sigma, micro.conditions(scale=scale))
-        unconditional = teacher.velocity(noisy, sigma, micro.conditions(scale=scale, empty=True))
+        conditional = teacher.velocity(noisy, sigma, micro.conditions(scale=UNGUIDED))
+        unconditional = teacher.velocity(noisy, sigma, micro.conditions(scale=UNGUIDED, empty=True))
         guided = losses.guided(conditional, unconditional, guidance_w)
     matched = student.velocity(noisy, sigma, micro.conditions(scale=1 + guidance_w))
     cfg = losses.cfg_distillation_loss(matched, guided)
-    base = losses.flow_matching_loss(_with_dropped_captions(micro, noisy, sigma, UNGUIDED), clean, noise)
+    base = losses.flow_matching_loss(_with_dropped_captions(micro, noisy, sigma), clean, noise)
     return {"loss": config.cfg_weight * cfg + base, "cfg": cfg, "base": base}  # eq. 8
 
 
-def _with_dropped_captions(micro: Micro, noisy: Tensor, sigma: Tensor, scale: float | None) -> Tensor:
-    """Return the student's velocity; a share of the clips of the batch has the empty prompt."""
+def _with_dropped_captions(micro: Micro, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """Return the student's unguided velocity; a share of the clips of the batch has the empty prompt."""
     dropped = torch.rand(len(noisy), generator=micro.generator) < micro.config.drop_caption
-    conditions = micro.conditions(scale=scale)
+    conditions = micro.conditions(scale=UNGUIDED)
     if dropped.any():
-        empty = micro.conditions(scale=scale, empty=True)
+        empty = micro.conditions(scale=UNGUIDED, empty=True)
         conditions = mixed_conditions(conditions, empty, dropped.to(noisy.device))
     return micro.networks.student.velocity(noisy, sigma, conditions)
 
@@ -113,10 +108,6 @@ def mixed_conditions(prompted: Conditions, empty: Conditions, dropped: Tensor) -
     )
 
 
-def student_conditions(micro: Micro) -> Conditions:
-    return micro.conditions(scale=micro.embedded_scale(micro.networks.guidance))
-
-
 def state_before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tensor]:
     """Return the state that the last call of the student's sampling starts from, and the schedule (N + 1,)."""
     config = micro.config
@@ -127,7 +118,7 @@ def state_before_last_call(micro: Micro, denoise: Denoise) -> tuple[Tensor, Tens
 
 def student_clip(micro: Micro) -> Tensor:
     """Return the clean latent of the student's few-step sampling; differentiable where gradients are on."""
-    denoise = micro.networks.student.denoiser(student_conditions(micro))
+    denoise = micro.networks.student.denoiser(micro.conditions())
     state, sigmas = state_before_last_call(micro, denoise)
     return denoise(state, sigmas[micro.last_call])
 
@@ -144,7 +135,7 @@ class StudentStep:
 
 def student_step(micro: Micro) -> StudentStep:
     """Return the step of the last call of the student's sampling, from the state that the student reaches itself."""
-    conditions = student_conditions(micro)
+    conditions = micro.conditions()
     start, sigmas = state_before_last_call(micro, micro.networks.student.denoiser(conditions))
     return StudentStep(start, sigmas[micro.last_call], sigmas[micro.last_call + 1], conditions)
 
@@ -167,10 +158,9 @@ def teacher_endpoint(micro: Micro, start: Tensor) -> Tensor:
     """Return the state that the guided teacher reaches over the span of the student's last call."""
     config, teacher = micro.config, micro.networks.teacher
     assert teacher is not None
-    scale = micro.embedded_scale(micro.networks.teacher_guidance)
 
     def denoiser(empty: bool) -> Denoise:
-        return teacher.denoiser(micro.conditions(scale=scale, empty=empty))
+        return teacher.denoiser(micro.conditions(empty=empty))
 
     sigmas = few_step_sigmas(config.few_steps * config.ode_substeps, config.shift)
     first, last = (call * config.ode_substeps for call in (micro.last_call, micro.last_call + 1))
@@ -184,8 +174,7 @@ def fake_losses(micro: Micro) -> Losses:
     with torch.no_grad():
         generated = student_clip(micro)
     noise, sigma = micro.noise(), micro.sigma(draw_dmd_sigma)
-    conditions = micro.conditions(scale=micro.embedded_scale(micro.networks.teacher_guidance))
-    velocity = fake.velocity(losses.add_noise(generated, noise, sigma), sigma, conditions)
+    velocity = fake.velocity(losses.add_noise(generated, noise, sigma), sigma, micro.conditions())
     return {"critic": losses.flow_matching_loss(velocity, generated, noise)}
 
 
@@ -208,11 +197,10 @@ def _dmd_gradient(micro: Micro, generated: Tensor) -> Tensor:
     assert fake is not None
     sigma = micro.sigma(draw_dmd_sigma)
     noisy = losses.add_noise(generated, micro.noise(), sigma)
-    scale = micro.embedded_scale(micro.networks.teacher_guidance)
-    conditions = micro.conditions(scale=scale)
+    conditions = micro.conditions()
     velocity = real.velocity(noisy, sigma, conditions)
     if config.guidance_w > 0:
-        unconditional = real.velocity(noisy, sigma, micro.conditions(scale=scale, empty=True))
+        unconditional = real.velocity(noisy, sigma, micro.conditions(empty=True))
         velocity = losses.guided(velocity, unconditional, config.guidance_w)
     real_clean = losses.denoised_estimate(noisy, velocity, sigma)
     fake_clean = losses.denoised_estimate(noisy, fake.velocity(noisy, sigma, conditions), sigma)

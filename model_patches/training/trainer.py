@@ -23,7 +23,7 @@ from .config import DistillConfig
 from .networks import Networks
 from .parallel import Processes, average_gradients, gathered, my_micro_batches
 from .sampling import sample
-from .stages import Micro, Phase, Phases, num_student_updates, phases, relative_motion, student_conditions
+from .stages import Micro, Phase, Phases, num_student_updates, phases, relative_motion
 
 
 class TrainingDiverged(FloatingPointError):
@@ -253,7 +253,7 @@ class Trainer:
         rows = torch.arange(min(self.config.sample_clips, len(self.sample_source)))
         batch = self.sample_source.batch(rows, generator).to(self.processes.device)
         micro = Micro(self.config, self.networks, batch, generator, 0)
-        denoise = self.networks.student.denoiser(student_conditions(micro))
+        denoise = self.networks.student.denoiser(micro.conditions())
         sigmas = few_step_sigmas(self.config.few_steps, self.config.shift)
         with self.averaged_student():
             clips = sample(denoise, micro.noise(), sigmas, sampler=self.config.sampler, generator=generator)

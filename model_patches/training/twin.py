@@ -97,7 +97,7 @@ class Conditions:
     """What a model is given beside the noisy latent.
 
     known: (B, C + 1, T, H, W) known frames and their mask, None for text to video. states (B, L, D), mask (B, L)
-    and pooled (B, P): the prompt. guidance: (B,) the host's scale g, None where the model has no embedder for it.
+    and pooled (B, P): the prompt. guidance: (B,) the host's scale g, or None; ignored by a model without an embedder.
     """
 
     known: Tensor | None

@@ -55,12 +55,13 @@ def test_a_new_guidance_embedder_changes_nothing_at_first():
     host = tiny_dit()
     guided = twin.from_host(twin.with_guidance(host))
     batch, noisy, sigma = inputs()
+    unscaled = twin.Conditions.of(batch, image=True)
+    scaled = twin.Conditions.of(batch, image=True, guidance=torch.tensor([1.0, 7.0]))
     with torch.no_grad():
-        before = twin.predict_velocity(
-            twin.from_host(host), noisy, sigma, twin.Conditions.of(batch, image=True)
-        )
-        conditions = twin.Conditions.of(batch, image=True, guidance=torch.tensor([1.0, 7.0]))
-        after = twin.predict_velocity(guided, noisy, sigma, conditions)
+        before = twin.predict_velocity(twin.from_host(host), noisy, sigma, unscaled)
+        ignored = twin.predict_velocity(twin.from_host(host), noisy, sigma, scaled)
+        after = twin.predict_velocity(guided, noisy, sigma, scaled)
+    assert torch.equal(before, ignored), "a model without an embedder ignores the scale"
     assert torch.allclose(before, after, atol=1e-6)
 
 
