@@ -65,7 +65,7 @@ class Amounts:
     soak: int
 
 
-QUICK = Amounts(6, 0, 2, 4, 0, 8, 6, 300, 8, 4, 5, 0)
+QUICK = Amounts(4, 0, 2, 4, 0, 8, 6, 300, 4, 2, 5, 0)
 LONG = Amounts(100, 24, 20, 66, 2, 400, 200, 2000, 160, 40, 60, 300)
 
 
