@@ -77,7 +77,7 @@ def quantize_file(
     target, header = Path(target), read_model_header(source)
     _check_paths(header, target, layout, overwrite=overwrite)
     if only_translates(header, layout):
-        return _translate(header, target, plan, layout, overwrite=overwrite)
+        return _translate(header, target, layout, overwrite=overwrite)
     if contents is None:
         refuse_quantized(header)
         contents = hunyuan_layout(header)
@@ -92,7 +92,7 @@ def quantize_file(
     intermediate = target.with_name(f".{target.name}.native.part")
     try:
         _quantize_native(header, contents, intermediate, plan, overwrite=True, progress=progress)
-        report = _translate(read_header(intermediate), target, plan, layout, overwrite=overwrite)
+        report = _translate(read_header(intermediate), target, layout, overwrite=overwrite)
     finally:
         with contextlib.suppress(OSError):  # still mapped (Windows): the next run removes it
             remove_file(intermediate)
@@ -119,17 +119,30 @@ def read_kept(header: Header) -> tuple[tuple[str, ...], str]:
 
     Both are empty if the header does not say, as in files of other tools.
     """
+    method = _read_method(header)
     try:
-        method = json.loads(header.metadata[PROVENANCE])["method"]
         return tuple(name for name in method["keep"] if isinstance(name, str)), str(method["found_by"])
-    except (KeyError, TypeError, ValueError, RecursionError):  # there is none, or somebody edited it
+    except (KeyError, TypeError):  # none was kept, or somebody edited it
         return (), ""
 
 
-def provenance(plan: QuantizationPlan, source: Mapping[str, object]) -> dict[str, str]:
-    """Return the header entry that says what made a file, from what and how."""
+def _read_method(header: Header) -> dict:
+    """Return how a file was quantized here; nothing of that is in files of other tools, or that somebody edited."""
+    try:
+        method = json.loads(header.metadata[PROVENANCE])["method"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    return method if isinstance(method, dict) else {}
+
+
+def provenance(method: dict, source: Mapping[str, object]) -> dict[str, str]:
+    """Return the header entry that says what made a file, from what and how.
+
+    Args:
+        method: ``entry`` of a plan; empty where another tool has quantized the source.
+    """
     entry = {
-        "method": plan.entry,
+        "method": method,
         "source": dict(source),
         "versions": {"torch": torch.__version__},
         "tool": "ComfyUI-Magic141",
@@ -166,7 +179,7 @@ def _quantize_native(
 def _metadata(header: Header, plan: QuantizationPlan, digests: list[str]) -> dict[str, str]:
     """Return the new file's metadata: the source's, which the host may read, and what the file was made from."""
     inherited = {key: value for key, value in header.metadata.items() if key not in DROPPED_METADATA}
-    return inherited | provenance(plan, _describe_source(header, digests))
+    return inherited | provenance(plan.entry, _describe_source(header, digests))
 
 
 def _describe_source(header: Header, digests: list[str]) -> dict[str, object]:
@@ -178,9 +191,7 @@ def _describe_source(header: Header, digests: list[str]) -> dict[str, object]:
     return whole if header.parts else files[0]
 
 
-def _translate(
-    header: Header, target: Path, plan: QuantizationPlan, layout: str, *, overwrite: bool
-) -> FileReport:
+def _translate(header: Header, target: Path, layout: str, *, overwrite: bool) -> FileReport:
     """Rewrite an int8 file between quanto's keys and the host's; the integers stay the same."""
     quanto_in = is_quanto(header.tensors)
     if quanto_in != (layout == "native"):
@@ -194,7 +205,8 @@ def _translate(
         state_dict = from_quanto(weights)
         check_layers(state_dict, header.path.name)
         source = _describe_source(header, [file_sha256(file.path) for file in header.files])
-        metadata |= provenance(plan, source | {"quantized_by": "optimum-quanto"})
+        method = _read_method(header)
+        metadata |= provenance(method, source if method else source | {"quantized_by": "optimum-quanto"})
     else:
         check_layers(weights, header.path.name)
         state_dict, layers = to_quanto(weights, names=layout.removeprefix("quanto_"))

@@ -178,5 +178,8 @@ def save_quantized(quantized: ModelPatcher, target: Path, plan: QuantizationPlan
     state_dict = quantized.model.diffusion_model.state_dict()
     assert not any(key.startswith(DIT) for key in quantized.backup), "weights are patched"
     return save_state_dict(
-        state_dict, target, metadata=provenance(plan, {"name": "a MODEL in ComfyUI"}), overwrite=overwrite
+        state_dict,
+        target,
+        metadata=provenance(plan.entry, {"name": "a MODEL in ComfyUI"}),
+        overwrite=overwrite,
     )

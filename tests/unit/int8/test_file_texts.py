@@ -9,7 +9,7 @@ from magic141.model_patches.dit.weights_file import TensorInfo, read_header
 from magic141.model_patches.int8 import file as int8_file
 from magic141.model_patches.int8.check import check_layers
 from magic141.model_patches.int8.choice import plan_file
-from magic141.model_patches.int8.file import FileReport, provenance, quantize_file, save_state_dict
+from magic141.model_patches.int8.file import FileReport, provenance, quantize_file, read_kept, save_state_dict
 from magic141.model_patches.int8.quantize import QuantizationPlan, encode_config
 from magic141.model_patches.int8.source import (
     SourceReader,
@@ -29,7 +29,7 @@ def test_a_report_is_a_line():
 
 
 def test_where_a_file_comes_from_can_be_read():
-    entry = provenance(QuantizationPlan("w8a8", all_linear=True), {"name": "a"})
+    entry = provenance(QuantizationPlan("w8a8", all_linear=True).entry, {"name": "a"})
     assert entry["format"] == "pt"
     assert json.loads(entry["magic141_quantization"]) == {
         "method": {"mode": "w8a8", "granularity": "row", "all_linear": True},
@@ -66,13 +66,19 @@ def test_a_report_tells_the_file_its_layers_and_both_sizes(source, tmp_path, lay
 
 def test_a_translated_file_tells_what_it_was_made_of(source, tmp_path):
     quanto, native = tmp_path / "quanto.safetensors", tmp_path / "native.safetensors"
-    quantize_file(source, quanto, QuantizationPlan(), layout="quanto_authors")
+    plan = QuantizationPlan(granularity="tensor", keep=("double_blocks.0.img_mlp.0",), found_by="a ranking")
+    quantize_file(source, quanto, plan, layout="quanto_authors")
     report = quantize_file(quanto, native, QuantizationPlan())
-    assert report == FileReport(native, 13, quanto.stat().st_size, native.stat().st_size)
+    assert report == FileReport(native, 12, quanto.stat().st_size, native.stat().st_size)
     with safe_open(native, framework="pt") as file:
-        made_of = json.loads(file.metadata()["magic141_quantization"])["source"]
+        entry = json.loads(file.metadata()["magic141_quantization"])
+    assert entry["method"] == json.loads(json.dumps(plan.entry)), (
+        "not what the node that translates was set to"
+    )
+    assert read_kept(read_header(native)) == (plan.keep, plan.found_by)
+    made_of = entry["source"]
     assert (made_of["name"], made_of["bytes"]) == ("quanto.safetensors", quanto.stat().st_size)
-    assert made_of["quantized_by"] == "optimum-quanto"
+    assert "quantized_by" not in made_of
     assert len(made_of["sha256"]) == 64
 
 
