@@ -17,13 +17,13 @@ _WHITE_D65 = (0.95047, 1.0, 1.08883)
 
 MEASURED_FRAMES = 8
 MEASURED_SIDE_PX = 256
-"""Color, sharpness and motion are means: a few frames and a grid of pixels say the same and cost no time."""
+"""Color, sharpness and motion are means: a few frames and a grid of pixels give the same in little time."""
 
 FLOW_SIDE_PX = 64
-"""Shorter side at which the picture's motion is read: steps of a few percent of it are a few pixels there."""
+"""Shorter side to which a picture is scaled to read its motion: a step of a few percent is a few pixels there."""
 
 OPPOSITE_DEG = 1e-9
-"""Half a turn is known no better than this: hues that are exactly opposite must not fall to the other side."""
+"""Tolerance at half a turn: rounding must not put hues that are exactly opposite on the other side."""
 
 STILL_STEP = 1.0 / 255.0
 """Mean step between frames below which a clip counts as still: no seam can be told from noise."""
@@ -74,7 +74,7 @@ def _hue_difference(h1: Tensor, h2: Tensor) -> Tensor:
 
 
 def _weighted(dl: Tensor, dc: Tensor, dh: Tensor, lightness: Tensor, chroma: Tensor, hue: Tensor) -> Tensor:
-    """Steps 3 of the CIEDE2000 paper: weights of lightness, chroma and hue, and their rotation term."""
+    """Step 3 of the CIEDE2000 paper: weights of lightness, chroma and hue, and their rotation term."""
 
     def cosine(factor: float, offset: float) -> Tensor:
         return torch.cos(torch.deg2rad(factor * hue + offset))
@@ -90,7 +90,7 @@ def _weighted(dl: Tensor, dc: Tensor, dh: Tensor, lightness: Tensor, chroma: Ten
 
 def mean_lab(frames: Tensor) -> Tensor:
     """Return the mean color of a clip in Lab, (3,)."""
-    return srgb_to_lab(_some(_grid(frames))[..., :3]).flatten(0, -2).mean(0)
+    return srgb_to_lab(_evenly_spaced(_grid(frames))[..., :3]).flatten(0, -2).mean(0)
 
 
 def frame_difference(frames: Tensor, others: Tensor) -> float:
@@ -99,7 +99,7 @@ def frame_difference(frames: Tensor, others: Tensor) -> float:
     return float(delta_e(one, other).mean())
 
 
-def _some(frames: Tensor) -> Tensor:
+def _evenly_spaced(frames: Tensor) -> Tensor:
     """Return evenly spaced frames, both ends among them."""
     count = min(len(frames), MEASURED_FRAMES)
     return frames[torch.linspace(0, len(frames) - 1, count).round().long()]
@@ -113,10 +113,9 @@ def _grid(frames: Tensor) -> Tensor:
 
 def sharpness(frames: Tensor) -> float:
     """Return the mean absolute Laplacian of the lightness: falls as a picture blurs."""
-    luma = _luma(_some(frames))
-    around = (
-        luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]
-    )  # in place: a new tensor of this size costs more than the sum
+    luma = _luma(_evenly_spaced(frames))
+    around = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1]
+    # in place: to allocate a tensor of this size takes longer than to fill it
     around.add_(luma[:, 1:-1, :-2]).add_(luma[:, 1:-1, 2:])
     return float((4 * luma[:, 1:-1, 1:-1]).sub_(around).abs_().mean())
 
@@ -136,10 +135,10 @@ def luma_grid(frames: Tensor) -> Tensor:
 
 
 def mean_motion(luma: Tensor) -> tuple[float, float]:
-    """Return how far the picture goes to the right and down from frame to frame, in shares of its shorter side.
+    """Return how far the picture moves right and down from frame to frame, as shares of its shorter side.
 
-    One displacement for the whole picture, by least squares on brightness constancy: what stands still and is plain
-    adds nothing. Steps above about 5 % of the side are read too short.
+    One displacement for the whole picture, by least squares on brightness constancy; plain areas add nothing. Steps
+    above about 5 % of the side are underestimated.
 
     Args:
         luma: of ``luma_grid``, T >= 2.
@@ -160,11 +159,11 @@ def mean_motion(luma: Tensor) -> tuple[float, float]:
 
 
 def seam_ratio(before: Tensor, after: Tensor) -> float:
-    """Return the step across a seam over the usual step beside it: 1 is a seam nobody sees, 0 a doubled frame.
+    """Return the step across a seam divided by the usual step beside it: 1 is an invisible seam, 0 a doubled frame.
 
     Args:
         before: ``luma_grid`` of the last few frames up to the seam, T >= 1.
-        after: of the first few after it.
+        after: the same of the first few frames after it.
     """
     steps = motion_steps(torch.cat([before, after]))
     across = steps[len(before) - 1]

@@ -62,7 +62,7 @@ def resize_cover_crop(frames: Tensor, width: int, height: int) -> Tensor:
 
 
 def _trim_overhang(frames: Tensor, width: int, height: int) -> Tensor:
-    """Cut off most of what the center crop would: resized whole, a strip of 1 x 1,000,000 px would fill terabytes.
+    """Cut off most of what the center crop would remove: a strip of 1 x 1,000,000 px, resized, would fill terabytes.
 
     Args:
         frames: (N, H, W, 3).
@@ -114,7 +114,7 @@ def check_frame_count(count: int, name: str) -> None:
     """Refuse a number of frames that is not 4n + 1.
 
     Raises:
-        ValueError: naming the two counts around it.
+        ValueError: names the two counts around it.
     """
     if count < 1 or (count - 1) % FRAMES_PER_LATENT:
         below = max(1, (count - 1) // FRAMES_PER_LATENT * FRAMES_PER_LATENT + 1)

@@ -1,4 +1,4 @@
-"""Say of every finished window what a page shows of it."""
+"""Describe the finished windows for the cards that a page shows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from .store import WindowStore
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run's windows are found: the folder of the video in the output folder, and their time in it.
+    """Where a run's windows are: their folder inside the output folder, and their time in the video.
 
     num_before: frames of the video that is continued.
     """
@@ -23,9 +23,9 @@ class Place:
 
 
 def window_cards(run: WindowRun, place: Place, *, first: int = 0) -> list[dict]:
-    """Return what is known of the finished windows from ``first`` on, as plain values.
+    """Return the cards of the finished windows from ``first`` on, as plain values.
 
-    Seeds are texts: JavaScript has no numbers of that size.
+    Seeds are strings: JavaScript cannot hold integers of that size.
     """
     return [_card(run, place, index) for index in range(first, run.num_done)]
 
@@ -52,11 +52,10 @@ def _card(run: WindowRun, place: Place, index: int) -> dict:
 
 
 def _take(store: WindowStore, place: Place, take: Entry) -> dict:
-    """Return what makes a take the one that is shown: the settings it was made with."""
-    derived = window_seed(
-        store.journal.settings["seed"], take.index
-    )  # older versions have no other, and write none
-    name = store.journal.takes.room(take).relative_to(store.folder) / store.segment_name(take.index)
+    """Return the settings that a take was made with, and its file."""
+    # older versions write no planned seed: theirs are always derived
+    derived = window_seed(store.journal.settings["seed"], take.index)
+    name = store.journal.takes.folder_of(take).relative_to(store.folder) / store.segment_name(take.index)
     return {
         "prompt": take.facts["prompt"],
         "seed": str(take.facts.get("planned_seed", derived)),
@@ -66,6 +65,6 @@ def _take(store: WindowStore, place: Place, take: Entry) -> dict:
 
 
 def _file(place: Place, name: str) -> dict:
-    """Return what the host's view route takes."""
+    """Return a file as the host's view route expects it."""
     path = Path(place.subfolder, name)
     return {"filename": path.name, "subfolder": path.parent.as_posix(), "type": "output"}

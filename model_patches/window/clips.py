@@ -1,7 +1,7 @@
 """Plan a long video as clips that any graph makes: frames in, frames out. Pure functions over numbers and frames.
 
-A clip has ``length`` frames. The first ``num_known`` of them are handed to the graph and come back at the beginning
-of what it makes; they are part of the video already, but for a picture that the video begins with.
+A clip has ``length`` frames. The first ``num_known`` of them are handed to the graph, which returns them at the
+beginning of the clip. They are part of the video already, except for a picture that the video begins with.
 """
 
 import math
@@ -16,14 +16,15 @@ from .plan import Planned, window_seed
 from .prompts import assign_prompts, parse_prompts
 
 KNOWN_DIFFERENCE = 0.1
-"""Mean difference of what came back of the known frames above which the graph has most likely not used them."""
+"""If the known frames come back with a mean difference above this, the graph has most likely not used them."""
 
 
 @dataclass(frozen=True)
 class ClipSizes:
-    """How many frames a clip has and how many of them it is told.
+    """How many frames a clip has, and how many of them are known beforehand.
 
-    drop_new: new frames left out behind those. blend: known frames that fade from what was there to what came back.
+    drop_new: new frames that are left out after the known ones. blend: known frames that fade from how they were to
+    how the graph returned them.
     """
 
     length: int
@@ -50,7 +51,7 @@ class ClipSizes:
 
     @property
     def num_new(self) -> int:
-        """Return the frames that a whole clip adds to a video."""
+        """Return how many frames a whole clip adds to a video."""
         return self.length - self.num_known - self.drop_new
 
 
@@ -58,9 +59,9 @@ class ClipSizes:
 class GraphWindow(Planned):
     """A window that a graph makes as a clip.
 
-    num_skipped: frames at the beginning of what the graph makes that are not written. num_blended: of those written,
-    the first ones that fade from the frames handed out. num_held_back: frames behind those written, which the next
-    window fades from.
+    num_skipped: frames at the beginning of the clip that are not written. num_blended: of the written frames, the
+    first ones, which fade from the known frames. num_held_back: frames after the written ones, from which the next
+    window fades.
     """
 
     length: int
@@ -85,15 +86,15 @@ def plan_clips(
 
     Args:
         num_frames: new frames of the video.
-        continues: the first clip goes on from earlier frames instead of beginning with a picture.
+        continues: the first clip continues earlier frames instead of beginning with a picture.
         prompts: the text of the prompts box.
     """
     first = sizes.num_new if continues else sizes.length
     count = 1 + max(0, -(-(num_frames - first) // sizes.num_new))
     seams = [first + index * sizes.num_new - sizes.blend for index in range(count - 1)]
     spans = list(pairwise([0, *seams, num_frames]))
-    own = read_directions(prompts)
-    own.check(count)
+    directions = read_directions(prompts)
+    directions.check(count)
     texts = assign_prompts(parse_prompts(prompts), [(start / fps, end / fps) for start, end in spans])
     return [
         GraphWindow(
@@ -104,7 +105,7 @@ def plan_clips(
             start_frame=start,
             num_new_frames=end - start,
             prompt=texts[i],
-            seed=own.seeds.get(i, window_seed(seed, i)),
+            seed=directions.seeds.get(i, window_seed(seed, i)),
             num_blended=sizes.blend if i else 0,
             num_held_back=sizes.blend if i < count - 1 else 0,
         )
@@ -113,13 +114,13 @@ def plan_clips(
 
 
 def check_clip(frames: Tensor, clip: GraphWindow, *, width: int, height: int) -> None:
-    """Refuse what a graph returned that is not the clip it was asked for.
+    """Refuse what a graph returned if it is not the clip it was asked for.
 
     Args:
-        frames: (T, H, W, 3) as it came back.
+        frames: (T, H, W, 3) as they came back.
 
     Raises:
-        ValueError: fewer frames, another size, or frames that hold no numbers.
+        ValueError: too few frames, another size, or NaN.
     """
     where = f"Window {clip.index + 1}"
     if frames.ndim != 4 or frames.shape[-1] < 3:
@@ -134,7 +135,7 @@ def check_clip(frames: Tensor, clip: GraphWindow, *, width: int, height: int) ->
             f"{where} came back as {frames.shape[2]}x{frames.shape[1]} pixels; the video is {width}x{height}. Connect "
             "width and height of Window Start, or set them to what the graph makes."
         )
-    if not all(math.isfinite(end) for end in frames.aminmax()):  # eight times as fast as isfinite
+    if not all(math.isfinite(extreme) for extreme in frames.aminmax()):  # eight times as fast as isfinite
         raise ValueError(
             f"{where} came back with values that are no numbers (NaN), which shows as black. The model most likely ran "
             "in a precision it cannot take: load it or the VAE in bf16 or fp32."
@@ -145,32 +146,32 @@ def new_frames(frames: Tensor, clip: GraphWindow, known: Tensor) -> Tensor:
     """Return the frames of a clip that are new to the video, RGB in [0, 1], with those held back for the next one.
 
     Args:
-        known: the frames that were handed out; the first new ones fade from the last of them where that is wanted.
+        known: the frames that were handed out; blended frames fade from the last of them.
     """
     count = clip.num_new_frames + clip.num_held_back
-    fresh = in_range(frames[clip.num_skipped : clip.num_skipped + count, ..., :3].float().cpu())
+    new = in_range(frames[clip.num_skipped : clip.num_skipped + count, ..., :3].float().cpu())
     if blended := clip.num_blended:
         share = torch.arange(1, blended + 1)[:, None, None, None] / (blended + 1)
-        fresh = torch.cat([torch.lerp(known[-blended:], fresh[:blended], share), fresh[blended:]])
-    return fresh
+        new = torch.cat([torch.lerp(known[-blended:], new[:blended], share), new[blended:]])
+    return new
 
 
 def in_range(frames: Tensor) -> Tensor:
-    """Return frames clamped to [0, 1]; those that lie there already are not copied."""
+    """Return frames clamped to [0, 1], without a copy if they are in that range already."""
     low, high = frames.aminmax()
     return frames if low >= 0 and high <= 1 else frames.clamp(0, 1)
 
 
-def check_speed(found_fps: float | None, fps: float) -> None:
-    """Refuse a clip that runs at another speed than the video; pictures have none.
+def check_speed(clip_fps: float | None, fps: float) -> None:
+    """Refuse a clip whose frame rate is not the video's; a clip of pictures has none.
 
     Raises:
-        ValueError: says both.
+        ValueError: names both rates.
     """
-    if found_fps is not None and abs(found_fps - fps) > fps / 2000:
+    if clip_fps is not None and abs(clip_fps - fps) > fps / 2000:
         raise ValueError(
-            f"Your graph makes a video of {found_fps:.6g} frames a second, and fps of Window Start is {fps:g}. "
-            f"Set fps to {found_fps:.6g}, or connect fps of Window Start to Create Video."
+            f"Your graph makes a video of {clip_fps:.6g} frames a second, and fps of Window Start is {fps:g}. "
+            f"Set fps to {clip_fps:.6g}, or connect fps of Window Start to Create Video."
         )
 
 

@@ -1,4 +1,4 @@
-"""Say what artists complain about in chained clips, where the measures of a window's seam show it."""
+"""Name the faults that artists see in chained clips, where the measures of a window's seam show them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from .clips import KNOWN_DIFFERENCE
 
 MOST_NAMED = 6
-"""Windows that a sentence names; the rest are counted."""
+"""How many windows a sentence lists; it only counts the rest."""
 
 
 @dataclass(frozen=True)
 class Complaint:
     """Something that goes wrong at seams.
 
-    measure: of ``measure_window``, ``measure_flash`` or ``known_difference``. badness: of its value; from 1 on it is
-    told. says: the sentence for the worst value.
+    measure: a name from ``measure_window`` or ``measure_flash``, or ``known_difference``. badness: how bad a value is;
+    from 1 on it is reported. says: words for the worst value.
     """
 
     measure: str
@@ -80,10 +80,10 @@ COMPLAINTS = (
 
 
 def complaints(facts: Sequence[dict]) -> list[str]:
-    """Return a sentence for every complaint that some windows give cause for.
+    """Return a sentence for every complaint that applies to some windows.
 
     Args:
-        facts: of the finished windows (see ``window_facts``).
+        facts: those of the finished windows (see ``window_facts``).
     """
     lines = []
     for complaint in COMPLAINTS:
@@ -91,11 +91,11 @@ def complaints(facts: Sequence[dict]) -> list[str]:
         bad = {n: value for n, value in values.items() if value is not None and complaint.badness(value) >= 1}
         if bad:
             worst = max(bad.values(), key=complaint.badness)
-            lines.append(f"{named(list(bad))}: {complaint.says(worst)}. {complaint.remedy}")
+            lines.append(f"{name_windows(list(bad))}: {complaint.says(worst)}. {complaint.remedy}")
     return lines
 
 
-def named(numbers: list[int]) -> str:
+def name_windows(numbers: list[int]) -> str:
     """Return windows as words: "Window 2", "Windows 2, 3 and 9 more"."""
     more = len(numbers) - MOST_NAMED
     listed = ", ".join(map(str, numbers[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")

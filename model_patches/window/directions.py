@@ -1,4 +1,4 @@
-"""Read what the prompts box says of single windows: their seed, their last picture, and when later ones are kept."""
+"""Read what the prompts box says about single windows: their seed, their last picture, and when later ones are kept."""
 
 import re
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ class Directions:
     """What lines such as ``[window 3] seed 77`` say; windows count from 0 here.
 
     ends: names of pictures in the input folder. keep_later: how far, in delta E, the start of a later window may move
-    for it to be kept; None keeps none. lines: by window and word, the number of the line.
+    for it to be kept; None keeps none. lines: the line number of each setting, by window and word.
     """
 
     seeds: dict[int, int] = field(default_factory=dict)
@@ -38,30 +38,30 @@ class Directions:
 
 
 def read_directions(prompts: str) -> Directions:
-    """Read the lines of the prompts box that are no prompts.
+    """Read the lines of the prompts box that set something instead of being prompts.
 
     Raises:
         ValueError: a line that cannot be read, or that sets the same thing as one before.
     """
-    found = Directions()
+    directions = Directions()
     for number, line in numbered_lines(prompts):
         if (match := DIRECTION.match(line)) is None:
             continue
         text = line[match.end() :].strip()
         if match[1] is None:
-            _check_new(found.keep_later is None, number, "[keep later]")
-            found.keep_later = _read_limit(number, text)
+            _check_new(directions.keep_later is None, number, "[keep later]")
+            directions.keep_later = _read_limit(number, text)
         else:
-            _read_setting(found, number, index=int(match[1].lstrip("0")[:9] or 0) - 1, text=text)
-    return found
+            _read_setting(directions, number, index=int(match[1].lstrip("0")[:9] or 0) - 1, text=text)
+    return directions
 
 
-def _read_setting(found: Directions, number: int, *, index: int, text: str) -> None:
+def _read_setting(directions: Directions, number: int, *, index: int, text: str) -> None:
     if index < 0:
         raise ValueError(f"Prompt line {number} is about window 0; windows count from 1. Write [window 1].")
     written, value = [*text.split(None, 1), "", ""][:2]
     word = written.lower()
-    settings = {"seed": (found.seeds, _read_seed), "end": (found.ends, _read_name)}
+    settings = {"seed": (directions.seeds, _read_seed), "end": (directions.ends, _read_name)}
     if word not in settings:
         raise ValueError(
             f"Prompt line {number} sets {written[:40]!r} of window {index + 1}, which is not known. Write "
@@ -69,7 +69,7 @@ def _read_setting(found: Directions, number: int, *, index: int, text: str) -> N
         )
     values, read = settings[word]
     _check_new(index not in values, number, f"the {word} of window {index + 1}")
-    values[index], found.lines[index, word] = read(number, value), number
+    values[index], directions.lines[index, word] = read(number, value), number
 
 
 def _check_new(is_new: bool, number: int, what: str) -> None:

@@ -1,7 +1,7 @@
-"""What is written down of a finished window, and what of it is taken when it is read again.
+"""The entry of a finished window: what is written to disk about it, and how it is checked when it is read.
 
-Entries are data: anyone can write one, its digest tells damage and nothing else. One that is not as this pack writes
-them counts as damaged, and what it names is left alone.
+Entries are untrusted: anyone can write one, and its digest shows damage, nothing else. An entry that this pack would
+not write counts as damaged, and the files it names are left alone.
 """
 
 import contextlib
@@ -15,9 +15,9 @@ from pathlib import Path
 from ..store.fields import checked
 from ..store.files import path_inside, read_json, write_text
 
-ROOMS = ("segments", "windows", "frames")
+SUBFOLDERS = ("segments", "windows", "frames")
 NEW_FIELDS = {"after": "", "followed": {}, "difference": 0.0}
-"""Fields that older versions do not know, with the value that is not written."""
+"""Fields that older versions lack. Those with the values given here are not written."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -35,10 +35,10 @@ class RunDirectoryBroken(ValueError):
 class Entry:
     """A finished window.
 
-    key: what made it (see ``journal.chain_keys``). files: relative path -> SHA-256. facts: plain values for the report.
-    after: the hash of the tensors of the window it was made after; empty for the first, and in folders of older
-    versions, where windows follow each other as they lie there. followed, difference: the key and tensors of the take
-    that the next window was made after, and how far this one ends from it (see ``later``).
+    key: hash of what made it (see ``journal.chain_keys``). files: relative path -> SHA-256. facts: plain values for the
+    report. after: hash of the tensors of the window that this one continues; empty for the first, and in folders of
+    older versions, where each window continues the one before it on disk. followed, difference: key and tensors of the
+    take that the next window continues, and how far the end of this one is from the end of that take (see ``later``).
     """
 
     index: int
@@ -51,7 +51,7 @@ class Entry:
 
     @property
     def tensors(self) -> str:
-        """Return the hash of its tensors."""
+        """Return the hash of its tensor file."""
         return self.files[f"windows/{self.index:04d}.safetensors"]
 
 
@@ -63,12 +63,9 @@ def check_entry(entry: Entry, index: int) -> None:
     """
     if entry.index != index:
         raise ValueError(f"it says window {entry.index + 1}")
-    hashes = [
-        entry.key,
-        *entry.files.values(),
-        *entry.followed.values(),
-        *[entry.after] * (entry.after != ""),
-    ]
+    hashes = [entry.key, *entry.files.values(), *entry.followed.values()]
+    if entry.after:
+        hashes.append(entry.after)
     if not all(_SHA256.fullmatch(text) for text in hashes):
         raise ValueError("it holds a hash that is none")
     if entry.followed and entry.followed.keys() != {"key", "tensors"}:
@@ -81,42 +78,42 @@ def check_entry(entry: Entry, index: int) -> None:
 
 
 def belongs_to(index: int, name: str) -> bool:
-    """Say whether a file of this name can be window ``index``'s: only its own tensors and segment, and frames."""
-    room, _, file = name.partition("/")
+    """Return whether window ``index`` can have a file of this name: its own tensors, its own segment, or a frame."""
+    folder, _, file = name.partition("/")
     stem, _, suffix = file.partition(".")
-    if room == "frames":
+    if folder == "frames":
         return re.fullmatch(r"[0-9]{6,}\.png", file) is not None
-    own = stem == f"{index:04d}"
-    if room == "windows":
-        return own and suffix == "safetensors"
-    return room == "segments" and suffix.isalnum() and (own or (index == 0 and stem == "source"))
+    is_own = stem == f"{index:04d}"
+    if folder == "windows":
+        return is_own and suffix == "safetensors"
+    return folder == "segments" and suffix.isalnum() and (is_own or (index == 0 and stem == "source"))
 
 
 def entry_name(index: int) -> str:
-    """Return where the entry of a window lies, in a run or in a take."""
+    """Return the path of a window's entry inside the folder of a run or of a take."""
     return f"windows/{index:04d}.json"
 
 
-def read_entry(room: Path, index: int, check: Callable[[Entry], None]) -> Entry | None:
+def read_entry(folder: Path, index: int, check: Callable[[Entry], None]) -> Entry | None:
     """Return the entry of a window; None where it is damaged or missing.
 
     Args:
-        room: the folder of a run or of a take.
-        check: raises ``ValueError`` for an entry that cannot be gone on from.
+        folder: of a run or of a take.
+        check: raises ``ValueError`` for an entry that cannot be used.
     """
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        document = read_json(room / entry_name(index))
+        document = read_json(folder / entry_name(index))
         if document["sha256"] == digest(document["entry"]):
             entry = checked(Entry, NEW_FIELDS | document["entry"])
             check_entry(entry, index)
             check(entry)
             for name in entry.files:
-                path_inside(room, name, under=ROOMS)
+                path_inside(folder, name, under=SUBFOLDERS)
             return entry
     return None
 
 
-def write_entry(room: Path, entry: Entry) -> None:
-    """Write an entry down."""
-    told = {name: value for name, value in vars(entry).items() if value != NEW_FIELDS.get(name)}
-    write_text(room / entry_name(entry.index), json.dumps({"sha256": digest(told), "entry": told}))
+def write_entry(folder: Path, entry: Entry) -> None:
+    """Write an entry to the folder of a run or of a take."""
+    values = {name: value for name, value in vars(entry).items() if value != NEW_FIELDS.get(name)}
+    write_text(folder / entry_name(entry.index), json.dumps({"sha256": digest(values), "entry": values}))

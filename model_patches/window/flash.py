@@ -12,14 +12,14 @@ from torch import Tensor
 from ..measures import luma_grid, sharpness
 
 FIRST_FRAMES = 3
-"""New frames that are compared: what flashes settles within a few."""
+"""How many new frames are compared: a flash settles within a few."""
 QUANTILES = 2048
 SAME = 2 / 255
 """Difference of luma up to which two pixels count as equally bright."""
 GAINS = torch.linspace(0.5, 1.5, 201)
 """Changes of brightness that are tried; the middle one is none."""
 LEAST_BETTER = 0.01
-"""Share of the pixels that a change must explain better than none does."""
+"""By how large a share of the pixels a change must match better than no change does."""
 LEAST_CONTRAST = 0.05
 """Spread of luma below which a picture is plain, and its contrast says nothing."""
 
@@ -46,7 +46,7 @@ def measure_flash(before: Tensor, after: Tensor) -> dict[str, float]:
 def brightness_change(old: Tensor, new: Tensor) -> float:
     """Return the share by which frames (T, h, w) are brighter than the frame (h, w) before them, at the worst.
 
-    The change is the one that makes most pixels alike: what enters the picture or leaves it has no say.
+    It is the change that makes most pixels equal, so what enters the picture or leaves it does not count.
     """
     before = quantiles(old)
     tried = (GAINS[:, None].to(before) * before).clamp(max=1)
@@ -54,12 +54,12 @@ def brightness_change(old: Tensor, new: Tensor) -> float:
     return max(changes, key=abs)
 
 
-def gain_of(tried: Tensor, found: Tensor) -> float:
-    """Return the gain whose row of ``tried`` (gains, quantiles) is most like what was found; 1 if that does."""
-    alike = ((tried - found).abs() <= SAME).float().mean(1).cpu()
-    if alike[len(GAINS) // 2] > alike.max() - LEAST_BETTER:
+def gain_of(tried: Tensor, new: Tensor) -> float:
+    """Return the gain whose row of ``tried`` (gains, quantiles) matches ``new`` best; 1 if none is clearly better."""
+    matching = ((tried - new).abs() <= SAME).float().mean(1).cpu()
+    if matching[len(GAINS) // 2] > matching.max() - LEAST_BETTER:
         return 1.0
-    return float(GAINS[alike >= alike.max() - 1e-6].mean())
+    return float(GAINS[matching >= matching.max() - 1e-6].mean())
 
 
 def quantiles(frame: Tensor) -> Tensor:
@@ -69,5 +69,5 @@ def quantiles(frame: Tensor) -> Tensor:
 
 
 def change(old: float | Tensor, new: float | Tensor, *, least: float) -> float:
-    """Return by which share a value has changed; below ``least`` it counts as that."""
+    """Return the relative change of a value; an old value below ``least`` counts as ``least``."""
     return (float(new) - float(old)) / max(float(old), least)

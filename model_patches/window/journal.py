@@ -1,13 +1,13 @@
-"""Remember a long run on disk: which windows are finished, what made them and what the next one needs.
+"""Record a long run on disk: which windows are finished, what made them and what the next one needs.
 
 A run directory holds ``run.json`` (the settings all windows share), a ``lock``, and for every finished window
 an entry ``windows/0003.json``, its tensors ``windows/0003.safetensors`` and whatever files the entry names.
-The entry is written last, so a window counts as finished only when all of it is on disk. Every entry carries a
-key that hashes its own settings and the key of the window before: a changed prompt changes the keys of its
-window and of all later ones, and of no earlier one.
+The entry is written last, so a window counts as finished only when all of it is on disk. Every entry has a key: a hash
+of the window's own settings and of the key of the window before. A changed prompt changes the keys of its window and of
+all later ones, and of no earlier one.
 
-A window that is made again becomes its take (see ``takes``), and is found there when its key is asked for again. The
-later ones stay where they are until they are made again too; each says what it was made after.
+When a window is made again, the old one becomes a take (see ``takes``), where it is found if its key is asked for
+again. Later windows stay in place until they are made again too; each entry says which window it continues.
 """
 
 import json
@@ -24,7 +24,7 @@ from torch import Tensor
 from ..store.directory_lock import DirectoryLock
 from ..store.disk import disk_errors
 from ..store.files import atomic_file, file_sha256, make_subfolder, read_json, remove_parts, write_text
-from .entries import ROOMS, Entry, RunDirectoryBroken, belongs_to, digest, write_entry
+from .entries import SUBFOLDERS, Entry, RunDirectoryBroken, belongs_to, digest, write_entry
 from .takes import TAKES, Takes
 
 FORMAT = 1
@@ -33,11 +33,11 @@ _ENTRY = re.compile(r"([0-9]{4}|[1-9][0-9]{4,})\.json")
 
 
 class ChainedKeys(list[str]):
-    """Keys of windows, each of which holds the key before it. specials: what is special to each window."""
+    """Keys of windows, each a hash over the key before it. window_parts: what else is hashed, for each window."""
 
-    def __init__(self, keys: list[str], specials: list[dict]) -> None:
+    def __init__(self, keys: list[str], window_parts: list[dict]) -> None:
         super().__init__(keys)
-        self.specials = specials
+        self.window_parts = window_parts
 
 
 def chain_keys(settings: dict, windows: list[dict]) -> ChainedKeys:
@@ -45,7 +45,7 @@ def chain_keys(settings: dict, windows: list[dict]) -> ChainedKeys:
 
     Args:
         settings: what all windows share (models, size, steps, hand-over ...).
-        windows: what is special to each (prompt, seed, length ...).
+        windows: what each has for itself (prompt, seed, length ...).
     """
     keys, key = [], digest(settings)
     for window in windows:
@@ -55,10 +55,10 @@ def chain_keys(settings: dict, windows: list[dict]) -> ChainedKeys:
 
 
 def key_after(keys: list[str], index: int, before: str | None) -> str:
-    """Return the key of a window that is made after one of the key ``before``."""
+    """Return the key of a window that continues one with the key ``before``."""
     if before is None or not isinstance(keys, ChainedKeys):
         return keys[index]
-    return digest([before, keys.specials[index]])
+    return digest([before, keys.window_parts[index]])
 
 
 class RunJournal:
@@ -67,7 +67,7 @@ class RunJournal:
     Args:
         folder: the run directory; made if missing.
         settings: what all windows share; must be the same on every opening.
-        check: raises ``ValueError`` for an entry that cannot be gone on from; called for every one that is read.
+        check: called for every entry that is read; raises ``ValueError`` for one that cannot be used.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RunJournal:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
             try:
-                self._check_rooms()
+                self._check_subfolders()
                 remove_parts(self.folder)
                 self._check_settings()
             except BaseException:
@@ -94,12 +94,12 @@ class RunJournal:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def _check_rooms(self) -> None:
+    def _check_subfolders(self) -> None:
         try:
             make_subfolder(self.folder, "windows")
-            for room in (*ROOMS, TAKES):
-                if os.path.lexists(self.folder / room):
-                    make_subfolder(self.folder, room)
+            for name in (*SUBFOLDERS, TAKES):
+                if os.path.lexists(self.folder / name):
+                    make_subfolder(self.folder, name)
         except ValueError as error:
             raise RunDirectoryBroken(f"{error} Or give this run another name.") from error
 
@@ -129,48 +129,52 @@ class RunJournal:
     def finished(
         self, keys: list[str], *, before: Sequence[Entry] = (), keep_later: float | None = None
     ) -> tuple[list[Entry], list[str]]:
-        """Return the windows from the first on that are finished, whole and made as ``keys`` say.
+        """Return the windows, from the first one on, that are finished, whole and made as ``keys`` say.
 
-        A take that fits takes the place of a window that does not.
+        Where the window on disk does not match but an older take does, the two are exchanged.
 
         Args:
-            before: the first windows, which are known to be.
-            keep_later: how far the start of a window may be from where it was, in delta E; None: nowhere else.
+            before: the first windows, which are known to match.
+            keep_later: how far, in delta E, the start of a kept window may have moved; None: not at all.
 
         Returns:
-            The entries, and sentences on why it ends where it ends (empty when simply nothing follows).
+            The entries, and a sentence on why there are no more (none if nothing else is on disk).
         """
         entries = list(before)
         taken = {name for entry in entries for name in entry.files}
         while len(entries) < len(keys):
-            found = self._next(len(entries), _fits(entries, keys, keep_later), taken)
-            if not isinstance(found, Entry):
-                which = f"Window {len(entries) + 1} {'and later are' if keep_later is None else 'is'}"
-                return entries, [f"{which} made again: {found}."] * bool(found)
-            entries.append(found)
-            taken.update(found.files)
+            following = self._next(len(entries), _wanted(entries, keys, keep_later), taken)
+            if not isinstance(following, Entry):
+                windows = f"Window {len(entries) + 1} {'and later are' if keep_later is None else 'is'}"
+                return entries, [f"{windows} made again: {following}."] if following else []
+            entries.append(following)
+            taken.update(following.files)
         return entries, []
 
-    def _next(self, index: int, fits: list[tuple[str, str]], taken: set[str]) -> Entry | str:
-        """Return the window that comes next, or say why the one in its place does not.
+    def _next(self, index: int, wanted: list[tuple[str, str]], taken: set[str]) -> Entry | str:
+        """Return the next window, or the reason why the one on disk cannot be used (empty if there is none to tell).
 
         Args:
-            fits: of ``_fits``.
+            wanted: of ``_wanted``.
             taken: the files of the windows before, which cannot be this one's too.
         """
-        here, in_old_folder = self.takes.read(index), (fits[0][0], "")
-        why = _unfit(here, [*fits, in_old_folder])
-        if here is not None and why is None:
-            why = self.takes.damage(here, taken)
-        for fit in fits:
-            if here is not None and why is None and (here.key, here.after) in (fit, in_old_folder):
-                return here
-            for take in self.takes.of(index):
-                if (take.key, take.after) == fit and self.takes.damage(take, taken, is_take=True) is None:
+        current, in_old_folder = self.takes.read(index), (wanted[0][0], "")
+        fault = _mismatch(current, [*wanted, in_old_folder])
+        if current is not None and fault is None:
+            fault = self.takes.damage(current, taken)
+        for pair in wanted:
+            if (
+                current is not None
+                and fault is None
+                and (current.key, current.after) in (pair, in_old_folder)
+            ):
+                return current
+            for take in self.takes.older(index):
+                if (take.key, take.after) == pair and self.takes.damage(take, taken, is_take=True) is None:
                     self.takes.exchange(take)
                     return take
-        is_damaged = here is None and os.path.lexists(self._path(index, "json"))
-        return f"{index:04d}.json is damaged" if is_damaged else why or ""
+        is_damaged = current is None and os.path.lexists(self._path(index, "json"))
+        return f"{index:04d}.json is damaged" if is_damaged else fault or ""
 
     def commit(
         self,
@@ -180,12 +184,12 @@ class RunJournal:
         tensors: dict[str, Tensor],
         files: list[Path],
         facts: dict,
-        **links: Any,
+        **relations: Any,
     ) -> Entry:
-        """Write a finished window down; its ``files`` must be on disk. What is still in its place is set aside.
+        """Record a finished window, whose ``files`` must be on disk; the window that was in its place becomes a take.
 
         Args:
-            links: what an entry says of other windows (``after``, ``followed``, ``difference``).
+            relations: what its entry says about other windows (``after``, ``followed``, ``difference``).
         """
         self.takes.set_aside(index)
         tensor_path = self._path(index, "safetensors")
@@ -195,7 +199,7 @@ class RunJournal:
         hashes = {
             path.relative_to(self.folder).as_posix(): file_sha256(path) for path in [tensor_path, *files]
         }
-        entry = Entry(index, key, hashes, facts, **links)
+        entry = Entry(index, key, hashes, facts, **relations)
         assert all(belongs_to(index, name) for name in hashes), hashes
         write_entry(self.folder, entry)
         return entry
@@ -208,7 +212,7 @@ class RunJournal:
             raise RunDirectoryBroken(f"{self._path(index, 'safetensors')} is damaged: {error}") from error
 
     def holds(self, index: int, name: str) -> bool:
-        """Say whether window ``index`` left a tensor of this name; reads no tensor."""
+        """Return whether window ``index`` left a tensor of this name, without reading tensors."""
         with safe_open(self._path(index, "safetensors"), framework="pt") as file:
             return name in file.keys()  # noqa: SIM118  (it cannot be iterated)
 
@@ -216,19 +220,19 @@ class RunJournal:
         return self.folder / "windows" / f"{index:04d}.{suffix}"
 
 
-def _fits(entries: list[Entry], keys: list[str], keep_later: float | None) -> list[tuple[str, str]]:
-    """Return the keys that the next window may have, the best first, each with the hash of what it is made after."""
+def _wanted(entries: list[Entry], keys: list[str], keep_later: float | None) -> list[tuple[str, str]]:
+    """Return what the entry of the next window may say as (``key``, ``after``), the best pair first."""
     if not entries:
         return [(keys[0], "")]
     last = entries[-1]
-    befores = [(last.key, last.tensors)]
+    predecessors = [(last.key, last.tensors)]
     if last.followed and keep_later is not None and last.difference <= keep_later:
-        befores.append((last.followed["key"], last.followed["tensors"]))
-    return [(key_after(keys, len(entries), key), tensors) for key, tensors in befores]
+        predecessors.append((last.followed["key"], last.followed["tensors"]))
+    return [(key_after(keys, len(entries), key), tensors) for key, tensors in predecessors]
 
 
-def _unfit(entry: Entry | None, fits: list[tuple[str, str]]) -> str | None:
-    """Say why a window is not gone on from; nothing if it followed from another take, None if it is."""
-    if entry is None or entry.after not in [after for _, after in fits]:
+def _mismatch(entry: Entry | None, wanted: list[tuple[str, str]]) -> str | None:
+    """Return why a window on disk is not wanted, None if it is; empty if it is missing or continues another take."""
+    if entry is None or entry.after not in [after for _, after in wanted]:
         return ""
-    return None if (entry.key, entry.after) in fits else "its prompt, seed, end picture or length changed"
+    return None if (entry.key, entry.after) in wanted else "its prompt, seed, end picture or length changed"

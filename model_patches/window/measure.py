@@ -17,22 +17,19 @@ from ..measures import (
 )
 
 SLOWEST = 0.001
-"""Motion, in shorter sides a frame, below which a clip goes nowhere: it has no direction to keep."""
+"""Motion per frame, as a share of the shorter side, below which a clip has no direction to keep."""
+SEAM_SEEN = 2.0
+"""Badness of a seam up to which few people see it."""
 PACE_FRAMES = 4
 """Frames on either side of a seam whose motion is compared."""
 
 
 def turned_deg(motion: Sequence[float], reference: Sequence[float]) -> float | None:
-    """Return the angle between two motions of ``mean_motion``, 0 to 180; None where one goes nowhere."""
+    """Return the angle between two motions (of ``mean_motion``) in degrees, 0 to 180; None if one has no direction."""
     (x, y), (x0, y0) = motion, reference
     if min(math.hypot(x, y), math.hypot(x0, y0)) < SLOWEST:
         return None
     return abs(math.degrees(math.atan2(x0 * y - y0 * x, x0 * x + y0 * y)))
-
-
-def seam_is_good(ratio: float, limit: float = 2.0) -> bool:
-    """Tell whether a seam's motion step is at most ``limit`` times too large or too small."""
-    return seam_badness(ratio) <= max(limit, 1 / limit)
 
 
 def seam_badness(ratio: float) -> float:
@@ -45,7 +42,7 @@ def measure_window(
     *,
     reference_lab: Tensor,
     before: Tensor | None,
-    held: Sequence[float] | None = None,
+    wanted_motion: Sequence[float] | None = None,
     start: Tensor | None = None,
 ) -> dict[str, float]:
     """Measure one window's new frames.
@@ -54,14 +51,14 @@ def measure_window(
         frames: (T, H, W, 3), the frames this window adds.
         reference_lab: (3,), the mean color of the first window.
         before: the last frames of the window before, or None for the first.
-        held: the motion (of ``mean_motion``) that this window should go on with, or None.
+        wanted_motion: the motion (of ``mean_motion``) that this window should keep, or None.
         start: (1, H, W, 3), the first frame of the video, or None.
 
     Returns:
         ``color_shift`` (delta E against the first window), ``brightness`` (mean L* / 100), ``sharpness``,
         ``contrast`` (spread of luma), ``motion`` (median step), ``motion_right`` and ``motion_down`` (see
         ``mean_motion``); with ``before``: ``seam_color_shift``, ``seam_motion`` (see ``seam_ratio``) and ``seam_pace``
-        (see ``pace_change``); with ``held``: ``turned_deg``; with ``start`` and ``before``: ``returned``.
+        (see ``pace_change``); with ``wanted_motion``: ``turned_deg``; with ``start`` and ``before``: ``returned``.
     """
     lab, luma = mean_lab(frames), luma_grid(frames)
     steps = motion_steps(luma)
@@ -75,7 +72,8 @@ def measure_window(
     if len(frames) > 1:
         motion = mean_motion(luma)
         measures["motion_right"], measures["motion_down"] = motion
-        if held is not None and (angle := turned_deg(motion, held)) is not None:
+        angle = None if wanted_motion is None else turned_deg(motion, wanted_motion)
+        if angle is not None:
             measures["turned_deg"] = angle
     if before is not None:
         measures["seam_color_shift"] = float(delta_e(mean_lab(before[-1:]), mean_lab(frames[:1])))
@@ -83,28 +81,26 @@ def measure_window(
         measures["seam_motion"] = seam_ratio(earlier[-4:], luma[:4])
         if min(len(earlier), len(luma)) >= PACE_FRAMES:
             measures["seam_pace"] = pace_change(earlier, luma)
-        if (
-            start is not None
-            and (share := returned_share(luma_grid(start)[0], earlier[-1], luma[-1])) is not None
-        ):
+        share = None if start is None else returned_share(luma_grid(start)[0], earlier[-1], luma[-1])
+        if share is not None:
             measures["returned"] = share
     return measures
 
 
 def pace_change(before: Tensor, after: Tensor) -> float:
-    """Return how many times as fast the picture moves behind a seam as before it; both of ``luma_grid``."""
-    slow, fast = (float(motion_steps(part).median()) for part in (before[-PACE_FRAMES:], after[:PACE_FRAMES]))
-    return (fast + STILL_STEP) / (slow + STILL_STEP)
+    """Return how many times as fast the picture moves after a seam as before it; both of ``luma_grid``."""
+    old, new = (float(motion_steps(part).median()) for part in (before[-PACE_FRAMES:], after[:PACE_FRAMES]))
+    return (new + STILL_STEP) / (old + STILL_STEP)
 
 
 def returned_share(start: Tensor, begin: Tensor, end: Tensor) -> float | None:
-    """Return the share of the way from the start picture that a window takes back, None where it began at it.
+    """Return how much nearer a window comes to the start picture, as a share; None if it began near that picture.
 
     Args:
         start, begin, end: luma (h, w) of the video's first frame, of the frame before the window, of its last one.
     """
-    way, left = float((begin - start).abs().mean()), float((end - start).abs().mean())
-    return None if way < 4 * STILL_STEP else max(0.0, 1 - left / way)
+    distance_before, distance_after = (float((frame - start).abs().mean()) for frame in (begin, end))
+    return None if distance_before < 4 * STILL_STEP else max(0.0, 1 - distance_after / distance_before)
 
 
 def summarize(windows: list[dict[str, float]]) -> dict[str, float]:
@@ -123,7 +119,7 @@ def summarize(windows: list[dict[str, float]]) -> dict[str, float]:
     if turns := [w["turned_deg"] for w in windows if "turned_deg" in w]:
         summary["turned_max_deg"] = max(turns)
     if ratios:
-        summary["seams_ok_share"] = sum(seam_is_good(r) for r in ratios) / len(ratios)
+        summary["seams_ok_share"] = sum(seam_badness(r) <= SEAM_SEEN for r in ratios) / len(ratios)
         summary["seam_worst"] = max(seam_badness(r) for r in ratios)
         summary["seam_color_shift_max"] = max(w.get("seam_color_shift", 0.0) for w in windows)
     return summary

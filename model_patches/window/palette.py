@@ -14,14 +14,14 @@ from torch import Tensor
 RADIUS = 0.12
 """Spread of the pixels that count as one color: about thirty levels of 255."""
 UNSEEN = 0.5 / 255
-"""A drift that rounding to bytes would hide; to follow it would only move flat colors across a rounding edge."""
+"""Rounding to bytes hides a smaller drift; to undo it would only move flat colors across a rounding edge."""
 GONE, THERE = 0.1, 0.3
 """Shares of its former size at which a color no longer counts, and counts in full."""
 SMALLEST = 0.002
-"""Share of the pixels below which a cell of the histogram begins no color of the palette."""
+"""A cell of the histogram with a smaller share of the pixels starts no color of the palette."""
 SEED_LEVELS = 16
 STEPS = 3
-"""Of the search for a color. More find the crowd itself, and in a rich picture the neighboring one."""
+"""Steps of the search for a color. With more it would end in the nearest crowd, in a rich picture a neighbor's."""
 READ_PIXELS = 65_536
 LUT_SIDE = 33
 
@@ -58,19 +58,19 @@ def hold_palette(frames: Tensor, palette: Palette, strength: float) -> Tensor:
     """Move the colors of a clip back to a palette, all frames by one transform.
 
     Args:
-        frames: channels behind the third are passed on.
-        palette: where the colors were; one that is gone, lies ``RADIUS`` off or less than half a level of 255,
-            moves nothing.
+        frames: channels after the third are passed on.
+        palette: the colors to move back to. One that is gone, or has drifted by more than ``RADIUS`` or by less than
+            half a level of 255, moves nothing.
         strength: 0 leaves the frames as they are, 1 takes the whole drift back.
     """
     if strength == 0.0:
         return frames
     found = _look_up(_some_pixels(frames), palette.seeds)
     drift = found.colors - palette.colors
-    there = ((found.shares / palette.shares - GONE) / (THERE - GONE)).clamp(0, 1)
+    weights = ((found.shares / palette.shares - GONE) / (THERE - GONE)).clamp(0, 1)
     length = drift.norm(dim=-1)
-    there = there.masked_fill((length > RADIUS) | (length < UNSEEN), 0.0)
-    return _add_offsets(frames, _offset_lut(found.colors, -strength * there[:, None] * drift))
+    weights = weights.masked_fill((length > RADIUS) | (length < UNSEEN), 0.0)
+    return _add_offsets(frames, _offset_lut(found.colors, -strength * weights[:, None] * drift))
 
 
 def _some_pixels(frames: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ def _some_pixels(frames: Tensor) -> Tensor:
 def _look_up(pixels: Tensor, seeds: Tensor) -> Palette:
     """Climb from every seed towards where pixels (N, 3) are denser.
 
-    Source: mean shift (Comaniciu and Meer 2002). The steps are few and the same for both clips, so that two clips
-    with the same pixels have the same palette, wherever the search has come to.
+    The number of steps is small and fixed: clips with the same pixels get the same palette, even where the search has
+    not arrived. Source: mean shift (Comaniciu and Meer 2002).
     """
     colors, shares = seeds, torch.zeros(len(seeds))
     for _ in range(STEPS):
@@ -114,11 +114,11 @@ def _offset_lut(colors: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _add_offsets(frames: Tensor, lut: Tensor) -> Tensor:
-    """Add to every pixel what the table says of its color, linear between entries; a frame at a time."""
+    """Add to every pixel the offset of its color, interpolated linearly between entries; a frame at a time."""
     table = lut.permute(3, 0, 1, 2)[None].to(frames)
-    held = frames.clone()
-    for frame in held:
+    corrected = frames.clone()
+    for frame in corrected:
         where = frame[..., :3].clamp(0, 1).flip(-1) * 2 - 1  # grid_sample names the last axis first
         offsets = F.grid_sample(table, where[None, None], align_corners=True)[0, :, 0].movedim(0, -1)
         frame[..., :3] = (frame[..., :3] + offsets).clamp(0, 1)
-    return held
+    return corrected

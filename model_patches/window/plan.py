@@ -16,7 +16,7 @@ from .settings import WINDOWS, WindowSettings
 
 @dataclass(frozen=True)
 class Planned:
-    """One window of a plan, whoever makes it; frames count from the first new frame of the video."""
+    """One window of a plan, whatever makes it; frames count from the first new frame of the video."""
 
     index: int
     start_frame: int
@@ -63,27 +63,26 @@ def plan_run(settings: WindowSettings, *, continues: bool, has_end_image: bool) 
     """Return the windows that a run's settings ask for.
 
     Args:
-        continues: the run goes on from a video or latent instead of starting from an image.
-        has_end_image: the last window ends on a picture, as it does where the prompts give it one.
+        continues: the run continues a video or latent instead of starting from an image.
+        has_end_image: an end image is connected, on which the last window ends; the prompts can name one too.
     """
     window, overlap = settings.window_latent, settings.overlap
-    check_window(window, overlap)
     if settings.length_in == WINDOWS:
         num_new = max(1, round(settings.length)) * (window - overlap) + (0 if continues else overlap)
     else:
         num_new = new_latent_frames_for(settings.length, fps=settings.fps, continues=continues)
     shape = {"window_latent": window, "overlap_latent": overlap, "continues": continues}
-    own = read_directions(settings.prompts)
+    directions = read_directions(settings.prompts)
     last = len(window_sizes(num_new, **shape)) - 1
     windows = plan_windows(
-        window_sizes(num_new, **shape, has_end_image=has_end_image or last in own.ends),
+        window_sizes(num_new, **shape, has_end_image=has_end_image or last in directions.ends),
         **shape,
         prompts=parse_prompts(settings.prompts),
         fps=settings.fps,
         seed=settings.seed,
     )
-    own.check(len(windows))
-    return [replace(window, seed=own.seeds.get(window.index, window.seed)) for window in windows]
+    directions.check(len(windows))
+    return [replace(window, seed=directions.seeds.get(window.index, window.seed)) for window in windows]
 
 
 def window_sizes(
@@ -96,7 +95,7 @@ def window_sizes(
 ) -> list[int]:
     """Return how many new latent frames every window keeps; the last one is cut to fit.
 
-    With an end image the last two share what they keep, so that the way to the picture is never a jump of few frames.
+    With an end image the last two windows share their frames evenly, so that the last one has time to reach it.
     """
     check_window(window_latent, overlap_latent)
     first = window_latent - overlap_latent if continues else window_latent
@@ -124,7 +123,7 @@ def plan_windows(
     Args:
         sizes: new latent frames of every window (from ``window_sizes``).
         continues: the first window continues earlier frames instead of starting from an image.
-        prompts: of ``parse_prompts``.
+        prompts: from ``parse_prompts``.
     """
     spans, start = [], 0
     for index, num_new_latent in enumerate(sizes):
@@ -157,12 +156,12 @@ def window_seed(seed: int, index: int, attempt: int = 0) -> int:
 
 
 def attempt_seed(run_seed: int, index: int, *, first: int, attempt: int) -> int:
-    """Return the seed of an attempt at a window: derived from the run's, or from a seed of the window's own.
+    """Return the seed of an attempt at a window: derived from the run's seed, or from the window's own if it has one.
 
     Args:
         first: the seed of the first attempt.
     """
     if attempt == 0:
         return first
-    own = first != window_seed(run_seed, index)
-    return window_seed(first if own else run_seed, index, attempt)
+    has_own_seed = first != window_seed(run_seed, index)
+    return window_seed(first if has_own_seed else run_seed, index, attempt)

@@ -1,4 +1,4 @@
-"""Read the prompts box: a line a window, or lines with a time range.
+"""Read the prompts box: one line per window, or lines with time ranges.
 
 Anyone can send a prompts box, so every step takes time in proportion to the text.
 """
@@ -13,13 +13,13 @@ MAX_CHARACTERS = 100_000
 _TIME = r"(?:\d+:)?\d+(?:\.\d+)?"
 _SEPARATOR = "(?:-|–|to)"
 _RANGE = re.compile(rf"({_TIME}) ?s? ?{_SEPARATOR} ?(?:({_TIME}) ?s?|end)?", re.ASCII)
-"""Of a text without double blanks, or the time it takes would grow with the cube of their number."""
+"""For texts without double blanks: with them, the time would grow with the cube of their number."""
 _MEANT_AS_RANGE = re.compile(rf"0\d?:\d\d|{_TIME} ?s? ?(?:[-–—~]|to\b)(.*)", re.ASCII)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _UNITS = {"end", "to", "sec", "secs", "second", "seconds", "min", "mins", "minute", "minutes", "ms"}
 _LONGEST_RANGE = 100
 DIRECTION = re.compile(r"\[[ \t]*(?:window[ \t]*(\d+)|keep[ \t]+later)[ \t]*\]", re.ASCII | re.IGNORECASE)
-"""How a line begins that is no prompt: it says something of a single window (see ``directions``)."""
+"""The beginning of a line that is no prompt but sets something (see ``directions``)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def check_text(text: str, name: str) -> None:
 def parse_prompts(prompts: str) -> list[str | TimedPrompt]:
     """Split the prompts box into lines; ``[0:05-0:10] text`` becomes a ``TimedPrompt``, ``[5-end]`` runs on.
 
-    Lines about single windows are left out (see ``directions``).
+    Lines that set something are left out (see ``directions``).
 
     Raises:
         ValueError: a text that ``check_text`` refuses, a range that cannot be read or ends before it starts.
@@ -86,13 +86,13 @@ def numbered_lines(prompts: str) -> list[tuple[int, str]]:
 
 
 def _parse_line(number: int, line: str) -> str | TimedPrompt:
-    inside, bracket, text = line.removeprefix("[").partition("]")
+    bracketed, bracket, text = line.removeprefix("[").partition("]")
     if not line.startswith("[") or not bracket:
         return line
-    inside = " ".join(inside.split())
-    match = _RANGE.fullmatch(inside) if len(inside) <= _LONGEST_RANGE else None
+    bracketed = " ".join(bracketed.split())
+    match = _RANGE.fullmatch(bracketed) if len(bracketed) <= _LONGEST_RANGE else None
     if match is None:
-        if _is_meant_as_range(inside):
+        if _is_meant_as_range(bracketed):
             raise ValueError(
                 f"Prompt line {number} starts with a time range that cannot be read: {line[:40]!r}. "
                 "Write it as [0:05-0:10], [5-10] or [50-end], in minutes:seconds or seconds."
@@ -107,37 +107,37 @@ def _parse_line(number: int, line: str) -> str | TimedPrompt:
     return TimedPrompt(text.strip(), start_s, end_s)
 
 
-def _is_meant_as_range(inside: str) -> bool:
+def _is_meant_as_range(bracketed: str) -> bool:
     """Tell a mistyped range ("0-x", "0:05") from words in brackets ("2D animation", "3-point light", "16:9 film")."""
-    match = _MEANT_AS_RANGE.fullmatch(inside) if len(inside) <= _LONGEST_RANGE else None
+    match = _MEANT_AS_RANGE.fullmatch(bracketed) if len(bracketed) <= _LONGEST_RANGE else None
     return match is not None and {word.lower() for word in _WORD.findall(match[1] or "")} <= _UNITS
 
 
 def assign_prompts(prompts: Prompts, spans_s: Sequence[tuple[float, float]]) -> list[str]:
     """Give every window its prompt.
 
-    Without time ranges line i belongs to window i and the last line goes on to the end. With time ranges a
-    window takes the range that holds its middle; the one line without a range fills the gaps, else the prompt
-    before goes on.
+    Without time ranges line i belongs to window i, and the last line also to all later windows. With time ranges a
+    window takes the range that holds its middle; gaps are filled by the one line without a range or, if there is none,
+    by the prompt before.
 
     Args:
-        prompts: of ``parse_prompts``.
+        prompts: from ``parse_prompts``.
         spans_s: (start, end) of every window's new frames in seconds.
 
     Raises:
-        ValueError: more lines than windows, a range that no window takes, ranges that overlap.
+        ValueError: more lines than windows, a range that holds the middle of no window, ranges that overlap.
     """
     timed = sorted((line for line in prompts if isinstance(line, TimedPrompt)), key=lambda line: line.start_s)
-    plain = [line for line in prompts if isinstance(line, str)]
+    untimed = [line for line in prompts if isinstance(line, str)]
     if not timed:
-        return _one_a_window(plain or [""], len(spans_s))
-    _check_ranges(timed, plain, total_s=spans_s[-1][1])
+        return _one_per_window(untimed or [""], len(spans_s))
+    _check_ranges(timed, untimed, total_s=spans_s[-1][1])
     middles = [(start_s + end_s) / 2 for start_s, end_s in spans_s]
     _check_each_is_used(timed, middles)
-    return _by_time(timed, plain, middles)
+    return _by_time(timed, untimed, middles)
 
 
-def _one_a_window(lines: list[str], num_windows: int) -> list[str]:
+def _one_per_window(lines: list[str], num_windows: int) -> list[str]:
     if len(lines) > num_windows:
         raise ValueError(
             f"There are {len(lines)} prompt lines for {num_windows} window{'s' * (num_windows != 1)}. "
@@ -146,10 +146,10 @@ def _one_a_window(lines: list[str], num_windows: int) -> list[str]:
     return lines + [lines[-1]] * (num_windows - len(lines))
 
 
-def _check_ranges(timed: list[TimedPrompt], plain: list[str], *, total_s: float) -> None:
-    if len(plain) > 1:
+def _check_ranges(timed: list[TimedPrompt], untimed: list[str], *, total_s: float) -> None:
+    if len(untimed) > 1:
         raise ValueError(
-            f"{len(plain)} prompt lines have no time range while others have one. "
+            f"{len(untimed)} prompt lines have no time range while others have one. "
             "Give every line a range, or leave one line without: it fills the gaps."
         )
     for before, after in pairwise(timed):
@@ -180,11 +180,11 @@ def _nearest(middles: list[float], line: TimedPrompt) -> float:
     return min(middles, key=lambda middle: abs(middle - (line.start_s + min(line.end_s, middles[-1])) / 2))
 
 
-def _by_time(timed: list[TimedPrompt], plain: list[str], middles: list[float]) -> list[str]:
+def _by_time(timed: list[TimedPrompt], untimed: list[str], middles: list[float]) -> list[str]:
     starts = [line.start_s for line in timed]
     texts = [timed[0].text]
     for middle in middles:
         line = timed[max(0, bisect_right(starts, middle) - 1)]
-        inside = line.start_s <= middle < line.end_s
-        texts.append(line.text if inside else (plain or texts[-1:])[0])
+        is_inside = line.start_s <= middle < line.end_s
+        texts.append(line.text if is_inside else (untimed or texts[-1:])[0])
     return texts[1:]

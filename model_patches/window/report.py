@@ -1,18 +1,18 @@
-"""Sum up a run of windows as a JSON document that people can read too."""
+"""Summarize a run of windows as a JSON document that people can read too."""
 
 import json
 from collections.abc import Sequence
 
 from ..plots.drift import DRIFT_PANELS
-from .complaints import complaints, named
+from .complaints import complaints, name_windows
 from .measure import summarize
 
 MEASURES = {"color_shift", "brightness", "sharpness"}
 """What every window's measures hold."""
 GROWN = 1.15
-"""Contrast over the first window's from which it is told."""
+"""A contrast this many times the first window's is reported."""
 LARGEST = 1e12
-"""No time in seconds and no measure comes near it."""
+"""Larger than any time in seconds and any measure."""
 
 
 def build_report(
@@ -27,9 +27,9 @@ def build_report(
     """Return the report of a run.
 
     Args:
-        facts: one per finished window (see ``window_facts`` in the loop).
-        settings: what the windows share.
-        notes: sentences worth telling: what was resumed, redone or found damaged.
+        facts: one per finished window (see ``run.window_facts``).
+        settings: those that all windows share.
+        notes: sentences on what was resumed, made again or found damaged.
         num_kept: how many windows an earlier run had finished.
     """
     summary = summarize([window["measures"] for window in facts])
@@ -49,18 +49,21 @@ def check_facts(facts: dict, index: int) -> None:
     Raises:
         ValueError: names the first that is missing or of another kind.
     """
-    whole = ("index", "seed", "attempts", "start_frame", "num_new_frames")
-    measures = facts.get("measures")
-    measures = measures if isinstance(measures, dict) else {}
+    measures = facts["measures"] if isinstance(facts.get("measures"), dict) else {}
     numbers = [facts.get("seconds"), *measures.values()]
-    wrong = [name for name in whole if not (type(facts.get(name)) is int and 0 <= facts[name] < 2**64)]
-    wrong += ["measures"] * (not measures.keys() >= MEASURES)
-    wrong += ["a number"] * any(type(n) not in (int, float) or not abs(n) < LARGEST for n in numbers)
-    wrong += ["planned_seed"] * (not (type(s := facts.get("planned_seed", 0)) is int and 0 <= s < 2**64))
-    wrong += ["end"] * (not isinstance(facts.get("end", ""), str))
-    wrong += ["prompt"] * (not isinstance(facts.get("prompt"), str)) + ["index"] * (
-        facts.get("index") != index
-    )
+    integers = {
+        name: facts.get(name) for name in ("index", "seed", "attempts", "start_frame", "num_new_frames")
+    }
+    integers["planned_seed"] = facts.get("planned_seed", 0)
+    wrong = [name for name, value in integers.items() if not (type(value) is int and 0 <= value < 2**64)]
+    is_right = {
+        "index": facts.get("index") == index,
+        "measures": measures.keys() >= MEASURES,
+        "a number": all(type(number) in (int, float) and abs(number) < LARGEST for number in numbers),
+        "end": isinstance(facts.get("end", ""), str),
+        "prompt": isinstance(facts.get("prompt"), str),
+    }
+    wrong += [name for name, right in is_right.items() if not right]
     if wrong:
         raise ValueError(f"its facts are damaged: {wrong[0]}")
 
@@ -71,7 +74,7 @@ def report_text(report: dict) -> str:
 
 
 def headline(facts: Sequence[dict], num_windows: int) -> str:
-    """Say how much was made and how long it took."""
+    """Return how much was made and how long it took, as a sentence."""
     frames = sum(window["num_new_frames"] for window in facts)
     seconds = sum(window["seconds"] for window in facts)
     attempts = sum(window["attempts"] - 1 for window in facts)
@@ -80,7 +83,7 @@ def headline(facts: Sequence[dict], num_windows: int) -> str:
 
 
 def drift_lines(summary: dict[str, float]) -> list[str]:
-    """Say the drift in a few sentences."""
+    """Describe the drift in a few sentences."""
     if not summary:
         return []
     lines = [
@@ -105,7 +108,7 @@ def drift_lines(summary: dict[str, float]) -> list[str]:
 
 
 def verdict(windows: Sequence[dict[str, float]]) -> list[str]:
-    """Say that a video is steady, or which windows are not and what to do.
+    """Return a sentence that a video is steady, or sentences on which windows are not and what to do.
 
     Args:
         windows: the measures of every window, in order.
@@ -113,7 +116,9 @@ def verdict(windows: Sequence[dict[str, float]]) -> list[str]:
     if not windows:
         return []
     faults = [(panel, bad) for panel in DRIFT_PANELS if (bad := panel.bad_windows(windows))]
-    lines = [f"{named(bad)}: {panel.title} is outside its band. {panel.remedy}" for panel, bad in faults]
+    lines = [
+        f"{name_windows(bad)}: {panel.title} is outside its band. {panel.remedy}" for panel, bad in faults
+    ]
     return lines or ["Steady: every measure of every window stays in its band."]
 
 
@@ -125,6 +130,6 @@ def seam_frames(report: dict) -> list[int]:
 
 
 def first_measured_frame(report: dict) -> int:
-    """Return where the drift begins to count: a window's length before the first new frame of a continued video."""
+    """Return the first frame to measure: a window's length before the first new frame of a continued video."""
     longest = max((window["num_new_frames"] for window in report["windows"]), default=0)
     return max(0, report["settings"].get("source_frames", 0) - longest)

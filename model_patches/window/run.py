@@ -1,8 +1,7 @@
-"""A long video in the making: which window is next, what it goes on from, what is kept of it.
+"""Drive a long video window by window: which window is next, what it continues, what is kept of it.
 
-Nothing here knows how a window is made. Whoever makes one asks ``next_window``, gives its frames to ``judge`` and what
-came of that to ``finish``. The frames are enough; what a maker needs beside them (latents, counts) travels in
-``state``, whatever it is.
+Nothing here knows how a window is made. A maker asks ``next_window``, passes the frames it made to ``judge``, and the
+result to ``finish``. Frames are enough; whatever else a maker needs later (latents, counts) travels in ``state``.
 """
 
 import itertools
@@ -30,12 +29,12 @@ from .tail import Tail, from_uint8, read_tail, tail_tensors
 
 SEAM_FRAMES = 5
 MAX_REROLLS = 2
-"""How often a window over the limits is made again."""
+"""How often a window that exceeds the limits is made again."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What windows are held to: the first one's colors (0 to 1), seam and course of the motion (0: no limit)."""
+    """How strongly colors are held (0 to 1), and how far a seam's motion and its direction may be off (0: no limit)."""
 
     color_anchor: float = 0.0
     reroll_threshold: float = 0.0
@@ -44,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Reference:
-    """What later windows are held to: the mean Lab (3,) and the palette of the first."""
+    """The mean Lab (3,) and the palette of the first window, which later windows are compared with and held to."""
 
     lab: Tensor
     palette: Palette
@@ -52,7 +51,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Clip:
-    """A window's new frames (n, H, W, 3) in [0, 1], the seed they were made with, and the state behind them."""
+    """A window's new frames (n, H, W, 3) in [0, 1], the seed they were made with, and the maker's state after them."""
 
     frames: Tensor
     seed: int
@@ -70,10 +69,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Begin:
-    """What a run goes on from: the tail and the reference of the video before it; None for one from an image.
+    """What a run continues: the tail and the reference of the video before it, None for a run from an image.
 
-    keep_frames: how many of the last frames the maker of the next window may ask for. first: (1, H, W, 3), the first
-    frame of all.
+    keep_frames: how many frames at the end the next window needs. first: (1, H, W, 3), the first frame of the video.
     """
 
     keep_frames: int
@@ -86,15 +84,15 @@ PlannedWindow = TypeVar("PlannedWindow", bound=Planned)
 
 
 class WindowRun(Generic[PlannedWindow]):
-    """One run of windows on disk, driven a window at a time.
+    """One run of windows on disk, driven one window at a time.
 
     Args:
-        store: open; what it holds of this plan is taken over.
+        store: open; the finished windows in it are taken over.
         windows: the plan.
-        keys: of ``window_keys``, one a window.
+        keys: from ``window_keys``, one per window.
         limits: what windows are held to.
-        begin: what the first window goes on from.
-        directions: what the artist says of single windows.
+        begin: what the first window continues.
+        directions: what the artist sets for single windows.
     Attributes:
         kept: the windows that an earlier run had finished.
     """
@@ -130,11 +128,11 @@ class WindowRun(Generic[PlannedWindow]):
 
     @property
     def facts(self) -> list[dict]:
-        """Return what the report says of the finished windows."""
+        """Return what the report says about the finished windows."""
         return [entry.facts for entry in self.store.entries]
 
     def report(self, video: Path, *, settings: dict, notes: Sequence[str]) -> dict:
-        """Return the report of the joined video; ``notes`` are told behind the run's own."""
+        """Return the report of the joined video; ``notes`` follow those of the run itself."""
         return build_report(
             self.facts,
             settings=settings,
@@ -158,7 +156,7 @@ class WindowRun(Generic[PlannedWindow]):
             clip.frames,
             reference_lab=mean_lab(clip.frames) if self.reference is None else self.reference.lab,
             before=None if self.tail is None else from_uint8(self.tail.frames),
-            held=motion_to_hold(window.prompt, self.facts),
+            wanted_motion=wanted_motion(window.prompt, self.facts),
             start=self._first,
         )
         return Judged(clip, measures, times_over_limits(measures, self.limits))
@@ -167,7 +165,7 @@ class WindowRun(Generic[PlannedWindow]):
         """Make a window, again while it exceeds a limit; return the best, and how often it was made.
 
         Args:
-            make: gives a clip for the window and the number of the attempt, from 0.
+            make: makes a clip of the window; its second argument is the number of the attempt, from 0.
         """
         best = self.judge(window, make(window, 0))
         attempts = 1
@@ -177,34 +175,36 @@ class WindowRun(Generic[PlannedWindow]):
         return best, attempts
 
     def finish(self, window: PlannedWindow, judged: Judged, *, attempts: int = 1) -> None:
-        """Put a window on disk; the next one goes on from it, or from the later ones that are kept."""
-        clip, first, index = judged.clip, self.reference is None, window.index
+        """Put a window on disk; the next one continues it, or the last of the later windows that are kept."""
+        clip, index = judged.clip, window.index
+        tensors = {}
         if self.reference is None:
             self.reference = make_reference(clip.frames)
+            tensors = reference_tensors(self.reference)
         tail = advance(self.tail, clip, keep=max(self._num_known, SEAM_FRAMES))
         followed = followed_take(self.store, index, tail, self._num_known)
-        tensors = tail_tensors(tail) | (reference_tensors(self.reference) if first else {})
+        tensors |= tail_tensors(tail)
         facts = window_facts(window, judged, attempts, time.monotonic() - self._began)
         facts |= {"planned_seed": window.seed, "end": self.directions.ends.get(index, "")}
         key = key_after(self.keys, index, self.store.entries[-1].key if index else None)
-        links = {}
+        relations = {}
         if followed is not None:
-            tensors[FOLLOWED], links = followed.frames, followed.noted
-        self.store.save(index, key, clip.frames, tensors=tensors, facts=facts, **links)
+            tensors[FOLLOWED], relations = followed.frames, followed.entry_fields
+        self.store.save(index, key, clip.frames, tensors=tensors, facts=facts, **relations)
         self.tail = tail
         if followed is not None and self.directions.keep_later is not None:
             self._keep_later()
 
     def _keep_later(self) -> None:
-        """Take over the windows behind the one that was made, as far as they may be kept."""
+        """Take over the windows after the one that was made, as far as they may be kept."""
         first = self.num_done
-        self.notes += self.store.go_on(self.keys, keep_later=self.directions.keep_later)
+        self.notes += self.store.take_over(self.keys, keep_later=self.directions.keep_later)
         if self.num_done > first:
             self.kept |= set(range(first, self.num_done))
             self.tail = read_tail(self.store.journal.tensors(self.num_done - 1))
 
     def _restored(self, begin: Begin) -> tuple[Tail | None, Reference | None]:
-        """Return tail and reference after the windows taken over, or those the run begins with."""
+        """Return the tail and the reference after the finished windows, or those the run begins with."""
         if not self.store.entries:
             return begin.tail, begin.reference
         try:
@@ -223,20 +223,20 @@ def window_keys(
     """Return the journal's key of every window.
 
     Args:
-        shared: what would change every frame.
+        shared: settings that change every frame.
         end_images: hashes of the pictures that windows end on.
     """
-    return chain_keys(shared, [special_of(window, end_images or {}) for window in windows])
+    return chain_keys(shared, [key_part(window, end_images or {}) for window in windows])
 
 
-def special_of(window: Planned, end_images: Mapping[int, str]) -> dict:
-    """Return what is special to a window, for its key."""
+def key_part(window: Planned, end_images: Mapping[int, str]) -> dict:
+    """Return what a window's key hashes beside the key before it."""
     ending = {"end_image": end_images[window.index]} if window.index in end_images else {}
     return vars(window) | ending
 
 
 def times_over_limits(measures: Mapping[str, float], limits: Limits) -> float:
-    """Return how far a window exceeds the limits on seam and turn: up to 1 is good, without limits all are."""
+    """Return how far a window exceeds the limits on seam and turn: up to 1 is good; 0 if there are no limits."""
     over = [0.0]
     if limit := limits.reroll_threshold:
         over.append(seam_badness(measures.get("seam_motion", 1.0)) / max(limit, 1 / limit))
@@ -245,11 +245,11 @@ def times_over_limits(measures: Mapping[str, float], limits: Limits) -> float:
     return max(over)
 
 
-def motion_to_hold(prompt: str, finished: Sequence[dict]) -> tuple[float, float] | None:
-    """Return the motion of the window with which this prompt began, None for a window that begins one itself.
+def wanted_motion(prompt: str, finished: Sequence[dict]) -> tuple[float, float] | None:
+    """Return the motion of the window where this prompt began, None for a window that begins a prompt itself.
 
     Args:
-        finished: the facts of all windows before (see ``window_facts``), the same live and resumed.
+        finished: the facts of all windows before (see ``window_facts``); a resumed run has the same.
     """
     same = list(itertools.takewhile(lambda facts: facts["prompt"] == prompt, reversed(finished)))
     measures = same[-1]["measures"] if same else {}
@@ -257,7 +257,7 @@ def motion_to_hold(prompt: str, finished: Sequence[dict]) -> tuple[float, float]
 
 
 def window_facts(window: Planned, judged: Judged, attempts: int, seconds: float) -> dict:
-    """Return what the report says of a window."""
+    """Return what the report says about a window."""
     return {
         "index": window.index,
         "prompt": window.prompt,
@@ -272,7 +272,7 @@ def window_facts(window: Planned, judged: Judged, attempts: int, seconds: float)
 
 def advance(tail: Tail | None, clip: Clip, *, keep: int) -> Tail:
     """Return the tail after a clip: its last ``keep`` frames, with those before it where it is shorter."""
-    frames = to_uint8(clip.frames[-keep:])  # as they are on disk, so that a resumed run goes on from the same
+    frames = to_uint8(clip.frames[-keep:])  # as on disk: a resumed run continues the very same frames
     if tail is not None:
         frames = torch.cat([tail.frames, frames])
     return Tail(frames[-keep:].clone(), clip.state)

@@ -1,4 +1,4 @@
-"""Read what a value is in which windows: lines such as ``1-3: 0.8`` or ``4: 0``. Windows count from 1."""
+"""Read which value is due in which windows: lines such as ``1-3: 0.8`` or ``4: 0``. Windows count from 1."""
 
 import math
 import re

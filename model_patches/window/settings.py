@@ -1,4 +1,4 @@
-"""What an artist sets for a long video; the fields are named as the node's widgets, and their defaults are its own."""
+"""What an artist sets for a long video; the fields have the names and defaults of the node's widgets."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from ..sizes import num_latent_frames
 SECONDS, WINDOWS = "seconds", "windows"
 EACH_START, FIRST_PICTURE = "start of each window", "first picture"
 OF_ONE_WINDOW = ("prompts", "length", "length_in", "run_name")
-"""What may change without making every window anew: each window has its own key for its prompt and length."""
+"""Settings that may change without making every window anew: each window has its own prompt and length in its key."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,6 @@ class WindowSettings:
     def of_every_window(self) -> dict:
         """Return the settings that change every frame of the video."""
         values = {name: value for name, value in asdict(self).items() if name not in OF_ONE_WINDOW}
-        if self.encoder_looks_at == EACH_START:  # as all runs did before there was a choice: they go on
+        if self.encoder_looks_at == EACH_START:  # the only way in older versions, whose runs stay valid
             del values["encoder_looks_at"]
         return values

@@ -24,16 +24,16 @@ from .takes import TAKES
 
 SPARE_BYTES = 64 * 1024**2
 PARTIAL = "unfinished"
-"""How the video of a canceled run is named."""
+"""Name of the video of a canceled run."""
 GRACE_S = 0.4
-"""How long after a cancel a window may still be written, and then the video be joined: together within a second."""
+"""How long after a cancel writing a window may take, and then joining the video: together less than a second."""
 
 
 class WindowStore:
     """The run directory as the window loop uses it. A context manager: it holds the directory's lock.
 
-    Leaving it early joins what is finished, so that there is a video to look at; after a cancel, a run too long to be
-    joined at once is left in its pieces.
+    After an error or a cancel the finished windows are joined, so that there is a video to look at; after a cancel only
+    if that is quick.
 
     Args:
         folder: the run directory.
@@ -61,33 +61,33 @@ class WindowStore:
         check_facts(entry.facts, entry.index)
 
     def segment_name(self, index: int) -> str:
-        """Return where the frames of a window lie in the folder."""
+        """Return the path of a window's frames inside the folder."""
         return f"segments/{index:04d}{self.video.suffix}"
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None and self.entries:
-                seconds = math.inf if issubclass(kind, Exception) else GRACE_S  # a cancel is none
+                seconds = math.inf if issubclass(kind, Exception) else GRACE_S  # a cancel is no Exception
                 with contextlib.suppress(OSError, ValueError, FFmpegError), for_seconds(seconds):
                     self.join(finished=False)
         finally:
             self.journal.__exit__()
 
     def restore(self, keys: list[str], *, keep_later: float | None = None) -> list[str]:
-        """Take over the finished windows that ``keys`` allow; say so, and what is made again and why."""
-        notes = self.go_on(keys, keep_later=keep_later)
+        """Take over the finished windows that match ``keys``; return how many there are, what is made again and why."""
+        notes = self.take_over(keys, keep_later=keep_later)
         if self.entries:
             notes.insert(0, f"{len(self.entries)} of {len(keys)} windows were finished by an earlier run.")
         return notes
 
-    def go_on(self, keys: list[str], *, keep_later: float | None) -> list[str]:
-        """Take over the finished windows that follow those there are; say what is made again and why."""
+    def take_over(self, keys: list[str], *, keep_later: float | None) -> list[str]:
+        """Take over the finished windows that follow the present ones; return what is made again and why."""
         self.entries, notes = self.journal.finished(keys, before=self.entries, keep_later=keep_later)
         return notes
 
     def other_takes(self, entry: Entry) -> list[Entry]:
-        """Return the older takes of a finished window that go on from the same window before it."""
-        takes = self.journal.takes.of(entry.index)
+        """Return the older takes of a finished window that continue the same window before it."""
+        takes = self.journal.takes.older(entry.index)
         return [take for take in takes if take.after == entry.after and take.tensors != entry.tensors]
 
     def write_lead_in(self, frames: Iterable[Tensor]) -> None:
@@ -97,21 +97,23 @@ class WindowStore:
             write_segment(self.lead_in, frames, self.video)
 
     def _is_whole(self, lead_in: Path) -> bool:
-        """Say whether a take of the first window vouches for what lies in front of it: written anew it would differ."""
+        """Return whether a take of the first window names this very file, which must then not be written anew."""
         name, takes = lead_in.relative_to(self.folder).as_posix(), self.journal.takes
-        known = [entry.files.get(name) for entry in (takes.read(0), *takes.of(0)) if entry is not None]
-        return lead_in.is_file() and file_sha256(lead_in) in known
+        hashes = [entry.files.get(name) for entry in (takes.read(0), *takes.older(0)) if entry is not None]
+        return lead_in.is_file() and file_sha256(lead_in) in hashes
 
     def use_sound_of(self, source: Source) -> list[str]:
-        """Put the sound of a video beside the pictures; return what could not be used of it."""
+        """Use the sound of a video for the joined one; return what could not be used of it."""
         self.sound, notes = choose_sound(source)
         return notes
 
-    def save(self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict, **links: Any) -> None:
+    def save(
+        self, index: int, key: str, frames: Tensor, *, tensors: dict, facts: dict, **relations: Any
+    ) -> None:
         """Put a window on disk: a playable segment first, its entry last.
 
         Args:
-            links: of ``RunJournal.commit``.
+            relations: see ``RunJournal.commit``; ``after`` is added here.
 
         Raises:
             DiskRefused: the disk is full or cannot be written; the windows before are kept.
@@ -120,12 +122,12 @@ class WindowStore:
         segment = self.folder / self.segment_name(index)
         files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
         del self.entries[index:]
-        links["after"] = self.entries[-1].tensors if self.entries else ""
+        relations["after"] = self.entries[-1].tensors if self.entries else ""
         with finished_within(GRACE_S):
             self.journal.takes.set_aside(index)
             write_segment(segment, frames, self.video)
-            made = {"tensors": tensors, "files": files, "facts": facts}
-            self.entries.append(self.journal.commit(index, key, **made, **links))
+            content = {"tensors": tensors, "files": files, "facts": facts}
+            self.entries.append(self.journal.commit(index, key, **content, **relations))
 
     def _check_space(self, frames: Tensor) -> None:
         raw = frames.numel()  # a byte a value
@@ -140,7 +142,7 @@ class WindowStore:
             )
 
     def _join_with_sound(self, path: Path, segments: list[Path]) -> None:
-        """Join the pieces; sound never keeps them from being joined."""
+        """Join the pieces, without sound if that cannot be joined."""
         try:
             join_segments(path, segments, sound=self.sound, metadata=self.metadata)
         except DiskRefused:
@@ -152,9 +154,9 @@ class WindowStore:
             join_segments(path, segments, metadata=self.metadata)
 
     def join(self, *, finished: bool = True) -> Path:
-        """Join all windows there are into one video and return its path; the name tells runs apart.
+        """Join all finished windows into one video and return its path, which differs from run to run.
 
-        Of a run that is not ``finished`` only the last such video is kept.
+        Older videos of the run while it was unfinished are removed.
         """
         name = "video" if finished else PARTIAL
         path = self.folder / f"{name}_{self.entries[-1].key[:8]}{self.video.suffix}"

@@ -1,4 +1,4 @@
-"""The end of a window, which the next one goes on from, and how it is kept on disk."""
+"""The end of a window, which the next window continues, and how it is kept on disk."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 STATE = "tail.state."
-"""How the names of the journal's tensors begin that are a tail's state."""
+"""Prefix of the names under which the journal keeps the tensors of a tail's state."""
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The end of what there is: its last frames (m, H, W, 3) uint8, and what else the next window is made of."""
+    """The end of the video so far: its last frames (m, H, W, 3) uint8, and what else the next window is made from."""
 
     frames: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
 
 
 def start_frames(tail: Tail, num_known: int) -> Tensor:
-    """Return the frames that the next window knows, (k, H, W, 3) uint8: those held back for it too."""
+    """Return the frames that the next window knows, (k, H, W, 3) uint8, including those held back for it."""
     held_back = tail.state.get("held_back", tail.frames[:0])
     return torch.cat([tail.frames, held_back])[-num_known:]
 

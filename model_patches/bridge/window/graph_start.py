@@ -1,4 +1,4 @@
-"""What a long video that a graph makes begins with: settings, picture or video, plan, and the run's folder."""
+"""The start of a long video that a graph makes: settings, first picture or video, plan, and the run's folder."""
 
 import contextlib
 import json
@@ -14,16 +14,16 @@ from ...store.video_source import source_sha256
 from ...window.clips import ClipSizes, GraphWindow, count_frames, plan_clips
 from ...window.entries import digest, entry_name
 from ...window.journal import ChainedKeys
-from ...window.run import SEAM_FRAMES, Begin, Limits, make_reference, special_of
+from ...window.run import SEAM_FRAMES, Begin, Limits, key_part, make_reference
 from ...window.settings import WINDOWS
 from ...window.tail import Tail
 from ...window.takes import TAKES
 from .start import Material, from_image, read_video_end
 
 METHOD_VERSION = "graph 1"
-"""Change it when the same graph and settings make other frames, so that no old window is taken over."""
+"""Change it when the same graph and settings give other frames, so that no old window is taken over."""
 GRAPHS_FILE = "graphs.json"
-"""In a run's folder: the graphs that made its windows, where the artist went on with another one."""
+"""In a run's folder: the hashes of all graphs that its windows may have been made with."""
 ANEW, KEEP = "make all windows anew", "keep finished windows"
 
 
@@ -74,12 +74,12 @@ class Settings:
     graph: str
 
     def shared(self, material: Material) -> dict:
-        """Return what would change every frame, as plain values."""
+        """Return the settings that change every frame, as plain values."""
         per_window = ("prompts", "length", "length_in", "run_name", "when_graph_changes")
         widgets = {name: value for name, value in asdict(self.start).items() if name not in per_window}
         size = dict(zip(("width", "height"), material.size, strict=True))
-        made = {"method": METHOD_VERSION, "start": material.fingerprint, "graph": self.graph}
-        return widgets | asdict(self.save) | size | made
+        sources = {"method": METHOD_VERSION, "start": material.fingerprint, "graph": self.graph}
+        return widgets | asdict(self.save) | size | sources
 
 
 def read_beginning(start: StartSettings, *, image: Tensor | None, video) -> Material:
@@ -124,9 +124,9 @@ def plan(settings: Settings, *, continues: bool) -> list[GraphWindow]:
 
 
 def folder_to_keep(folder: Path, shared: dict) -> tuple[Path, dict]:
-    """Return the newest folder of this run whose windows another graph made, and its settings; else the run's own."""
+    """Return the newest folder of this run made with any graph, and its settings; if there is none, the given ones."""
     name = folder.name.rpartition("-")[0]
-    found = []
+    candidates = []
     for other in folder.parent.glob(f"{name}-????????"):
         try:
             settings = read_json(other / "run.json")["settings"]
@@ -134,8 +134,8 @@ def folder_to_keep(folder: Path, shared: dict) -> tuple[Path, dict]:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if same:
-            found.append(((other / "windows").stat().st_mtime_ns, other, settings))
-    return max(found)[1:] if found else (folder, shared)
+            candidates.append(((other / "windows").stat().st_mtime_ns, other, settings))
+    return max(candidates)[1:] if candidates else (folder, shared)
 
 
 def keys_of(
@@ -148,38 +148,38 @@ def keys_of(
 ) -> ChainedKeys:
     """Return the journal's key of every window, each with the graph that made it.
 
-    Finished windows may have been made by graphs that were used here before; from the first one on that is made now,
-    the graph of now counts.
+    Finished windows may have been made by graphs that were used in this folder before. From the first window that is
+    not finished, only the current graph counts.
 
     Args:
         end_images: hashes of the pictures that windows end on.
     """
     key = digest({name: value for name, value in shared.items() if name != "graph"})
-    keys, specials, graphs = [], [], [graph, *graphs_of(folder)]
+    keys, parts, graphs = [], [], [graph, *graphs_of(folder)]
     for window in windows:
-        special = special_of(window, end_images or {})
-        possible = {digest([key, special | {"graph": known}]): known for known in graphs}
+        part = key_part(window, end_images or {})
+        possible = {digest([key, part | {"graph": known}]): known for known in graphs}
         on_disk = keys_on_disk(folder, window.index) if len(graphs) > 1 else []
-        there = [known for known in on_disk if known in possible]
-        if not there:
+        finished = [known for known in on_disk if known in possible]
+        if not finished:
             graphs = [graph]
-        key = [*there, *possible][0]
+        key = [*finished, *possible][0]
         keys.append(key)
-        specials.append(special | {"graph": possible[key]})
-    return ChainedKeys(keys, specials)
+        parts.append(part | {"graph": possible[key]})
+    return ChainedKeys(keys, parts)
 
 
 def keys_on_disk(folder: Path, index: int) -> list[str]:
     """Return the keys of a finished window and of its older take."""
     keys = []
-    for room in (folder, *folder.glob(f"{TAKES}/{index:04d}-*")):
+    for place in (folder, *folder.glob(f"{TAKES}/{index:04d}-*")):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            keys.append(read_json(room / entry_name(index))["entry"]["key"])
+            keys.append(read_json(place / entry_name(index))["entry"]["key"])
     return keys
 
 
 def graphs_of(folder: Path) -> list[str]:
-    """Return the graphs that were used in a run's folder."""
+    """Return the hashes of the graphs that were used in a run's folder."""
     try:
         return [str(graph) for graph in read_json(folder / GRAPHS_FILE)]
     except (OSError, ValueError, TypeError, RecursionError):
@@ -187,7 +187,7 @@ def graphs_of(folder: Path) -> list[str]:
 
 
 def remember_graph(folder: Path, graph: str) -> None:
-    """Write down that a graph is used in a run's folder."""
+    """Add a graph's hash to those that were used in a run's folder."""
     known = graphs_of(folder)
     if graph not in known:
         write_text(folder / GRAPHS_FILE, json.dumps([*known, graph]))

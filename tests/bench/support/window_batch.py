@@ -143,7 +143,9 @@ class ClipBatch:
             return [0.0] * len(frames)
         return [
             times_over_limits(
-                measure_window(seen, reference_lab=reference.lab, before=from_uint8(before), held=held),
+                measure_window(
+                    seen, reference_lab=reference.lab, before=from_uint8(before), wanted_motion=held
+                ),
                 Limits(0.0, self.settings.reroll_threshold, self.settings.turn_limit),
             )
             for seen, reference, before, held in zip(

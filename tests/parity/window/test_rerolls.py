@@ -6,7 +6,7 @@ from magic141.tools.host import use_comfyui
 
 use_comfyui()
 
-from magic141.model_patches.window.run import Limits, motion_to_hold, times_over_limits
+from magic141.model_patches.window.run import Limits, times_over_limits, wanted_motion
 from magic141.tests.support.tiny_windows import count_windows, frames_of, run
 
 
@@ -44,10 +44,10 @@ def test_the_motion_held_is_the_one_a_prompt_began_with():
         return {"prompt": prompt, "measures": {"motion_right": right, "motion_down": 0.0}}
 
     windows = [finished("a", 0.1), finished("b", 0.2), finished("a", 0.3), finished("a", 0.4)]
-    assert motion_to_hold("a", windows) == (0.3, 0.0)
-    assert motion_to_hold("b", windows) is None
-    assert motion_to_hold("a", []) is None
-    assert motion_to_hold("a", [{"prompt": "a", "measures": {}}]) is None  # a first window of one frame
+    assert wanted_motion("a", windows) == (0.3, 0.0)
+    assert wanted_motion("b", windows) is None
+    assert wanted_motion("a", []) is None
+    assert wanted_motion("a", [{"prompt": "a", "measures": {}}]) is None  # a first window of one frame
 
 
 @pytest.mark.parametrize(

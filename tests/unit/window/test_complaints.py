@@ -5,7 +5,7 @@ import torch
 from magic141.lab import world
 from magic141.model_patches.measures import mean_lab
 from magic141.model_patches.window.clips import known_difference
-from magic141.model_patches.window.complaints import complaints, named
+from magic141.model_patches.window.complaints import complaints, name_windows
 from magic141.model_patches.window.flash import measure_flash
 from magic141.model_patches.window.measure import measure_window
 from magic141.model_patches.window.report import build_report
@@ -105,9 +105,9 @@ def test_contrast_that_grows_is_told(clip):
 
 
 def test_many_windows_are_counted():
-    assert named([2]) == "Window 2"
-    assert named([2, 3]) == "Windows 2, 3"
-    assert named(list(range(2, 12))) == "Windows 2, 3, 4, 5, 6, 7 and 4 more"
+    assert name_windows([2]) == "Window 2"
+    assert name_windows([2, 3]) == "Windows 2, 3"
+    assert name_windows(list(range(2, 12))) == "Windows 2, 3, 4, 5, 6, 7 and 4 more"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,6 @@ def test_the_worst_value_is_told_of_all_windows_that_have_one():
 
 
 def test_six_windows_are_named_and_more_are_counted():
-    assert named([3]) == "Window 3"
-    assert named([1, 2, 3, 4, 5, 6]) == "Windows 1, 2, 3, 4, 5, 6"
-    assert named([1, 2, 3, 4, 5, 6, 9]) == "Windows 1, 2, 3, 4, 5, 6 and 1 more"
+    assert name_windows([3]) == "Window 3"
+    assert name_windows([1, 2, 3, 4, 5, 6]) == "Windows 1, 2, 3, 4, 5, 6"
+    assert name_windows([1, 2, 3, 4, 5, 6, 9]) == "Windows 1, 2, 3, 4, 5, 6 and 1 more"

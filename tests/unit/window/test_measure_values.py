@@ -8,7 +8,6 @@ from magic141.model_patches.measures import STILL_STEP, delta_e, mean_lab
 from magic141.model_patches.window.measure import (
     measure_window,
     seam_badness,
-    seam_is_good,
     summarize,
     turned_deg,
 )
@@ -16,25 +15,14 @@ from magic141.tests.support.gray_frames import grays, lightness
 from magic141.tests.support.measured import seam_of
 
 
-@pytest.mark.parametrize(
-    ("ratio", "limit", "good"),
-    [
-        (2.0, 2.0, True),
-        (2.01, 2.0, False),
-        (0.5, 2.0, True),
-        (0.49, 2.0, False),
-        (2.0, 0.5, True),
-        (0, 2.0, False),
-    ],
-)
-def test_a_seam_within_the_limit_is_good_either_way(ratio, limit, good):
-    assert seam_is_good(ratio, limit) is good
+@pytest.mark.parametrize(("ratio", "good"), [(2.0, 1), (2.01, 0), (0.5, 1), (0.49, 0), (0, 0)])
+def test_a_seam_is_good_up_to_twice_or_half_the_motion_beside_it(ratio, good):
+    window = {"color_shift": 0.0, "brightness": 0.5, "sharpness": 0.1, "seam_motion": ratio}
+    assert summarize([window])["seams_ok_share"] == good
 
 
 def test_how_bad_a_seam_is():
     assert [seam_badness(ratio) for ratio in (4.0, 0.25, 1.0, 0.0, -1.0)] == [4, 4, 1, math.inf, math.inf]
-    assert seam_is_good(2.0)
-    assert not seam_is_good(2.1)
 
 
 def test_a_turn_below_the_slowest_motion_is_none():
@@ -83,7 +71,9 @@ def test_the_way_back_to_the_first_frame_is_a_share_of_the_way_from_it(begin, en
 
 
 def test_a_window_of_one_frame_has_no_motion():
-    measures = measure_window(grays(0.5), reference_lab=mean_lab(grays(0.5)), before=None, held=(0.1, 0.1))
+    measures = measure_window(
+        grays(0.5), reference_lab=mean_lab(grays(0.5)), before=None, wanted_motion=(0.1, 0.1)
+    )
     assert set(measures) == {"color_shift", "brightness", "sharpness", "contrast", "motion"}
     assert measures["motion"] == 0
 
@@ -151,9 +141,9 @@ def test_a_turn_is_told_where_a_motion_is_held():
     frames = torch.rand(1, 40, 40, 3, generator=torch.Generator().manual_seed(0))
     frames = torch.nn.functional.avg_pool2d(frames.movedim(-1, 1), 5, 1).movedim(1, -1)
     moving = torch.cat([frames.roll(step, 2) for step in range(4)])
-    measures = measure_window(moving, reference_lab=mean_lab(moving), before=None, held=(0.0, 0.02))
+    measures = measure_window(moving, reference_lab=mean_lab(moving), before=None, wanted_motion=(0.0, 0.02))
     assert measures["motion_right"] > 0.01
     assert measures["turned_deg"] == pytest.approx(90, abs=20)
     for held in (None, (0.0, 0.0)):
-        still = measure_window(moving, reference_lab=mean_lab(moving), before=None, held=held)
+        still = measure_window(moving, reference_lab=mean_lab(moving), before=None, wanted_motion=held)
         assert "turned_deg" not in still

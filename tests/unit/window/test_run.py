@@ -17,12 +17,12 @@ from magic141.model_patches.window.run import (
     WindowRun,
     from_uint8,
     make_reference,
-    motion_to_hold,
     read_tail,
     reference_tensors,
     tail_tensors,
     times_over_limits,
     to_uint8,
+    wanted_motion,
     window_facts,
     window_keys,
 )
@@ -223,11 +223,11 @@ def test_motion_is_held_from_where_a_prompt_began():
         return {"prompt": prompt, "measures": {"motion_right": right, "motion_down": -right}}
 
     finished = [made("a", 1.0), made("b", 2.0), made("a", 3.0), made("a", 4.0)]
-    assert motion_to_hold("a", finished) == (3.0, -3.0)
-    assert motion_to_hold("b", finished) is None
-    assert motion_to_hold("b", finished[:2]) == (2.0, -2.0)
-    assert motion_to_hold("a", [{"prompt": "a", "measures": {}}]) is None
-    assert motion_to_hold("a", []) is None
+    assert wanted_motion("a", finished) == (3.0, -3.0)
+    assert wanted_motion("b", finished) is None
+    assert wanted_motion("b", finished[:2]) == (2.0, -2.0)
+    assert wanted_motion("a", [{"prompt": "a", "measures": {}}]) is None
+    assert wanted_motion("a", []) is None
 
 
 @pytest.mark.parametrize(("asked", "kept"), [(1, 5), (5, 5), (9, 9)])
