@@ -141,7 +141,7 @@ def mean_motion(luma: Tensor) -> tuple[float, float]:
     above about 5 % of the side are underestimated.
 
     Args:
-        luma: of ``luma_grid``, T >= 2.
+        luma: from ``luma_grid``, T >= 2.
 
     Source: Lucas and Kanade, "An Iterative Image Registration Technique with an Application to Stereo Vision", 1981.
     """

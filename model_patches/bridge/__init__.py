@@ -9,7 +9,7 @@ OLDEST, NEWEST = "0.30.0", "0.33.0"
 
 
 def host_version() -> str:
-    """Return the version of this ComfyUI; those from before it had one count as 0."""
+    """Return the version of this ComfyUI, 0 for those that are too old to have one."""
     try:
         return importlib.import_module("comfyui_version").__version__
     except ModuleNotFoundError:
@@ -17,13 +17,12 @@ def host_version() -> str:
 
 
 def can_load(module: str, package: str | None) -> bool:
-    """Import the nodes if this ComfyUI is new enough, and say in one line of the log when it is not as tested.
+    """Return whether this ComfyUI can load the nodes, and log one line if it is not a tested version.
+
+    In tested versions the nodes are not imported here: if that fails, something else is wrong, and the error says what.
 
     Args:
         module: of the nodes, relative to ``package``.
-
-    Raises:
-        ImportError: a version that the pack was tested with lacks something, so something else is wrong.
     """
     version = host_version()
     if _numbers(version) < _numbers(OLDEST):

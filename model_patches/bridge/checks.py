@@ -1,4 +1,4 @@
-"""Check what a sampler is given for faults that the host would notice late or not at all."""
+"""Check a sampler's inputs for faults that the host would notice late or not at all."""
 
 from typing import cast
 
@@ -24,8 +24,8 @@ def check_clip(
 ) -> None:
     """Check that model, conditioning and latent belong together.
 
-    If the MODEL's layout is not HunyuanVideo's, only the latent is checked: what such a model needs in the
-    conditioning, the host knows.
+    If the MODEL's layout is not HunyuanVideo's, only the latent is checked: the host knows what conditioning such a
+    model needs.
 
     Raises:
         ValueError: they do not; the message says what to change.
@@ -48,7 +48,7 @@ def check_flow_matching(model: comfy.model_patcher.ModelPatcher) -> comfy.model_
     """Return the model's sampling, which must be flow matching.
 
     Raises:
-        ValueError: it is not, so its noise levels mean something else.
+        ValueError: it is not, so noise levels mean something else for it.
     """
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, comfy.model_sampling.CONST):

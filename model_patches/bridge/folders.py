@@ -1,4 +1,4 @@
-"""The host's folders: which the pack may read, where its indexes and training sets lie, and what it adds to them."""
+"""The host's folders: which ones the pack may read, where its own data lies, and what it adds to them."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
-"""Tell by the graph that feeds a node whether what an artist set is still the same.
+"""Hash the graph that feeds a node, to find out whether anything in it has changed.
 
 The identity of a link is a hash of the node it comes from: its class, its widget values, the files those name, and the
-same of everything before it. Ids, titles and places are left out. What cannot be known is never the same twice.
+same of everything before it. Ids, titles and positions are left out. What cannot be known is never the same twice.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from ..store.files import file_sha256
 from ..window.entries import digest
 
 HASHED_BYTES = 16 * 1024**2
-"""Files up to this size are told apart by their content, larger ones by size and time."""
+"""Files up to this size are identified by their content, larger ones by size and time."""
 HASHED_BYTES_IN_FOLDERS = 2**16
 MAX_FILES = 10_000
-"""Of a folder that a widget names; one that holds more cannot be known."""
+"""In a folder that a widget names; a folder with more files counts as unknown."""
 LONGEST_NAME = 1024
 
 
@@ -35,13 +35,13 @@ Graph = Mapping[str, dict]
 
 
 def running_graph(dynprompt) -> Graph:
-    """Return the graph of the host's ``DynamicPrompt``, with nodes that were expanded."""
+    """Return the graph of the host's ``DynamicPrompt``, including expanded nodes."""
     return {node_id: dynprompt.get_node(node_id) for node_id in dynprompt.all_node_ids()}
 
 
 @dataclass(frozen=True)
 class GraphIdentity:
-    """The hash of what feeds a node, and the classes of nodes before it that may give something else every time."""
+    """The hash of what feeds a node, and the classes of nodes before it whose result may differ every time."""
 
     hash: str
     unknown: tuple[str, ...] = ()
@@ -56,13 +56,13 @@ def graph_identity(graph: Graph, node_id: str, inputs: Sequence[str]) -> GraphId
 
     Args:
         graph: the prompt as it runs.
-        node_id: the node that is fed.
-        inputs: the names of its inputs that count.
+        node_id: the node whose inputs are looked at.
+        inputs: their names.
     """
     reader = _GraphReader(graph)
     values = graph[node_id]["inputs"]
-    told = {name: reader.value_of(values[name]) for name in sorted(inputs) if name in values}
-    return GraphIdentity(digest(told), tuple(sorted(reader.unknown)))
+    connected = {name: reader.value_of(values[name]) for name in sorted(inputs) if name in values}
+    return GraphIdentity(digest(connected), tuple(sorted(reader.unknown)))
 
 
 class _GraphReader:
@@ -83,7 +83,7 @@ class _GraphReader:
         return ["is", plain, files] if files else ["is", plain]
 
     def hash_of(self, node_id: str) -> str:
-        """Return the hash of a node and all before it; another one every time where that cannot be known."""
+        """Return the hash of a node and all before it, or a new random one if that cannot be known."""
         if node_id not in self._read:
             node = self.graph.get(node_id, {})
             class_type = str(node.get("class_type"))
@@ -95,11 +95,11 @@ class _GraphReader:
         return self._read[node_id]
 
     def _hash(self, class_type: str, node: dict) -> str:
-        kind = node_class(class_type)
-        if kind is None or getattr(kind, "NOT_IDEMPOTENT", False):
+        cls = node_class(class_type)
+        if cls is None or getattr(cls, "NOT_IDEMPOTENT", False):
             raise _Unknown
-        told = {name: self.value_of(value) for name, value in sorted(node["inputs"].items())}
-        return digest([class_type, told, plain_value(changed_value(kind, node))])
+        inputs = {name: self.value_of(value) for name, value in sorted(node["inputs"].items())}
+        return digest([class_type, inputs, plain_value(changed_value(cls, node))])
 
 
 def node_class(class_type: str) -> type | None:
@@ -107,23 +107,25 @@ def node_class(class_type: str) -> type | None:
     return importlib.import_module("nodes").NODE_CLASS_MAPPINGS.get(class_type)
 
 
-def changed_value(kind: type, node: dict) -> object:
-    """Return what a node's class says of outside changes; the host has asked already, unless it keeps no cache.
+def changed_value(cls: type, node: dict) -> object:
+    """Return what a node's class says about outside changes; the host has asked already, unless it keeps no cache.
 
     Raises:
         _Unknown: it says that it always changes, or cannot be asked.
     """
     if "is_changed" in node:
         return node["is_changed"]
-    if issubclass(kind, _ComfyNodeInternal):
-        ask = first_real_override(kind, "fingerprint_inputs")
+    if issubclass(cls, _ComfyNodeInternal):
+        is_changed = first_real_override(cls, "fingerprint_inputs")
     else:
-        ask = getattr(kind, "IS_CHANGED", None)
-        ask = ask if ask is None or inspect.ismethod(ask) else kind().IS_CHANGED
-    if ask is None:
+        is_changed = getattr(cls, "IS_CHANGED", None)
+        is_changed = is_changed if is_changed is None or inspect.ismethod(is_changed) else cls().IS_CHANGED
+    if is_changed is None:
         return None
     try:
-        changed = ask(**{name: None if is_link(value) else value for name, value in node["inputs"].items()})
+        changed = is_changed(
+            **{name: None if is_link(value) else value for name, value in node["inputs"].items()}
+        )
     except Exception as error:
         raise _Unknown from error
     if inspect.iscoroutine(changed):
@@ -133,10 +135,10 @@ def changed_value(kind: type, node: dict) -> object:
 
 
 def plain_value(value: object) -> object:
-    """Return a value as JSON that is the same for 1 and 1.0.
+    """Return a value as JSON, with 1.0 as 1.
 
     Raises:
-        _Unknown: it is not JSON, or not a number.
+        _Unknown: it cannot be JSON, or is a float that is not finite.
     """
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -162,7 +164,7 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def named_files(text: str) -> list:
-    """Return facts of every file and model folder that a widget's text may name; empty for other texts."""
+    """Return facts about every file and model folder that a widget's text may name; empty if it names none."""
     parts = set(text.replace("\\", "/").split("/"))
     if not text.strip() or len(text) > LONGEST_NAME or not text.isprintable() or parts & {".", ".."}:
         return []
@@ -186,7 +188,7 @@ def _places(text: str) -> Iterator[str]:
 
 
 def file_facts(path: Path) -> list:
-    """Return what tells a file or the files of a folder from others; where they lie does not count."""
+    """Return what identifies a file, or the files of a folder, wherever they lie."""
     if not path.is_dir():
         return [_facts(path, HASHED_BYTES)] if path.is_file() else []
     files: list[Path] = []
@@ -209,11 +211,11 @@ def _facts(file: Path, hashed_bytes: int) -> list:
 
 
 def describe_unknown(identity: GraphIdentity) -> list[str]:
-    """Say why a run cannot be found again, if so."""
+    """Return why a later run cannot continue this one; empty if it can."""
     if not identity.unknown:
         return []
     names = ", ".join(json.dumps(name) for name in identity.unknown)
     return [
-        f"{names} may give something else each time, so this starts anew and cannot be gone on from. Connect "
+        f"{names} may give something else each time, so this starts anew and cannot be continued. Connect "
         "nodes whose results depend on their inputs alone."
     ]

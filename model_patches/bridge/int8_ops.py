@@ -1,7 +1,7 @@
 """The host's mixed-precision Linear, made to be weight-only where the layer says so, with exact LoRA.
 
-Two things the host does otherwise: ``full_precision_matrix_mult`` still quantizes the activations when layer and
-input dtype agree, and a LoRA on an int8 weight is merged and rounded again, which swallows a weak LoRA.
+The host differs in two ways: ``full_precision_matrix_mult`` still quantizes the activations when layer and input dtype
+agree, and a LoRA on an int8 weight is merged and rounded again, which swallows a weak LoRA.
 """
 
 from collections.abc import Callable
@@ -16,25 +16,25 @@ from torch import Tensor, nn
 
 LORA_KEY = "magic141_int8_lora"
 
-#: Up to so many tokens torch's own kernel, which reads the integers, is faster than a matrix product in bf16.
+#: Up to this many tokens torch's own kernel, which reads the integers, is faster than a matrix product in bf16.
 FEW_TOKENS = 32
 
-#: On a processor without bf16 instructions it is faster for any number of them.
+#: On a processor without bf16 instructions that kernel is faster for any number of tokens.
 HAS_BF16 = any(
     getattr(torch.cpu, "get_capabilities", dict)().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
 )
 
-#: Rows of the weight that become floats at a time; with the widths of a DiT in bf16 they stay in the processor's cache.
+#: How many rows of the weight are converted at a time: at a DiT's widths in bf16 they fit into the processor's cache.
 ROWS = 1024
 
-#: Weights of so many values do not become float32 in one piece: that takes eight times the memory of the integers.
+#: From this many values on, weights become float32 in parts: at once takes eight times the integers' memory.
 LARGE = 1 << 24
 
 
 class QuantizedLinear:
     """Mixed into the host's quantized Linear.
 
-    ``lora_at_use``: a function of the fp weight, called at every use instead of once into the integers.
+    ``lora_at_use``: applies LoRA to the dequantized weight at every use, instead of merging it into the integers once.
     """
 
     _full_precision_mm: bool  # of the host's class
@@ -61,9 +61,9 @@ class QuantizedLinear:
     def set_weight(
         self, weight: Tensor, inplace_update=False, seed=None, return_weight=False, **options
     ) -> Tensor | None:
-        """Leave the integers as they are when a load would merge its patches into them.
+        """Leave the integers as they are when a load would merge patches into them: those are applied at use.
 
-        They are applied at use. Merged weights of all layers would be in memory twice until the load's end.
+        Merging would also hold the weights of all layers in memory twice until the end of the load.
         """
         if return_weight or inplace_update:
             host: Any = super()
@@ -90,11 +90,8 @@ def adopt(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.Mode
     twins: dict[type, type] = {}
     for module in patcher.model.modules():
         kind = type(module)
-        if (
-            is_quantized(module)
-            and not isinstance(module, QuantizedLinear)
-            and hasattr(module, "layout_type")
-        ):
+        is_adopted = isinstance(module, QuantizedLinear)
+        if is_quantized(module) and not is_adopted and hasattr(module, "layout_type"):
             twins.setdefault(kind, type(kind.__name__, (QuantizedLinear, kind), {}))
             module.__class__ = twins[kind]
     if twins:
@@ -103,18 +100,18 @@ def adopt(patcher: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.Mode
 
 
 def is_quantized(module: nn.Module) -> bool:
-    """Say whether a module's weight is one of the host's quantized tensors."""
+    """Return whether a module's weight is one of the host's quantized tensors."""
     return isinstance(getattr(module, "weight", None), QuantizedTensor)
 
 
 def keep_lora_exact(patcher: comfy.model_patcher.ModelPatcher) -> None:
-    """Have every load of this patcher, and of its clones, apply LoRA at use instead of into the integers."""
+    """Let every load of this patcher and its clones apply LoRA at use instead of merging it into the integers."""
     patcher.remove_callbacks_with_key(CallbacksMP.ON_LOAD, LORA_KEY)
     patcher.add_callback_with_key(CallbacksMP.ON_LOAD, LORA_KEY, _move_lora_to_use)
 
 
 def _move_lora_to_use(patcher: comfy.model_patcher.ModelPatcher, device: torch.device, *_) -> None:
-    """After a load: take merged weights back and keep their patches beside them."""
+    """After a load: undo merging, and keep the patches beside the weights instead."""
     for name, module in patcher.model.named_modules():
         if isinstance(module, QuantizedLinear):
             module.lora_at_use = _take_patch(patcher, f"{name}.weight", module, device)
@@ -123,7 +120,9 @@ def _move_lora_to_use(patcher: comfy.model_patcher.ModelPatcher, device: torch.d
 def _take_patch(patcher, key: str, module: Any, device: torch.device):
     if key not in patcher.patches:
         return None
-    if getattr(module, "weight_lowvram_function", None) is not None:  # dynamic memory: would merge on arrival
+    if (
+        getattr(module, "weight_lowvram_function", None) is not None
+    ):  # dynamic memory: it would merge the patch when the weight arrives
         module.weight_lowvram_function = None
         return comfy.model_patcher.LowVramPatch(key, patcher.patches)
     if key not in patcher.backup:  # left off the device: the host itself applies it at use
@@ -134,15 +133,14 @@ def _take_patch(patcher, key: str, module: Any, device: torch.device):
 
 
 def linear_on_cpu(module: Any, input: Tensor) -> Tensor | None:
-    """Return the Linear's output where this file has a faster way to it, else None.
+    """Return the Linear's output if this file can compute it faster than the host, else None.
 
-    It has one for plain int8 weights (not rotated) that lie in the processor's memory and are not to be patched, and
-    for inputs of bf16, or of float32 where the weight is large. The scales multiply the product: the integers are
-    exact in both.
+    It can for int8 weights on the CPU that are neither rotated nor to be patched, with inputs in bf16, or in float32 if
+    the weight is large. The scales are applied to the product; the integers are exact in both types.
     """
     weight = module.weight
-    is_meant = input.dtype == torch.bfloat16 or (input.dtype == torch.float32 and weight.numel() >= LARGE)
-    if not is_meant or input.device.type != "cpu" or not _is_plain(module, weight):
+    is_supported = input.dtype == torch.bfloat16 or (input.dtype == torch.float32 and weight.numel() >= LARGE)
+    if not is_supported or input.device.type != "cpu" or not _is_plain(module, weight):
         return None
     integers, scale = weight._qdata, weight._params.scale.reshape(-1)
     product = _multiply(input.reshape(-1, input.shape[-1]), integers)

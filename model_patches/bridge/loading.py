@@ -45,7 +45,7 @@ PRECISIONS: dict[str, dict[str, Any]] = {
     "fp8_e5m2": {"dtype": torch.float8_e5m2},
 }
 
-#: Files up to this size are looked through for NaN weight by weight; of larger ones the edges of every weight.
+#: Files up to this size are searched for NaN completely; in larger ones only the edges of every weight are.
 FULL_CHECK_BYTES = 4 * 2**30
 
 
@@ -54,7 +54,7 @@ class Report:
     """What a loaded file is.
 
     Args:
-        kept: names of layers that this pack left as they were when it quantized the file.
+        kept: names of the layers that were not quantized when this pack quantized the file.
     """
 
     path: Path
@@ -81,7 +81,7 @@ def load_magic141_model(
         path: a safetensors file or a ``.pth`` with 16, 32 or 33 input channels.
         precision: one of ``PRECISIONS``.
     Returns:
-        The MODEL at shift 5, and what was found.
+        The MODEL at shift 5, and what was found in the file.
     Raises:
         FileNotFoundError, ValueError: it cannot be used; the message says why.
     """
@@ -183,7 +183,7 @@ def _load_patcher(
 
 
 def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Map the file's weights into memory under the host's names; what is copied later is copied once, by the host."""
+    """Map the file's weights into memory under the host's names; only the host copies them, once."""
     weights = load_torch_zip(header.path) if header.container == "torch" else _map_safetensors(header)
     if is_quanto(weights):
         weights = from_quanto(weights)
@@ -197,7 +197,7 @@ def _read_weights(header: Header, checkpoint: Checkpoint) -> dict[str, Tensor]:
 
 
 def _map_safetensors(header: Header) -> dict[str, Tensor]:
-    """Map a file through the host, whose memory management notes where each weight lies; else as this pack does."""
+    """Map a file through the host, whose memory management notes where each weight lies; if refused, map it here."""
     if header.path.suffix.lower() in (".safetensors", ".sft"):
         try:
             weights = comfy.utils.load_torch_file(str(header.path), safe_load=True)
@@ -245,7 +245,7 @@ def fit_input_patches(patcher: comfy.model_patcher.ModelPatcher) -> None:
 def _fit(value, shape: tuple[int, ...]):
     if isinstance(value, comfy.weight_adapter.LoRAAdapter):
         up, down, alpha, mid, dora_scale, reshape = value.weights
-        fitted = _fit_weight(down, (down.shape[0], *shape[1:]), plain=mid is None and dora_scale is None)
+        fitted = _fit_weight(down, (down.shape[0], *shape[1:]), can_pad=mid is None and dora_scale is None)
         if fitted is down:
             return value
         return comfy.weight_adapter.LoRAAdapter(
@@ -258,16 +258,16 @@ def _fit(value, shape: tuple[int, ...]):
     return value
 
 
-def _fit_weight(weight: Tensor, shape: tuple[int, ...], *, plain: bool = True) -> Tensor:
+def _fit_weight(weight: Tensor, shape: tuple[int, ...], *, can_pad: bool = True) -> Tensor:
     """Return ``weight`` itself if it has the size, else padded from fewer input channels."""
     rows, channels, *patch = shape
     patch_size = patch[0] * patch[1] * patch[2]
-    found, remainder = divmod(weight[0].numel(), patch_size)
-    if found == channels and remainder == 0:
+    weight_channels, remainder = divmod(weight[0].numel(), patch_size)
+    if weight_channels == channels and remainder == 0:
         return weight
-    if not plain or remainder or found > channels:
+    if not can_pad or remainder or weight_channels > channels:
         raise ValueError(
             f"A LoRA's part for {INPUT_WEIGHT} was made for {weight[0].numel() / patch_size:g} input channels and"
             f" cannot be fitted to this model's {channels}. Use a LoRA of a 16- or {channels}-channel HunyuanVideo."
         )
-    return pad_input_channels(weight.reshape(rows, found, *patch), channels)
+    return pad_input_channels(weight.reshape(rows, weight_channels, *patch), channels)

@@ -1,6 +1,6 @@
 """What the running node shows of its work: a bar, the Cancel button, and a line of text for every stage.
 
-The host keeps such a text on the node until the next one, also after the run; so the last one gives the time it took.
+The host keeps such a text on the node until the next one, even after the run; so the last one says how long it took.
 """
 
 import time
@@ -34,7 +34,7 @@ def ignore_stage(_text: str) -> None:
 
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
-    """Give a function that shows a stage; at the end, show the time that all stages took."""
+    """Yield a function that shows a stage; at the end, show the time that all stages took."""
     started = time.monotonic()
     yield show_stage
     show_stage(f"done in {duration_text(time.monotonic() - started)}")
@@ -46,7 +46,7 @@ def host_progress(stage: str = "") -> Callable[[int, int], None]:
     Args:
         stage: what is counted, shown as text with the share that is done; empty shows the bar alone.
 
-    While the total is not known yet it is given as 0: nothing is shown then.
+    A total of 0 means that it is not known yet; then nothing is shown.
     """
     bars: list[comfy.utils.ProgressBar] = []
     shown_at = float("-inf")
@@ -68,7 +68,7 @@ def host_progress(stage: str = "") -> Callable[[int, int], None]:
 
 
 def duration_text(seconds: float) -> str:
-    """Write seconds as people say them."""
+    """Return seconds as people say them."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -76,10 +76,10 @@ def duration_text(seconds: float) -> str:
 
 
 def send_event(kind: str, data: dict, node_id: str | None) -> None:
-    """Send the page that queued the running prompt what a node has to say; nothing where there is none.
+    """Send an event of a node to the page that queued the running prompt, if there is one.
 
     Args:
-        node_id: of the node; the page is told the one that stands for it on the screen.
+        node_id: of the node; a copy inside an expansion is replaced by the node on the screen.
     """
     from server import PromptServer
 

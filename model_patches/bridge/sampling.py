@@ -70,7 +70,7 @@ def sample_clip(
     Returns:
         (B, C, T, H, W), in the VAE's scale.
     Raises:
-        ValueError: the inputs do not belong together; said before the model is loaded.
+        ValueError: the inputs do not belong together; raised before the model is loaded.
     """
     experts = _share_steps(model, sampling)
     samples = _fit_empty_latent(model, latent)
@@ -99,7 +99,7 @@ def sample_clip(
                 seed=sampling.seed,
             )
             first += len(sigmas) - 1
-            noise = noise * 0.0  # the next expert goes on from a latent that holds its noise
+            noise = noise * 0.0  # the next expert continues with a latent that holds its noise
     return samples.to(
         comfy.model_management.intermediate_device(), comfy.model_management.intermediate_dtype()
     )
@@ -126,7 +126,7 @@ def renoise_seed(seed: int, first_sigma: float) -> int:
 
 
 class _FirstStepsGuider(comfy.samplers.CFGGuider):
-    """Use guidance down to a noise level and none below it, which helps against slow motion in few steps."""
+    """Use guidance down to a noise level and none below it: with few steps, motion is less slow."""
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, last_guided_sigma: float):
         super().__init__(model)
@@ -192,7 +192,8 @@ def _count_steps(callback: PreviewCallback, bar: tqdm, *, first: int) -> Preview
 
 @torch.no_grad()
 def _euler(model, x, sigmas, extra_args=None, callback=None, disable=None):
-    with _Steps(model, sigmas, extra_args, callback, disable) as steps:
+    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
+        steps = _Steps(model, extra_args, callback, bar)
         return sample_euler(steps.denoise, x, sigmas, callback=steps.report)
 
 
@@ -200,7 +201,8 @@ def _euler(model, x, sigmas, extra_args=None, callback=None, disable=None):
 def _renoise(model, x, sigmas, extra_args=None, callback=None, disable=None):
     seed = renoise_seed((extra_args or {}).get("seed") or 0, float(sigmas[0]))
     generator = torch.Generator().manual_seed(seed)
-    with _Steps(model, sigmas, extra_args, callback, disable) as steps:
+    with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
+        steps = _Steps(model, extra_args, callback, bar)
         if steps.noise_scale != 1.0:
             raise ValueError(
                 f"This MODEL scales its noise by {steps.noise_scale:g}, which renoise does not support. Choose euler."
@@ -211,19 +213,10 @@ def _renoise(model, x, sigmas, extra_args=None, callback=None, disable=None):
 class _Steps:
     """The host's side of a sampling loop: model call, progress, preview and cancel."""
 
-    def __init__(
-        self, model, sigmas: Tensor, extra_args: dict | None, callback: Callable | None, disable: bool | None
-    ):
-        self.model, self.extra_args, self.callback = model, extra_args or {}, callback
+    def __init__(self, model, extra_args: dict | None, callback: Callable | None, bar: tqdm):
+        self.model, self.extra_args, self.callback, self.bar = model, extra_args or {}, callback, bar
         self.patcher = model.inner_model.model_patcher
         self.noise_scale = float(getattr(check_flow_matching(self.patcher), "noise_scale", 1.0))
-        self.progress = tqdm(total=len(sigmas) - 1, disable=disable)
-
-    def __enter__(self) -> "_Steps":
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.progress.close()
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -233,7 +226,7 @@ class _Steps:
         return denoised
 
     def report(self, i: int, x: Tensor, sigma: Tensor, denoised: Tensor) -> None:
-        self.progress.update()
+        self.bar.update()
         if self.callback is not None:
             self.callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": denoised})
 

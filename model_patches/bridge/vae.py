@@ -1,13 +1,13 @@
 """Frames to latents and back through the host's VAE, with frames grouped as the DiT expects them.
 
-A causal video decoder remembers what came before. To continue a clip, new latent frames are decoded behind enough of
+A causal video decoder remembers what came before. To continue a clip, new latent frames are decoded after enough of
 the old ones, and the old ones' frames are dropped, so that no frame at the seam is doubled, dropped or dimmed. How
-much is enough depends on the VAE:
+many are enough depends on the VAE:
 
 - TAEHV: every MemBlock sees one step back at its own frame rate. Three run at the latent rate, three more at the
   latent rate and three at twice it: 7.5 latent frames, so with 8 the frames are the same bit for bit.
 - The HunyuanVideo VAE, as the host runs it, normalizes and attends over the whole clip in its middle block, so no
-  amount is exact. Behind the middle block it works in pairs of latent frames that count from the first one:
+  number is exact. After the middle block it works in pairs of latent frames that count from the first one:
   starting at an even latent frame keeps the pairs together.
 """
 
@@ -28,7 +28,7 @@ def check_vae(vae: VAE) -> None:
     """Refuse a VAE that is not of the HunyuanVideo kind.
 
     Raises:
-        ValueError: saying what its latents look like.
+        ValueError: says what its latents look like.
     """
     channels, dims, ratio = vae.latent_channels, vae.latent_dim, vae.spacial_compression_encode()
     if (channels, dims, ratio) != (LATENT_CHANNELS, 3, SPATIAL_COMPRESSION):
@@ -51,10 +51,10 @@ def is_taehv(vae: VAE) -> bool:
 def encode_frames(vae: VAE, frames: Tensor) -> Tensor:
     """Encode frames so that latent 0 is frame 0 alone and every further latent the next four frames.
 
-    The real HunyuanVideo VAE groups them so by itself. TAEHV's encoder takes 0-3, 4-7... : frame 0 is put three
-    times in front, which for a single picture is the same as its own padding at the end.
+    The HunyuanVideo VAE groups them so by itself. TAEHV's encoder groups 0-3, 4-7 ..., so frame 0 is repeated three
+    times in front; for a single picture that equals the encoder's own padding at the end.
 
-    Out of memory the host repeats the encoding in tiles.
+    If memory runs out, the host repeats the encoding in tiles.
 
     Args:
         frames: (N, H, W, 3) in [0, 1], N = 4n + 1, sides multiples of 8.
@@ -70,7 +70,7 @@ def encode_frames(vae: VAE, frames: Tensor) -> Tensor:
 
 
 def decode_frames(vae: VAE, latent: Tensor) -> Tensor:
-    """Decode a latent clip; out of memory the host repeats it in tiles.
+    """Decode a latent clip; if memory runs out, the host repeats it in tiles.
 
     Args:
         latent: (1, 16, T, h, w), unscaled.

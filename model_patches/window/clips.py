@@ -34,7 +34,7 @@ class ClipSizes:
 
     def __post_init__(self) -> None:
         if self.num_known < 1:
-            raise ValueError(f"known_frames is {self.num_known}; a window needs at least 1 to go on from.")
+            raise ValueError(f"known_frames is {self.num_known}; a window needs at least 1 to continue from.")
         if self.num_new < 1:
             dropped = f" and drop_new {self.drop_new}" if self.drop_new else ""
             raise ValueError(

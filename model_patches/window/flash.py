@@ -1,4 +1,4 @@
-"""Find windows whose first frames flash, go gray or blur against the frames they go on from.
+"""Find windows whose first frames flash, go gray or blur against the frames they continue.
 
 A moving picture changes its mean brightness too. How often each brightness occurs changes little from frame to frame,
 wherever things move; a flash moves all of it the same way. So the pixels of two frames are compared in order of their

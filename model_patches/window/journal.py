@@ -152,10 +152,10 @@ class RunJournal:
         return entries, []
 
     def _next(self, index: int, wanted: list[tuple[str, str]], taken: set[str]) -> Entry | str:
-        """Return the next window, or the reason why the one on disk cannot be used (empty if there is none to tell).
+        """Return the next window, or why the one on disk cannot be used (empty if that needs no words).
 
         Args:
-            wanted: of ``_wanted``.
+            wanted: from ``_wanted``.
             taken: the files of the windows before, which cannot be this one's too.
         """
         current, in_old_folder = self.takes.read(index), (wanted[0][0], "")

@@ -25,7 +25,7 @@ PACE_FRAMES = 4
 
 
 def turned_deg(motion: Sequence[float], reference: Sequence[float]) -> float | None:
-    """Return the angle between two motions (of ``mean_motion``) in degrees, 0 to 180; None if one has no direction."""
+    """Return the angle in degrees, 0 to 180, between two motions from ``mean_motion``; None if one has no direction."""
     (x, y), (x0, y0) = motion, reference
     if min(math.hypot(x, y), math.hypot(x0, y0)) < SLOWEST:
         return None
@@ -51,7 +51,7 @@ def measure_window(
         frames: (T, H, W, 3), the frames this window adds.
         reference_lab: (3,), the mean color of the first window.
         before: the last frames of the window before, or None for the first.
-        wanted_motion: the motion (of ``mean_motion``) that this window should keep, or None.
+        wanted_motion: the motion (from ``mean_motion``) that this window should keep, or None.
         start: (1, H, W, 3), the first frame of the video, or None.
 
     Returns:
@@ -88,7 +88,7 @@ def measure_window(
 
 
 def pace_change(before: Tensor, after: Tensor) -> float:
-    """Return how many times as fast the picture moves after a seam as before it; both of ``luma_grid``."""
+    """Return how many times as fast the picture moves after a seam as before it; both from ``luma_grid``."""
     old, new = (float(motion_steps(part).median()) for part in (before[-PACE_FRAMES:], after[:PACE_FRAMES]))
     return (new + STILL_STEP) / (old + STILL_STEP)
 

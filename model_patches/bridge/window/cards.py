@@ -29,9 +29,9 @@ class WindowCards:
         return window_cards(self._run, self._place, first=first)
 
     def send(self, node_id: str | None) -> None:
-        """Send the page what is new, as news of a node."""
+        """Send the page the cards that it does not have yet, for a node."""
         if not (cards := self.since(self._num_sent)):
             return
         self._num_sent = self._run.num_done
-        told = {"num_windows": len(self._run.windows), "num_kept": self._run.num_kept}
-        send_event(EVENT, {**told, "folder": self._place.subfolder, "windows": cards}, node_id)
+        counts = {"num_windows": len(self._run.windows), "num_kept": self._run.num_kept}
+        send_event(EVENT, {**counts, "folder": self._place.subfolder, "windows": cards}, node_id)

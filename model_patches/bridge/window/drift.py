@@ -21,13 +21,13 @@ Features = Callable[[Tensor], Tensor]
 def measure_video(video, *, report: str, window_frames: int, features: Features | None) -> dict:
     """Measure a VIDEO window by window.
 
-    Of a video that a run continued, the first window is the end that it went on from: the source may be long, and
-    another scene before it is no drift.
+    If a run continued a video, measuring starts near the end of that video: it may be long, and another scene in it is
+    no drift.
 
     Args:
-        report: the report of Sliding Window Extend, which knows where the seams are; empty for any video.
-        window_frames: frames a window, where there is no report.
-        features: gives the features that identity is compared by; None leaves identity out.
+        report: the report of Sliding Window Extend, which says where the seams are; empty for any video.
+        window_frames: frames per window if there is no report.
+        features: computes what identity is compared by; None leaves identity out.
 
     Returns:
         ``verdict`` and ``summary`` (sentences), ``drift`` (figures over all), ``windows`` (measures of each, with
@@ -39,9 +39,9 @@ def measure_video(video, *, report: str, window_frames: int, features: Features 
     source = video_source(video)
     probe_video(source)
     windows: list[dict] = []
-    start, following = split_plan(report, window_frames)
+    start, next_start = split_plan(report, window_frames)
     reference_lab, reference_features, before, first = None, None, None, None
-    for frames in split_at(islice(read_frames(source), start, None), following, start=start):
+    for frames in split_at(islice(read_frames(source), start, None), next_start, start=start):
         if reference_lab is None:
             reference_lab, first = mean_lab(frames), frames[:1].clone()
             reference_features = None if features is None else features(frames[:1])[0]
@@ -64,28 +64,28 @@ def split_plan(report: str, window_frames: int) -> tuple[int, Callable[[int], in
     """Return the first frame to measure, and a function from a window's first frame to the first one of the next.
 
     Raises:
-        ValueError: the report is none.
+        ValueError: it is not a report.
     """
     if not report.strip():
         return 0, lambda start: start + window_frames
     try:
-        told = json.loads(report)
-        first, seams = first_measured_frame(told), seam_frames(told)
+        document = json.loads(report)
+        first, seams = first_measured_frame(document), seam_frames(document)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("report is not the report of Sliding Window Extend. Connect that output.") from error
     return first, lambda start: next((seam for seam in seams if seam > start), None)
 
 
 def split_at(
-    frames: Iterator[Tensor], following: Callable[[int], int | None], *, start: int = 0
+    frames: Iterator[Tensor], next_start: Callable[[int], int | None], *, start: int = 0
 ) -> Iterator[Tensor]:
     """Yield the frames of each window, (T, H, W, 3); ``start`` is the number of the first frame."""
     window: list[Tensor] = []
-    end = following(start)
+    end = next_start(start)
     for number, frame in enumerate(frames, start=start):
         if number == end:
             yield torch.stack(window)
-            window, end = [], following(number)
+            window, end = [], next_start(number)
         window.append(frame)
     if window:
         yield torch.stack(window)

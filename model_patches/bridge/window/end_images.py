@@ -13,13 +13,13 @@ from ...window.directions import Directions
 from ..fingerprint import tensor_fingerprint
 
 
-def find_end_images(own: Directions) -> dict[int, Path]:
-    """Return where the picture of every window is that ends on one.
+def find_end_images(directions: Directions) -> dict[int, Path]:
+    """Return the path of each end picture, by the index of its window.
 
     Raises:
         ValueError: one is not in the input folder.
     """
-    return {index: _find(name, own.lines[index, "end"]) for index, name in own.ends.items()}
+    return {index: _find(name, directions.lines[index, "end"]) for index, name in directions.ends.items()}
 
 
 def _find(name: str, line: int) -> Path:
@@ -36,25 +36,25 @@ def _find(name: str, line: int) -> Path:
     return path
 
 
-def read_end_images(own: Directions) -> dict[int, Tensor]:
-    """Return the picture (1, H, W, 3) of every window that ends on one.
+def read_end_images(directions: Directions) -> dict[int, Tensor]:
+    """Return each end picture (1, H, W, 3), by the index of its window.
 
     Raises:
         ValueError: one is missing or no picture.
     """
-    return {index: _read(path, own, index) for index, path in find_end_images(own).items()}
+    return {index: _read(path, directions, index) for index, path in find_end_images(directions).items()}
 
 
-def _read(path: Path, own: Directions, index: int) -> Tensor:
+def _read(path: Path, directions: Directions, index: int) -> Tensor:
     try:
         return to_tensor(decode(read_bytes(path))[0])
     except PictureError as error:
+        line, name = directions.lines[index, "end"], directions.ends[index]
         raise ValueError(
-            f"Prompt line {own.lines[index, 'end']} names the picture {own.ends[index][:200]!r}, which cannot be used: "
-            f"{error}. Choose another."
+            f"Prompt line {line} names the picture {name[:200]!r}, which cannot be used: {error}. Choose another."
         ) from error
 
 
 def fingerprints(images: Mapping[int, Tensor]) -> dict[int, str]:
-    """Return what tells the pictures apart by their content."""
+    """Return a hash of each picture's content."""
     return {index: tensor_fingerprint(image) for index, image in images.items()}

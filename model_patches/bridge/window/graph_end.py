@@ -21,16 +21,14 @@ def finish_run(run: GraphRun) -> Outcome:
     assert run.window is None
     assert tail is not None
     path = join_windows(run, finished=True)
-    told = run.shared | {
-        "source_frames": run.material.lead_in_frames,
-        "prompts": run.settings.start.prompts,
-    }
-    report = run.run.report(path, settings=told, notes=run.notes)
+    prompts = run.settings.start.prompts
+    settings = run.shared | {"source_frames": run.material.lead_in_frames, "prompts": prompts}
+    report = run.run.report(path, settings=settings, notes=run.notes)
     return Outcome(path, from_uint8(tail.frames[-1:]), latent_before(run), report, run.cards.since())
 
 
 def join_windows(run: GraphRun, *, finished: bool) -> Path:
-    """Join the windows there are, with their sound."""
+    """Join the finished windows with their sound, and return the video's path."""
     with run.run.store as store:
         windows = run.run.windows[: run.run.num_done]
         sound = joined_sound(store, windows, run.material, fps=run.settings.start.fps)
@@ -44,7 +42,7 @@ def join_windows(run: GraphRun, *, finished: bool) -> Path:
 
 
 def leave_unfinished(run: GraphRun, canceled: bool) -> str:
-    """Join what a run has finished that ends early, after a cancel if that is quick; return where it is."""
+    """Join the finished windows of a run that ends early, after a cancel only if that is quick; say where they are."""
     done, total = run.run.num_done, len(run.run.windows)
     try:
         with for_seconds(GRACE_S if canceled else math.inf):

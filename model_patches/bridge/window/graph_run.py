@@ -1,4 +1,4 @@
-"""A long video whose windows any graph makes: what it begins with, what is handed out, what is taken back."""
+"""A long video whose windows any graph makes: begin the run, hand out each window, take back what was made of it."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,11 +33,11 @@ WindowSocket = io.Custom("MAGIC141_WINDOW")
 
 @dataclass
 class GraphRun:
-    """A run that is going on.
+    """A run that is in progress.
 
-    cards: of the finished windows. end_images: by window, of the video's size. node_id: Window Start, which shows how
-    far it is. latent: of the artist, for the first window. best, attempt: of the window that is being made. newest: the
-    window that was written last.
+    cards: of the finished windows. end_images: by window, in the video's size. node_id: of Window Start, which shows
+    the progress. latent: what the artist connected, for the first window. best, attempt: of the window that is being
+    made. newest: the window that was written last.
     """
 
     settings: Settings
@@ -69,7 +69,7 @@ class GraphRun:
 def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: list[str]) -> GraphRun:
     """Plan the windows, open the run's folder and take over what is finished.
 
-    The folder is locked only while something is written: nothing of the host says when a run is given up.
+    The folder is locked only while something is written, because the host does not say when a run is given up.
 
     Raises:
         ValueError: settings that do not fit; a folder in use or broken.
@@ -80,13 +80,13 @@ def begin_run(settings: Settings, material: Material, *, metadata: dict, notes: 
     folder = run_folder(start.run_name, shared)
     if start.when_graph_changes == KEEP and not folder.exists():
         folder, shared = folder_to_keep(folder, shared)
-    own = read_directions(start.prompts)
-    ends = read_end_images(own)
+    directions = read_directions(start.prompts)
+    ends = read_end_images(directions)
     keys = keys_of(folder, shared, windows, settings.graph, end_images=fingerprints(ends))
     video = VideoFormat(save.codec, start.fps, *material.size, save.quality)
     with WindowStore(folder, shared, video) as store:
         store.metadata = metadata
-        run = WindowRun(store, windows, keys, save.limits, material.begin, directions=own)
+        run = WindowRun(store, windows, keys, save.limits, material.begin, directions=directions)
         notes = [*notes, *write_lead_in(store, material)]
         remember_graph(folder, settings.graph)
     cards = WindowCards(run, num_before=material.lead_in_frames)
@@ -113,7 +113,7 @@ def newest_segment(run: GraphRun) -> Path | None:
 
 
 def hand_out(run: GraphRun) -> dict[str, Any]:
-    """Return what the next window is made from, by the outputs of Window Start; its time begins to count."""
+    """Return what the next window is made from, by output of Window Start; the time of the window starts to count."""
     window, start = run.window, run.settings.start
     assert window is not None
     if run.attempt == 0:
@@ -137,7 +137,7 @@ def hand_out(run: GraphRun) -> dict[str, Any]:
 
 
 def known_frames(run: GraphRun, window: GraphWindow) -> Tensor:
-    """Return the frames that a window goes on from, (k, H, W, 3) in [0, 1]."""
+    """Return the frames that a window continues, (k, H, W, 3) in [0, 1]."""
     tail = run.run.tail
     if tail is None:
         return run.material.image
@@ -186,10 +186,9 @@ def take_back(run: GraphRun, returned: Returned) -> None:
 
 
 def judge(run: GraphRun, window: GraphWindow, returned: Returned) -> Judged:
-    """Hold a clip's colors and measure it, a flash at its beginning too."""
+    """Hold a clip's colors and measure it, including a flash at its beginning."""
     known = known_frames(run, window)
-    fresh = new_frames(returned.frames, window, known)
-    judged = run.run.judge(window, Clip(fresh, run.seed))
+    judged = run.run.judge(window, Clip(new_frames(returned.frames, window, known), run.seed))
     measures = dict(judged.measures)
     if run.run.tail is not None:
         measures |= measure_flash(from_uint8(run.run.tail.frames), judged.clip.frames)
@@ -205,7 +204,7 @@ def judge(run: GraphRun, window: GraphWindow, returned: Returned) -> Judged:
 
 
 def state_of(window: GraphWindow, returned: Returned, fps: float) -> dict[str, Tensor]:
-    """Return what is kept of a window beside its frames: its latent, and the sound of its new frames.
+    """Return what is kept of a window besides its frames: its latent, and the sound of its new frames.
 
     Raises:
         ValueError: a latent that is no plain tensor.

@@ -18,7 +18,7 @@ from .start import Material
 def joined_sound(
     store: WindowStore, windows: list[GraphWindow], material: Material, *, fps: float
 ) -> Path | None:
-    """Write the sound of all windows behind that of the video before them; None where the windows made none.
+    """Write the sound of the continued video and of all windows to a file; None if the windows have no sound.
 
     Raises:
         ValueError: windows of different sample rates.
@@ -42,7 +42,7 @@ def joined_sound(
 def window_pieces(
     store: WindowStore, windows: list[GraphWindow], *, rate: int, channels: int, fps: float
 ) -> Iterator[Tensor]:
-    """Yield the sound of every window; silence where one has none."""
+    """Yield the sound of every window, silence for one without."""
     for window, state in zip(windows, states(store), strict=True):
         end = samples_at(window.start_frame + window.num_new_frames, fps, rate)
         silence = torch.zeros(channels, end - samples_at(window.start_frame, fps, rate), dtype=torch.int16)
@@ -50,6 +50,6 @@ def window_pieces(
 
 
 def states(store: WindowStore) -> Iterator[dict[str, Tensor]]:
-    """Yield what is kept of every finished window beside its frames, one at a time."""
+    """Yield what is kept of every finished window besides its frames, one window at a time."""
     for entry in until_canceled(store.entries):
         yield read_tail(store.journal.tensors(entry.index)).state

@@ -89,13 +89,13 @@ def read_beginning(start: StartSettings, *, image: Tensor | None, video) -> Mate
         ValueError: nothing, too much, or something that cannot be used.
     """
     if image is not None and video is not None:
-        raise ValueError("Connect image to begin with a picture, or video to go on from one, not both.")
+        raise ValueError("Connect image to begin with a picture, or video to continue one, not both.")
     if video is not None:
         return from_video(start, video)
     if image is None:
         raise ValueError(
             "Nothing to begin with: connect image, or video to continue one (a latent needs its video too, whose last "
-            "frames the next window goes on from)."
+            "frames the next window continues)."
         )
     return from_image(image, (start.width, start.height), keep_frames=start.known_frames)
 

@@ -13,33 +13,33 @@ Link = tuple[str, int]
 
 def links_of(node: dict) -> list[Link]:
     """Return what a node's inputs are linked to."""
-    return [(value[0], int(value[1])) for value in node["inputs"].values() if is_link(value)]
+    return [link for name in node["inputs"] if (link := link_of(node, name)) is not None]
 
 
 def ancestors(graph: Graph, node_ids: Iterable[str]) -> set[str]:
-    """Return all nodes that these depend on, themselves included."""
+    """Return these nodes and all that they depend on."""
     found: set[str] = set()
-    waiting = [node_id for node_id in node_ids if node_id in graph]
-    while waiting:
-        node_id = waiting.pop()
+    to_visit = [node_id for node_id in node_ids if node_id in graph]
+    while to_visit:
+        node_id = to_visit.pop()
         if node_id not in found:
             found.add(node_id)
-            waiting += [source for source, _ in links_of(graph[node_id]) if source in graph]
+            to_visit += [source for source, _ in links_of(graph[node_id]) if source in graph]
     return found
 
 
 def descendants(graph: Graph, node_id: str) -> set[str]:
-    """Return all nodes that depend on this one, itself included."""
+    """Return this node and all that depend on it."""
     users: dict[str, list[str]] = {}
     for user, node in graph.items():
         for source, _ in links_of(node):
             users.setdefault(source, []).append(user)
-    found, waiting = set(), [node_id]
-    while waiting:
-        current = waiting.pop()
+    found, to_visit = set(), [node_id]
+    while to_visit:
+        current = to_visit.pop()
         if current not in found:
             found.add(current)
-            waiting += users.get(current, [])
+            to_visit += users.get(current, [])
     return found
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from comfy.sd import VAE
 
 PROMPTS_AHEAD = 64
-"""How many different prompts are encoded before the first window; of 4 MB each, for a prompt of 256 tokens."""
+"""How many different prompts are encoded before the first window; each takes 4 MB at 256 tokens."""
 RESULTS_OF_A_WINDOW = 3
 """Negative prompt, picture, and the picture of the window before."""
 
@@ -35,12 +35,12 @@ Conditions = tuple[list, list, dict]
 
 
 class HandOver(StrEnum):
-    """What the next window is told of the end of the last one.
+    """How the next window gets the end of the last one.
 
     LATENT: its last k latent frames as they are. PIXEL: its last frames, encoded again as a clip of their own.
-    AUTO: LATENT for TAEHV, whose decoder continues a stream exactly. PIXEL for the HunyuanVideo VAE: its decoder
-    continues no stream exactly, and its models know a clip's first latent frame only as one picture encoded alone,
-    so a clip of its own is what both were trained for.
+    AUTO: LATENT for TAEHV, whose decoder continues a stream exactly. PIXEL for the HunyuanVideo VAE: its decoder does
+    not, and its models were trained on clips whose first latent frame is one picture encoded alone, so both need a clip
+    of its own.
     """
 
     AUTO = "auto"
@@ -50,7 +50,7 @@ class HandOver(StrEnum):
 
 @dataclass(frozen=True)
 class Models:
-    """What the sockets model, encoders and vae give."""
+    """What is connected to model, encoders and vae."""
 
     model: "ModelPatcher"
     encoders: Magic141Encoders
@@ -65,14 +65,14 @@ def resolve_hand_over(vae, hand_over: str) -> HandOver:
 
 
 class WindowMaker:
-    """What all windows of a run are made with.
+    """Makes the windows of a run.
 
     Args:
-        models: the sockets.
-        settings: with the size of the clip and the hand-over resolved.
+        models: what is connected to the sockets.
+        settings: with the clip's real size and the hand-over resolved.
         start_image: (1, H, W, 3), the first frame of a video made from an image.
         end_images: (1, H, W, 3), by window, the last frames of those that end on a picture.
-        callback: of ``sample_clip``, after each step.
+        callback: for ``sample_clip``, called after each step.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class WindowMaker:
         """Make one window.
 
         Args:
-            tail: what came before; None for the first window of a video made from an image.
-            attempt: with more than 0 the seed is derived again.
+            tail: the end of what came before; None for the first window of a video made from an image.
+            attempt: above 0, another seed is derived.
         """
         vae = self.models.vae
         num_known, num_new = window.num_known_latent_frames, window.num_new_latent_frames
@@ -133,16 +133,16 @@ class WindowMaker:
         return image_to_video_conditioning(self.models.encoders, self.models.vae, request)
 
     def seen_picture(self, tail: Tail | None) -> Tensor:
-        """Return the picture that the encoder looks at, (1, H, W, 3)."""
+        """Return the picture that the vision encoder sees, (1, H, W, 3)."""
         if tail is None or self.settings.encoder_looks_at == FIRST_PICTURE:
             return self.start_image
         return from_uint8(tail.frames[-1:])
 
     def encode_ahead(self, windows: Sequence[Window], tail: Tail | None) -> None:
-        """Encode what is known of windows before the first of them is made, while the encoders are loaded.
+        """Encode what is already known of windows before the first is made, while the encoders are loaded.
 
-        All prompts are, and the picture that the next window sees; its later windows bring the encoders back for a
-        picture each, or not at all where they look at the first picture.
+        That is all prompts, and the picture that the next window sees. Each later window loads the encoders again for
+        its own picture, or not at all if all windows look at the first picture.
         """
         prompts = list(dict.fromkeys(window.prompt for window in windows))[:PROMPTS_AHEAD]
         encoders = self.models.encoders
@@ -172,7 +172,7 @@ def sample_window(
 def decode_window(vae, new: Tensor, tail: Tail | None, known: Tensor | None, hand_over: str) -> Tensor:
     """Return the frames of a window's new latent frames.
 
-    Pixel hand-over made a clip of its own, so it is decoded as one; else the stream goes on behind the seam.
+    After a pixel hand-over they are a clip of their own and decoded as one; otherwise they continue the stream.
     """
     if tail is None or known is None:
         return decode_frames(vae, new)
@@ -186,7 +186,7 @@ def latent_of(tail: Tail) -> Tensor:
     """Return the last latent frames, (1, 16, n, h, w).
 
     Raises:
-        RunDirectoryBroken: a run folder that someone changed holds none.
+        RunDirectoryBroken: the run folder was changed and holds none.
     """
     if not {"latent", "num_before"} <= tail.state.keys():
         raise RunDirectoryBroken(
@@ -197,15 +197,14 @@ def latent_of(tail: Tail) -> Tensor:
 
 
 def advance_latents(vae, tail: Tail | None, new: Tensor, overlap: int) -> dict[str, Tensor]:
-    """Return the state after a window: the latent frames that a later one can need, and how many there were."""
-    before = 0
-    latent = new
-    if tail is not None:
-        latent, before = torch.cat([latent_of(tail).to(new), new], dim=2), int(tail.state["num_before"])
-    return latent_state(vae, latent, overlap, num_before=before + new.shape[2])
+    """Return the state after a window: the latent frames that later windows may need, and the count of all so far."""
+    if tail is None:
+        return latent_state(vae, new, overlap, num_before=new.shape[2])
+    latent = torch.cat([latent_of(tail).to(new), new], dim=2)
+    return latent_state(vae, latent, overlap, num_before=int(tail.state["num_before"]) + new.shape[2])
 
 
 def latent_state(vae, latent: Tensor, overlap: int, *, num_before: int) -> dict[str, Tensor]:
-    """Return the state behind a latent (1, 16, n, h, w); num_before: latent frames since the stream began."""
+    """Return the state after a latent (1, 16, n, h, w); num_before: latent frames since the stream began."""
     kept = latent[:, :, -max(overlap, kept_latent_frames(vae)) :].clone()
     return {"latent": kept, "num_before": torch.tensor(num_before)}

@@ -15,7 +15,7 @@ class WindowProgress:
     Args:
         model: the MODEL, for its preview method.
         num_windows: all windows of the run.
-        num_done: windows that an earlier session has finished.
+        num_done: windows that an earlier run has finished.
         steps: model calls a window.
         node_id: the node that shows the text; None shows none.
     """
@@ -27,36 +27,36 @@ class WindowProgress:
         self._bar = comfy.utils.ProgressBar(max(1, num_windows * steps), node_id=node_id)
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
         self._started, self._made = time.monotonic(), 0
-        self._tell()
+        self._show_text()
 
     def on_step(self, step: int, denoised: Tensor, _x: Tensor, _total: int) -> None:
-        """Take a sampler's step: ``callback`` of ``sample_clip``."""
+        """Show a sampler's step; this is the ``callback`` of ``sample_clip``."""
         preview = None
         if self._previewer is not None:
             newest = denoised[:, :, -1:]
             preview = self._previewer.decode_latent_to_preview_image("JPEG", newest)
         self._bar.update_absolute(self.num_done * self.steps + step + 1, preview=preview)
-        self._tell(f", step {step + 1} of {self.steps}")
+        self._show_text(f", step {step + 1} of {self.steps}")
 
     def window_done(self, num_done: int) -> None:
-        """Count one window more that was made; ``num_done`` counts all, those kept behind it too."""
+        """Count one more window that was made; ``num_done`` counts all, with later ones that are kept."""
         self._made += 1
         self.num_done = num_done
         self._bar.update_absolute(self.num_done * self.steps)
-        self._tell()
+        self._show_text()
 
     def seconds_left(self) -> float | None:
-        """Estimate from the windows this session has made; None before the first."""
+        """Estimate from the windows that this run has made; None before the first."""
         if self._made == 0:
             return None
         return (time.monotonic() - self._started) / self._made * (self.num_windows - self.num_done)
 
-    def _tell(self, step: str = "") -> None:
+    def _show_text(self, step: str = "") -> None:
         send_text(windows_text(self.num_done, self.num_windows, step, self.seconds_left()), self.node_id)
 
 
 def windows_text(num_done: int, num_windows: int, detail: str, seconds_left: float | None) -> str:
-    """Say which window is being made, something of it, and about how long the rest will take."""
+    """Return which window is being made, a detail of it, and about how long the rest will take."""
     if num_done >= num_windows:
         return f"{num_windows} windows are done"
     left = "" if seconds_left is None else f", about {duration_text(seconds_left)} left"

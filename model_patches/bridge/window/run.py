@@ -31,14 +31,14 @@ from .start import Material, Sources, read_start
 
 RUNS_FOLDER = "magic141_runs"
 METHOD_VERSION = 3
-"""Raise it when the same settings make other frames, so that no old window is taken over."""
+"""Raise it when the same settings give other frames, so that no old window is taken over."""
 
 
 @dataclass(frozen=True)
 class Caller:
     """Who asks for a run.
 
-    node_id: the node that shows progress. models: a hash of the graph behind the models (of ``graph_identity``).
+    node_id: the node that shows progress. models: a hash of the graph that gives the models (from ``graph_identity``).
     metadata: tags for the video file. notes: sentences for the report.
     """
 
@@ -50,7 +50,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished run: the video's path, its last frame (1, H, W, 3), the LATENT to go on from, report, cards."""
+    """A finished run: the video's path, its last frame (1, H, W, 3), the LATENT to continue from, report, cards."""
 
     video: Path
     last_frame: Tensor
@@ -62,7 +62,7 @@ class Outcome:
 def run_windows(
     models: Models, settings: WindowSettings, sources: Sources, caller: Caller | None = None
 ) -> Outcome:
-    """Make a long video, or go on where an earlier run of the same settings stopped.
+    """Make a long video, or continue where an earlier run with the same settings stopped.
 
     Raises:
         ValueError: inputs that do not fit, a directory in use or broken, a full disk; finished windows are kept.
@@ -71,24 +71,24 @@ def run_windows(
     check_model(models.model)
     check_vae(models.vae)
     windows = plan_run(settings, continues=sources.image is None, has_end_image=sources.end_image is not None)
-    own = read_directions(settings.prompts)
-    end_images = end_images_of(windows, own, sources.end_image)
+    directions = read_directions(settings.prompts)
+    end_images = end_images_of(windows, directions, sources.end_image)
     material = read_start(models.vae, settings, sources)
     width, height = material.size
     hand_over = resolve_hand_over(models.vae, settings.hand_over).value
     settings = replace(settings, width=width, height=height, hand_over=hand_over)
-    made = {"start": material.fingerprint, "models": caller.models}
-    shared = {"method": METHOD_VERSION, **settings.of_every_window(), **made}
+    hashes = {"start": material.fingerprint, "models": caller.models}
+    shared = {"method": METHOD_VERSION, **settings.of_every_window(), **hashes}
     keys = window_keys(windows, shared, end_images=fingerprints(end_images))
     folder = run_folder(settings.run_name, shared)
     notes = [*caller.notes, *older_folders(folder)]
     with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
         store.metadata = caller.metadata
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
-        run = WindowRun(store, windows, keys, limits, material.begin, directions=own)
+        run = WindowRun(store, windows, keys, limits, material.begin, directions=directions)
         notes += write_lead_in(store, material)
-        count = {"num_windows": len(windows), "num_done": run.num_done, "steps": settings.steps}
-        progress = WindowProgress(models.model, **count, node_id=caller.node_id)
+        counts = {"num_windows": len(windows), "num_done": run.num_done, "steps": settings.steps}
+        progress = WindowProgress(models.model, **counts, node_id=caller.node_id)
         maker = WindowMaker(
             models, settings, material.image, end_images=end_images, callback=progress.on_step
         )
@@ -101,33 +101,35 @@ def run_windows(
 
         make_windows(run, maker, on_window)
         path = store.join()
-    told = shared | {"source_frames": material.lead_in_frames, "prompts": settings.prompts}
+    reported = shared | {"source_frames": material.lead_in_frames, "prompts": settings.prompts}
     assert run.tail is not None
     last_frame, tail = from_uint8(run.tail.frames[-1:]), {"samples": latent_of(run.tail)}
-    return Outcome(path, last_frame, tail, run.report(path, settings=told, notes=notes), cards.since())
+    return Outcome(path, last_frame, tail, run.report(path, settings=reported, notes=notes), cards.since())
 
 
-def end_images_of(windows: list[Window], own: Directions, of_last: Tensor | None) -> dict[int, Tensor]:
+def end_images_of(
+    windows: list[Window], directions: Directions, last_image: Tensor | None
+) -> dict[int, Tensor]:
     """Return the pictures that windows end on, checked before the first is made.
 
     Raises:
         ValueError: one that cannot be used, or two for the last window.
     """
-    images, last = read_end_images(own), len(windows) - 1
-    if of_last is not None and last in images:
+    images, last = read_end_images(directions), len(windows) - 1
+    if last_image is not None and last in images:
         raise ValueError(
-            f"Prompt line {own.lines[last, 'end']} gives the last window an end picture, and end_image is connected. "
-            "Use one of them."
+            f"Prompt line {directions.lines[last, 'end']} gives the last window an end picture, and end_image is "
+            "connected. Use one of them."
         )
-    if of_last is not None:
-        images[last] = of_last
+    if last_image is not None:
+        images[last] = last_image
     for index, image in images.items():
         check_end_image(image, windows[index].start_frame + windows[index].num_new_frames)
     return images
 
 
 def make_windows(run: WindowRun[Window], maker: WindowMaker, on_window: Callable[[], None]) -> None:
-    """Make all windows that are not finished yet, each on disk before the next starts; ``on_window`` follows each."""
+    """Make all windows that are not finished, each on disk before the next starts; call ``on_window`` after each."""
     if (first := run.next_window()) is not None:
         maker.encode_ahead(run.windows[first.index :], run.tail)
     while (window := run.next_window()) is not None:
@@ -143,7 +145,7 @@ def make_windows(run: WindowRun[Window], maker: WindowMaker, on_window: Callable
 
 
 def write_lead_in(store: WindowStore, material: Material) -> list[str]:
-    """Put the video that is continued in front, and take its sound; return what could not be used of it."""
+    """Put the continued video in front and use its sound; return notes on what could not be used of it."""
     if material.lead_in is None:
         return []
     frames = read_frames(material.lead_in, store.video.fps)
@@ -152,10 +154,10 @@ def write_lead_in(store: WindowStore, material: Material) -> list[str]:
 
 
 def run_folder(run_name: str, shared: dict) -> Path:
-    """Return the run's directory: other settings get another one, so no finished window is ever overwritten by them.
+    """Return the run's directory. Other settings get another one, so they never overwrite finished windows.
 
     Raises:
-        ValueError: the name is no plain folder name.
+        ValueError: the name cannot be a folder's.
     """
     if (problem := name_fault(run_name, "a run")) is not None:
         raise ValueError(problem)
@@ -163,7 +165,7 @@ def run_folder(run_name: str, shared: dict) -> Path:
 
 
 def older_folders(folder: Path) -> list[str]:
-    """Say, before a run's folder is first made, that one of the same name was written by an older version."""
+    """Return a note on folders that an older version made for the same run, if the run has no folder of its own yet."""
     if folder.exists():
         return []
     name = folder.name.rpartition("-")[0]
@@ -171,8 +173,8 @@ def older_folders(folder: Path) -> list[str]:
     if not older:
         return []
     return [
-        f"{', '.join(older)} was made by an older version of this pack, which told runs apart in another way. Its "
-        "windows are kept but not gone on from: this run starts anew, in a folder of its own."
+        f"{', '.join(older)} was made by an older version of this pack, which identified runs in another way. Its "
+        "windows are kept but not continued: this run starts anew, in a folder of its own."
     ]
 
 

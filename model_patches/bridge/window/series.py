@@ -1,10 +1,10 @@
 """Repeat a part of the running graph, window after window, inside one prompt.
 
 What lies between Window Start and Window Save is copied for every window. Window Start expands to a node *next*,
-which expands to the copies of one window and to the following *next*, and so on; Window Start waits for the last one
-and Window Save runs when all windows are written. What waits is always a *next*, and that holds nothing large.
+which expands to the copies of one window and to the following *next*, and so on. Window Start waits for the last one,
+and Window Save runs when all windows are written. Only *next* nodes wait, and they hold nothing large.
 
-Everything private of the host that this needs is here: the running graph, its expansion, and its caches.
+All private parts of the host that this needs are used here: the running graph, its expansion, and its caches.
 """
 
 import sys
@@ -24,8 +24,8 @@ NEXT, FRAMES, WRITE = "Magic141WindowNext", "Magic141WindowFrames", "Magic141Win
 class Body:
     """The part of a graph that makes a window.
 
-    nodes: what is copied, without Window Start and Window Save. outer: the links that enter it from outside.
-    display: node id -> the node on the screen that shows its progress and pictures.
+    nodes: what is copied, without Window Start and Window Save. outer: the links that enter it from outside. display:
+    node id -> the node on the screen that shows its progress and pictures. values: of outer links, once known.
     """
 
     start_id: str
@@ -38,7 +38,7 @@ class Body:
 
 
 def read_graph(dynprompt) -> Graph:
-    """Return the graph that is running, out of the host's ``DynamicPrompt``."""
+    """Return the running graph from the host's ``DynamicPrompt``."""
     try:
         return running_graph(dynprompt)
     except AttributeError as error:
@@ -49,13 +49,13 @@ def read_graph(dynprompt) -> Graph:
 
 
 def body_identity(graph: Graph, body: Body) -> GraphIdentity:
-    """Return what tells the graph that makes the windows from others; what Window Start is given is known apart."""
+    """Return the identity of the graph that makes the windows, without the inputs of Window Start."""
     without_start = {**graph, body.start_id: {"class_type": FRAMES, "inputs": {}}}
     return graph_identity(without_start, body.save_id, ["images", "video", "latent"])
 
 
 def find_body(graph: Graph, dynprompt, start_id: str) -> Body:
-    """Return what lies between a Window Start and its Window Save, with the nodes that show something of it.
+    """Return what lies between a Window Start and its Window Save, with output nodes that depend on it.
 
     Raises:
         ValueError: the two nodes are not connected as they should be.
@@ -75,15 +75,15 @@ def find_body(graph: Graph, dynprompt, start_id: str) -> Body:
 
 
 def is_output(class_type: str) -> bool:
-    """Say whether the host runs a node for its own sake."""
+    """Return whether a node is an output node, which the host runs even if nothing is connected to it."""
     return bool(getattr(node_class(class_type), "OUTPUT_NODE", False))
 
 
 def first_next(body: Body, series: object) -> tuple[dict, list]:
-    """Return the expansion of Window Start: *next* alone, and the link to what it gives in the end.
+    """Return the expansion of Window Start: *next* alone, and the link to its result.
 
-    It takes every link that enters the body, so that the copies can be given values instead of links and nothing
-    outside is asked for again.
+    *Next* takes every link that enters the body. So the copies get values instead of links, and no node outside runs
+    again.
     """
     graph = GraphBuilder()
     links = {f"outer_{number}": list(link) for number, link in enumerate(body.outer)}
@@ -98,15 +98,15 @@ def with_values(body: Body, values: Mapping[str, list]) -> Body:
     Args:
         values: name of *next*'s input -> all values the host has for it.
     """
-    known = {link: held(values[f"outer_{number}"]) for number, link in enumerate(body.outer)}
+    known = {link: single_value(values[f"outer_{number}"]) for number, link in enumerate(body.outer)}
     return replace(body, values=body.values | known)
 
 
-def held(values: list) -> object:
+def single_value(values: list) -> object:
     """Return the single value of an output.
 
     Raises:
-        ValueError: the host would run the node behind it several times.
+        ValueError: there are several, for each of which the host would run the next node.
     """
     if len(values) != 1:
         raise ValueError(
@@ -117,7 +117,7 @@ def held(values: list) -> object:
 
 
 def one_window(body: Body, series: object) -> tuple[dict, list]:
-    """Return the expansion of *next*: the copies of one window, its write, and the following *next*."""
+    """Return the expansion of *next*: the copies for one window, its Window Write, and the following *next*."""
     graph = GraphBuilder()
     ids = {node_id: f"b{number}" for number, node_id in enumerate(sorted(body.nodes))}
     add_node(graph, FRAMES, "f", {"series": series}, body.display[body.start_id])
@@ -140,7 +140,7 @@ def add_node(graph: GraphBuilder, class_type: str, node_id: str, inputs: dict, d
 
 
 def moved_inputs(inputs: Mapping[str, object], body: Body, ids: Mapping[str, str], prefix: str) -> dict:
-    """Return a node's inputs with its links led to the copies, and the values of links from outside."""
+    """Return a node's inputs with links to the copies, and with values in place of links from outside."""
 
     def moved(value: object) -> object:
         if not isinstance(value, list) or not is_link(value):
@@ -154,7 +154,7 @@ def moved_inputs(inputs: Mapping[str, object], body: Body, ids: Mapping[str, str
 
 
 def forget_outputs(dynprompt, node_id: str) -> None:
-    """Let the host's cache drop what the windows before this *next* gave: the pictures of a minute fill any memory.
+    """Drop from the host's cache what the windows before this *next* made: the pictures of a minute fill any memory.
 
     The host has no call for it, so the running executor is looked up on the stack.
 
@@ -163,15 +163,15 @@ def forget_outputs(dynprompt, node_id: str) -> None:
         node_id: of *next*.
 
     Raises:
-        ValueError: this version of the host keeps its cache in another way.
+        ValueError: this version of the host has another kind of cache.
     """
     try:
         caches = running_executor().caches
-        parents = [parent for parent in (dynprompt.get_parent_node_id(node_id),) if parent is not None]
-        parents += [older for older in map(dynprompt.get_parent_node_id, parents) if older is not None]
-        children = [child for child, parent in dynprompt.ephemeral_parents.items() if parent in parents]
+        parent = dynprompt.get_parent_node_id(node_id)
+        expanded = (parent, None if parent is None else dynprompt.get_parent_node_id(parent))
+        copies = [copy for copy, source in dynprompt.ephemeral_parents.items() if source in expanded]
         for cache in (caches.outputs, caches.objects):
-            drop_outputs(cache, [child for child in children if child != node_id])
+            drop_outputs(cache, [copy for copy in copies if copy != node_id])
     except (AttributeError, LookupError) as error:
         raise ValueError(
             f"This version of ComfyUI keeps finished pictures in a way this pack does not know ({error}), so that "
@@ -181,7 +181,7 @@ def forget_outputs(dynprompt, node_id: str) -> None:
 
 
 def running_executor():
-    """Return the executor that runs the node which calls this."""
+    """Return the executor that runs the calling node."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_code.co_name == "execute_async" and hasattr(frame.f_locals.get("self"), "caches"):
@@ -191,7 +191,7 @@ def running_executor():
 
 
 def drop_outputs(cache, node_ids: list[str]) -> None:
-    """Remove what these nodes gave from one of the host's caches, whatever kind it is."""
+    """Remove the outputs of these nodes from one of the host's caches, of any kind."""
     if isinstance(cache, NullCache):
         return
     for node_id in node_ids:

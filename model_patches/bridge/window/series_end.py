@@ -12,56 +12,59 @@ from types import FrameType
 from .graph_walk import START
 from .series import running_executor
 
-Told = Callable[[bool], str]
-"""Called when a series ends early, with whether by a cancel; returns what to tell of it."""
+OnEnd = Callable[[bool], str]
+"""Called when a series ends early, with True after a cancel; returns a sentence for the error message."""
 
 
 class _EndHandler:
-    """Stands for an executor's ``handle_execution_error``."""
+    """Takes the place of an executor's ``handle_execution_error``."""
 
     def __init__(self, handle: Callable) -> None:
         self.handle = handle
-        self.watching: dict[int, Told] = {}
+        self.on_end: dict[int, OnEnd] = {}
 
     def __call__(self, prompt_id, prompt, current_outputs, executed, error, ex) -> None:
         try:
-            error = self.more_told(prompt, error, sys._getframe(1))
+            error = self.completed(prompt, error, sys._getframe(1))
         except Exception:  # raised here, it would end the host's thread and with it every later prompt
-            logging.exception("Magic141: what was finished could not be told")
+            logging.exception("Magic141: the finished windows could not be joined or reported")
         self.handle(prompt_id, prompt, current_outputs, executed, error, ex)
 
-    def more_told(self, prompt: dict, error: dict, frame: FrameType) -> dict:
-        """Return the host's facts of an error with the artist's node and what is kept; of a cancel it keeps less."""
-        told = " ".join(watch("exception_message" not in error) for watch in self.watching.values())
-        self.watching.clear()
+    def completed(self, prompt: dict, error: dict, frame: FrameType) -> dict:
+        """Return the host's error facts with the artist's own node and, unless it is a cancel, what is kept."""
+        is_cancel = "exception_message" not in error
+        kept = " ".join(on_end(is_cancel) for on_end in self.on_end.values())
+        self.on_end.clear()
         if prompt[error["node_id"]]["class_type"] == START:
             error = error | {"node_id": shown_node(frame, error["node_id"], prompt)}
-        if told and "exception_message" in error:
-            error = error | {"exception_message": f"{error['exception_message'].rstrip()}\n{told}"}
+        if kept and not is_cancel:
+            error = error | {"exception_message": f"{error['exception_message'].rstrip()}\n{kept}"}
         return error
 
 
 def shown_node(frame: FrameType, root_id: str, prompt: dict) -> str:
-    """Return the artist's node whose copy failed; the host names the root of an expansion, which is Window Start."""
+    """Return the artist's node whose copy failed, where the host names the root of the expansion, Window Start."""
     graph, failed = frame.f_locals.get("dynamic_prompt"), frame.f_locals.get("node_id")
     shown = root_id if graph is None or failed is None else graph.get_display_node_id(failed)
     return shown if shown in prompt else root_id
 
 
-def watch_end(series: object, told: Told) -> None:
-    """Call ``told`` if the running prompt ends before ``forget_end``, and name the node at fault."""
+def watch_end(series: object, on_end: OnEnd) -> None:
+    """Call ``on_end`` if the running prompt ends before ``forget_end``, and name the node at fault."""
     try:
         executor = running_executor()
         if not isinstance(executor.handle_execution_error, _EndHandler):
             executor.handle_execution_error = _EndHandler(executor.handle_execution_error)
     except (AttributeError, LookupError) as error:
-        logging.warning("Magic141: after a cancel no unfinished video is joined on this ComfyUI (%s).", error)
+        logging.warning(
+            "Magic141: on this ComfyUI no video is joined after a cancel or an error (%s).", error
+        )
         return
-    executor.handle_execution_error.watching[id(series)] = told
+    executor.handle_execution_error.on_end[id(series)] = on_end
 
 
 def forget_end(series: object) -> None:
-    """Watch a series no longer: it is finished."""
+    """Stop watching a series, which is finished."""
     handler = getattr(running_executor(), "handle_execution_error", None)
     if isinstance(handler, _EndHandler):
-        handler.watching.pop(id(series), None)
+        handler.on_end.pop(id(series), None)

@@ -37,7 +37,7 @@ from .make import latent_state
 
 @dataclass(frozen=True)
 class Sources:
-    """What to start from, as it is connected; a latent may come with its video, which is then put in front."""
+    """What is connected to start from; a latent may come with its video, which is then put in front."""
 
     image: Tensor | None = None
     video: object | None = None
@@ -49,8 +49,8 @@ class Sources:
 class Material:
     """What a run starts from, read.
 
-    image: (1, H, W, 3), the first frame of all. lead_in: the video to put in front, and how many frames it has.
-    fingerprint: of all of it.
+    image: (1, H, W, 3), the first frame of the video. fingerprint: of all content. lead_in, lead_in_frames: the video
+    to put in front, and how many frames it has.
     """
 
     image: Tensor
@@ -100,10 +100,10 @@ def from_image(image: Tensor, size: tuple[int, int], *, keep_frames: int) -> Mat
 
 
 def read_video_end(video, fps: float, num_last: int) -> tuple[Source, Tensor, Tensor, int]:
-    """Return a video that is continued: where it is, its first frame, its last ones, and how many it has.
+    """Return the source of a continued video, its first frame, its last frames, and how many it has.
 
     Raises:
-        ValueError: another frame rate, or less than a block of pixels.
+        ValueError: another frame rate, or a side below 16 pixels.
     """
     source = video_source(video)
     check_frame_rate(source, fps)
@@ -135,7 +135,9 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
         source = video_source(video)
         _check_same_clip(source, latent, settings.fps)
         first, last, count = read_ends(read_frames(source, settings.fps), len(tail.frames))
-        if len(last) == len(tail.frames):  # what was seen, not what the tail alone decodes to
+        if len(last) == len(
+            tail.frames
+        ):  # the frames of the video, which a tail decoded alone would not match
             tail = replace(tail, frames=to_uint8(last))
     reference = make_reference(from_uint8(tail.frames))
     begin = Begin(num_frames_of(settings.overlap), tail, reference, first)
@@ -169,7 +171,7 @@ def video_source(video) -> Source:
 
 
 class _Bytes(bytes_io.BytesIO):
-    """Bytes that a library writes, which stops on a cancel: it knows errors of files, and takes no others."""
+    """A buffer whose writer stops on a cancel: the library that writes takes only an OSError, so the cancel is kept."""
 
     canceled: BaseException | None = None
 
@@ -186,7 +188,7 @@ def tail_of_frames(vae, frames: Tensor, overlap: int) -> Tail:
     """Return the tail of an existing video.
 
     Args:
-        frames: (n, H, W, 3) in [0, 1], its last; the oldest are dropped to have 4m + 1.
+        frames: (n, H, W, 3) in [0, 1], its last ones; the oldest are dropped to leave 4m + 1.
 
     Raises:
         ValueError: fewer frames than the overlap.
@@ -217,7 +219,7 @@ def tail_of_latent(vae, latent: Tensor, overlap: int) -> Tail:
 
 
 def _tail(vae, latent: Tensor, frames: Tensor, overlap: int) -> Tail:
-    """Return a tail without the latent and pixel frames that no later window can need."""
+    """Return a tail with the latent and pixel frames that later windows can need."""
     keep = max(num_frames_of(overlap), SEAM_FRAMES)
     return Tail(
         to_uint8(frames)[-keep:].clone(), latent_state(vae, latent, overlap, num_before=latent.shape[2])
