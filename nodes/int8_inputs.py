@@ -26,7 +26,7 @@ GRANULARITY_INPUT = io.Combo.Input(
     advanced=True,
     options=list(GRANULARITIES),
     tooltip=(
-        "One scale a row of each weight (more exact, the paper's practice), or one a tensor (equation 10 as "
+        "One scale per row of each weight (more exact, the paper's practice), or one per tensor (equation 10 as "
         "written). W8A8 and int4 are per row."
     ),
 )
@@ -69,7 +69,7 @@ KEEP_INPUTS = (
 def make_plan(
     mode, granularity, *, all_linear: bool = False, keep: tuple[int | None, str | None] = (0, "")
 ) -> QuantizationPlan:
-    """Return the plan the widgets say; a widget that is linked (None) counts as its default.
+    """Return the plan that the widgets set; a widget that is linked (None) counts as its default.
 
     Args:
         keep: keep_worst and ranking.

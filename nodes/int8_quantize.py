@@ -112,7 +112,9 @@ class Int8Quantize(io.ComfyNode):
         plan = make_plan(mode, granularity, all_linear=all_linear, keep=(keep_worst, ranking))
         quantizes_encoders = encoders is not None and (llm or vlm)
         if not (model is not None and dit) and not quantizes_encoders:
-            raise ValueError("Nothing to quantize: connect model or encoders, and switch on dit, llm or vlm.")
+            raise ValueError(
+                "Nothing to quantize: connect model or encoders, and switch on what to quantize."
+            )
         lines = describe_old_inputs(cls)
         if model is not None and dit:
             target = saved_path(save_as, overwrite=overwrite) if save_as else None

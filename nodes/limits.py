@@ -19,11 +19,11 @@ MAX_CHOICES_SHOWN = 20
 
 
 class Faults(str):
-    """What is wrong with some of a node's inputs; read as text, the first of it.
+    """What is wrong with some of a node's inputs; as text, the first fault.
 
-    The host shows what ``validate_inputs`` returns once for every input that it names: one mistake, six messages. Its
-    loop leaves an ``ExecutionBlocker`` out, so this passes for one while an input that is not at fault is judged, and
-    reads as the sentence of the one that is. Should a host's loop look different, all inputs show the first sentence.
+    The host shows what ``validate_inputs`` returns once for every input that it names: six messages for one mistake.
+    Its loop skips an ``ExecutionBlocker``, so this passes for one while the host looks at a correct input, and reads as
+    the sentence of a faulty one. If a host's loop looks different, all inputs show the first sentence.
     """
 
     by_input: dict[str, str]
@@ -35,24 +35,24 @@ class Faults(str):
 
     @property
     def __class__(self) -> type:
-        judged = _judged_input()
-        return Faults if judged is None or judged in self.by_input else ExecutionBlocker
+        name = _current_input()
+        return Faults if name is None or name in self.by_input else ExecutionBlocker
 
     def __str__(self) -> str:
-        return self.by_input.get(_judged_input() or "", super().__str__())
+        return self.by_input.get(_current_input() or "", super().__str__())
 
 
-def _judged_input() -> str | None:
-    """Return the input that the host's loop is at, two calls up."""
+def _current_input() -> str | None:
+    """Return the input that the host's loop looks at, two calls up."""
     name = sys._getframe(2).f_locals.get("x")
     return name if type(name) is str else None
 
 
 def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """Return a node that checks the limits of what its ``validate_inputs`` names, and of every decimal number.
+    """Return a node that checks the limits of inputs that its ``validate_inputs`` names, and of all decimal numbers.
 
-    What ``validate_inputs`` raises becomes its message. Choices of older versions that a node lists in ``OLD_CHOICES``
-    (by input) pass.
+    What ``validate_inputs`` raises becomes its message. Choices of older versions, which a node lists in
+    ``OLD_CHOICES`` by input, pass.
     """
     own = vars(node).get("validate_inputs")
     named = _parameters(own.__func__) if own is not None else []
@@ -90,7 +90,7 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
 
 def limit_fault(widget: io.Input, value: Any) -> str | None:
-    """Return why a schema does not allow a value (not a number, too small, too large, not a choice), or None."""
+    """Return why a schema forbids a value (not a number, too small, too large, not a choice), or None."""
     if isinstance(value, float) and not math.isfinite(value):
         return f"{widget.id} is {value}; a number is needed."
     if isinstance(widget, io.Int.Input | io.Float.Input):
@@ -103,7 +103,7 @@ def limit_fault(widget: io.Input, value: Any) -> str | None:
 
 
 def step_fault(widget: io.Input, value: Any) -> str | None:
-    """Return that a whole number lies between the steps of its schema, or None."""
+    """Return which steps of its schema a whole number lies between, or None."""
     if not isinstance(widget, io.Int.Input) or not widget.step or widget.step == 1:
         return None
     low = widget.min or 0
@@ -122,9 +122,9 @@ def _faults(
 
 
 def _own_fault(validate: Callable[..., bool | str], values: dict[str, Any]) -> dict[str, str]:
-    """Return what a node's own check says, for the input without whose value the check passes.
+    """Return what a node's own check says, by the input at fault: the check passes without its value.
 
-    If there are several such inputs, it is the last of the signature that the sentence mentions.
+    If there are several such inputs, it is the last one of the signature that the sentence mentions.
     """
     text = _verdict(validate, values)
     if text is None:

@@ -20,7 +20,7 @@ class LoadMagic141Model(io.ComfyNode):
             node_id="Magic141LoadModel",
             display_name="Load Magic141 Model",
             category="Magic141/load",
-            description="Load an image-to-video model of the HunyuanVideo layout and say what it needs.",
+            description="Loads an image-to-video model of the HunyuanVideo layout and says what it needs.",
             search_aliases=[
                 "magic 1-for-1",
                 "hunyuan video",
@@ -81,7 +81,7 @@ class LoadMagic141Model(io.ComfyNode):
     @classmethod
     def execute(cls, model_name: str, weight_dtype: str = "default") -> io.NodeOutput:
         path = folder_paths.get_full_path_or_raise("diffusion_models", model_name)
-        with stages() as tell:
-            tell(f"reading {model_name}")
+        with stages() as show_stage:
+            show_stage(f"reading {model_name}")
             model, report = load_magic141_model(path, precision=weight_dtype)
         return io.NodeOutput(model, report.line, ui=ui.PreviewText(report.line))

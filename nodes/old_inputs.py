@@ -1,4 +1,4 @@
-"""Inputs and choices that older versions of a node had: prompts that still hold them run, and are told so."""
+"""Inputs and choices that older versions of a node had: prompts with them still run, and the node says so."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,12 +7,12 @@ from comfy_api.latest import io
 
 
 def describe_old_inputs(node: type[io.ComfyNode], inputs: Mapping[str, Any] | None = None) -> list[str]:
-    """Return one line that names the inputs in a prompt that the node no longer has, or no line.
+    """Return a line that names the inputs of a prompt that the node no longer has; no line if there are none.
 
     Args:
-        node: its choices of older versions stand in ``OLD_CHOICES``: by input, what each one is now.
-        inputs: what the prompt gives; without it, of the hidden ``prompt``, which the schema must then ask for
-            beside ``unique_id``.
+        node: its ``OLD_CHOICES`` say, by input, what each choice of older versions is now.
+        inputs: of the prompt; None takes them from the hidden ``prompt``, which the schema must then ask for along
+            with ``unique_id``.
     """
     given = _prompt_inputs(node) if inputs is None else inputs
     schema = node.define_schema()

@@ -106,7 +106,7 @@ class QuantizeFile(io.ComfyNode):
         overwrite=False,
         dry_run=False,
     ) -> bool | str:
-        folder, name = place(model_name or "")
+        folder, name = folder_and_name(model_name or "")
         if model_name is not None and folder_paths.get_full_path(folder, name) is None:
             return f"{name} is not in models/{folder}. Choose a file from the list."
         plan = make_plan(mode, granularity)
@@ -130,7 +130,7 @@ class QuantizeFile(io.ComfyNode):
         ranking="",
     ) -> io.NodeOutput:
         plan = make_plan(mode, granularity, all_linear=all_linear, keep=(keep_worst, ranking))
-        folder, model_name = place(model_name)
+        folder, model_name = folder_and_name(model_name)
         name = save_as or default_name(model_name, plan.mode, layout)
         source = folder_paths.get_full_path_or_raise(folder, model_name)
         header = read_model_header(source)
@@ -155,8 +155,8 @@ class QuantizeFile(io.ComfyNode):
         return io.NodeOutput(name, text, ui=ui.PreviewText(text))
 
 
-def place(model_name: str) -> tuple[str, str]:
-    """Return the folder of the host and the name in it of a name from the list."""
+def folder_and_name(model_name: str) -> tuple[str, str]:
+    """Return the host's folder of a name from the list, and the name inside that folder."""
     if model_name.startswith(TEXT_ENCODERS) and not folder_paths.get_full_path(
         "diffusion_models", model_name
     ):

@@ -1,4 +1,4 @@
-"""What nodes that write a video add to it: the workflow in its tags, a preview on the node, no second copy."""
+"""The outputs of nodes that write a video: the workflow in its tags, a preview on the node, no second copy."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from ..model_patches.window.report import report_text
 
 
 class FinishedVideo(InputImpl.VideoFromFile):
-    """A video of the output folder. To save it as it is gives the file a second name; the disk holds it once."""
+    """A video in the output folder. Saving it unchanged adds a second name to the file instead of a copy."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -26,14 +26,14 @@ class FinishedVideo(InputImpl.VideoFromFile):
     ) -> None:
         changed = any(value is not None for value in settings.values())
         auto = format == Types.VideoContainer.AUTO and codec == Types.VideoCodec.AUTO
-        if auto and not changed and self._is_the_same(path, metadata):
+        if auto and not changed and self._is_saved_as(path, metadata):
             with contextlib.suppress(OSError):  # another disk, or one without hard links
                 os.link(self.path, path)
                 return
         super().save_to(path, format=format, codec=codec, metadata=metadata, **settings)
 
-    def _is_the_same(self, path: object, metadata: dict | None) -> bool:
-        """Return whether a file of this name with these tags is what is on disk already."""
+    def _is_saved_as(self, path: object, metadata: dict | None) -> bool:
+        """Return whether the file on disk has these tags, and the suffix of this path."""
         if not isinstance(path, str) or Path(path).suffix != self.path.suffix:
             return False
         with av.open(str(self.path)) as container:
@@ -52,7 +52,7 @@ def workflow_tags(hidden) -> dict[str, str]:
 
 
 def output_of(outcome: Outcome) -> io.NodeOutput:
-    """Return what a node gives that has made a long video, and what the page shows of it."""
+    """Return the outputs of a node that made a long video, and what the page shows of it."""
     return io.NodeOutput(
         FinishedVideo(outcome.video),
         outcome.last_frame,
@@ -67,6 +67,6 @@ def output_of(outcome: Outcome) -> io.NodeOutput:
 
 
 def preview_of(path: Path) -> ui.PreviewVideo:
-    """Return what shows a video of the output folder on a node."""
+    """Return the preview of a video in the output folder."""
     subfolder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
     return ui.PreviewVideo([ui.SavedResult(path.name, subfolder, io.FolderType.output)])

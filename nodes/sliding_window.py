@@ -104,7 +104,7 @@ class SlidingWindowExtend(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, run_name=None, **_) -> int:
-        """Run again when the finished video was moved or deleted."""
+        """Let the node run again when the finished video was moved or deleted."""
         return finished_videos.times_lost(run_name)
 
     @classmethod
@@ -120,13 +120,13 @@ class SlidingWindowExtend(io.ComfyNode):
 
 
 def _choice_now(name: str, value: Any) -> Any:
-    """Return a widget's value; what stands for a choice of older versions."""
+    """Return a widget's value, with a choice of older versions replaced by the present one."""
     old = OLD_CHOICES.get(name, {})
     return old[value] if isinstance(value, str) and value in old else value
 
 
 def _caller(node: type[io.ComfyNode]) -> Caller:
-    """Return what the run needs to know of the graph it stands in."""
+    """Return what the run needs to know about its graph."""
     hidden = node.hidden
     inputs = hidden.dynprompt.get_node(hidden.unique_id)["inputs"]
     identity = graph_identity(running_graph(hidden.dynprompt), hidden.unique_id, MODELS)

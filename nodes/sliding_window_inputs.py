@@ -22,11 +22,11 @@ from .video_inputs import (
 
 DEFAULTS = WindowSettings()
 OLD_CHOICES = {"hand_over": {"mixed": HandOver.AUTO.value}}
-"""By input: choices of older versions, and what stands for them now."""
+"""By input: choices of older versions, and the choices that replace them."""
 
 
 def start_inputs() -> list:
-    """Return the sockets: models and what to start from."""
+    """Return the sockets: models, and what to start from."""
     return [
         io.Model.Input(
             "model", tooltip="An image-to-video model of the HunyuanVideo layout (33 input channels)."
@@ -171,7 +171,7 @@ def file_inputs() -> list:
 
 
 def memory_inputs() -> list:
-    """Return what spares moving models; behind all others, where saved workflows do not miss it."""
+    """Return inputs that save loading models; they come last, because saved workflows do not have them."""
     return [
         io.Combo.Input(
             "encoder_looks_at",

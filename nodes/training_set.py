@@ -113,9 +113,8 @@ class BuildTrainingSet(io.ComfyNode):
                 "image_states",
                 default=True,
                 advanced=True,
-                tooltip="Show the VLM the last frame that the model will be given of a window, as VLM Image Encode "
-                "and Sliding Window Extend do in use. Turn it off for text-to-video models and for encoders without "
-                "vision.",
+                tooltip="Show the VLM the last known frame of each window, as VLM Image Encode and Sliding Window "
+                "Extend do in use. Turn it off for text-to-video models and for encoders without vision.",
             ),
             io.Boolean.Input(
                 "replace",

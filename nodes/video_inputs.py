@@ -1,4 +1,4 @@
-"""Inputs that nodes share which make videos: story, length, size, seed, limits, file."""
+"""Inputs that the nodes for long videos share: story, length, size, seed, limits, file."""
 
 from comfy_api.latest import io
 
@@ -13,7 +13,7 @@ AT_MOST_TWICE = ", at most twice"
 
 
 def check_story(prompts: str, negative_prompt: str) -> None:
-    """Refuse texts that cannot be read, and end pictures that are not there."""
+    """Refuse texts that cannot be read, and end pictures that do not exist."""
     check_text(negative_prompt, "negative_prompt")
     parse_prompts(prompts)
     find_end_images(read_directions(prompts))
@@ -28,7 +28,7 @@ def prompts_input() -> io.String.Input:
         tooltip="One line per window; the last line is used until the end. Or with times: [0:00-0:20] a cat "
         "walks, [0:20-end] it sleeps; a line without a time fills the gaps. [window 3] seed 77 gives a window its own "
         "seed, [window 3] end castle.png a picture of the input folder as its last frame. [keep later] 2 keeps "
-        "finished windows behind one that is made again if their start moves by at most 2 delta E.",
+        "later finished windows when one is made again, if their start moves by at most 2 delta E.",
     )
 
 
@@ -45,7 +45,7 @@ def negative_prompt_input(tooltip: str, *, advanced: bool | None = None) -> io.S
 
 
 def length_inputs(more: str = "", *, advanced: bool | None = None) -> list:
-    """Return how much to make; ``more`` is put behind the tooltip."""
+    """Return how much to make; ``more`` is added to the tooltip."""
     return [
         io.Float.Input(
             "length",
@@ -68,7 +68,7 @@ def length_inputs(more: str = "", *, advanced: bool | None = None) -> list:
 def size_inputs(
     width: int, height: int, tooltip: str = "{0} in pixels of a video made from an image."
 ) -> list[io.Int.Input]:
-    """Return a size in pixels, with these defaults; in the tooltip {0} is the side and {1} the other one."""
+    """Return width and height with these defaults; in the tooltip {0} is the side's name and {1} the other side's."""
     sides = (("width", width, "height"), ("height", height, "width"))
     return [
         io.Int.Input(
@@ -99,7 +99,7 @@ def seed_input() -> io.Int.Input:
 
 
 def color_anchor_input(*, advanced: bool | None = None) -> io.Float.Input:
-    """Return how far colors are held."""
+    """Return how strongly colors are held."""
     return io.Float.Input(
         "color_anchor",
         default=DEFAULTS.color_anchor,
@@ -113,7 +113,7 @@ def color_anchor_input(*, advanced: bool | None = None) -> io.Float.Input:
 
 
 def limit_inputs(seam_name: str, tries: str = "") -> list:
-    """Return the limits on a window's seam and on its course; ``tries`` says how often it is made again."""
+    """Return the limits on a window's seam and direction; ``tries`` says how often a window is made again."""
     again = f"Makes a window again with another seed{tries}, if the motion"
     return [
         io.Float.Input(
@@ -140,7 +140,7 @@ def limit_inputs(seam_name: str, tries: str = "") -> list:
 
 
 def run_name_input(made_by: str) -> io.String.Input:
-    """Return the name of the run; ``made_by`` is what else must be the same to go on."""
+    """Return the name of the run; ``made_by`` names what else must stay the same to continue it."""
     return io.String.Input(
         "run_name",
         default=DEFAULTS.run_name,

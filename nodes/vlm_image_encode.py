@@ -22,7 +22,7 @@ def _inputs() -> list:
     return [
         EncodersSocket.Input(
             "encoders",
-            lazy=True,  # gigabytes: the pictures are looked at first
+            lazy=True,  # they are gigabytes: the pictures are checked first
             tooltip="From Load Magic141 Encoders or Magic141 Encoders from CLIP.",
         ),
         io.Vae.Input("vae", tooltip="A HunyuanVideo VAE, or a tiny one (taehv, the embedded shapes VAE)."),

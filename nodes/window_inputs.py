@@ -1,4 +1,4 @@
-"""Inputs and outputs that the nodes of a graph's windows share."""
+"""Inputs and outputs shared by the nodes of windows that a graph makes."""
 
 from comfy_api.latest import io
 
@@ -9,8 +9,8 @@ from .video_inputs import codec_input, color_anchor_input, limit_inputs
 INTERNAL = "Magic141/internal"
 
 
-def handed_out_outputs() -> list:
-    """Return the outputs of Window Start; behind the first they are named as in ``hand_out``."""
+def window_outputs() -> list:
+    """Return the outputs of Window Start; after the first, their names are the keys of ``hand_out``."""
     return [
         WindowSocket.Output(display_name="window", tooltip="For Window Save and Window Schedule."),
         io.Image.Output(
@@ -44,10 +44,10 @@ def handed_out_outputs() -> list:
 
 
 def save_settings(inputs: dict) -> SaveSettings:
-    """Return Window Save's widgets as the run knows them, read before it runs.
+    """Return Window Save's widgets, which the run needs before that node runs.
 
     Raises:
-        ValueError: one of them is not set on the node.
+        ValueError: one of them is linked instead of set on the node.
     """
     names = list(SaveSettings.__dataclass_fields__)
     if linked := [name for name in names if isinstance(inputs.get(name), list)]:
@@ -59,7 +59,7 @@ def save_settings(inputs: dict) -> SaveSettings:
 
 
 def save_inputs(*, lazy: bool) -> list:
-    """Return what comes back of a window, and how it is judged and written."""
+    """Return what the graph gives back of a window, and how it is judged and written."""
     return [
         io.Image.Input(
             "images",

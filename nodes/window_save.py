@@ -24,9 +24,9 @@ class WindowSave(io.ComfyNode):
             display_name="Window Save",
             category="Magic141/long video",
             description=(
-                "The end of a window that any graph makes, to Window Start's beginning. Give it the whole clip: it "
-                "leaves out the known frames, writes the new ones, and when the video is long enough it gives the "
-                "video. Put it in place of Save Video."
+                "Takes each window that your graph makes for Window Start. Give it the whole clip: it leaves out the "
+                "known frames and writes the new ones. When all windows are made, it gives the whole video. Put it in "
+                "place of Save Video."
             ),
             search_aliases=["magic141", "long video", "extend video", "loop", "any model", "save video"],
             is_output_node=True,
@@ -41,7 +41,7 @@ class WindowSave(io.ComfyNode):
                 io.Latent.Output(
                     display_name="tail",
                     tooltip="The latent of the last window, if latent was connected: with the video, what another "
-                    "Window Start goes on from.",
+                    "Window Start continues.",
                 ),
                 io.String.Output(
                     display_name="report",
@@ -52,7 +52,7 @@ class WindowSave(io.ComfyNode):
 
     @classmethod
     def check_lazy_status(cls, **_) -> list[str]:
-        """Ask for nothing but the window: the copies of the graph have made all clips."""
+        """Ask for no input but the window: the copies of the graph have made all clips."""
         return []
 
     @classmethod
@@ -63,7 +63,7 @@ class WindowSave(io.ComfyNode):
 
 
 class WindowWrite(io.ComfyNode):
-    """Stands for Window Save in the copies of one window."""
+    """Takes the place of Window Save in the copies for one window."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -87,10 +87,10 @@ class WindowWrite(io.ComfyNode):
 
 
 def returned_of(images, video, latent) -> Returned:
-    """Return what the graph made as the run takes it: pictures, or a VIDEO with its sound.
+    """Return what the graph made in the form that the run takes: pictures, or a VIDEO with its sound.
 
     Raises:
-        ValueError: neither came.
+        ValueError: the graph made neither.
     """
     if images is not None:
         return Returned(images, latent)

@@ -1,4 +1,4 @@
-"""Window Schedule: another value in another window of a long video."""
+"""Window Schedule: a value that changes from window to window of a long video."""
 
 from comfy_api.latest import io
 
@@ -16,8 +16,8 @@ class WindowSchedule(io.ComfyNode):
             display_name="Window Schedule",
             category="Magic141/long video",
             description=(
-                "Gives another value in another window of a long video: the strength of a LoRA, cfg, steps, or the "
-                "name of a file. Connect it between Window Start and the widget that shall change."
+                "Gives a value that changes from window to window of a long video: the strength of a LoRA, cfg, steps, "
+                "or the name of a file. Connect it between Window Start and the widget that should change."
             ),
             search_aliases=["magic141", "schedule", "keyframes", "lora by window", "cfg schedule", "travel"],
             inputs=[
@@ -26,7 +26,7 @@ class WindowSchedule(io.ComfyNode):
                     "schedule",
                     multiline=True,
                     default="1-3: 0.8\n4-end: 1.0",
-                    tooltip="A line for some windows, counted from 1: '1-3: 0.8', '4: 0' or '5-end: 1'.",
+                    tooltip="A line for one or more windows, counted from 1: '1-3: 0.8', '4: 0' or '5-end: 1'.",
                 ),
                 io.String.Input("otherwise", default="0", tooltip="The value in windows that no line names."),
             ],

@@ -1,15 +1,15 @@
-"""The nodes that Window Start puts into the running graph: hand a window out, take it back, start the next one."""
+"""The nodes that Window Start puts into the running graph: one hands out a window, one starts the next."""
 
 from comfy_api.latest import io
 
 from ..model_patches.bridge.window.graph_run import WindowSocket, hand_out, show_progress
 from ..model_patches.bridge.window.series import forget_outputs, one_window, with_values
 from ..model_patches.bridge.window.series_end import forget_end
-from .window_inputs import INTERNAL, handed_out_outputs
+from .window_inputs import INTERNAL, window_outputs
 
 
 class WindowFrames(io.ComfyNode):
-    """Stands for Window Start in the copies of one window."""
+    """Takes the place of Window Start in the copies for one window."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,13 +20,13 @@ class WindowFrames(io.ComfyNode):
             description="Put into the running graph by Window Start. Not for use by hand.",
             is_dev_only=True,
             inputs=[WindowSocket.Input("series", tooltip="The run.")],
-            outputs=handed_out_outputs(),
+            outputs=window_outputs(),
         )
 
     @classmethod
     def execute(cls, series) -> io.NodeOutput:
         values = hand_out(series)
-        return io.NodeOutput(series, *(values[each.display_name] for each in handed_out_outputs()[1:]))
+        return io.NodeOutput(series, *(values[each.display_name] for each in window_outputs()[1:]))
 
 
 class WindowNext(io.ComfyNode):

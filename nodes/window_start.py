@@ -1,4 +1,4 @@
-"""Window Start: hands out what each window of a long video is made from; any graph makes it."""
+"""Window Start: hands out what each window of a long video is made from; any graph can make it."""
 
 from functools import partial
 
@@ -32,7 +32,7 @@ from .video_inputs import (
     seed_input,
     size_inputs,
 )
-from .window_inputs import handed_out_outputs, save_settings
+from .window_inputs import save_settings, window_outputs
 
 
 class WindowStart(io.ComfyNode):
@@ -48,7 +48,7 @@ class WindowStart(io.ComfyNode):
                 "Makes a long video out of any image-to-video graph: put it in place of Load Image, and Window Save "
                 "in place of Save Video. Run once: the nodes between the two make one window after the other, each "
                 "from the end of the one before. Every finished window is on disk at once; queue the same workflow "
-                "again after a crash or a cancel and it goes on from there."
+                "again after a crash or a cancel and it continues from there."
             ),
             search_aliases=[
                 "magic141",
@@ -63,12 +63,12 @@ class WindowStart(io.ComfyNode):
             enable_expand=True,
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[*begin_inputs(), *story_inputs(), *window_inputs(), *run_inputs()],
-            outputs=handed_out_outputs(),
+            outputs=window_outputs(),
         )
 
     @classmethod
     def fingerprint_inputs(cls, **_) -> float:
-        """Let it run every time: what is finished and what lies behind it may have changed."""
+        """Let the node run every time: the finished windows and the rest of the graph may have changed."""
         return float("nan")
 
     @classmethod
@@ -94,7 +94,7 @@ class WindowStart(io.ComfyNode):
             settings, material, metadata=workflow_tags(cls.hidden), notes=describe_unknown(identity)
         )
         run.latent, run.node_id = latent, cls.hidden.unique_id
-        blocked = [ExecutionBlocker(None)] * (len(handed_out_outputs()) - 1)
+        blocked = [ExecutionBlocker(None)] * (len(window_outputs()) - 1)
         show_progress(run)
         if run.window is None:
             return io.NodeOutput(run, *blocked)
@@ -104,13 +104,13 @@ class WindowStart(io.ComfyNode):
 
 
 def check_end_is_used(body: Body, prompts: str) -> None:
-    """Refuse end pictures that the graph is not given.
+    """Refuse end pictures that the graph does not use.
 
     Raises:
         ValueError: nothing is connected to the output.
     """
     lines = [line for (_, word), line in read_directions(prompts).lines.items() if word == "end"]
-    end_image = (body.start_id, len(handed_out_outputs()) - 1)
+    end_image = (body.start_id, len(window_outputs()) - 1)
     if lines and not any(end_image in links_of(node) for node in body.nodes.values()):
         raise ValueError(
             f"Prompt line {lines[0]} gives a window an end picture, but nothing takes it: connect the output end_image "
@@ -131,7 +131,7 @@ def begin_inputs() -> list:
         io.Latent.Input(
             "latent",
             optional=True,
-            tooltip="Handed to the first window as latent, for graphs that go on from latents, with the video they "
+            tooltip="Handed to the first window as latent, for graphs that continue latents, with the video they "
             "belong to.",
         ),
     ]
@@ -173,7 +173,7 @@ def window_inputs() -> list:
 
 
 def run_inputs() -> list:
-    """Return where the run lives and what makes it begin anew."""
+    """Return where the run is stored and what makes it begin anew."""
     return [
         run_name_input("graph"),
         io.Combo.Input(
@@ -182,6 +182,6 @@ def run_inputs() -> list:
             default=ANEW,
             advanced=True,
             tooltip="When a node or a value between the two nodes has changed: make all windows anew in a folder of "
-            "their own, or keep the finished windows and go on with the new graph.",
+            "their own, or keep the finished windows and continue with the new graph.",
         ),
     ]
