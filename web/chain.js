@@ -1,4 +1,4 @@
-// Add to what a node does.
+// Extend the methods of a node.
 
 /** Call more after a method that may or may not be there. */
 export function chain(owner, name, more) {

@@ -1,5 +1,5 @@
-// The small models of the pack stand behind the artist's own files in the lists of other nodes, so that a stock loader
-// does not begin with one of them.
+// In the lists of other nodes, the pack's small models come after the artist's own files, so that a stock loader does not
+// begin with one of them.
 
 const EMBEDDED = /^magic141_shapes_/;
 

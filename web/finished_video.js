@@ -1,5 +1,5 @@
-// The finished video in place of the last live preview. The frontend keeps the preview of a node that gives both, and the
-// classic renderer makes a video as high as the node is wide, which is too much under twenty widgets.
+// Show the finished video in place of the last live preview. Of a node that gives both, the frontend keeps the preview;
+// and the classic renderer makes a video as high as the node is wide, which is too much under twenty widgets.
 
 import { app } from "../../scripts/app.js";
 import { chain } from "./chain.js";
@@ -8,7 +8,7 @@ const [WIDGET, PICTURE] = ["video-preview", "$$canvas-image-preview"]; // the fr
 const MAX_HEIGHT = 170;
 const NODES = ["Magic141SlidingWindowExtend", "Magic141WindowSave"];
 
-/** Take the live preview off a node that makes a video when the video is there, and keep the video low. */
+/** Remove the live preview of a node that makes a video once the video is there, and limit the video's height. */
 export function showFinishedVideo(node, type) {
   if (!NODES.includes(type)) return;
   const { addDOMWidget } = node;
@@ -37,7 +37,7 @@ function keepLow(widget) {
   };
 }
 
-/** Return where the frontend keeps previews. It offers extensions no way to it; in a frontend without it they stay. */
+/** Return the frontend's store of previews. It has no public access; if a frontend lacks it, previews stay. */
 function previews() {
   const page = document.querySelector("#vue-app")?.__vue_app__;
   return page?.config.globalProperties.$pinia?._s.get("nodeOutput");

@@ -2,7 +2,7 @@
 
 import { app } from "../../scripts/app.js";
 import { listenToRuns } from "./cards/runs.js";
-import { addStrip, tellStrip } from "./cards/strip.js";
+import { addStrip, passToStrip } from "./cards/strip.js";
 import { putEmbeddedLast } from "./embedded_last.js";
 import { showFinishedVideo } from "./finished_video.js";
 import { showText } from "./node_text.js";
@@ -45,7 +45,7 @@ app.registerExtension({
     if (NODES_WITH_CARDS.includes(type)) {
       addStrip(node, texts(locale()));
     } else if (type === "Magic141WindowSave") {
-      tellStrip(node);
+      passToStrip(node);
     } else if (type.startsWith("Magic141")) {
       showText(node);
     }

@@ -1,4 +1,4 @@
-// What a node found or did, shown on the node after it ran: loaders, indexes, quantization.
+// Show on a node what it found or did, after it ran: loaders, indexes, quantization.
 
 import { chain } from "./chain.js";
 
@@ -26,7 +26,7 @@ function makeRoom(node) {
   node.setDirtyCanvas?.(true, true);
 }
 
-/** Return how high a text is in a node of this width, within what a panel may take. */
+/** Return the height of a text in a node of this width, within the limits of a panel. */
 function heightOf(text, width) {
   const letters = Math.max(1, Math.floor((width - MARGIN_PX) / LETTER_PX));
   const lines = text.split("\n").reduce((count, line) => count + Math.max(1, Math.ceil(line.length / letters)), 0);

@@ -1,7 +1,7 @@
-// Workflows saved by older versions: a node's widget values are stored by their place, so a removed widget moves all
-// that follow. Here are the places of old, and the old values are put where the widgets are now.
+// Workflows saved by older versions: a node's widget values are stored by position, so a removed widget shifts all that
+// follow. This file knows the old positions and moves the old values to where the widgets are now.
 
-// By node: the widgets as they were saved, in order; `now` renames a value that there is no longer.
+// By node: the widgets in the order in which they were saved; `now` replaces values that no longer exist.
 const SAVED = {
   Magic141SlidingWindowExtend: {
     widgets: [

@@ -1,8 +1,8 @@
-// What tells the windows of a video apart: the number, and of the prompt the part in which the prompts differ.
+// Labels that distinguish the windows of a video: the number, and the part of the prompt that differs from the others.
 
 /**
- * @param {string[]} prompts one a window.
- * @returns {string[]} one label a window.
+ * @param {string[]} prompts one per window.
+ * @returns {string[]} one label per window.
  */
 export function windowLabels(prompts) {
   const texts = [...new Set(prompts)].map(words);
@@ -19,7 +19,7 @@ function words(prompt) {
   return prompt.split(/\s+/).filter(Boolean);
 }
 
-/** Return with how many equal words all texts begin. */
+/** Return how many words all texts have in common at their beginning. */
 function shared(texts) {
   const shortest = texts.length ? Math.min(...texts.map((text) => text.length)) : 0;
   let count = 0;

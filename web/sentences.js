@@ -1,8 +1,8 @@
-// Sentences of the server in another language: English ones with {0}, {1} for what differs are the patterns.
+// Translate sentences of the server. The patterns are English sentences with {0}, {1} for the parts that vary.
 
 const HOLE = /\{\d\}/;
 
-/** Return a sentence of the server in the language, or as it is. */
+/** Return a sentence of the server in the language, or unchanged if no pattern fits. */
 export function translated(text, { patterns }) {
   for (const { found, sentence } of patterns) {
     const match = found.exec(text);
@@ -11,7 +11,7 @@ export function translated(text, { patterns }) {
   return text;
 }
 
-/** Make expressions of the sentences, in which {0}, {1} stand for what differs, in this order; the longest come first. */
+/** Make regular expressions of the sentences; the longest come first. {0}, {1} appear in this order in English. */
 export function patternsOf({ progress, errors }) {
   const sentences = [...Object.entries(errors), ...Object.entries(progress).map(([text, own]) => [text, own, "^"])];
   sentences.sort(([one], [other]) => other.length - one.length);

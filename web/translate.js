@@ -1,10 +1,10 @@
-// What the frontend does not translate of a pack: choices of widgets, progress and errors, and in translated_graph.js
-// titles and notes. The texts are in locales/<language>/main.json under "magic141".
+// Translate what the frontend does not translate for a pack: choices of widgets, progress, errors, and (in
+// translated_graph.js) titles and notes. The texts are in locales/<language>/main.json under "magic141".
 
 import { api } from "../../scripts/api.js";
 import { patternsOf, translated } from "./sentences.js";
 
-/** Return the texts of a language, or null where there are none or it is English. */
+/** Return the texts of a language, or null if there are none or it is English. */
 export async function loadTexts(locale) {
   const every = await (await api.fetchApi("/i18n")).json();
   const own = every[locale]?.magic141 ?? every[String(locale).split("-")[0]]?.magic141;
@@ -13,7 +13,7 @@ export async function loadTexts(locale) {
   return { own, notes: Object.fromEntries(notes), patterns: patternsOf(own) };
 }
 
-/** Let everything that is shown from now on be in the language of these texts. */
+/** Translate progress and errors from now on. */
 export function translateEvents(texts) {
   const listen = (name, part) =>
     api.addEventListener(
@@ -37,7 +37,7 @@ export function translateEvents(texts) {
   };
 }
 
-/** Show the choices of a node's widgets in the language; their values stay what they are. */
+/** Show the choices of a node's widgets in the language; their values do not change. */
 export function translateChoices(node, texts) {
   for (const widget of node.widgets ?? [])
     if (Array.isArray(widget.options?.values))

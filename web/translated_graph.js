@@ -1,5 +1,5 @@
-// Titles and notes of our workflows in the language of the interface. They are only shown so: what is saved, copied or
-// put into a video keeps the texts of the file, unless the artist wrote others.
+// Titles and notes of our workflows in the language of the interface. Only the display is translated: what is saved,
+// copied or put into a video keeps the texts of the file, unless the artist wrote others.
 
 /**
  * Show the titles and notes of a graph in a language; what the artist wrote stays.

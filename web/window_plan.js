@@ -1,5 +1,5 @@
-// The windows of Sliding Window Extend and Window Start, computed as model_patches/window/plan.py and clips.py do; a
-// test holds them together.
+// The windows of Sliding Window Extend and Window Start, computed as in model_patches/window/plan.py and clips.py; a test
+// keeps them alike.
 
 import { readBox, windowSettings } from "./cards/box.js";
 
@@ -11,7 +11,7 @@ const FRAMES_PER_LATENT = 4;
  * @param {object} settings length, inWindows, windowLength (frames), overlap (latent frames), fps, prompts;
  *     continues: a video or latent is connected; hasEndImage: an end image is.
  * @returns {{start: number, end: number, known: number, prompt: string}[]} times in seconds; `known` is how much of
- *     the video before it a window is told.
+ *     the video before it a window knows.
  */
 export function planWindows({ length, inWindows, windowLength, overlap, fps, prompts, continues, hasEndImage }) {
   const windowLatent = latentFrames(windowLength);
@@ -56,7 +56,7 @@ export function planClips({ length, inWindows, windowLength, knownFrames, dropNe
   });
 }
 
-export function latentFrames(frames) {
+function latentFrames(frames) {
   return Math.floor((frames - 1) / FRAMES_PER_LATENT) + 1;
 }
 

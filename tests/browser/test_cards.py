@@ -21,7 +21,7 @@ def strip(tab, vue) -> Strip:
 def test_there_is_a_card_for_every_window_and_it_follows_the_widgets(strip):
     strip.open()
     assert strip.prompts == ["a fox waits", "a fox runs", "a fox sleeps", "a fox sleeps"]
-    assert strip.told.startswith("4 windows of 5 s, 0:20")
+    assert strip.summary.startswith("4 windows of 5 s, 0:20")
     strip.set(length=60.0)
     strip.tab.wait_for(f"() => {STRIP}.cards.length === 12")
 

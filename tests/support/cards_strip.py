@@ -97,8 +97,8 @@ class Strip:
         return self.tab.evaluate(f"() => {STRIP}.cards.map((card) => card.prompt)")
 
     @property
-    def told(self) -> str:
-        return self.page.locator(".magic141-told").inner_text()
+    def summary(self) -> str:
+        return self.page.locator(".magic141-summary").inner_text()
 
     @property
     def states(self) -> list[str]:

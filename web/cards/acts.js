@@ -1,4 +1,4 @@
-// What an artist can do to the cards of a strip: each is an edit of the prompts box, or leads to one.
+// What an artist can do with the cards of a strip: each act is an edit of the prompts box, or leads to one.
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
@@ -53,13 +53,13 @@ export function actsOf(strip) {
   return acts;
 }
 
-/** Edit the story and go to a card of what it became. */
+/** Edit the story, then go to a card of the new one. */
 function toCard(strip, index, edit) {
   strip.change(edit);
   strip.focus(index);
 }
 
-/** Return where the cursor stands in the prompt, or else a good place. */
+/** Return the position of the cursor in the prompt, or a good place to split if it is not inside. */
 function placeToSplit(strip) {
   const { prompt } = strip.cards[strip.current];
   const area = strip.views.get(strip.current)?.prompt;
@@ -73,7 +73,7 @@ function pickFile(take) {
   input.click();
 }
 
-/** Put a picture into the input folder, as Load Image does, and hand on its name. */
+/** Put a picture into the input folder, as Load Image does, and pass its name on. */
 async function uploadEnd(strip, file, take) {
   const body = new FormData();
   body.append("image", file);

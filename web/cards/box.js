@@ -1,5 +1,5 @@
-// The prompts box as lines, and what it sets of single windows. Pure functions; model_patches/window/prompts.py reads
-// the same text, and a test holds the two together. What an edit does not touch stays letter for letter.
+// The prompts box as lines, and what it sets for single windows. Pure functions. model_patches/window/prompts.py reads
+// the same text, and a test keeps the two alike. Text that an edit does not concern stays as it is, letter for letter.
 
 const TIME = "(?:\\d+:)?\\d+(?:\\.\\d+)?";
 const RANGE = new RegExp(`^(${TIME}) ?s? ?(?:-|–|to) ?(?:(${TIME}) ?s?|end)? ?$`); // of a text without double blanks
@@ -25,7 +25,7 @@ export function writeBox(lines) {
   return lines.map((line) => line.raw + line.end).join("");
 }
 
-/** Read a line without blanks around it. */
+/** Read a line that has no blanks around it. */
 export function parseLine(line) {
   if (!line) return { kind: "blank" };
   const single = WINDOW.exec(line);
@@ -45,7 +45,7 @@ function seconds(text) {
   return 60 * Number(minutes ?? 0) + Number(tail);
 }
 
-/** Return what is set of single windows: number -> {seed, end}, as text. */
+/** Return what is set for single windows: number -> {seed, end}, as text. */
 export function windowSettings(lines) {
   const found = new Map();
   for (const { kind, number, name, value } of lines)
@@ -74,10 +74,10 @@ export function setKeepLater(text, value) {
   return setLine(lines, { at, next: -1, head: "[keep later]", value });
 }
 
-/** Write a line that sets something: `at` is where it is, `next` what a new one goes before; each -1 for nowhere. */
+/** Write a line that sets something: `at` is its place, `next` that of the line a new one goes before; -1 for none. */
 function setLine(lines, { at, next, head, value }) {
   if (value === null) return writeBox(at < 0 ? lines : without(lines, at));
-  if (at < 0) return writeBox(inserted(lines, next < 0 ? behindLast(lines) : next, `${head} ${value}`));
+  if (at < 0) return writeBox(inserted(lines, next < 0 ? afterLast(lines) : next, `${head} ${value}`));
   return writeBox(lines.with(at, { ...lines[at], raw: replaceEnd(lines[at].raw, lines[at].value, ` ${value}`) }));
 }
 
@@ -103,8 +103,8 @@ export function without(lines, at) {
   return left.length ? left : [{ raw: "", end: "", kind: "blank" }];
 }
 
-/** Return where a line goes that stands behind all that is written. */
-export function behindLast(lines) {
+/** Return the place after the last line that is not blank. */
+function afterLast(lines) {
   return lines.findLastIndex((line) => line.kind !== "blank") + 1;
 }
 

@@ -1,4 +1,4 @@
-// Write windows back into the prompts box, in the form the artist chose: a line a window, or lines with time ranges.
+// Write windows back into the prompts box, in the artist's form: one line per window, or lines with time ranges.
 
 import { asPromptLine, inserted, parseLine, readBox, without, writeBox } from "./box.js";
 
@@ -9,9 +9,9 @@ const NEAR = 1e-6; // seconds
  *
  * @param {string} text the box.
  * @param {{start: number, end: number, prompt: string}[]} before the windows that the box stands for.
- * @param {{from: number|null, like?: number, prompt: string}[]} windows those wanted: `from` is the place a window had
- *     before, null for a new one; `like` is the window whose time range a new one shares.
- * @param {[number, number][]} spans start and end in seconds of the windows wanted.
+ * @param {{from: number|null, like?: number, prompt: string}[]} windows the new ones: `from` is the place a window had
+ *     before, null for an added one; `like` is the window whose time range an added one shares.
+ * @param {[number, number][]} spans start and end of the new windows in seconds.
  */
 export function writeWindows(text, before, windows, spans) {
   const lines = renumbered(readBox(text), windows, before.length);
@@ -20,7 +20,7 @@ export function writeWindows(text, before, windows, spans) {
   return writeBox(timed ? writeTimed(lines, before, wanted, spans) : writePlain(lines, wanted, before.length));
 }
 
-/** Let the settings of single windows follow their windows. */
+/** Move the settings of single windows along with their windows. */
 function renumbered(lines, windows, count) {
   const places = new Map(windows.flatMap(({ from }, index) => (from === null ? [] : [[from, index]])));
   let left = lines;
@@ -52,20 +52,20 @@ function writePlain(lines, windows, countBefore) {
   return written;
 }
 
-/** Let a window without a prompt take that of the one before: in this form there is no line for no prompt. */
+/** Give a window without a prompt that of the one before: in this form an empty prompt has no line. */
 function filled(prompts) {
   let before = prompts.find(Boolean) ?? "";
   return prompts.map((prompt) => (before = prompt || before));
 }
 
-/** Return how many lines say all prompts, when the last goes on to the end. */
+/** Return how many lines are needed for all prompts, as the last line holds to the end. */
 function countWithoutRepeats(prompts) {
   let count = prompts.length;
   while (count > 1 && prompts[count - 1] === prompts[count - 2]) count -= 1;
   return count === 1 && !prompts[0] ? 0 : count;
 }
 
-/** Return a line with another prompt; what stands around it stays. */
+/** Return a line with another prompt; the text around it stays. */
 function withText(line, text) {
   if (line.text === text) return line;
   const body = line.raw.trimEnd();
@@ -91,7 +91,7 @@ function rangeAt(ranges, middle) {
   return found && middle < found.range[1] ? found : null;
 }
 
-/** Group windows that one line says; windows that the line without a range or the prompt before says are in none. */
+/** Group windows that one line covers. A window whose prompt comes without a line of its own is in no group. */
 function runsOf(windows, sources, filler) {
   const sourceOf = ({ from, like }) => sources[from ?? like] ?? null;
   const first = windows.find((window) => sourceOf(window))?.prompt;
@@ -107,7 +107,7 @@ function runsOf(windows, sources, filler) {
   return runs;
 }
 
-/** Return where a run starts and ends, in the artist's own writing where nothing moved. */
+/** Return where a run starts and ends, as the artist wrote it where nothing moved. */
 function timesOf({ source, first, last }, { before, windows, spans, sources, clockwise }) {
   const written = (seconds) => ({ seconds, text: timeText(seconds, clockwise) });
   const [start, end] = [spans[first][0], spans[last][1]];
@@ -123,7 +123,7 @@ function timesOf({ source, first, last }, { before, windows, spans, sources, clo
   };
 }
 
-export function timeText(seconds, clockwise) {
+function timeText(seconds, clockwise) {
   const hundredths = Math.round(100 * seconds);
   const minutes = clockwise ? Math.floor(hundredths / 6000) : 0;
   const [whole, part] = ((hundredths - 6000 * minutes) / 100).toFixed(2).split(".");
@@ -131,9 +131,9 @@ export function timeText(seconds, clockwise) {
   return (clockwise ? `${minutes}:${whole.padStart(2, "0")}` : whole) + (rest ? `.${rest}` : "");
 }
 
-/** Put a line for every run in the place of the lines that said these windows. */
+/** Put a line for every run in the place of the lines that covered these windows. */
 function withRuns(lines, runs, sources) {
-  const written = new Map(); // a line of the box -> those that stand for it now
+  const written = new Map(); // a line of the box -> the lines that replace it
   const firstTimed = lines.find((line) => line.kind === "timed");
   let place = null;
   for (const run of runs) {

@@ -6,12 +6,12 @@ import { inputFile } from "./node_story.js";
 import { isSeed } from "./seed.js";
 
 const [FIRST_HUE, HUES] = [60, 240]; // from yellow over green and blue to purple
-const SEAM_SEEN = 2; // a seam that moves this many times too much or too little starts to be seen
+const SEAM_SEEN = 2; // people start to see a seam that moves this many times too much or too little
 
 /** The elements of one window. `acts` are the strip's functions; each is given the index of the card. */
 export class Card {
   constructor(index, acts, words) {
-    Object.assign(this, { index, acts, words, card: null, held: false });
+    Object.assign(this, { index, acts, words });
     this.shot = this.makeShot();
     this.prompt = make("textarea", "magic141-prompt", {
       rows: 2,
@@ -83,7 +83,7 @@ export class Card {
     });
   }
 
-  /** Show that a picture may be dropped here, and keep it from the canvas, which would make a node of it. */
+  /** Show that a picture may be dropped here, and hide it from the canvas, which would make a node of it. */
   offer(event, over) {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
@@ -100,7 +100,6 @@ export class Card {
    */
   update(card, state, more) {
     const { words, root, index } = this;
-    this.card = card;
     set(root.dataset, "state", state.state);
     root.classList.toggle("magic141-current", more.isCurrent);
     root.classList.toggle("magic141-locked", card.locked);
@@ -167,7 +166,7 @@ export class Card {
     setLabel(this.end, name ? `${this.words.endsOn} ${name}` : this.words.addEnd);
   }
 
-  /** Say that the end picture cannot be shown; the server says at the next run whether it is there. */
+  /** Show that the end picture cannot be shown; at the next run the server says whether it exists. */
   missEnd(name) {
     if (this.shownEnd !== name) return;
     this.end.querySelector("img")?.remove();
@@ -187,7 +186,7 @@ function seamColor(ratio) {
   return badness <= SEAM_SEEN ? "#ec3" : "#e43";
 }
 
-/** Give equal prompts equal colors: no red ones, which would look like a failure, and no prompt a gray. */
+/** Give equal prompts equal colors: never red, which would look like a failure, and gray without a prompt. */
 function colorOf(prompt) {
   let hash = 7;
   for (const letter of prompt) hash = (hash * 31 + letter.codePointAt(0)) % HUES;
@@ -201,7 +200,7 @@ function tooltip(card, { state, why, result }, words) {
     words.explained[state],
   ];
   if (why) lines.push(why);
-  if (card.known > 0) lines.push(`${words.told} ${card.known.toFixed(2)} s`);
+  if (card.known > 0) lines.push(`${words.startsFrom} ${card.known.toFixed(2)} s`);
   const { seam_motion, turned_deg, color_shift } = result?.measures ?? {};
   if (seam_motion !== undefined) lines.push(`${words.seam}: ${seam_motion.toFixed(2)}x`);
   if (turned_deg !== undefined) lines.push(`${words.turned}: ${turned_deg.toFixed(0)}°`);

@@ -1,4 +1,4 @@
-// Above the cards: the story at a glance, and what can be done with the chosen card.
+// The lines above the cards: the story at a glance, and tools for the chosen card.
 
 import { clock, iconButton, make, set, setLabel, svgOf } from "./dom.js";
 
@@ -9,7 +9,7 @@ const DRIFT_SHOWN = 10; // delta E at the top of the curve, more if it went furt
 export class Header {
   constructor(acts, words) {
     this.words = words;
-    this.told = make("span", "magic141-told");
+    this.summary = make("span", "magic141-summary");
     this.curve = svgOf("polyline", { points: "" });
     this.drift = svgOf("svg", {
       class: "magic141-drift",
@@ -20,7 +20,7 @@ export class Header {
     this.driftTitle = svgOf("title", {});
     this.drift.append(this.driftTitle, svgOf("line", { x1: 0, y1: 100, x2: 100, y2: 100 }), this.curve);
     this.said = make("span", "magic141-unseen", { "aria-live": "polite" });
-    this.story = make("div", "magic141-story", {}, [this.told, this.drift, this.said]);
+    this.story = make("div", "magic141-story", {}, [this.summary, this.drift, this.said]);
     this.tools = this.makeTools(acts);
   }
 
@@ -59,8 +59,8 @@ export class Header {
   update({ story, cards, figures, numKept, current, limit }) {
     const { words } = this;
     const count = cards.length;
-    set(this.told, "textContent", this.glance(story, cards, figures, numKept));
-    set(this.told, "title", this.told.textContent);
+    set(this.summary, "textContent", this.glance(story, cards, figures, numKept));
+    set(this.summary, "title", this.summary.textContent);
     this.draw(figures.drift);
     const editable = story.editable && count > 0;
     const countable = editable && story.countable;

@@ -1,4 +1,4 @@
-// The cards without a mouse. Keys that mean something here do not reach the canvas.
+// The cards by keyboard. Keys that act here do not reach the canvas.
 
 const EDITORS = "textarea, input";
 
@@ -16,19 +16,19 @@ export function onKey(strip, event) {
 
 function cardKey(strip, { key, ctrlKey, metaKey }) {
   const { current, acts, cards } = strip;
-  const held = ctrlKey || metaKey;
-  const found = {
-    ArrowLeft: () => (held ? acts.step(-1) : strip.focus(current - 1)),
-    ArrowRight: () => (held ? acts.step(1) : strip.focus(current + 1)),
+  const withCtrl = ctrlKey || metaKey;
+  const actOf = {
+    ArrowLeft: () => (withCtrl ? acts.step(-1) : strip.focus(current - 1)),
+    ArrowRight: () => (withCtrl ? acts.step(1) : strip.focus(current + 1)),
     Home: () => strip.focus(0),
     End: () => strip.focus(cards.length - 1),
     Insert: () => acts.add(),
     Delete: () => acts.remove(),
     Backspace: () => acts.remove(),
-    Enter: held ? null : () => strip.views.get(current)?.prompt.focus(),
+    Enter: withCtrl ? null : () => strip.views.get(current)?.prompt.focus(),
     F2: () => strip.views.get(current)?.prompt.focus(),
   };
-  return Object.hasOwn(found, key) ? found[key] : null;
+  return Object.hasOwn(actOf, key) ? actOf[key] : null;
 }
 
 /** Leave an editor with Escape or Enter: a prompt is one line. */
@@ -36,7 +36,7 @@ function editorKey(strip, { key, target, ctrlKey, metaKey }) {
   const leaves = key === "Escape" || (key === "Enter" && !ctrlKey && !metaKey);
   if (!leaves || !target.closest("li")) return null;
   return () => {
-    target.blur(); // a seed is taken now
+    target.blur(); // this takes over a seed
     strip.focus(strip.current);
   };
 }

@@ -5,12 +5,12 @@ import { make } from "./dom.js";
 
 const STILL = window.matchMedia?.("(prefers-reduced-motion: reduce)");
 
-/** Return the address of a file of the host; `stamp` tells a file from an older one of the same name. */
+/** Return the address of a file of the host; a new `stamp` replaces an older file of the same name. */
 export function viewUrl({ filename, subfolder = "", type = "output" }, stamp = 0) {
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type, t: String(stamp) })}`);
 }
 
-/** The media of one card's shot. `lost(file)` is called when the server has the file no more. */
+/** The media of one card's shot. `lost(file)` is called when the server no longer has the file. */
 export class Media {
   constructor(shot, lost) {
     Object.assign(this, { shot, lost, wanted: null, element: null, seen: false });
@@ -32,7 +32,7 @@ export class Media {
     if (seen && !this.element) this.load();
     if (this.element?.tagName !== "VIDEO") return;
     if (!seen) this.element.pause();
-    else if (!STILL?.matches) this.element.play().catch(() => {}); // the browser may forbid it: then it stands still
+    else if (!STILL?.matches) this.element.play().catch(() => {}); // the browser may forbid it: then the picture stands still
   }
 
   load() {
@@ -53,7 +53,7 @@ export class Media {
     this.shot.prepend(this.element);
   }
 
-  /** Tell a file that is gone from one that this browser cannot play; that one is not shown. */
+  /** Report a file that is gone; one that this browser cannot play is only not shown. */
   async fail(file, url) {
     const isGone = await this.isGone(url);
     if (this.wanted?.url !== url) return;

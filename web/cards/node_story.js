@@ -4,7 +4,7 @@ import { planClips, planWindows } from "../window_plan.js";
 import { sha256 } from "./seed.js";
 
 const SAVE = "Magic141WindowSave";
-const OF_THE_STORY = ["prompts", "length", "length_in", "seed"]; // cards say themselves what is changed by these
+const OF_THE_STORY = ["prompts", "length", "length_in", "seed"]; // the cards show what these change
 const STEP_S = 0.1; // of the widget length
 const MOST_STEPS = 200;
 
@@ -13,7 +13,7 @@ const valueOf = (node, name) => widgetOf(node, name)?.value;
 const isLinked = (node, ...names) =>
   Boolean(node.inputs?.some((input) => names.includes(input.name) && input.link != null));
 
-/** Return the story (see story.js) that a node tells now, and whether its prompts can be edited here. */
+/** Return the present story (see story.js) of a node, and whether its prompts and length can be edited here. */
 export function storyOf(node) {
   const text = String(valueOf(node, "prompts") ?? "");
   const length = Number(valueOf(node, "length"));
@@ -49,7 +49,7 @@ function planOf(node, prompts, length) {
   return planClips({ ...both, ...frames, continues: isLinked(node, "video") });
 }
 
-/** Return the value of the widget length with which there are so many windows. */
+/** Return the value of the widget length that gives this many windows. */
 function lengthFor(node, count) {
   const length = Number(valueOf(node, "length"));
   const now = planOf(node, "", length);
@@ -78,7 +78,7 @@ function setWidget(node, name, value) {
   widget.callback?.(value);
 }
 
-/** Return the settings beside the story, in short: with others, windows are made anew. */
+/** Return a hash of the settings outside the story; if it changes, windows are made anew. */
 export function settingsOf(node) {
   const widgets = (node.widgets ?? []).filter(
     ({ name, serialize }) => serialize !== false && !OF_THE_STORY.includes(name),
@@ -86,14 +86,14 @@ export function settingsOf(node) {
   return sha256(JSON.stringify(widgets.map(({ name, value }) => [name, value])))[0];
 }
 
-/** Return the picture that the video begins with, where the node before it holds a file. */
+/** Return the picture that the video begins with, if the connected node names a file. */
 export function startPicture(node) {
   const slot = node.inputs?.findIndex(({ name }) => name === "image") ?? -1;
   const name = slot < 0 ? null : valueOf(node.getInputNode?.(slot), "image");
   return typeof name === "string" && name ? inputFile(name) : null;
 }
 
-/** Return where a picture of the input folder lies, by the name that Load Image has for it. */
+/** Return the file of a picture in the input folder, by its name in Load Image. */
 export function inputFile(name) {
   const parts = name.split("/");
   return { filename: parts.at(-1), subfolder: parts.slice(0, -1).join("/"), type: "input" };

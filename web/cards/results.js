@@ -1,11 +1,11 @@
-// What the server told of a node's windows. It stays with the node, so that it is there when the page is loaded again;
-// the story itself is in the prompts box alone.
+// A node's windows as the server reported them. They are saved with the node, so that they are there when the page is
+// loaded again; the story itself is in the prompts box alone.
 
 import { settingsOf } from "./node_story.js";
 import { fileKey } from "./state.js";
 
 const KEPT = "magic141_cards";
-const MOST_KEPT = 400; // of a longer video the first ones
+const MOST_KEPT = 400; // the first windows of a longer video
 const newest = new Map(); // by node: undo brings old properties back, but not old files
 
 /** The finished windows of one node. */
@@ -21,7 +21,7 @@ export class Results {
     this.gone = new Set();
   }
 
-  /** Take over what the node has kept, or what is newer. */
+  /** Take over what is saved with the node, or what is newer. */
   read() {
     const kept = this.node.properties?.[KEPT];
     const known = newest.get(this.key);
@@ -33,7 +33,7 @@ export class Results {
     this.numKept = best.num_kept ?? 0;
   }
 
-  /** Take windows that were finished; `settings` says in short what else they were made with. */
+  /** Take finished windows; `settings` is the hash of what else they were made with (see settingsOf). */
   add(windows, { settings, numKept, all = false }) {
     const before = this.windows;
     const now = Date.now();

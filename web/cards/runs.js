@@ -1,11 +1,11 @@
-// Tell the cards what the server says while it works.
+// Pass on to the cards what the server reports during a run.
 
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 
-const queued = new Map(); // prompt -> the workflow it was queued from, and the settings of its nodes then
+const queued = new Map(); // prompt -> its workflow, and the settings of the nodes when it was queued
 
-/** Let the cards of a node (its `magic141Cards`, see strip.js) hear of its runs. */
+/** Pass events of runs to the cards of each node (its `magic141Cards`, see strip.js). */
 export function listenToRuns() {
   const on = (name, act) => api.addEventListener(name, ({ detail }) => act(detail ?? {}));
   rememberQueued();
@@ -36,7 +36,7 @@ export function listenToRuns() {
   window.addEventListener("focus", () => every((cards) => cards.check())); // files may have been deleted meanwhile
 }
 
-/** Note where a prompt comes from and what the nodes say at that moment. */
+/** Remember the workflow and the settings of the nodes when a prompt is queued. */
 function rememberQueued() {
   const queue = api.queuePrompt;
   api.queuePrompt = async function (...given) {
@@ -49,7 +49,7 @@ function rememberQueued() {
   };
 }
 
-/** Return the settings of a node with which a prompt was queued; those of now if another page has queued it. */
+/** Return the settings of a node when a prompt was queued; its present ones if another page has queued it. */
 export function settingsOfRun(prompt, cards) {
   return queued.get(prompt)?.settings.get(cards.results.key) ?? cards.settings;
 }

@@ -1,11 +1,11 @@
-// The seeds that a run derives for its windows, as model_patches/window/plan.py does; a test holds the two together.
-// crypto.subtle is not there on pages without https, so SHA-256 is here.
+// The seeds that a run derives for its windows, as model_patches/window/plan.py does; a test keeps the two alike.
+// Pages without https have no crypto.subtle, so SHA-256 is here.
 
 const ROOTS = primes(64);
 const START = ROOTS.slice(0, 8).map((prime) => fraction(prime, 1 / 2));
 const ROUND = ROOTS.map((prime) => fraction(prime, 1 / 3));
 
-/** Return the seed of a window as text: the numbers are too long for JavaScript's. */
+/** Return the seed of a window as text: JavaScript's numbers are too short for it. */
 export function windowSeed(seed, index) {
   if (index === 0) return String(seed);
   const [high, low] = sha256(`${seed}/${index}/0`);

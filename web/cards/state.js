@@ -1,5 +1,5 @@
-// What is true of every card: waiting, running, done, stale, failed. Pure functions of the story, of the windows that
-// the server told of, and of the run that is going on.
+// The state of every card: waiting, running, done, stale, failed. Pure functions of the story, of the windows that the
+// server reported, and of the current run.
 
 const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and leaves comments out
 
@@ -7,14 +7,14 @@ const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and
  * Return the state of every card.
  *
  * @param {object[]} cards of ``cardsOf``.
- * @param {Map<number, object>} results by index: what the server told of a finished window.
- * @param {object} more `run`: {index, share, over, why}, null where there was none; `over` says how it ended;
- *     `settings`: those of the node now, in short; `gone`: files that are not there any more.
+ * @param {Map<number, object>} results by index: a finished window as the server reported it.
+ * @param {object} more `run`: {index, share, over, why}, null if there was none; `over` says how it ended;
+ *     `settings`: the hash of the node's present ones; `gone`: files that no longer exist.
  * @returns {{state: string, result: object|null, takes: object[], used: number, share: number, why: string}[]} `result`
- *     is what is shown, `takes` what there is to choose from, and `used` which of them stands on the card.
+ *     is what is shown, `takes` are those to choose from, and `used` is the index of the one that is on the card.
  */
 export function statesOf(cards, results, { run, settings, gone }) {
-  let follows = true; // whether all windows before are as they stand on the cards
+  let follows = true; // whether all earlier windows are made of what is on their cards
   return cards.map((card) => {
     const own = results.get(card.index) ?? null;
     const isOwn = own !== null && own.settings === settings && isMadeOf(own, card);
@@ -39,19 +39,19 @@ function stateOf(card, { own, isOwn, take, follows, run }) {
   return { state: own ? "stale" : "waiting" };
 }
 
-/** Return whether a window, or a take of it, was made of what stands on a card. */
-export function isMadeOf(made, card) {
+/** Return whether a window, or a take of it, was made of what is on a card. */
+function isMadeOf(made, card) {
   const samePrompt = CHOSEN_AT_RANDOM.test(card.prompt) || made.prompt === card.prompt;
   const sameSeed = card.seed === null || made.seed === card.seed;
   return samePrompt && sameSeed && (made.end ?? "") === card.end_picture;
 }
 
-/** Return the take that stands on a card where the newest window does not. */
+/** Return the older take that was made of what is on a card. */
 function takeOf(result, card) {
   return result?.takes?.find((take) => isMadeOf(take, card)) ?? null;
 }
 
-/** Return another window that shows this prompt: the card was moved, and its own window was another's. */
+/** Return another window with this prompt: the card was moved, so the window at its place is of another card. */
 function alike(results, card) {
   if (results.get(card.index)?.prompt === card.prompt) return null;
   for (const result of results.values()) if (result.prompt && result.prompt === card.prompt) return result;

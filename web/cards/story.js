@@ -1,5 +1,5 @@
-// What an artist does with cards, as text of the prompts box. Pure functions: a story goes in, text and the number of
-// windows come out.
+// Edits of the cards as text of the prompts box. Pure functions: a story goes in, a text and the number of windows come
+// out.
 
 import { keepLater, readBox, setOfWindow, windowSettings } from "./box.js";
 import { writeWindows } from "./box_windows.js";
@@ -9,11 +9,11 @@ import { windowSeed } from "./seed.js";
  * @typedef {object} Story
  * @property {string} text the prompts box.
  * @property {{start: number, end: number, known: number, prompt: string}[]} windows the plan of the run.
- * @property {(count: number) => [number, number][]} spansOf start and end of every window where there are so many.
+ * @property {(count: number) => [number, number][]} spansOf start and end of every window if there were so many.
  * @property {string|null} seed of the node, as text; null where another node gives it.
  */
 
-/** Return one card a window: its place in time, prompt, seed, whether that seed is locked, and end picture. */
+/** Return one card per window: its place in time, prompt, seed, whether that seed is locked, and end picture. */
 export function cardsOf({ text, windows, seed }) {
   const lines = readBox(text);
   const settings = windowSettings(lines);
@@ -45,13 +45,13 @@ export function spreadPrompt(story, index) {
   );
 }
 
-/** Add a card with the same prompt behind this one. */
+/** Add a card with the same prompt after this one. */
 export function addCard(story, index) {
   const { prompt } = story.windows[index];
   return edited(story, same(story).toSpliced(index + 1, 0, { from: null, like: index, prompt }));
 }
 
-/** Give the part of a card's prompt from `at` on to a new card behind it. */
+/** Move the part of a card's prompt from `at` on to a new card after it. */
 export function splitCard(story, index, at) {
   const { prompt } = story.windows[index];
   const halves = [prompt.slice(0, at).trim() || prompt, prompt.slice(at).trim() || prompt];
@@ -59,7 +59,7 @@ export function splitCard(story, index, at) {
   return edited(story, windows.toSpliced(index + 1, 0, { from: null, like: index, prompt: halves[1] }));
 }
 
-/** Return where a prompt is split by itself: at the sentence, comma or blank that is nearest its middle. */
+/** Return where to split a prompt by default: after the sentence, comma or blank that is nearest its middle. */
 export function splitPlace(prompt) {
   for (const mark of [/[.;。；]\s*(?=\S)/g, /[,，、]\s*(?=\S)/g, /\s+(?=\S)/g]) {
     const ends = [...prompt.matchAll(mark)].map((match) => match.index + match[0].length);

@@ -15,7 +15,7 @@ import { figuresOf, statesOf } from "./state.js";
 import { cardsOf, keepLimit } from "./story.js";
 import { addStyle, CARD_WIDTH, GAP, HEIGHT, PITCH } from "./style.js";
 
-const BESIDE = 1; // cards that are ready on either side of those on the screen
+const BESIDE = 1; // how many cards are ready on either side of the visible ones
 const WIDTH_AT_FIRST = 600; // before the strip is laid out
 const MOST_CARDS = 100_000; // a browser's widest element has room for no more
 const MOST_LABELLED = 300;
@@ -26,8 +26,8 @@ export function addStrip(node, words) {
   node.magic141Cards = new Strip(node, words);
 }
 
-/** Show what a Window Save tells of the windows on the cards of its Window Start. */
-export function tellStrip(node) {
+/** Pass the results of a Window Save to the cards of its Window Start. */
+export function passToStrip(node) {
   chain(node, "onExecuted", (output) => {
     const slot = node.inputs?.findIndex((input) => input.name === "window") ?? -1;
     if (slot >= 0) node.getInputNode(slot)?.magic141Cards?.executed(output);
@@ -37,7 +37,7 @@ export function tellStrip(node) {
 class Strip {
   constructor(node, words) {
     Object.assign(this, { node, words, current: 0, run: null, prompt: null, views: new Map(), drawing: false });
-    this.seen = { left: 0, width: WIDTH_AT_FIRST }; // of the strip; asking the page would make it lay out everything
+    this.seen = { left: 0, width: WIDTH_AT_FIRST }; // of the strip; to ask the page would trigger a layout of everything
     this.results = new Results(node);
     this.acts = actsOf(this);
     this.header = new Header(this.acts, words);
@@ -74,7 +74,7 @@ class Strip {
     new ResizeObserver(() => this.look()).observe(this.scroll);
   }
 
-  /** Roll the cards with shift or sideways, or when they have the keys; else the canvas zooms as everywhere. */
+  /** Roll the cards with Shift, sideways, or when they have the focus; otherwise the canvas zooms as everywhere. */
   roll(event) {
     const sideways = event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY);
     if (event.ctrlKey || !(sideways || hasFocus(this.root))) return;
@@ -85,7 +85,7 @@ class Strip {
 
   // --- drawing ---------------------------------------------------------------------------------------------
 
-  /** Draw soon: several changes of one moment are drawn once. */
+  /** Draw soon: several changes at once are drawn once. */
   draw() {
     if (this.drawing) return;
     this.drawing = true;
@@ -125,7 +125,7 @@ class Strip {
     this.renderViews();
   }
 
-  /** Have elements for the cards on the screen, and for no others. */
+  /** Keep elements for the visible cards, and for no others. */
   renderViews() {
     if (!this.cards) return;
     const { left, width } = this.seen;
@@ -171,7 +171,7 @@ class Strip {
     this.draw();
   }
 
-  /** Choose a card, roll to it and give it the keys. */
+  /** Choose a card, roll to it and give it the focus. */
   focus(index) {
     this.current = Math.max(0, Math.min(index, this.cards.length - 1));
     this.drawNow();
@@ -195,7 +195,7 @@ class Strip {
     this.drawNow();
   }
 
-  // --- what the server tells (see runs.js) -----------------------------------------------------------------
+  // --- what the server reports (see runs.js) ---------------------------------------------------------------
 
   get settings() {
     return settingsOf(this.node);
@@ -239,7 +239,7 @@ class Strip {
     if (this.run && !this.run.over) this.ends("stopped", this.words.restarted, this.prompt);
   }
 
-  /** Look whether the files on the screen are still there. */
+  /** Check whether the files of the visible cards still exist. */
   check() {
     for (const { media } of this.views.values()) media.check();
   }

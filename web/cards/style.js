@@ -20,7 +20,7 @@ const CSS = `
 .magic141-cards *{box-sizing:border-box}
 .magic141-cards [hidden]{display:none!important}
 .magic141-story{display:flex;align-items:center;gap:8px;height:18px;flex:none}
-.magic141-told{flex:1;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}
+.magic141-summary{flex:1;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}
 .magic141-drift{flex:none;width:72px;height:16px;overflow:visible}
 .magic141-drift polyline{fill:none;stroke:var(--m-mark);stroke-width:1.5;vector-effect:non-scaling-stroke}
 .magic141-drift line{stroke:var(--m-line);stroke-width:1;vector-effect:non-scaling-stroke}

@@ -8,7 +8,7 @@ from magic141.tools.canvas import set_renderer
 from magic141.tools.server import ComfyServer
 
 NUM_CARDS = 60
-NO_CARDS = "export function addStrip() {}\nexport function tellStrip() {}\n"
+NO_CARDS = "export function addStrip() {}\nexport function passToStrip() {}\n"
 MAKE = """(count) => {
     app.graph.clear();
     const node = LiteGraph.createNode("Magic141SlidingWindowExtend");
