@@ -54,12 +54,12 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     What ``validate_inputs`` raises becomes its message. Choices of older versions, which a node lists in
     ``OLD_CHOICES`` by input, pass.
     """
-    own = vars(node).get("validate_inputs")
-    named = _parameters(own.__func__) if own is not None else []
-    names = {parameter.name for parameter in named}
+    own_check = vars(node).get("validate_inputs")
+    parameters = _parameters(own_check.__func__) if own_check is not None else []
+    names = {parameter.name for parameter in parameters}
     decimals = [each.id for each in node.define_schema().inputs if isinstance(each, io.Float.Input)]
     added = [_optional(name) for name in decimals if name not in names]
-    if not named and not added:
+    if not parameters and not added:
         return node
 
     def validate_inputs(cls: type[io.ComfyNode], **values: Any) -> bool | str:
@@ -69,15 +69,15 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             name: value for name, value in values.items() if value not in list(old_choices.get(name, ()))
         }
         faults = _faults(inputs, current, limit_fault)
-        if own is not None:
-            given = [each.name for each in named if each.name in values]
+        if own_check is not None:
+            given = [each.name for each in parameters if each.name in values]
             own_values = {name: None if name in faults else values[name] for name in given}
-            faults |= _own_fault(partial(own.__func__, cls), own_values)
+            faults |= _own_fault(partial(own_check.__func__, cls), own_values)
         faults = faults or _faults(inputs, values, step_fault)
         return Faults(faults) if faults else True
 
-    required = [each for each in named if each.default is inspect.Parameter.empty]
-    rest = [each for each in named if each.default is not inspect.Parameter.empty]
+    required = [each for each in parameters if each.default is inspect.Parameter.empty]
+    rest = [each for each in parameters if each.default is not inspect.Parameter.empty]
     cls_parameter = inspect.Parameter("cls", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     # the host reads off the signature which inputs to hand over
     validate_inputs.__signature__ = inspect.Signature([cls_parameter, *required, *rest, *added])  # type: ignore[attr-defined]

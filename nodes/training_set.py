@@ -146,8 +146,8 @@ class BuildTrainingSet(io.ComfyNode):
     ) -> io.NodeOutput:
         request = SetRequest(**widgets, with_image_states=image_states, bucket=BUCKET_CHOICES.get(size))
         graph = running_graph(cls.hidden.dynprompt)
-        behind = [graph_identity(graph, cls.hidden.unique_id, [name]) for name in ("encoders", "vae")]
-        models = SetModels(encoders, vae, *behind)
+        identities = [graph_identity(graph, cls.hidden.unique_id, [name]) for name in ("encoders", "vae")]
+        models = SetModels(encoders, vae, *identities)
         _, report = build_training_set(set_name, folder, models, request, replace_other=replace)
         report = "\n".join([report, *models.notes()])
         return io.NodeOutput(set_name, report, ui=ui.PreviewText(report))

@@ -10,7 +10,7 @@ export function putEmbeddedLast(nodeData) {
     for (const [kind, options] of Object.values(section ?? {})) {
       const list = Array.isArray(kind) ? kind : options?.options;
       if (!Array.isArray(list) || !list.some((entry) => EMBEDDED.test(entry))) continue;
-      const own = list.filter((entry) => !EMBEDDED.test(entry));
-      list.splice(0, list.length, ...own, ...list.filter((entry) => EMBEDDED.test(entry)));
+      const others = list.filter((entry) => !EMBEDDED.test(entry));
+      list.splice(0, list.length, ...others, ...list.filter((entry) => EMBEDDED.test(entry)));
     }
 }

@@ -94,8 +94,8 @@ function roundHalfEven(value) {
 function assignPrompts(prompts, spans) {
   const lines = readBox(prompts);
   const timed = lines.filter((line) => line.kind === "timed");
-  const plain = lines.filter((line) => line.kind === "plain").map((line) => line.text);
-  if (!timed.length) return spans.map((_, index) => plain[Math.min(index, plain.length - 1)] ?? "");
+  const untimed = lines.filter((line) => line.kind === "plain").map((line) => line.text);
+  if (!timed.length) return spans.map((_, index) => untimed[Math.min(index, untimed.length - 1)] ?? "");
   timed.sort((one, other) => one.range[0] - other.range[0]);
   let before = timed[0].text;
   let next = 0;
@@ -103,7 +103,7 @@ function assignPrompts(prompts, spans) {
     const middle = (start + end) / 2;
     while (next < timed.length && timed[next].range[0] <= middle) next += 1;
     const inside = next && middle < timed[next - 1].range[1] ? timed[next - 1] : null;
-    before = inside?.text ?? plain[0] ?? before;
+    before = inside?.text ?? untimed[0] ?? before;
     return before;
   });
 }

@@ -78,9 +78,9 @@ class _GraphReader:
         if isinstance(value, list) and is_link(value):
             node_id, slot = value
             return ["from", self.hash_of(node_id), slot]
-        plain = plain_value(value)
-        files = [facts for text in _texts(plain) for facts in named_files(text)]
-        return ["is", plain, files] if files else ["is", plain]
+        json_value = plain_value(value)
+        files = [facts for text in _texts(json_value) for facts in named_files(text)]
+        return ["is", json_value, files] if files else ["is", json_value]
 
     def hash_of(self, node_id: str) -> str:
         """Return the hash of a node and all before it, or a new random one if that cannot be known."""
@@ -168,8 +168,8 @@ def named_files(text: str) -> list:
     parts = set(text.replace("\\", "/").split("/"))
     if not text.strip() or len(text) > LONGEST_NAME or not text.isprintable() or parts & {".", ".."}:
         return []
-    found = {os.path.realpath(path) for path in _places(text) if os.path.exists(path)}
-    return [facts for path in sorted(found) for facts in file_facts(Path(path))]
+    paths = {os.path.realpath(path) for path in _places(text) if os.path.exists(path)}
+    return [facts for path in sorted(paths) for facts in file_facts(Path(path))]
 
 
 def _places(text: str) -> Iterator[str]:

@@ -154,9 +154,9 @@ def _is_plain(module: Any, weight: Any) -> bool:
     if not isinstance(weight, QuantizedTensor) or getattr(module, "quant_format", None) != "int8_tensorwise":
         return False
     params = weight._params
-    moved = hasattr(module, "_v") or module.weight_function or module.bias_function
+    is_patched_at_use = hasattr(module, "_v") or module.weight_function or module.bias_function
     return (
-        not moved
+        not is_patched_at_use
         and weight._qdata.device.type == "cpu"
         and not params.convrot
         and not getattr(params, "transposed", False)

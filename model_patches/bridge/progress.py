@@ -62,7 +62,7 @@ def host_progress(stage: str = "") -> Callable[[int, int], None]:
         now = time.monotonic()
         if stage and (done >= total or now - shown_at >= LEAST_SECONDS):
             shown_at = now
-            show_stage(f"{stage}: {100 * done // max(1, total)} %")
+            show_stage(f"{stage}: {100 * done // total} %")
 
     return show
 

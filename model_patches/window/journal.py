@@ -115,12 +115,12 @@ class RunJournal:
             write_text(path, json.dumps(wanted, indent=1))
             return
         try:
-            found = digest(read_json(path))
+            on_disk = digest(read_json(path))
         except (OSError, ValueError, RecursionError) as error:
             raise RunDirectoryBroken(
                 f"{path} is damaged ({error}). Delete the folder {self.folder} or give this run another name."
             ) from error
-        if found != digest(wanted):
+        if on_disk != digest(wanted):
             raise RunDirectoryBroken(
                 f"{path} does not say the settings of this run. It was changed or written by another version: "
                 "delete the folder or give this run another name."

@@ -47,10 +47,10 @@ function seconds(text) {
 
 /** Return what is set for single windows: number -> {seed, end}, as text. */
 export function windowSettings(lines) {
-  const found = new Map();
+  const settings = new Map();
   for (const { kind, number, name, value } of lines)
-    if (kind === "window") found.set(number, { [name]: value, ...found.get(number) });
-  return found;
+    if (kind === "window") settings.set(number, { [name]: value, ...settings.get(number) });
+  return settings;
 }
 
 /** Return the limit of `[keep later]` as text, or null where later windows are always made again. */
@@ -98,9 +98,9 @@ export function inserted(lines, at, raw) {
 
 /** Return the lines without one, and without the line break that led to it. */
 export function without(lines, at) {
-  const left = lines.toSpliced(at, 1);
-  if (at === left.length && at > 0) left[at - 1] = { ...left[at - 1], end: "" };
-  return left.length ? left : [{ raw: "", end: "", kind: "blank" }];
+  const remaining = lines.toSpliced(at, 1);
+  if (at === remaining.length && at > 0) remaining[at - 1] = { ...remaining[at - 1], end: "" };
+  return remaining.length ? remaining : [{ raw: "", end: "", kind: "blank" }];
 }
 
 /** Return the place after the last line that is not blank. */

@@ -23,32 +23,32 @@ export function writeWindows(text, before, windows, spans) {
 /** Move the settings of single windows along with their windows. */
 function renumbered(lines, windows, count) {
   const places = new Map(windows.flatMap(({ from }, index) => (from === null ? [] : [[from, index]])));
-  let left = lines;
+  let result = lines;
   for (let at = lines.length - 1; at >= 0; at -= 1) {
     const { kind, number, raw } = lines[at];
     if (kind !== "window" || number < 1 || number > count) continue;
     const place = places.get(number - 1);
-    if (place === undefined) left = without(left, at);
+    if (place === undefined) result = without(result, at);
     else if (place + 1 !== number)
-      left = left.with(at, { ...left[at], number: place + 1, raw: raw.replace(/\d+/, place + 1) });
+      result = result.with(at, { ...result[at], number: place + 1, raw: raw.replace(/\d+/, place + 1) });
   }
-  return left;
+  return result;
 }
 
 function writePlain(lines, windows, countBefore) {
   const slots = lines.flatMap((line, at) => (line.kind === "plain" ? [at] : []));
   const prompts = filled(windows.map((window) => window.prompt));
   const needed = countWithoutRepeats(prompts);
-  const own = slots.slice(0, countBefore); // lines that no window takes stay as they are
-  const stay = windows.filter(({ from }) => from !== null && from < own.length).length;
+  const windowSlots = slots.slice(0, countBefore); // lines that no window takes stay as they are
+  const stay = windows.filter(({ from }) => from !== null && from < windowSlots.length).length;
   const kept = prompts.slice(0, Math.max(needed, stay));
   let written = lines;
-  kept.slice(0, own.length).forEach((prompt, index) => {
-    written = written.with(own[index], withText(written[own[index]], prompt));
+  kept.slice(0, windowSlots.length).forEach((prompt, index) => {
+    written = written.with(windowSlots[index], withText(written[windowSlots[index]], prompt));
   });
-  for (const at of own.slice(kept.length).reverse()) written = without(written, at);
-  let place = own.length ? own.at(-1) + 1 : 0;
-  for (const prompt of kept.slice(own.length)) written = inserted(written, place++, prompt);
+  for (const at of windowSlots.slice(kept.length).reverse()) written = without(written, at);
+  let place = windowSlots.length ? windowSlots.at(-1) + 1 : 0;
+  for (const prompt of kept.slice(windowSlots.length)) written = inserted(written, place++, prompt);
   return written;
 }
 
@@ -87,8 +87,8 @@ function writeTimed(lines, before, windows, spans) {
 }
 
 function rangeAt(ranges, middle) {
-  const found = ranges.findLast((line) => line.range[0] <= middle) ?? null;
-  return found && middle < found.range[1] ? found : null;
+  const line = ranges.findLast((other) => other.range[0] <= middle) ?? null;
+  return line && middle < line.range[1] ? line : null;
 }
 
 /** Group windows that one line covers. A window whose prompt comes without a line of its own is in no group. */
@@ -142,21 +142,21 @@ function withRuns(lines, runs, sources) {
     const key = place ?? "first";
     written.set(key, [...(written.get(key) ?? []), line]);
   }
-  let left = lines;
+  let result = lines;
   for (let at = lines.length - 1; at >= 0; at -= 1) {
     const line = lines[at];
     if (line.kind !== "timed") continue;
     const before = (line === firstTimed && written.get("first")) || [];
     const now = [...before, ...(written.get(line) ?? (sources.includes(line) ? [] : [line]))];
-    left = now.length ? replaced(left, at, now) : without(left, at);
+    result = now.length ? replaced(result, at, now) : without(result, at);
   }
-  return left;
+  return result;
 }
 
 function replaced(lines, at, now) {
-  let left = lines.with(at, { ...now[0], end: lines[at].end });
-  now.slice(1).forEach((line, index) => (left = inserted(left, at + 1 + index, line.raw)));
-  return left;
+  let result = lines.with(at, { ...now[0], end: lines[at].end });
+  now.slice(1).forEach((line, index) => (result = inserted(result, at + 1 + index, line.raw)));
+  return result;
 }
 
 function newLine({ from, to, text }) {

@@ -64,10 +64,10 @@ export class Card {
 
   takeSeed() {
     const text = this.seed.value.trim();
-    const fits = text === "" || isSeed(text);
-    this.seed.setAttribute("aria-invalid", String(!fits));
-    setLabel(this.seed, fits ? this.words.seed : this.words.wrongSeed);
-    if (fits) this.acts.setSeed(this.index, text ? String(BigInt(text)) : null);
+    const isValid = text === "" || isSeed(text);
+    this.seed.setAttribute("aria-invalid", String(!isValid));
+    setLabel(this.seed, isValid ? this.words.seed : this.words.wrongSeed);
+    if (isValid) this.acts.setSeed(this.index, text ? String(BigInt(text)) : null);
   }
 
   listen() {

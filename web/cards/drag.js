@@ -23,12 +23,12 @@ export function startDrag(strip, index, event) {
     to: index,
     moving: false,
   };
-  const more = { signal: (drag.over = new AbortController()).signal };
+  const options = { signal: (drag.over = new AbortController()).signal };
   event.target.setPointerCapture?.(event.pointerId);
-  event.target.addEventListener("pointermove", (move) => follow(drag, move), more);
-  event.target.addEventListener("pointerup", () => finish(drag, true), more);
-  event.target.addEventListener("pointercancel", () => finish(drag, false), more);
-  window.addEventListener("keydown", (key) => key.key === "Escape" && finish(drag, false), { ...more, capture: true });
+  event.target.addEventListener("pointermove", (move) => follow(drag, move), options);
+  event.target.addEventListener("pointerup", () => finish(drag, true), options);
+  event.target.addEventListener("pointercancel", () => finish(drag, false), options);
+  window.addEventListener("keydown", (key) => key.key === "Escape" && finish(drag, false), { ...options, capture: true });
 }
 
 function follow(drag, event) {

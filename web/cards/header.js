@@ -19,8 +19,8 @@ export class Header {
     });
     this.driftTitle = svgOf("title", {});
     this.drift.append(this.driftTitle, svgOf("line", { x1: 0, y1: 100, x2: 100, y2: 100 }), this.curve);
-    this.said = make("span", "magic141-unseen", { "aria-live": "polite" });
-    this.story = make("div", "magic141-story", {}, [this.summary, this.drift, this.said]);
+    this.announcement = make("span", "magic141-unseen", { "aria-live": "polite" });
+    this.story = make("div", "magic141-story", {}, [this.summary, this.drift, this.announcement]);
     this.tools = this.makeTools(acts);
   }
 
@@ -103,7 +103,7 @@ export class Header {
   }
 
   say(text) {
-    this.said.textContent = text;
+    this.announcement.textContent = text;
   }
 }
 

@@ -57,9 +57,9 @@ function lengthFor(node, count) {
   const whole = Math.max(...now.map(({ start, end }) => end - start));
   let steps = Math.max(1, Math.round((length + whole * (count - now.length)) / STEP_S));
   for (let tries = 0; tries < MOST_STEPS; tries += 1) {
-    const found = planOf(node, "", steps * STEP_S).length;
-    if (found === count) break;
-    steps = Math.max(1, steps + Math.sign(count - found));
+    const number = planOf(node, "", steps * STEP_S).length;
+    if (number === count) break;
+    steps = Math.max(1, steps + Math.sign(count - number));
   }
   return Math.round(steps * STEP_S * 1000) / 1000;
 }

@@ -18,10 +18,10 @@ export function listenToRuns() {
   });
   on("progress", ({ node, prompt_id, value, max }) => {
     running = prompt_id;
-    const own = cardsOf(node, prompt_id);
-    own?.begins(prompt_id);
-    if (own) own.progress(value / max, { ofAll: true });
-    else every((cards) => cards.prompt === prompt_id && cards.progress(value / max, { ofAll: false }));
+    const cards = cardsOf(node, prompt_id);
+    cards?.begins(prompt_id);
+    if (cards) cards.progress(value / max, { ofAll: true });
+    else every((other) => other.prompt === prompt_id && other.progress(value / max, { ofAll: false }));
   });
   const end =
     (how) =>

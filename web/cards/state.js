@@ -16,27 +16,27 @@ const CHOSEN_AT_RANDOM = /\{|\/\/|\/\*/; // the frontend picks {one|another} and
 export function statesOf(cards, results, { run, settings, gone }) {
   let follows = true; // whether all earlier windows are made of what is on their cards
   return cards.map((card) => {
-    const own = results.get(card.index) ?? null;
-    const isOwn = own !== null && own.settings === settings && isMadeOf(own, card);
-    const take = isOwn ? null : takeOf(own, card);
-    const state = stateOf(card, { own, isOwn, take, follows, run });
-    follows &&= isOwn;
-    const shown = isOwn ? own : (take ?? alike(results, card) ?? own);
-    const takes = own ? [own, ...(own.takes ?? [])] : [];
-    const used = Math.max(0, takes.indexOf(isOwn ? own : take));
+    const newest = results.get(card.index) ?? null;
+    const isUpToDate = newest !== null && newest.settings === settings && isMadeOf(newest, card);
+    const take = isUpToDate ? null : takeOf(newest, card);
+    const state = stateOf(card, { newest, isUpToDate, take, follows, run });
+    follows &&= isUpToDate;
+    const shown = isUpToDate ? newest : (take ?? samePrompted(results, card) ?? newest);
+    const takes = newest ? [newest, ...(newest.takes ?? [])] : [];
+    const used = Math.max(0, takes.indexOf(isUpToDate ? newest : take));
     if (shown?.file && gone.has(fileKey(shown.file)) && state.state !== "running")
       return { state: "gone", result: null, takes, used, share: 0, why: "" };
     return { share: 0, why: "", takes, used, ...state, result: state.state === "running" ? null : shown };
   });
 }
 
-function stateOf(card, { own, isOwn, take, follows, run }) {
+function stateOf(card, { newest, isUpToDate, take, follows, run }) {
   if (run && !run.over && card.index === run.index) return { state: "running", share: run.share };
-  if (run && !run.over && card.index > run.index) return { state: own ? "stale" : "waiting" };
+  if (run && !run.over && card.index > run.index) return { state: newest ? "stale" : "waiting" };
   if (run?.over && run.over !== "done" && card.index === run.index) return { state: run.over, why: run.why ?? "" };
-  if (isOwn) return { state: follows ? "done" : "stale" };
+  if (isUpToDate) return { state: follows ? "done" : "stale" };
   if (take && follows) return { state: "chosen" };
-  return { state: own ? "stale" : "waiting" };
+  return { state: newest ? "stale" : "waiting" };
 }
 
 /** Return whether a window, or a take of it, was made of what is on a card. */
@@ -52,7 +52,7 @@ function takeOf(result, card) {
 }
 
 /** Return another window with this prompt: the card was moved, so the window at its place is of another card. */
-function alike(results, card) {
+function samePrompted(results, card) {
   if (results.get(card.index)?.prompt === card.prompt) return null;
   for (const result of results.values()) if (result.prompt && result.prompt === card.prompt) return result;
   return null;

@@ -24,7 +24,7 @@ class WindowProgress:
         self, model, *, num_windows: int, num_done: int, steps: int, node_id: str | None = None
     ) -> None:
         self.num_windows, self.num_done, self.steps, self.node_id = num_windows, num_done, steps, node_id
-        self._bar = comfy.utils.ProgressBar(max(1, num_windows * steps), node_id=node_id)
+        self._bar = comfy.utils.ProgressBar(num_windows * steps, node_id=node_id)
         self._previewer = latent_preview.get_previewer(model.load_device, model.model.latent_format)
         self._started, self._made = time.monotonic(), 0
         self._show_text()
