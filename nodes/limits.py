@@ -15,6 +15,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..model_patches.store.disk import sentence_of
 
+BY_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
 MAX_CHOICES_SHOWN = 20
 
 
@@ -55,10 +56,10 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     ``OLD_CHOICES`` by input, pass.
     """
     own_check = vars(node).get("validate_inputs")
-    parameters = _parameters(own_check.__func__) if own_check is not None else []
+    parameters = list(inspect.signature(node.validate_inputs).parameters.values()) if own_check else []
     names = {parameter.name for parameter in parameters}
     decimals = [each.id for each in node.define_schema().inputs if isinstance(each, io.Float.Input)]
-    added = [_optional(name) for name in decimals if name not in names]
+    added = [inspect.Parameter(name, BY_NAME, default=None) for name in decimals if name not in names]
     if not parameters and not added:
         return node
 
@@ -76,11 +77,9 @@ def keep_limits(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
         faults = faults or _faults(inputs, values, step_fault)
         return Faults(faults) if faults else True
 
-    required = [each for each in parameters if each.default is inspect.Parameter.empty]
-    rest = [each for each in parameters if each.default is not inspect.Parameter.empty]
-    cls_parameter = inspect.Parameter("cls", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     # the host reads off the signature which inputs to hand over
-    validate_inputs.__signature__ = inspect.Signature([cls_parameter, *required, *rest, *added])  # type: ignore[attr-defined]
+    signature = inspect.Signature([inspect.Parameter("cls", BY_NAME), *parameters, *added])
+    validate_inputs.__signature__ = signature  # type: ignore[attr-defined]
     members = {
         "validate_inputs": classmethod(validate_inputs),
         "__doc__": node.__doc__,
@@ -148,11 +147,3 @@ def _choices(options: list) -> str:
     if len(options) > MAX_CHOICES_SHOWN:
         return "Choose one from the list; press R to refresh it."
     return f"Choose {', '.join(map(str, options))}."
-
-
-def _parameters(function: Callable) -> list[inspect.Parameter]:
-    return list(inspect.signature(function).parameters.values())[1:]
-
-
-def _optional(name: str) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)

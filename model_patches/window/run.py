@@ -161,16 +161,16 @@ class WindowRun(Generic[PlannedWindow]):
         )
         return Judged(clip, measures, times_over_limits(measures, self.limits))
 
-    def best(self, window: PlannedWindow, make: Callable[[PlannedWindow, int], Clip]) -> tuple[Judged, int]:
+    def best(self, window: PlannedWindow, make: Callable[..., Clip]) -> tuple[Judged, int]:
         """Make a window, again while it exceeds a limit; return the best, and how often it was made.
 
         Args:
-            make: makes a clip of the window; its second argument is the number of the attempt, from 0.
+            make: makes a clip of (window, tail, attempt=); attempts count from 0.
         """
-        best = self.judge(window, make(window, 0))
-        attempts = 1
+        best, attempts = self.judge(window, make(window, self.tail, attempt=0)), 1
         while best.over > 1 and attempts <= MAX_REROLLS:
-            best = min(best, self.judge(window, make(window, attempts)), key=lambda judged: judged.over)
+            another = self.judge(window, make(window, self.tail, attempt=attempts))
+            best = min(best, another, key=lambda judged: judged.over)
             attempts += 1
         return best, attempts
 

@@ -134,12 +134,7 @@ def make_windows(run: WindowRun[Window], maker: WindowMaker, on_window: Callable
         maker.encode_ahead(run.windows[first.index :], run.tail)
     while (window := run.next_window()) is not None:
         stop_if_canceled()
-        tail = run.tail
-
-        def make(window: Window, attempt: int, tail=tail):
-            return maker.make(window, tail, attempt=attempt)
-
-        best, attempts = run.best(window, make)
+        best, attempts = run.best(window, maker.make)
         run.finish(window, best, attempts=attempts)
         on_window()
 

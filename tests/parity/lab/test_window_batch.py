@@ -44,8 +44,7 @@ def as_the_node(models, settings, plan, start, caption, folder):
     with WindowStore(folder, {}, VideoFormat("ffv1 lossless", 24, 64, 64)) as store:
         run = WindowRun(store, windows, keys, limits, Begin(num_frames_of(settings.overlap)))
         while (window := run.next_window()) is not None:
-            tail = run.tail
-            best, attempts = run.best(window, lambda w, n, tail=tail: maker.make(w, tail, attempt=n))
+            best, attempts = run.best(window, maker.make)
             run.finish(window, best, attempts=attempts)
             count += attempts
             frames.append(to_uint8(best.clip.frames))

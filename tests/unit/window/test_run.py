@@ -113,7 +113,8 @@ def test_the_best_of_all_attempts_is_kept(open_run):
     make_one(run)
     window, tried = run.next_window(), []
 
-    def make(window, attempt: int) -> Clip:
+    def make(window, tail, attempt: int) -> Clip:
+        assert tail is run.tail
         tried.append(run.judge(window, Clip(frames_for(window, attempt), attempt)))
         return tried[-1].clip
 
@@ -125,7 +126,9 @@ def test_the_best_of_all_attempts_is_kept(open_run):
 def test_without_limits_a_window_is_made_once(open_run):
     run = open_run()
     make_one(run)
-    _, attempts = run.best(run.next_window(), lambda window, n: Clip(frames_for(window, n), n))
+    _, attempts = run.best(
+        run.next_window(), lambda window, _, attempt: Clip(frames_for(window, attempt), attempt)
+    )
     assert attempts == 1
 
 
@@ -214,7 +217,7 @@ def test_a_window_just_at_its_limits_is_good(open_run, monkeypatch):
     monkeypatch.setattr(run, "judge", lambda window, clip: Judged(clip, {}, float(clip.seed)))
     window = run.next_window()
     for overs, wanted in (([1.0], (1.0, 1)), ([1.1, 3.0, 0.5], (0.5, 3)), ([2.0, 1.5, 3.0], (1.5, 3))):
-        best, attempts = run.best(window, lambda _, attempt, overs=overs: Clip(None, overs[attempt]))
+        best, attempts = run.best(window, lambda *_, attempt, overs=overs: Clip(None, overs[attempt]))
         assert (best.over, attempts) == wanted
 
 
