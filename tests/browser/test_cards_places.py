@@ -110,7 +110,7 @@ def test_later_windows_are_kept_and_say_how_far_their_start_is(strips):
     kept = strip.tab.evaluate(RESULT, 2)
     assert kept["kept"]
     assert kept["start_difference"] > 0
-    assert "its start differs" in strip.card(3).locator(".magic141-shot").get_attribute("title")
+    assert "its start has moved" in strip.card(3).locator(".magic141-shot").get_attribute("title")
 
 
 def test_a_window_ends_on_the_picture_that_was_dropped_on_its_card(strips, place):

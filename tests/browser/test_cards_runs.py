@@ -64,12 +64,12 @@ def test_a_stranger_directs_a_minute_by_clicks(minute, server, vue):
     assert segment(server, minute, 1).read_bytes() != first
     minute.tab.screenshot(f"cards_{name}_another_take")
 
-    minute.card(2).get_by_role("button", name="Take the other").click()
+    minute.card(2).get_by_role("button", name="Use the other").click()
     assert minute.prompts[:3] == PROMPTS
     assert minute.states[:3] == ["done", "chosen", "stale"]
-    minute.card(2).get_by_role("button", name="Take the other").click()
+    minute.card(2).get_by_role("button", name="Use the other").click()
     assert minute.states == ["done"] * NUM_WINDOWS
-    minute.card(2).get_by_role("button", name="Take the other").click()
+    minute.card(2).get_by_role("button", name="Use the other").click()
     minute.tab.wait_for("() => document.querySelector('[data-state=chosen] video')?.readyState >= 2")
     minute.tab.screenshot(f"cards_{name}_chosen")
     minute.run()
