@@ -12,9 +12,9 @@ import comfy.utils
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 
-from ..store.cancel import listen_with, stop_if_canceled
+from ..store.cancel import set_cancel_check, stop_if_canceled
 
-listen_with(comfy.model_management.throw_exception_if_processing_interrupted)
+set_cancel_check(comfy.model_management.throw_exception_if_processing_interrupted)
 
 #: The text of a count is not renewed more often than this.
 LEAST_SECONDS = 0.2

@@ -1,9 +1,10 @@
 """Bring an image index up to date with its folder, embedding only what is new or changed.
 
-Finished pictures are committed as the time goes by: an interrupted run loses next to nothing and never leaves a
-half-written index.
+Finished pictures are committed from time to time: an interrupted build loses little and never leaves a half-written
+index.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..store.cancel import Progress, no_progress
-from ..store.pictures import PictureError, decode, read_bytes, sha256_of
+from ..store.pictures import PictureError, decode, read_bytes
 from ..store.threads import map_ahead
 from ..store.walk import PictureFile, walk_files
 from .index import ImageIndex
@@ -30,12 +31,12 @@ FILES_PER_PROGRESS = 256
 
 
 class Embedder(Protocol):
-    """What makes a vector of a picture."""
+    """A model that turns pictures into vectors."""
 
     image_size: int
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Return a picture as the model wants it, (S, S, 3) uint8; called in several threads."""
+        """Return a picture as the model needs it, (S, S, 3) uint8; called in several threads."""
         ...
 
     def embed_prepared(self, images: Tensor) -> Tensor:
@@ -45,7 +46,7 @@ class Embedder(Protocol):
 
 @dataclass
 class Report:
-    """What a build did; `skipped` and `noted` hold (path, reason) of the first thousand."""
+    """What a build did; `skipped` and `noted` hold the first thousand (path, reason) each."""
 
     kept: int = 0
     added: int = 0
@@ -56,13 +57,13 @@ class Report:
     noted: list[tuple[str, str]] = field(default_factory=list)
 
     def skip(self, path: str, reason: str) -> None:
-        """Count a file that was refused."""
+        """Count a file that was refused, and keep the reason."""
         self.num_skipped += 1
         if len(self.skipped) < KEPT_MESSAGES:
             self.skipped.append((path, reason))
 
     def note(self, path: str, text: str) -> None:
-        """Remember what was simplified in a file that was used."""
+        """Keep what was simplified in a file that was used."""
         if text and len(self.noted) < KEPT_MESSAGES:
             self.noted.append((path, text))
 
@@ -90,7 +91,7 @@ def build_index(
     """Return the index of a folder as it is now, committed, and what was done.
 
     Args:
-        old: the index so far (an empty one for a first build); its directory and model are used.
+        old: the index so far (an empty one for a first build); the new one has its directory and model.
         folder: the folder to index, with all its subfolders.
         embedder: makes the vectors; must be the model of `old`.
         batch_size: pictures embedded at once.
@@ -126,7 +127,7 @@ class _ToRead(NamedTuple):
 
 
 class _Read(NamedTuple):
-    """The row of a picture, or why it is skipped; what to embed, None where its bytes are the old row's; and a note."""
+    """A picture that was read: its row or why it is skipped, the pixels to embed (None if unchanged), and a note."""
 
     item: _ToRead
     row: Row | PictureError
@@ -145,17 +146,17 @@ class _Build:
         self.num_done = 0
 
     def embed_changed(self, batch_size: int) -> None:
-        """Read what is new or changed, embed it while the next is being read, and commit from time to time."""
-        found = map_ahead(self._read, self._new_or_touched(), threads=READERS, ahead=batch_size)
-        with closing(found):
-            while batch := list(islice(found, batch_size)):
+        """Embed what is new or changed while threads read the next pictures, and commit from time to time."""
+        pictures = map_ahead(self._read, self._new_or_touched(), threads=READERS, ahead=batch_size)
+        with closing(pictures):
+            while batch := list(islice(pictures, batch_size)):
                 self._embed(batch)
                 self.writer.commit_if_due()
                 self.on_progress(self.num_done)
         self.on_progress(self.num_done)
 
     def _new_or_touched(self) -> Iterator[_ToRead]:
-        """Yield the pictures that have to be read; those whose size and times are known are kept as they are."""
+        """Yield the pictures that have to be read; keep the rows of those whose size and times are unchanged."""
         for file in walk_files(self.folder, on_skip=self.report.skip):
             row = self.writer.index.row_of(file.path)
             if row and (file.size, file.mtime_ns, file.ctime_ns) == (row.size, row.mtime_ns, row.ctime_ns):
@@ -171,7 +172,7 @@ class _Build:
         file, old = item
         try:
             data = read_bytes(self.folder / file.path)
-            row = Row(file.path, sha256_of(data), file.size, file.mtime_ns, file.ctime_ns)
+            row = Row(file.path, hashlib.sha256(data).hexdigest(), file.size, file.mtime_ns, file.ctime_ns)
             if old is not None and old.sha256 == row.sha256:
                 return _Read(item, replace(row, position=old.position))
             image, note = decode(data, at_least_px=self.embedder.image_size)

@@ -16,7 +16,7 @@ from ..encoders.folders import PROCESSOR_FILES, load_pretrained, load_tokenizer,
 from ..encoders.pictures import clip_square
 from ..store.cancel import import_until_canceled
 from ..store.files import read_json
-from . import search as retrieval
+from .search import unit_length
 
 MAX_ASPECT = 16
 
@@ -41,12 +41,12 @@ def is_clip_folder(folder: Path) -> bool:
 
 
 class Preprocess:
-    """Resize, crop and normalize as the model was trained with.
+    """Resize, crop and normalize pictures as in the model's training.
 
     Source: transformers' CLIP image processor, which cuts the long side down to whole pixels.
 
     Args:
-        image_size: S, of the square the model sees.
+        image_size: S, side of the square that the model sees.
         mean, std: of each color channel.
         shortest_edge: the short side is resized to this before the center crop.
     """
@@ -59,7 +59,7 @@ class Preprocess:
 
     @classmethod
     def from_folder(cls, folder: Path, image_size: int) -> "Preprocess":
-        """Read the processor's settings, whichever file this version of transformers keeps them in."""
+        """Read the processor's settings; which file holds them depends on the version of transformers."""
         files = [folder / name for name in PROCESSOR_FILES if (folder / name).is_file()]
         settings = _read_settings(files[0]) if files else {}
         size = settings.get("size", image_size)
@@ -119,7 +119,7 @@ class ClipEmbedder:
         """Return vectors (N, D) of prepared pictures (N, S, S, 3)."""
         weight = self.module.visual_projection.weight
         pixel_values = self.preprocess.normalize(images.to(weight.device)).to(weight.dtype)
-        return retrieval.unit_length(projected(self.module.get_image_features(pixel_values=pixel_values)))
+        return unit_length(projected(self.module.get_image_features(pixel_values=pixel_values)))
 
     def embed_texts(self, texts: list[str]) -> Tensor:
         """Return vectors (N, D) of texts; what exceeds the model's context (77 tokens) is cut off."""
@@ -129,7 +129,7 @@ class ClipEmbedder:
         features = self.module.get_text_features(
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         )
-        return retrieval.unit_length(projected(features))
+        return unit_length(projected(features))
 
 
 def _trim_strip(image: Image.Image) -> Image.Image:
@@ -143,7 +143,7 @@ def _trim_strip(image: Image.Image) -> Image.Image:
 
 
 def probe_image(image_size: int) -> Tensor:
-    """Return one fixed picture, (1, S, S, 3) uint8, that tells models apart by what they make of it."""
+    """Return one fixed picture, (1, S, S, 3) uint8; two models are told apart by their vectors of it."""
     line = torch.linspace(0, 1, image_size)
     y, x = torch.meshgrid(line, line, indexing="ij")
     rings = torch.sin(24 * ((x - 0.4) ** 2 + (y - 0.6) ** 2)) * 0.5 + 0.5

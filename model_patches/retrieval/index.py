@@ -1,11 +1,11 @@
 """Keep embeddings of a folder's pictures on disk: one SQLite file, and the vectors beside it.
 
 Layout of an index folder:
-    index.sqlite      "about": what the index is; "pictures": path, hash, size, times, and which vector is theirs
+    index.sqlite      "about": what the index is; "pictures": path, hash, size, times and number of the vector
     vectors-<x>.f16   (count, D) float16, little-endian, length 1
 The SQLite file is read whole and replaced whole: that is the commit. So a reader sees one state, needs no lock (network
-drives often know none) and holds no file open that Windows could not replace. Vectors are only ever appended: those
-that no picture names any more are left out of the search, until they are the most and the file is written anew.
+drives often have none) and holds no file open that Windows could not replace. Vectors are only appended: the search
+skips those of removed pictures, and once they are the majority the file of vectors is written anew.
 """
 
 import functools
@@ -44,7 +44,7 @@ class ImageIndex:
 
     Attributes:
         directory: where it lives.
-        about: what it says of itself.
+        about: its description.
         database: its SQLite file, in memory.
     """
 
@@ -55,7 +55,7 @@ class ImageIndex:
 
     @classmethod
     def empty(cls, directory: Path, *, folder: str, model: Model) -> "ImageIndex":
-        """Return an index without pictures, of which nothing is on disk yet."""
+        """Return an index without pictures; nothing is on disk yet."""
         database = sqlite3.connect(":memory:", check_same_thread=False)
         for statement in SCHEMA:
             database.execute(statement)
@@ -81,7 +81,7 @@ class ImageIndex:
 
     @cached_property
     def vectors(self) -> Tensor:
-        """All vectors, (count, D) float16, memory-mapped; some may belong to no picture any more."""
+        """All vectors, (count, D) float16, memory-mapped, those of removed pictures included."""
         shape = (self.about.count, len(self.about.probe))
         if not self.about.count:
             return torch.empty(shape, dtype=torch.float16)
@@ -90,7 +90,7 @@ class ImageIndex:
 
     @cached_property
     def gone(self) -> Tensor | None:
-        """Mask (count,) of the vectors that belong to no picture any more; None if all do."""
+        """Mask (count,) of the vectors of removed pictures; None if there are none."""
         if len(self) == self.about.count:
             return None
         mask = torch.ones(self.about.count, dtype=torch.bool)
@@ -112,8 +112,8 @@ class ImageIndex:
         """Return the row of a picture, if it has one."""
         with damage_errors(self.directory):
             key = (path.encode("utf-8", "surrogatepass"),)
-            found = self.database.execute(f"SELECT {_COLUMNS} FROM pictures WHERE path = ?", key).fetchone()
-            return Row.from_sql(found) if found else None
+            columns = self.database.execute(f"SELECT {_COLUMNS} FROM pictures WHERE path = ?", key).fetchone()
+            return Row.from_sql(columns) if columns else None
 
     def search(self, query: Tensor, *, k: int) -> tuple[Tensor, Tensor]:
         """Return the k best cosines and their positions, best first; see `search.top_k`."""
@@ -123,10 +123,10 @@ class ImageIndex:
         """Return the rows with these positions, in the order asked for."""
         with damage_errors(self.directory):
             query = f"SELECT {_COLUMNS} FROM pictures WHERE position = ?"
-            found = [self.database.execute(query, (position,)).fetchone() for position in positions]
-            if None in found:
+            rows = [self.database.execute(query, (position,)).fetchone() for position in positions]
+            if None in rows:
                 raise ValueError("a vector belongs to no picture")
-            return [Row.from_sql(row) for row in found]
+            return [Row.from_sql(row) for row in rows]
 
     def _check_vectors(self) -> None:
         path = path_inside(self.directory, self.about.vectors)
@@ -137,7 +137,7 @@ class ImageIndex:
         if not path.is_file() or size < wanted:
             raise ValueError(f"{path.name} holds {size} bytes, {wanted} expected")
         if not num or low < 0 or high >= self.about.count:
-            raise ValueError(f"its {num} pictures have the vectors {low} to {high} of {self.about.count}")
+            raise ValueError(f"its {num} pictures have vectors {low} to {high} of {self.about.count}")
         if file_crc32(path, wanted, path.stat().st_mtime_ns) != self.about.crc32:
             raise ValueError(f"{path.name} has another checksum than when it was written")
 
@@ -155,7 +155,7 @@ def new_vectors_name() -> str:
 
 @functools.lru_cache(maxsize=8)
 def file_crc32(path: Path, num_bytes: int, _mtime_ns: int) -> int:
-    """Return the checksum of the first bytes of a file; read once as long as the file stays as it is."""
+    """Return the checksum of the first bytes of a file, which is read again only when its time has changed."""
     checksum = 0
     with path.open("rb") as file:
         while num_bytes and (data := file.read(min(num_bytes, 1 << 22))):
@@ -172,7 +172,7 @@ def copy_database(database: sqlite3.Connection) -> sqlite3.Connection:
 
 
 def _load(path: Path) -> sqlite3.Connection:
-    """Read an SQLite file into memory: nothing of it is written, followed or run.
+    """Read an SQLite file into memory, so that nothing in it is run and no other file is touched.
 
     SQLite itself would obey a journal beside the file, which may name other files to delete.
     """
@@ -184,15 +184,15 @@ def _load(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(":memory:", check_same_thread=False)
     database.execute("PRAGMA trusted_schema = OFF")
     database.deserialize(path.read_bytes())
-    found = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
-    if sorted(sql for (sql,) in found) != sorted(SCHEMA):  # no view, no trigger, nothing that could run
+    statements = database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+    if sorted(sql for (sql,) in statements) != sorted(SCHEMA):  # no view, no trigger, nothing that could run
         raise ValueError(f"{path.name} has other tables than an image index")
     return database
 
 
 @contextmanager
 def damage_errors(directory: Path) -> Iterator[None]:
-    """Turn what damaged files raise into one message.
+    """Turn the errors that damaged files cause into one message.
 
     Raises:
         FileNotFoundError: there is no index.

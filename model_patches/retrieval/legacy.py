@@ -1,4 +1,4 @@
-"""Take over image indexes of the first format: index.json, and shards of safetensors and JSON lines."""
+"""Convert image indexes of the first format: index.json, and shards of safetensors and JSON lines."""
 
 import json
 import re
@@ -39,7 +39,7 @@ class _Row:
 
 
 def is_old(directory: Path) -> bool:
-    """Return whether a folder holds an index of the first format and none of today's."""
+    """Say whether a folder holds an index of the first format and none of the current one."""
     return (directory / MANIFEST).is_file() and not (directory / DATABASE).exists()
 
 
@@ -57,7 +57,9 @@ def convert(directory: Path) -> None:
             shards = [checked(_Shard, each) for each in manifest["shards"]]
             if not isinstance(manifest["folder"], str) or not shards:
                 raise ValueError(f"it has {len(shards)} shards of the folder {manifest['folder']!r}")
-            parts = [_read(directory, shard, width=len(model.probe)) for shard in until_canceled(shards)]
+            parts = [
+                _read_shard(directory, shard, width=len(model.probe)) for shard in until_canceled(shards)
+            ]
             complete = manifest["complete"] is True
         except (KeyError, SafetensorError) as error:
             raise ValueError(error) from None
@@ -69,8 +71,8 @@ def convert(directory: Path) -> None:
         writer.remove_files(OLD_FILES)
 
 
-def _read(directory: Path, shard: _Shard, *, width: int) -> tuple[list[Row], Tensor]:
-    """Return the rows of a shard and their vectors (n, D), mapped."""
+def _read_shard(directory: Path, shard: _Shard, *, width: int) -> tuple[list[Row], Tensor]:
+    """Return the rows of a shard and their vectors (n, D), memory-mapped."""
     if not _SHARD.fullmatch(shard.name) or shard.start < 0 or shard.count < 1:
         raise ValueError(f"it has no shard {shard.name!r} from {shard.start} with {shard.count} pictures")
     paths = [path_inside(directory, f"{shard.name}.{suffix}") for suffix in ("safetensors", "jsonl")]
@@ -79,13 +81,13 @@ def _read(directory: Path, shard: _Shard, *, width: int) -> tuple[list[Row], Ten
             raise ValueError(f"{path.name} is missing")
     with safe_open(paths[0], framework="pt") as file:
         vectors = file.get_tensor("vectors")[shard.start : shard.start + shard.count]
-    rows = list(_rows(paths[1], shard))
+    rows = list(_read_rows(paths[1], shard))
     if vectors.shape != (len(rows), width) or vectors.dtype != torch.float16 or len(rows) < shard.count:
         raise ValueError(f"{shard.name} holds {len(rows)} pictures and vectors {tuple(vectors.shape)}")
     return rows, vectors
 
 
-def _rows(path: Path, shard: _Shard) -> Iterator[Row]:
+def _read_rows(path: Path, shard: _Shard) -> Iterator[Row]:
     with path.open(encoding="ascii") as lines:
         for line in islice(lines, shard.start, shard.start + shard.count):
             old = checked(_Row, json.loads(line))

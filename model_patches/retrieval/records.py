@@ -1,4 +1,4 @@
-"""What an image index writes down: its pictures, the model that made their vectors, and what it says of itself."""
+"""The records of an image index: its pictures, the model that made their vectors, and its description."""
 
 import json
 import re
@@ -20,9 +20,9 @@ class Row:
     """One picture of the index.
 
     Attributes:
-        path: relative to the folder, with forward slashes; what a file says, see ``path_inside``.
-        ctime_ns: when the file's entry changed last; a file that is replaced cannot set it back.
-        position: which vector is its own.
+        path: relative to the folder, with forward slashes; untrusted, see ``path_inside``.
+        ctime_ns: when the file's entry last changed; a replaced file cannot have the old one.
+        position: number of its vector.
     """
 
     path: str
@@ -39,13 +39,13 @@ class Row:
         return (*values, _checksum(values))
 
     @classmethod
-    def from_sql(cls, found: tuple) -> "Row":
-        """Return the row of these columns.
+    def from_sql(cls, columns: tuple) -> "Row":
+        """Return the row with these columns.
 
         Raises:
             ValueError: they are not what was written.
         """
-        *values, crc32 = found
+        *values, crc32 = columns
         if not isinstance(values[0], bytes) or _checksum(tuple(values)) != crc32:
             raise ValueError("the entry of a picture has another checksum than when it was written")
         path = values[0].decode("utf-8", "surrogatepass")
@@ -58,11 +58,11 @@ def _checksum(values: tuple) -> int:
 
 @dataclass(frozen=True)
 class Model:
-    """Which model made the vectors.
+    """The model that made the vectors.
 
     Attributes:
         name: for messages.
-        probe: (D,) its embedding of one fixed test picture; models whose probes agree make comparable vectors.
+        probe: (D,) its vector of one fixed test picture; models with nearly the same probe make comparable vectors.
     """
 
     name: str
@@ -78,13 +78,13 @@ class Model:
 
 @dataclass(frozen=True)
 class About:
-    """What an index says of itself.
+    """The description that an index stores of itself.
 
     Attributes:
         folder: the indexed folder, as the caller names it.
         complete: False while a build is under way or was interrupted: some pictures are not in it yet.
         vectors: name of the file with the vectors.
-        count: vectors in it, those of pictures that are gone included.
+        count: vectors in it, those of removed pictures included.
         crc32: of their bytes.
     """
 
@@ -107,15 +107,15 @@ class About:
 
     @classmethod
     def from_json(cls, text: str) -> "About":
-        """Read what an index says of itself.
+        """Read the description of an index.
 
         Raises:
-            ValueError: it is of another version, or not what we write.
+            ValueError: it is of another version or damaged.
         """
         values = json.loads(text)
-        kind = (values.get("format"), values.get("version")) if isinstance(values, dict) else ()
-        if kind != (FORMAT, VERSION):
-            raise ValueError(f"it is {kind}, expected {(FORMAT, VERSION)}")
+        version = (values.get("format"), values.get("version")) if isinstance(values, dict) else ()
+        if version != (FORMAT, VERSION):
+            raise ValueError(f"it is {version}, expected {(FORMAT, VERSION)}")
         about = checked(cls, values)
         if about.count < 0 or not VECTORS.fullmatch(about.vectors):
             raise ValueError(f"it has {about.count} vectors in {about.vectors!r}")

@@ -2,8 +2,8 @@
 
 Shapes: N vectors, D width, K results. Vectors and queries have length 1, so a cosine is a product.
 Vectors may be memory-mapped, so the search has no size limit: it reads 2 * D bytes a vector (1.5 GB for a million of
-width 768) and is bound by that. An approximate index would be faster beyond, but would have to be built, trained and
-kept beside the vectors, and could miss the best match.
+width 768), which sets its speed. An approximate index would be faster for more vectors, but would have to be built,
+trained and kept beside them, and could miss the best match.
 Source: paper equations 1-2, R(prompt) = argmax over the corpus of sim(text embedding, image embedding).
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Half precision rounds a product of unit vectors by at most 2^-11 for each of: the query, the result.
+# Half precision changes a product of unit vectors by at most 2^-11 for the query and 2^-11 for the result.
 HALF_ERROR = 2 * 2.0**-11
 
 
@@ -35,25 +35,23 @@ def unit_length(vectors: Tensor) -> Tensor:
 def top_k(query: Tensor, vectors: Tensor, *, k: int, left_out: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the k best cosines and where they are, best first.
 
-    Half-precision vectors are scored in half precision (half the memory traffic) and everything that rounding could
-    have moved is scored again in float32, so the result is that of a float32 product over the stored vectors.
+    Half-precision vectors are scored in half precision (half the memory traffic), then every vector that rounding could
+    have kept out of the best is scored in float32: the result is that of a float32 product over the stored vectors.
 
     Args:
         query: (D,), length 1.
         vectors: (N, D); memory-mapped ones stay on disk. One product over all of them is twice as fast as one for
-            every 8,192: only a long one is shared among the cores. A product of matrices is a quarter faster in half
-            precision than torch.mv.
-        k: how many.
-        left_out: (N,) mask of those not to be found.
+            every 8,192, because only a long product is shared among the cores. In half precision a product of matrices
+            is a quarter faster than torch.mv.
+        k: how many to return, 1 or more.
+        left_out: (N,) mask of vectors to skip.
 
     Returns:
         scores (K,) float32 and positions (K,) int64, K = min(k, N).
 
     Raises:
-        ValueError: the widths differ, or k < 1.
+        ValueError: the widths differ.
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}.")
     query = query.float()
     if not len(vectors):
         return query.new_empty(0), torch.empty(0, dtype=torch.int64)
@@ -61,7 +59,7 @@ def top_k(query: Tensor, vectors: Tensor, *, k: int, left_out: Tensor | None = N
         raise ValueError(
             f"The query is {query.shape[-1]} wide, the index {vectors.shape[-1]}: not the same model."
         )
-    # numpy after this: on a busy machine every step of torch over all vectors would wait for all its threads
+    # numpy after this: on a busy machine each torch operation over all vectors would wait for all its threads
     rough = functional.linear(query.to(vectors.dtype)[None], vectors)[0].numpy().astype(np.float32)
     if left_out is not None:
         rough[left_out.numpy()] = -np.inf
@@ -81,10 +79,10 @@ def diverse_order(scores: Tensor, vectors: Tensor, *, diversity: float) -> list[
     Args:
         scores: (K,), cosine with the query, best first.
         vectors: (K, D), length 1.
-        diversity: 0 keeps the order of the scores; 1 takes the best and then always the least similar to those taken.
+        diversity: 0 keeps the order of the scores; 1 takes the best, then always the one least similar to those taken.
 
     Returns:
-        Positions 0..K-1, the one to take first at the front.
+        Positions 0..K-1 in the order to take them.
     """
     if not 0 <= diversity <= 1:
         raise ValueError(f"diversity must be between 0 and 1, got {diversity}.")

@@ -1,4 +1,4 @@
-"""Change an image index: collect changes, commit them in one step, remove what no longer belongs to it."""
+"""Change an image index: collect changes, commit them in one step, remove files that no longer belong to it."""
 
 import contextlib
 import os
@@ -19,17 +19,17 @@ from .index import DATABASE, ImageIndex, copy_database, new_vectors_name
 from .records import VECTORS, Row
 
 SHARE_OF_TIME = 0.05
-"""Committing may take this share of a build, so a killed one loses next to nothing and a large one is not slowed."""
+"""Commits may take this share of a build: a killed build loses little, and a large one is hardly slowed."""
 ROWS_AT_ONCE = 8192
 OLD_FILES = re.compile(r"index\.json|shard-[0-9a-f]+(\.part)?\.(safetensors|jsonl)")
-"""Files of the format before this one."""
+"""Files of the first format."""
 
 
 class IndexWriter:
-    """Changes of an index that wait for the next commit; use it under the folder's lock.
+    """Collects changes of an index until the next commit; use it while you hold the folder's lock.
 
     Attributes:
-        index: the old rows and the changes. On disk it is what the last commit left.
+        index: the old rows with the changes; the files on disk are as the last commit left them.
     """
 
     def __init__(self, old: ImageIndex, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,13 +50,13 @@ class IndexWriter:
         self._seen.add(row.position)
 
     def put(self, row: Row) -> None:
-        """Add a row or replace the one of its path; its vector is there already."""
+        """Add a row whose vector is already there, or replace the row with the same path."""
         values = row.to_sql()
         self.index.database.execute(f"REPLACE INTO pictures VALUES ({', '.join('?' * len(values))})", values)
         self._seen.add(row.position)
 
     def add(self, rows: list[Row], vectors: Tensor) -> None:
-        """Add rows with their vectors (n, D), length 1, or replace those of the same path."""
+        """Add rows with their vectors (n, D), length 1, or replace the rows with the same paths."""
         about = self.index.about
         data = vectors.to(torch.float16).contiguous().numpy().astype("<f2").tobytes()
         assert len(data) == len(rows) * about.bytes_per_vector
@@ -68,13 +68,13 @@ class IndexWriter:
 
     def remove_unseen(self) -> int:
         """Remove the rows that were neither kept, put nor added; return how many."""
-        found = self.index.database.execute("SELECT position FROM pictures").fetchall()
-        unseen = [position for position in found if position[0] not in self._seen]
+        positions = self.index.database.execute("SELECT position FROM pictures").fetchall()
+        unseen = [position for position in positions if position[0] not in self._seen]
         self.index.database.executemany("DELETE FROM pictures WHERE position = ?", unseen)
         return len(unseen)
 
     def commit_if_due(self) -> None:
-        """Commit, unless that would take too large a share of the time."""
+        """Commit if there are changes and commits have not taken too large a share of the time."""
         waited = self._clock() - self._committed_at
         waiting = self.index.database.total_changes > self._at_commit
         if waiting and waited * SHARE_OF_TIME >= self._commit_took:
@@ -109,20 +109,20 @@ class IndexWriter:
         self._commit_took = self._committed_at - started
 
     def remove_files(self, names: re.Pattern) -> None:
-        """Remove the files of these names, except the vectors in use."""
+        """Remove the files whose names match, except the vectors in use."""
         for path in self.index.directory.iterdir():
             if names.fullmatch(path.name) and path.name != self.index.about.vectors:
-                # one that a reader has mapped (Windows) is tried again by the next commit
+                # the next commit tries again to remove one that a reader has mapped (Windows)
                 with contextlib.suppress(OSError):
                     path.unlink()
 
     def close(self) -> None:
-        """Close the file of the vectors; what is not committed is forgotten."""
+        """Close the file of the vectors; changes that are not committed are lost."""
         if self._file is not None:
             self._file.close()
 
     def _open(self) -> BinaryIO:
-        """Return the file of the vectors, at the end of those committed: an interrupted run may have left more."""
+        """Open the file of the vectors, positioned after the committed ones: an interrupted run may have left more."""
         if self._file is None:
             path = self.index.directory / self.index.about.vectors
             self._file = path.open("r+b" if self.index.about.count else "xb")
@@ -130,7 +130,7 @@ class IndexWriter:
         return self._file
 
     def _compact(self) -> None:
-        """Write the vectors that are still wanted into a new file."""
+        """Write the vectors that still belong to a picture into a new file."""
         self.close()
         rows = list(self.index.rows())
         if self._file is not None:  # it has grown since it was mapped

@@ -1,1 +1,1 @@
-"""What lives on disk: videos, run journals, int8 files and image indexes."""
+"""Files on disk: atomic writes, locks, pictures, video and sound."""

@@ -1,6 +1,6 @@
-"""Hear a cancel wherever the work is: loops that may take long ask between two items.
+"""Stop the work when the artist cancels: loops that may take long call ``stop_if_canceled`` between two items.
 
-Who runs the work says how to ask, once; so nothing below knows the host, and nothing has to pass the question on.
+The bridge sets the function that checks for a cancel once, so nothing here knows the host or passes a callback on.
 """
 
 import time
@@ -12,33 +12,32 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
-"""Called with how much of how much is done; may raise to stop."""
+"""Called with (done, total); may raise to stop."""
 
 
 def no_progress(done: int, total: int) -> None:
     """Show nothing."""
 
 
-def _never() -> None:
-    """Say that nobody has canceled."""
+def _do_nothing() -> None: ...
 
 
-_ask: Callable[[], None] = _never
+_check: Callable[[], None] = _do_nothing
 
 
-def listen_with(ask: Callable[[], None]) -> None:
-    """Ask with this function from now on; it raises when the run was canceled."""
-    global _ask
-    _ask = ask
+def set_cancel_check(check: Callable[[], None]) -> None:
+    """Check for a cancel with this function from now on; it raises when the run was canceled."""
+    global _check
+    _check = check
 
 
 def stop_if_canceled() -> None:
     """Raise when the run was canceled."""
-    _ask()
+    _check()
 
 
 def until_canceled(items: Iterable[Item]) -> Iterator[Item]:
-    """Pass items on; raise between two of them when the run was canceled."""
+    """Yield the items; raise between two of them when the run was canceled."""
     for item in items:
         stop_if_canceled()
         yield item
@@ -53,7 +52,7 @@ def result_of(future: Future[Item]) -> Item:
 
 
 def import_until_canceled(*modules: str) -> None:
-    """Import libraries that take seconds; after a cancel their import goes on by itself, for the next run."""
+    """Import libraries that take seconds; after a cancel the import goes on in its thread, for the next run."""
     pool = ThreadPoolExecutor(1)
     try:
         for module in modules:
@@ -63,54 +62,54 @@ def import_until_canceled(*modules: str) -> None:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Hear no cancel in the work inside, which looks for one itself."""
-    with _asking(_never):
+def ignoring_cancel() -> Iterator[None]:
+    """Let ``stop_if_canceled`` do nothing inside the block, which checks for a cancel itself."""
+    with _checking_with(_do_nothing):
         yield
 
 
 @contextmanager
-def for_seconds(seconds: float) -> Iterator[None]:
-    """Hear no cancel in the work inside, and let it go on for so long and no longer.
+def time_limit(seconds: float) -> Iterator[None]:
+    """Ignore a cancel inside the block, and stop the block after so many seconds instead.
 
     Raises:
         TimeoutError: it takes longer.
     """
     end = time.monotonic() + seconds
 
-    def ask() -> None:
+    def check() -> None:
         if time.monotonic() > end:
             raise TimeoutError(f"not done after {seconds:g} seconds")
 
-    with _asking(ask):
+    with _checking_with(check):
         yield
 
 
 @contextmanager
-def finished_within(seconds: float) -> Iterator[None]:
-    """Put a cancel off: work that ends within so many seconds of it is not lost, and longer work stops then."""
-    heard: list[tuple[float, BaseException]] = []
-    before = _ask
+def delaying_cancel(seconds: float) -> Iterator[None]:
+    """Delay a cancel until the block ends, by so many seconds at most: work that is nearly done is not lost."""
+    cancels: list[tuple[float, BaseException]] = []
+    before = _check
 
-    def ask() -> None:
+    def check() -> None:
         try:
             before()
         except BaseException as error:
-            heard.append((time.monotonic() + seconds, error))
-        if heard and time.monotonic() > heard[0][0]:
-            raise heard[0][1]
+            cancels.append((time.monotonic() + seconds, error))
+        if cancels and time.monotonic() > cancels[0][0]:
+            raise cancels[0][1]
 
-    with _asking(ask):
+    with _checking_with(check):
         yield
-    if heard:
-        raise heard[0][1]
+    if cancels:
+        raise cancels[0][1]
 
 
 @contextmanager
-def _asking(ask: Callable[[], None]) -> Iterator[None]:
-    before = _ask
-    listen_with(ask)
+def _checking_with(check: Callable[[], None]) -> Iterator[None]:
+    before = _check
+    set_cancel_check(check)
     try:
         yield
     finally:
-        listen_with(before)
+        set_cancel_check(before)

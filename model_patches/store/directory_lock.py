@@ -1,7 +1,7 @@
 """Let one process at a time use a directory; the system frees the lock when the process ends, however it ends.
 
 Not filelock: on a file system without locks its newer versions fall back to a file that a killed process leaves behind,
-and its older ones empty the file in which the owner's number stands.
+and its older ones empty the file that holds the owner's process number.
 """
 
 import errno
@@ -37,7 +37,7 @@ class DirectoryLock:
         """Take the lock without waiting.
 
         Raises:
-            DirectoryLocked: another run holds it, or the file system knows no locks.
+            DirectoryLocked: another run holds it, or the file system does not support locks.
             DiskRefused: the path is too long for the files that belong there.
         """
         check_path_length(self.path.parent)
@@ -56,7 +56,7 @@ class DirectoryLock:
             if error.errno not in _HELD:
                 raise DirectoryLocked(
                     f"{self.path.parent} cannot be locked ({error}), so two runs in it could spoil each other. "
-                    "Network drives often know no locks: let ComfyUI write to a local drive (--output-directory)."
+                    "Many network drives do not support locks: let ComfyUI write to a local drive (--output-directory)."
                 ) from error
             raise DirectoryLocked(
                 f"{self.path.parent} is in use by another run{f' (process {owner})' if owner else ''}. "

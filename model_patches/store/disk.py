@@ -1,4 +1,4 @@
-"""Say plainly what a disk refuses."""
+"""Turn what the system refuses about files (a full disk, missing permissions) into sentences for people."""
 
 import contextlib
 import errno
@@ -15,10 +15,10 @@ class DiskRefused(ValueError):
 
 
 class KeptElsewhere(DiskRefused):
-    """A file in use could not be replaced (Windows); what was to be written is whole under another name.
+    """A file in use could not be replaced (Windows), so the new file was kept under another name.
 
     Attributes:
-        path: that name.
+        path: where the new file is.
     """
 
     def __init__(self, wanted: Path, path: Path) -> None:
@@ -31,23 +31,23 @@ class KeptElsewhere(DiskRefused):
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk refuses into a message.
+    """Turn an ``OSError`` of the system into a message for the screen.
 
     Raises:
-        DiskRefused: in place of an ``OSError`` of the system; errors with a sentence of their own pass through.
+        DiskRefused: in place of that error; errors without a number have a sentence of their own and pass through.
     """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise DiskRefused(
-                f"The disk is full: {folder}. What was finished before is kept, half a file is not. Free some space "
-                "and queue the same workflow again."
+                f"The disk is full: {folder}. What was finished before is kept; the unfinished file is not. Free "
+                "some space and queue the same workflow again."
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise DiskRefused(
                 f"{folder} cannot be written ({os.strerror(error.errno)}). "
-                "Choose a folder that can be written, or mend its permissions."
+                "Choose a folder that can be written, or change its permissions."
             ) from error
         if error.errno is not None:
             raise DiskRefused(refusal_text(error, folder)) from error
@@ -65,7 +65,7 @@ def refusal_text(error: OSError, folder: Path | None = None) -> str:
         what, todo = "is not there", "If it was moved or deleted meanwhile, queue the same workflow again"
     elif error.errno in (errno.EACCES, errno.EPERM):
         what = "cannot be opened or changed: permission denied"
-        todo = "Mend its permissions, or close what has it open"
+        todo = "Change its permissions, or close the program that has it open"
     elif error.errno in _FULL:
         what = "cannot be written: the disk is full"
         todo = "Free some space and queue the same workflow again"
@@ -87,11 +87,11 @@ def _longest_path() -> int:
 
 LONGEST_PATH = _longest_path()
 LONGEST_INSIDE = len("/captions/.part.safetensors") + 32
-"""The longest name that the pack writes below a folder that carries a name someone typed."""
+"""The longest path that the pack writes below a folder whose name someone typed."""
 
 
 def check_path_length(folder: Path) -> None:
-    """Refuse a folder in which some files could not be written for the length of their paths, before the work.
+    """Refuse, before the work starts, a folder whose path is too long for the files that will be written in it.
 
     Raises:
         DiskRefused: says how long it is, and what to change.

@@ -1,4 +1,4 @@
-"""Build dataclasses from JSON that anyone may have written: every field there, of its type and in range."""
+"""Build dataclasses from JSON that anyone may have written: every field is there, of its type and in range."""
 
 import functools
 import math
@@ -19,9 +19,9 @@ def checked(kind: type[Kind], values: Any) -> Kind:
     if not isinstance(values, dict) or values.keys() != types.keys():
         raise ValueError(f"{kind.__name__} needs the fields {', '.join(types)}")
     for name, wanted in types.items():
-        if not _fits(values[name], wanted):
+        if not _is_of(values[name], wanted):
             raise ValueError(f"{name} of {kind.__name__} is {str(values[name])[:40]!r}")
-    return kind(**{name: _as(values[name], wanted) for name, wanted in types.items()})
+    return kind(**{name: _converted(values[name], wanted) for name, wanted in types.items()})
 
 
 @functools.cache
@@ -30,17 +30,17 @@ def _types(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(kind)}  # pyright: ignore[reportArgumentType]
 
 
-def _as(value: Any, wanted: Any) -> Any:
+def _converted(value: Any, wanted: Any) -> Any:
     return tuple(value) if get_origin(wanted) is tuple else value
 
 
-def _fits(value: Any, wanted: Any) -> bool:
-    """Say whether a value out of JSON is of a type: str, bool, int, float, dict[str, x], list[x], tuple[x, ...]."""
+def _is_of(value: Any, wanted: Any) -> bool:
+    """Say whether a value from JSON is of a type: str, bool, int, float, dict[str, x], list[x], tuple[x, ...]."""
     origin, inner = get_origin(wanted) or wanted, get_args(wanted)
     if origin is dict:
-        return isinstance(value, dict) and (not inner or all(_fits(v, inner[1]) for v in value.values()))
+        return isinstance(value, dict) and (not inner or all(_is_of(v, inner[1]) for v in value.values()))
     if origin in (list, tuple):
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
+        return isinstance(value, list) and all(_is_of(item, inner[0]) for item in value)
     if origin is float and type(value) is not int:
         return type(value) is float and math.isfinite(value)
     if origin in (int, float):

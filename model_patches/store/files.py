@@ -1,6 +1,6 @@
 """Write files so that a reader sees the old one or the whole new one.
 
-Whatever a file names or holds is data that anyone may have written: it is checked here before it is used.
+Anyone may have written the files that are read: names and contents are checked here before they are used.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ from .cancel import stop_if_canceled
 from .disk import KeptElsewhere, disk_errors
 
 _NO_FLUSH = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems answer that cannot flush a folder: network drives, Windows. Nothing written is lost."""
+"""Errors of file systems that cannot flush a folder: network drives, Windows. Nothing written is lost."""
 WAITS_S = (0.05, 0.1, 0.2, 0.4)
 """How long to wait for a file that a virus scanner or a player holds, before each new try."""
 HASH_CHUNK_BYTES = 1 << 22
 _ASIDE = ".old.part"
-"""How the name of a folder ends while a new one takes its place."""
+"""Suffix of a folder while a new one takes its place."""
 
 
 @contextlib.contextmanager
@@ -57,7 +57,7 @@ def atomic_file(path: Path, *, listed: bool = True) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; when the block ends well it becomes ``path``, flushed to the disk.
 
-    A folder that is at ``path`` already is replaced. What a killed process left under the temporary name goes.
+    A folder that is at ``path`` already is replaced; what a killed process left under the temporary name is removed.
 
     Raises:
         DiskRefused: the disk is full or cannot be written; the folder is what it was.
@@ -74,7 +74,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 _flush(file)
             _flush_folder(temporary)
             shutil.rmtree(old, ignore_errors=True)
-            if path.exists():  # aside in one step: deleting it could stop half way, at a file that is in use
+            if (
+                path.exists()
+            ):  # moved aside in one step: deleting it could stop half way, at a file that is in use
                 replace_or_keep(path, old, or_keep=(temporary, path))
             replace_or_keep(temporary, path)
             _flush_folder(path.parent)
@@ -99,7 +101,8 @@ def read_json(path: Path) -> Any:
     Raises:
         FileNotFoundError: there is no such file.
         OSError: it cannot be read.
-        ValueError: it is no plain file (a pipe would be waited for), no JSON, or nested too deeply; half a sentence.
+        ValueError: it is not a regular file (reading a pipe would block), not JSON, or nested too deeply; the message
+            completes a sentence about the file.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is not a plain file")
@@ -124,14 +127,14 @@ def read_json_object(path: Path) -> dict:
 
 
 def read_json_lines(path: Path) -> list[dict]:
-    """Return the objects that the lines of a file hold; a line that is none, as a killed run leaves it, is left out."""
+    """Return the JSON objects in the lines of a file; others, such as one cut off by a kill, are skipped."""
     if not path.is_file():
         return []
-    found = []
+    rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, RecursionError):
-            found.append(json.loads(line))
-    return [row for row in found if isinstance(row, dict)]
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -166,7 +169,7 @@ def stays_inside(folder: Path, path: Path) -> bool:
 
 
 def is_relative_name(name: object) -> bool:
-    """Say whether a name that stands in a file is a plain way down: no full path, no "..", no empty part."""
+    """Say whether a name read from a file is a plain relative path: not absolute, no "..", no empty part."""
     if not isinstance(name, str) or not name or "\0" in name:
         return False
     path = PurePath(name)
@@ -174,15 +177,15 @@ def is_relative_name(name: object) -> bool:
 
 
 def path_inside(folder: Path, name: object, *, under: tuple[str, ...] = ()) -> Path:
-    """Return the path of what a file names, if it lies inside the folder.
+    """Return the path of a name that was read from a file, if it lies inside the folder.
 
     Args:
-        folder: where it has to be.
+        folder: where the path has to be.
         name: relative, with forward slashes; untrusted.
-        under: subfolders of ``folder``; it has to lie in one of them. Anywhere inside if empty.
+        under: subfolders of ``folder`` in one of which the path has to be; anywhere inside if empty.
 
     Raises:
-        ValueError: it does not, or a symbolic link on the way leads out of the folder.
+        ValueError: it lies elsewhere, or a symbolic link on the way leads out of the folder.
     """
     if not is_relative_name(name):
         raise ValueError(f"{name!r} is no file name inside {folder.name}")
@@ -213,7 +216,7 @@ def make_subfolder(folder: Path, name: str) -> Path:
     """Make a subfolder if it is not there and return it.
 
     Raises:
-        ValueError: what is there is no folder, or a symbolic link that leads elsewhere.
+        ValueError: there is something that is not a folder, or a symbolic link that leads elsewhere.
     """
     path = folder / name
     if not stays_inside(folder, path) or (os.path.lexists(path) and not path.is_dir()):
@@ -226,7 +229,7 @@ def make_subfolder(folder: Path, name: str) -> Path:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file if it is there; one that a virus scanner holds is tried again for a moment.
+    """Remove a file if it is there; try again for a moment if a virus scanner holds it.
 
     Raises:
         PermissionError: it stays in use, or may not be removed.
@@ -242,10 +245,10 @@ def remove_file(path: Path) -> None:
 
 
 def replace_or_keep(source: Path, target: Path, *, or_keep: tuple[Path, Path] | None = None) -> None:
-    """Move a file or folder over another; where that one is in use, wait a little, then keep the new one beside it.
+    """Move a file or folder over another one; if that one stays in use, keep the new one beside it.
 
     Args:
-        or_keep: what to keep and the name it was to have, if not the source and the target.
+        or_keep: (what to keep, the name it should have had), if these are not the source and the target.
     """
     for wait in (*WAITS_S, None):
         try:
@@ -263,7 +266,7 @@ def replace_or_keep(source: Path, target: Path, *, or_keep: tuple[Path, Path] | 
 
 
 def _free_name(path: Path) -> Path:
-    """Return a name beside a path that nothing has yet: "video (2).mp4"."""
+    """Return a free name beside a path: "video (2).mp4"."""
     names = (path.with_name(f"{path.stem} ({number}){path.suffix}") for number in itertools.count(2))
     return next(name for name in names if not os.path.lexists(name))
 

@@ -1,4 +1,4 @@
-"""Say in a sentence what a library raises about files that it cannot read: their kinds of errors are without number."""
+"""Turn the errors of libraries that read files into sentences; they can be of any type."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def library_errors(what: str) -> Iterator[None]:
-    """Turn any error of a library that reads files into a message.
+    """Turn any error of a library that reads files into one message.
 
     Args:
-        what: the files, as people know them; the sentence begins with it.
+        what: the files, as people know them; the message begins with it.
 
     Raises:
         ValueError: in place of the ``Exception``.

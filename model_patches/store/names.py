@@ -13,7 +13,7 @@ def name_fault(name: str, what: str) -> str | None:
 
     Args:
         name: as typed.
-        what: what is to have it, with its article: "an index".
+        what: what the name is for, with its article: "an index".
     """
     if (reason := _reason(name)) is None:
         return None

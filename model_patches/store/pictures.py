@@ -1,6 +1,5 @@
-"""Read picture files that people, or strangers, put into a folder: skip what is broken, never hang or explode."""
+"""Read picture files of any origin: refuse broken ones, never block on one or run out of memory."""
 
-import hashlib
 import io
 import os
 import stat
@@ -23,7 +22,7 @@ class PictureError(ValueError):
 
 
 def is_picture_name(name: str) -> bool:
-    """Say whether a file of this name is taken for a picture."""
+    """Say whether the name of a file is that of a picture."""
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
@@ -51,33 +50,25 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def sha256_of(data: bytes) -> str:
-    """Return the hexadecimal SHA-256 of some bytes."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def decode(
-    data: bytes, *, at_least_px: int | None = None, max_pixels: int = MAX_PIXELS
-) -> tuple[Image.Image, str]:
+def decode(data: bytes, *, at_least_px: int | None = None) -> tuple[Image.Image, str]:
     """Decode the bytes of a picture file.
 
     Args:
         data: the file.
         at_least_px: let a JPEG be decoded smaller, as long as its short side stays at or above this.
-        max_pixels: refuse a picture whose header announces more.
 
     Returns:
-        The RGB picture, upright (EXIF rotation applied), of an animation the first frame; and a note on what was
+        The RGB picture, upright (EXIF rotation applied), the first frame of an animation; and a note on what was
         simplified ("animated, 12 frames: the first is used"), or "".
 
     Raises:
-        PictureError: not a picture, too many pixels, or damaged.
+        PictureError: not a picture, more than ``MAX_PIXELS``, or damaged.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # our own limit of pixels is checked before anything is decoded
             with Image.open(io.BytesIO(data), formats=_formats()) as image:
-                _check_pixels(image, max_pixels)
+                _check_pixels(image)
                 note = _note(image)
                 if at_least_px is not None:
                     image.draft("RGB" if image.mode != "CMYK" else "CMYK", (2 * at_least_px, 2 * at_least_px))
@@ -115,11 +106,11 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in Image.OPEN]  # AVIF is optional in Pillow
 
 
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
+def _check_pixels(image: Image.Image) -> None:
     width, height = image.size
-    if width * height > max_pixels:
+    if width * height > MAX_PIXELS:
         raise PictureError(
-            f"{width}x{height} is {width * height / 1e6:.0f} megapixels, more than the {max_pixels / 1e6:.0f} allowed"
+            f"{width}x{height} is {width * height / 1e6:.0f} megapixels, more than the {MAX_PIXELS / 1e6:.0f} allowed"
         )
     if width < 1 or height < 1:
         raise PictureError(f"has no pixels ({width}x{height})")

@@ -1,4 +1,4 @@
-"""Keep the sound of a video beside new pictures: copied where the container can hold it, encoded to AAC otherwise."""
+"""Put the sound of a video beside new pictures: copied where the container can hold it, encoded to AAC otherwise."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Sound:
     Attributes:
         source: the file.
         track: its number among the file's sound tracks.
-        copied: whether its packets are taken as they are.
+        copied: whether its packets are copied without encoding.
     """
 
     source: Source
@@ -41,7 +41,7 @@ class Sound:
 def choose_sound(source: Source) -> tuple[Sound | None, list[str]]:
     """Return the first sound track that can be decoded to its end, if there is one, and notes on what cannot be used.
 
-    The whole track is decoded once: what is wrong with it must not come up when all pictures are made.
+    The whole track is decoded once, so that damage shows before the pictures are made and not after.
     """
     notes = []
     with open_source(source) as container:
@@ -65,7 +65,7 @@ def _try_track(source: Source, track: int) -> tuple[bool, str]:
     with open_source(source) as container:
         stream = container.streams.audio[track]
         if stream.codec_context is None:
-            raise ValueError("no decoder for it is here")
+            raise ValueError("there is no decoder for it")
         num_samples = num_broken = 0
         for frame in until_canceled(container.decode(stream)):
             values = frame.to_ndarray()
@@ -80,26 +80,26 @@ def _try_track(source: Source, track: int) -> tuple[bool, str]:
 
 
 def sound_packets(sound: Sound, out: OutputContainer) -> Iterator[tuple[float, av.Packet]]:
-    """Add a sound track to a file that is written, and return its packets, (seconds, packet)."""
+    """Add a sound track to a file that is being written, and return its packets, (seconds, packet)."""
     with open_source(sound.source) as container:
         source = sound.stream(container)
         if sound.copied:
-            return _copied(sound, out.add_stream_from_template(source))
+            return _copied_packets(sound, out.add_stream_from_template(source))
         context = source.codec_context
         rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48000
         layout = _LAYOUTS.get(context.channels, "stereo")
-    return _encoded(sound, out.add_stream("aac", rate=rate, layout=layout))
+    return _encoded_packets(sound, out.add_stream("aac", rate=rate, layout=layout))
 
 
 def _first_picture_s(container: InputContainer, source: Source) -> float:
-    """Return when the first picture is shown. The pieces begin at 0, so the sound moves along."""
-    if not container.streams.video:  # sound alone, made to begin with the pieces
+    """Return when the first picture is shown: the new pictures start at 0, so the sound is shifted by as much."""
+    if not container.streams.video:  # sound alone, made to start with the pictures
         return 0.0
     video = video_stream(container, source)
     return float((video.start_time or 0) * (video.time_base or 0))
 
 
-def _copied(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
+def _copied_packets(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
     with open_source(sound.source) as container:
         start_s = _first_picture_s(container, sound.source)
         for packet in until_canceled(container.demux(sound.stream(container))):
@@ -113,21 +113,21 @@ def _copied(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packe
             yield seconds, packet
 
 
-def _encoded(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
-    for frame in chain(_moved(sound, stream), [None]):
+def _encoded_packets(sound: Sound, stream: AudioStream) -> Iterator[tuple[float, av.Packet]]:
+    for frame in chain(_resampled(sound, stream), [None]):
         for packet in stream.encode(frame):
             assert packet.pts is not None
             assert packet.time_base is not None
             yield float(packet.pts * packet.time_base), packet
 
 
-def _moved(sound: Sound, stream: AudioStream) -> Iterator[av.AudioFrame]:
-    """Yield the sound in the stream's own format, its time counted from the first picture."""
+def _resampled(sound: Sound, stream: AudioStream) -> Iterator[av.AudioFrame]:
+    """Yield the sound in the format of the new stream, its time counted from the first picture."""
     with open_source(sound.source) as container:
         start_s = _first_picture_s(container, sound.source)
         resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
         for frame in until_canceled(container.decode(sound.stream(container))):
-            frame = _finite(frame)
+            frame = _without_nan(frame)
             if frame.pts is not None and frame.time_base is not None and start_s:
                 frame.pts -= round(start_s / frame.time_base)
                 if frame.pts * frame.time_base + frame.samples / frame.sample_rate <= 0:
@@ -136,12 +136,12 @@ def _moved(sound: Sound, stream: AudioStream) -> Iterator[av.AudioFrame]:
         yield from resampler.resample(None)
 
 
-def _finite(frame: av.AudioFrame) -> av.AudioFrame:
-    """Return a frame in which what is no number is silence: AAC's encoder stops at it."""
+def _without_nan(frame: av.AudioFrame) -> av.AudioFrame:
+    """Return a frame with silence in place of NaN and infinity, at which the AAC encoder stops."""
     values = frame.to_ndarray()
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return frame
     finite: Any = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)  # PyAV types one kind of number
-    mended = av.AudioFrame.from_ndarray(finite, frame.format.name, frame.layout.name)
-    mended.pts, mended.time_base, mended.sample_rate = frame.pts, frame.time_base, frame.sample_rate
-    return mended
+    copy = av.AudioFrame.from_ndarray(finite, frame.format.name, frame.layout.name)
+    copy.pts, copy.time_base, copy.sample_rate = frame.pts, frame.time_base, frame.sample_rate
+    return copy

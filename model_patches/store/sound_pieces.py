@@ -16,7 +16,7 @@ LAYOUTS = {1: "mono", 2: "stereo"}
 
 
 def samples_at(frame: int, fps: float, rate: int) -> int:
-    """Return the first sample of a frame; the same rule everywhere keeps hours of pieces in step."""
+    """Return the number of a frame's first sample; one rule for all pieces keeps sound in step for hours."""
     return round(frame * Fraction(rate) / Fraction(fps).limit_denominator(1001))
 
 
@@ -28,13 +28,13 @@ def to_int16(waveform: Tensor) -> Tensor:
 
 
 def fit_length(samples: Tensor, count: int) -> Tensor:
-    """Cut samples (C, S) to a number of them, or fill up with silence."""
+    """Cut samples (C, S) to a length, or fill them up with silence."""
     missing = count - samples.shape[1]
     return torch.nn.functional.pad(samples, (0, missing)) if missing > 0 else samples[:, :count]
 
 
 def write_wav(path: Path, pieces: Iterable[Tensor], *, rate: int, channels: int) -> None:
-    """Write pieces (C, S) of 16-bit samples one after the other; one of other channels is mixed to fit."""
+    """Write pieces (C, S) of 16-bit samples one after the other; a piece with other channels is mixed to fit."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(channels)
         file.setsampwidth(2)
@@ -46,7 +46,7 @@ def write_wav(path: Path, pieces: Iterable[Tensor], *, rate: int, channels: int)
 
 
 def read_sound(source: Source, *, rate: int, channels: int) -> Tensor:
-    """Return the first sound track of a file as 16-bit samples, (C, S); nothing where it has none."""
+    """Return the first sound track of a file as 16-bit samples, (C, S); S is 0 if there is none."""
     with open_source(source) as container:
         if not container.streams.audio:
             return torch.zeros(channels, 0, dtype=torch.int16)

@@ -14,14 +14,14 @@ Result = TypeVar("Result")
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int
 ) -> Generator[Result, None, None]:
-    """Yield what a function makes of each item, in order, while threads work on the items that follow.
+    """Yield ``function(item)`` for each item, in order, while threads compute the next ones.
 
     Items are taken in the caller's thread.
 
     Args:
-        ahead: how many items to take before the first result is waited for; so many are in memory.
+        ahead: how many items to take before waiting for the first result; so many are in memory.
     Raises:
-        Exception: what the function raised, or that the run was canceled; what is not begun is dropped.
+        Exception: what the function raised, or that the run was canceled; items not yet started are dropped.
     """
     pool = ThreadPoolExecutor(threads)
     futures: deque[Future[Result]] = deque()

@@ -1,4 +1,4 @@
-"""Show a decoded frame as players do: square pixels, turned and mirrored as its display matrix says."""
+"""Show a decoded frame as players do: with square pixels, rotated and mirrored as its display matrix says."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +21,7 @@ class Picture:
         frame: as it is stored.
         stretched: (width, height) with square pixels.
         transposed: rows become columns; before flips.
-        flips: axes to turn round, 0 top to bottom, 1 left to right.
+        flips: axes to mirror, 0 top to bottom, 1 left to right.
     """
 
     frame: av.VideoFrame
@@ -62,9 +62,9 @@ class Picture:
 
 
 def _orientation(frame: av.VideoFrame) -> tuple[bool, tuple[int, ...]]:
-    """Return whether a frame is shown transposed, and the axes that are then turned round.
+    """Return whether a frame is shown transposed, and the axes to mirror after that.
 
-    The display matrix says that x y of the stored picture is shown at (a x + c y, b x + d y).
+    The display matrix shows the stored pixel (x, y) at (a x + c y, b x + d y).
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:

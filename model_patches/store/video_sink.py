@@ -127,7 +127,7 @@ def join_segments(
     Args:
         path: the file to write.
         segments: the pieces.
-        sound: what to put beside the pictures, see ``choose_sound``.
+        sound: the track to add, see ``choose_sound``.
         metadata: tags to keep in the file, such as the workflow that made it.
 
     Raises:

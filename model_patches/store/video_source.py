@@ -1,4 +1,4 @@
-"""Read a video file frame by frame, with plain words for files that are none."""
+"""Read a video file frame by frame; say in plain words what is wrong with a file that is not one."""
 
 import hashlib
 import io
@@ -28,15 +28,16 @@ Source = Path | io.BytesIO
 UNEVEN = 0.1
 """A frame may come this share of a step early or late in a video of a steady rate."""
 MAX_GAP_S = 60.0
-"""A longer still between two frames is taken for a broken time stamp."""
+"""A longer gap between two frames is taken for a broken time stamp."""
 MAX_LAST_S = 1.0
+"""The last frame is shown for no longer than this; a time stamp may go back by as much."""
 
 
 def open_source(source: Source) -> InputContainer:
     """Open a video file or its bytes.
 
     Raises:
-        ValueError: it is a pipe or the like, which would be waited for.
+        ValueError: it is not a regular file (opening a pipe would block).
     """
     if isinstance(source, io.BytesIO):
         source.seek(0)
@@ -47,7 +48,7 @@ def open_source(source: Source) -> InputContainer:
 
 
 def video_stream(container: InputContainer, source: Source) -> VideoStream:
-    """Return the track that players show: a cover picture is none.
+    """Return the video track that players show, which is never a cover picture.
 
     Raises:
         ValueError: there is none.
@@ -56,8 +57,8 @@ def video_stream(container: InputContainer, source: Source) -> VideoStream:
         if not stream.disposition & Disposition.attached_pic:
             stream.thread_type = "AUTO"
             return stream
-    held = "sound only" if container.streams.audio else "no video"
-    raise ValueError(f"{source_name(source)} holds {held}. Give a file with a video track.")
+    content = "sound only" if container.streams.audio else "no video"
+    raise ValueError(f"{source_name(source)} holds {content}. Give a file with a video track.")
 
 
 def source_name(source: Source) -> str:
@@ -74,7 +75,7 @@ def source_sha256(source: Source) -> str:
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video file says of itself; sizes as displayed. fps is the mean rate, 0 if it is not known."""
+    """Size of a video as displayed, and its mean frame rate, 0 if that is not known."""
 
     width: int
     height: int
@@ -82,7 +83,7 @@ class VideoFacts:
 
 
 def probe_video(source: Source) -> VideoFacts:
-    """Read a file's facts.
+    """Read the size and frame rate of a video.
 
     Raises:
         ValueError: it cannot be read, or holds sound only.
@@ -98,9 +99,9 @@ def probe_video(source: Source) -> VideoFacts:
 
 
 def check_frame_rate(source: Source, fps: float) -> VideoFacts:
-    """Refuse a source whose frames would run at another speed; return its facts.
+    """Refuse a source that would run at another speed at ``fps``; return its facts.
 
-    One without a steady rate is taken: ``read_frames`` makes it steady.
+    A source without a steady rate is accepted: ``read_frames`` makes it steady.
 
     Raises:
         ValueError: the rates differ by more than 1 in 2000 (23.976 is not 24), or it cannot be read.
@@ -116,11 +117,11 @@ def check_frame_rate(source: Source, fps: float) -> VideoFacts:
 
 
 def is_steady(source: Source) -> bool:
-    """Say whether a video's frames follow one another at the rate it states, but for the rounding of time stamps.
+    """Say whether the frames of a video come at the rate it states, apart from rounded time stamps.
 
-    Packets are read and not decoded. One whose packets carry no times is steady: only its rate is there to go by.
+    Packets are read but not decoded. A video whose packets carry no times counts as steady if it states a rate.
     """
-    with _damage_said(source) as progress, open_source(source) as container:
+    with _damage_errors(source) as progress, open_source(source) as container:
         stream = video_stream(container, source)
         times: list[int] = []
         for packet in until_canceled(container.demux(stream)):
@@ -141,15 +142,15 @@ def read_frames(source: Source, fps: float | None = None) -> Iterator[Tensor]:
 
     Args:
         source: a file or its bytes.
-        fps: where the source has no steady rate, yield what a screen would show at this one.
+        fps: if the source has no steady rate, yield what a screen would show at this rate.
 
     Raises:
-        ValueError: it is damaged on the way.
+        ValueError: the file is damaged somewhere.
     """
     if fps is not None and not is_steady(source):
         yield from frames_at_rate(source, fps)
         return
-    with _damage_said(source) as progress, open_source(source) as container:
+    with _damage_errors(source) as progress, open_source(source) as container:
         stream = video_stream(container, source)
         for frame in until_canceled(container.decode(stream)):
             yield Picture.of(frame, stream).to_tensor()
@@ -157,14 +158,14 @@ def read_frames(source: Source, fps: float | None = None) -> Iterator[Tensor]:
 
 
 def frames_at_rate(source: Source, fps: float) -> Iterator[Tensor]:
-    """Yield the frames a screen would show at ``fps``: some twice or left out where the source runs at another rate.
+    """Yield the frames a screen would show at ``fps``: some are repeated or left out if the source has another rate.
 
     Frames are (H, W, 3) float in [0, 1]; two are in memory at a time.
 
     Raises:
-        ValueError: it is damaged on the way, or its time stamps jump.
+        ValueError: the file is damaged somewhere, or its time stamps jump.
     """
-    with _damage_said(source) as progress, open_source(source) as container:
+    with _damage_errors(source) as progress, open_source(source) as container:
         stream = video_stream(container, source)
         step = 1.0 / fps
         source_step = float(1 / stream.average_rate) if stream.average_rate else step
@@ -200,8 +201,8 @@ class _Progress:
 
 
 @contextmanager
-def _damage_said(source: Source) -> Iterator[_Progress]:
-    """Give a counter of frames, and say in words after which one a file is damaged."""
+def _damage_errors(source: Source) -> Iterator[_Progress]:
+    """Yield a counter of frames; turn FFmpeg's errors into a message that says where the file is damaged."""
     progress = _Progress()
     try:
         yield progress

@@ -16,9 +16,9 @@ MAX_DEPTH = 100
 
 @dataclass(frozen=True)
 class PictureFile:
-    """A file below a folder: its path relative to it with forward slashes, and what shows a change.
+    """A file below a folder: its relative path with forward slashes, and values that change when the file does.
 
-    A file that is replaced can get the old size and ``mtime_ns``, but not the old ``ctime_ns``.
+    A replaced file can have the old size and ``mtime_ns``, but not the old ``ctime_ns``.
     """
 
     path: str
@@ -27,8 +27,8 @@ class PictureFile:
     ctime_ns: int = 0
 
 
-def is_name_of_macos(name: str) -> bool:
-    """Return whether macOS keeps a file of this name beside another one on foreign disks: same name, other content."""
+def is_macos_sidecar(name: str) -> bool:
+    """Say whether a file is one of the "._" files that macOS writes beside the real ones on disks of other systems."""
     return name.startswith("._")
 
 
@@ -37,18 +37,18 @@ def walk_files(
     is_wanted: Callable[[str], bool] = is_picture_name,
     on_skip: Callable[[str, str], None] = lambda path, reason: None,
 ) -> Iterator[PictureFile]:
-    """Yield the files below a folder whose name is wanted, sorted by folder and name; memory is one listing a level.
+    """Yield the wanted files below a folder, sorted by folder and name; one listing per level is in memory.
 
     Hidden folders and what lies more than 100 folders deep are left out. A symbolic link to a file inside the folder
     counts as a file; linked folders are never entered (they could loop) and links that leave the folder are refused.
 
     Args:
-        is_wanted: says of a file's name whether it is; pictures are, unless told otherwise.
+        is_wanted: says whether to yield a file of this name; by default pictures.
         on_skip: called with (relative path, reason) for each thing that is refused.
     """
 
     def is_wanted_too(name: str) -> bool:
-        return is_wanted(name) and not is_name_of_macos(name)
+        return is_wanted(name) and not is_macos_sidecar(name)
 
     yield from _walk(folder, folder, "", on_skip, is_wanted_too)
 
@@ -87,7 +87,7 @@ def _walk(
             if not entry.name.startswith("."):
                 yield from _walk(root, Path(entry.path), f"{path}/", on_skip, is_wanted)
         elif is_wanted(entry.name):
-            yield from _file(entry, path, on_skip)
+            yield from _regular_file(entry, path, on_skip)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -98,7 +98,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _is_link(entry: os.DirEntry) -> bool:
-    """Say whether an entry points elsewhere: a symbolic link, or a junction of Windows (Python 3.12 tells them)."""
+    """Say whether an entry points elsewhere: a symbolic link, or a junction of Windows (known from Python 3.12 on)."""
     return entry.is_symlink() or getattr(entry, "is_junction", bool)()
 
 
@@ -113,7 +113,9 @@ def _refuse_link(root: Path, entry: os.DirEntry, is_wanted: Callable[[str], bool
     return "a symbolic link to a folder" if is_folder else ""
 
 
-def _file(entry: os.DirEntry, path: str, on_skip: Callable[[str, str], None]) -> Iterator[PictureFile]:
+def _regular_file(
+    entry: os.DirEntry, path: str, on_skip: Callable[[str, str], None]
+) -> Iterator[PictureFile]:
     try:
         info = entry.stat()
     except OSError as error:

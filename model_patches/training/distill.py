@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..dit.keys import diffusers_to_host
-from ..store.cancel import unheard
+from ..store.cancel import ignoring_cancel
 from .adapters import STUDENT, lora_for_host, merge_lora
 from .batch import ClipSource, KnownContent
 from .checkpoint import RunFolder, fingerprint
@@ -97,7 +97,7 @@ def distill(
         if sharded:
             shard(networks.modules, processes)
         trainer = Trainer(task, networks, processes, folder)
-        with unheard():  # a cancel inside a step would lose what is not saved
+        with ignoring_cancel():  # a cancel inside a step would lose what is not saved
             trainer.run(on_step, should_stop)
         weights = {name: gathered(value).cpu() for name, value in trainer.average.items()}
         return TrainedModel(task.config, base, weights, trainer.step, tuple(folder.notes))

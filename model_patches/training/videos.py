@@ -23,7 +23,7 @@ from ..encoders.context import check_prompt
 from ..store.cancel import until_canceled
 from ..store.files import stays_inside
 from ..store.video_source import frames_at_rate, probe_video
-from ..store.walk import PictureFile, is_name_of_macos, walk_files
+from ..store.walk import PictureFile, is_macos_sidecar, walk_files
 from .dataset import SetCut
 
 SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".gif", ".ts"})
@@ -94,7 +94,7 @@ def read_jsonl(folder: Path, label: str, names: set[str], skipped: Skipped) -> d
     Raises:
         ValueError: there are several.
     """
-    paths = sorted(path for path in folder.glob("*.jsonl") if not is_name_of_macos(path.name))
+    paths = sorted(path for path in folder.glob("*.jsonl") if not is_macos_sidecar(path.name))
     if len(paths) > 1:
         named = ", ".join(path.name for path in paths)
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 from av.error import FFmpegError
 from torch import Tensor
 
-from ..store.cancel import finished_within, for_seconds
+from ..store.cancel import delaying_cancel, time_limit
 from ..store.disk import DiskRefused, KeptElsewhere, disk_errors
 from ..store.files import file_sha256, make_subfolder
 from ..store.sound import Sound, choose_sound
@@ -68,7 +68,7 @@ class WindowStore:
         try:
             if kind is not None and self.entries:
                 seconds = math.inf if issubclass(kind, Exception) else GRACE_S  # a cancel is no Exception
-                with contextlib.suppress(OSError, ValueError, FFmpegError), for_seconds(seconds):
+                with contextlib.suppress(OSError, ValueError, FFmpegError), time_limit(seconds):
                     self.join(finished=False)
         finally:
             self.journal.__exit__()
@@ -123,7 +123,7 @@ class WindowStore:
         files = [segment, self.lead_in] if index == 0 and self.lead_in else [segment]
         del self.entries[index:]
         relations["after"] = self.entries[-1].tensors if self.entries else ""
-        with finished_within(GRACE_S):
+        with delaying_cancel(GRACE_S):
             self.journal.takes.set_aside(index)
             write_segment(segment, frames, self.video)
             content = {"tensors": tensors, "files": files, "facts": facts}

@@ -10,21 +10,21 @@ from comfy.clip_vision import ClipVisionModel
 from PIL import Image
 from torch import Tensor, nn
 
-from ...retrieval import search as retrieval
 from ...retrieval.build import Embedder
 from ...retrieval.embed import ClipEmbedder, Preprocess, is_clip_folder, probe_image
 from ...retrieval.records import Model
+from ...retrieval.search import unit_length
 from ...store.pictures import to_image
 from ..encoders.folders import encoder_folders
 from ..encoders.managed import host_managed, load_managed
 
-# Activations of one picture, in bytes a pixel value: about 300 MB for 32 pictures of 224 pixels.
+# Memory for activations, in bytes per pixel value: about 300 MB for 32 pictures of 224 pixels.
 ACTIVATION_BYTES = 64
 TEXT_BYTES = 64 * 1024**2
 
 
 class PictureEmbedder(Embedder, Protocol):
-    """What the nodes need of a model that embeds pictures."""
+    """A model that embeds pictures, with a name for messages."""
 
     name: str
 
@@ -74,11 +74,11 @@ class ClipVisionEmbedder:
 
     def embed_prepared(self, images: Tensor) -> Tensor:
         vectors = self.clip_vision.encode_image(images.float() / 255)["image_embeds"]
-        return retrieval.unit_length(vectors).cpu()
+        return unit_length(vectors).cpu()
 
 
 def load_clip(name: str) -> ManagedClip:
-    """Load a CLIP model folder by the name in the dropdown; the last one stays loaded between prompts.
+    """Load a CLIP model folder by its name in the dropdown; the last one stays loaded between prompts.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -101,7 +101,7 @@ def _load_clip(name: str, folder: Path, stamp: int) -> ManagedClip:
 
 
 def identify(embedder: PictureEmbedder) -> Model:
-    """Return what an index remembers of the model that made its vectors."""
+    """Return the record of a model that an index stores."""
     probe = embedder.embed_prepared(probe_image(embedder.image_size))[0]
     return Model(embedder.name, [round(value, 5) for value in probe.tolist()])
 
@@ -113,5 +113,5 @@ def embed_frame(embedder: PictureEmbedder, frame: Tensor) -> Tensor:
 
 
 def clip_folders() -> dict[str, Path]:
-    """Return the CLIP model folders (both towers, Hugging Face layout) by the name to show."""
+    """Return the CLIP model folders (both towers, Hugging Face layout) by their names in the dropdown."""
     return {name: folder for name, folder in encoder_folders().items() if is_clip_folder(folder)}

@@ -1,5 +1,6 @@
 """Build and query image indexes: folders by name, the host's progress bar and cancel button."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,16 +9,16 @@ import torch
 from torch import Tensor
 
 from ...retrieval import legacy
-from ...retrieval import search as retrieval
 from ...retrieval.build import Report, build_index
 from ...retrieval.index import ImageIndex
 from ...retrieval.records import Model, Row
+from ...retrieval.search import diverse_order
 from ...sizes import resize_cover_crop
 from ...store.cancel import until_canceled
 from ...store.directory_lock import DirectoryLock
 from ...store.disk import disk_errors
 from ...store.files import path_inside
-from ...store.pictures import PictureError, read_bytes, sha256_of, to_tensor
+from ...store.pictures import PictureError, read_bytes, to_tensor
 from ...store.pictures import decode as decode_picture
 from ..folders import folder_label, index_directory, resolve_folder
 from ..progress import host_progress
@@ -28,13 +29,13 @@ MAX_NOTES = 20
 
 
 @dataclass(frozen=True)
-class Found:
-    """Retrieved pictures, best first.
+class Retrieved:
+    """Pictures that were found, best first.
 
     Attributes:
-        images: (K, H, W, 3) in [0, 1]; all at the size of the first, covered and center-cropped.
+        images: (K, H, W, 3) in [0, 1]; all resized and center-cropped to the size of the first.
         scores: cosine of each with the query.
-        paths: where each comes from, the folder's name first.
+        paths: of each, with the folder's name first.
         report: for people.
     """
 
@@ -47,11 +48,11 @@ class Found:
 def update_index(
     name: str, folder_name: str, embedder: PictureEmbedder, *, batch_size: int, rebuild: bool
 ) -> tuple[ImageIndex, Report]:
-    """Bring the index of a folder up to date, or make it.
+    """Bring the index of a folder up to date, or build it.
 
     Raises:
-        ValueError: the name, the folder or the batch size is not usable, or the index belongs to another folder or
-            model, or another process is building it.
+        ValueError: the name, the folder or the batch size cannot be used, the index belongs to another folder or model,
+            or another process is building it.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
@@ -113,18 +114,18 @@ def _convert(directory: Path) -> None:
     legacy.convert(directory)
 
 
-def find(index: ImageIndex, query: Tensor, *, k: int, threshold: float, diversity: float) -> Found:
-    """Return the k pictures nearest to a query that are still there and reach a threshold.
+def find(index: ImageIndex, query: Tensor, *, k: int, threshold: float, diversity: float) -> Retrieved:
+    """Return the k pictures nearest to a query that can still be read and reach a threshold.
 
     Args:
         index: what to search.
         query: (D,), length 1.
         k: how many at most.
-        threshold: least cosine.
-        diversity: 0 takes the best k; toward 1 prefers pictures unlike each other.
+        threshold: lowest cosine to accept.
+        diversity: 0 takes the best k; values toward 1 prefer pictures that differ from each other.
 
     Raises:
-        ValueError: k < 1, nothing reaches the threshold, or none of what does can be read.
+        ValueError: k < 1, no picture reaches the threshold, or none that does can be read.
     """
     if k < 1:
         raise ValueError(f"count must be at least 1, got {k}.")
@@ -145,7 +146,7 @@ def find(index: ImageIndex, query: Tensor, *, k: int, threshold: float, diversit
             f"None of the {enough} matches in '{index.folder}' can be read any more ({notes[0]}). "
             "Run Build Image Index again."
         )
-    return _found(index, picked, notes, k)
+    return _combine(index, picked, notes, k)
 
 
 _Picked = tuple[Row, float, Tensor]
@@ -166,13 +167,13 @@ def _check_threshold(index: ImageIndex, scores: Tensor, positions: Tensor, thres
 def _take_readable(
     index: ImageIndex, folder: Path, scores: Tensor, positions: list[int], k: int, diversity: float
 ) -> tuple[list[_Picked], list[str]]:
-    """Return the first k candidates that can be read, in the order wanted, and a note for each that cannot.
+    """Return the first k candidates that can be read, best first or diverse, and notes on those that cannot.
 
-    The pictures are at the size of the first.
+    All pictures have the size of the first.
     """
     order = list(range(len(positions)))
     if diversity:
-        order = retrieval.diverse_order(scores, index.vectors[positions], diversity=diversity)
+        order = diverse_order(scores, index.vectors[positions], diversity=diversity)
     rows = index.rows_at(positions)
     picked: list[_Picked] = []
     notes: list[str] = []
@@ -184,7 +185,7 @@ def _take_readable(
         except PictureError as error:
             notes.append(f"skipped {rows[i].path}: {error}")
             continue
-        if picked:  # at once, so that only one picture of another size is in memory
+        if picked:  # here, so that only one picture of another size is in memory
             height, width = picked[0][2].shape[1:3]
             image = resize_cover_crop(image, width, height)
         picked.append((rows[i], float(scores[i]), image))
@@ -198,16 +199,16 @@ def _read(folder: Path, row: Row) -> tuple[Tensor, str]:
     except ValueError:
         raise PictureError("it now lies outside the indexed folder") from None
     data = read_bytes(path)
-    if sha256_of(data) != row.sha256:
+    if hashlib.sha256(data).hexdigest() != row.sha256:
         raise PictureError("it has changed since it was indexed; run Build Image Index again")
     image, note = decode_picture(data)
     return to_tensor(image), note
 
 
-def _found(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int) -> Found:
+def _combine(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int) -> Retrieved:
     images = torch.empty(len(picked), *picked[0][2].shape[1:])
-    for image, (_, _, found) in zip(images, until_canceled(picked), strict=True):
-        image.copy_(found[0])
+    for image, (_, _, picture) in zip(images, until_canceled(picked), strict=True):
+        image.copy_(picture[0])
     paths = [f"{index.folder}/{row.path}" for row, _, _ in picked]
     scores = [score for _, score, _ in picked]
     lines = [f"{score:.3f}  {path}" for score, path in zip(scores, paths, strict=True)]
@@ -219,4 +220,4 @@ def _found(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int) -
         lines.append("The index is not complete: building it was interrupted. Run Build Image Index again.")
     if len(notes) > MAX_NOTES:
         notes = [*notes[:MAX_NOTES], f"... and {len(notes) - MAX_NOTES} more."]
-    return Found(images, scores, paths, "\n".join(lines + notes))
+    return Retrieved(images, scores, paths, "\n".join(lines + notes))

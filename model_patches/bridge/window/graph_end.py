@@ -6,7 +6,7 @@ from pathlib import Path
 
 from av.error import FFmpegError
 
-from ...store.cancel import for_seconds
+from ...store.cancel import time_limit
 from ...window.store import GRACE_S
 from ...window.tail import from_uint8
 from ..progress import send_text
@@ -45,7 +45,7 @@ def leave_unfinished(run: GraphRun, canceled: bool) -> str:
     """Join the finished windows of a run that ends early, after a cancel only if that is quick; say where they are."""
     done, total = run.run.num_done, len(run.run.windows)
     try:
-        with for_seconds(GRACE_S if canceled else math.inf):
+        with time_limit(GRACE_S if canceled else math.inf):
             path = join_windows(run, finished=False) if done else None
     except (OSError, ValueError, FFmpegError) as error:
         return f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."

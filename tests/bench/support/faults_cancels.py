@@ -90,7 +90,7 @@ def _gap(job: Job, place: Place) -> tuple[float, str, str]:
 
     for name in ("throw_exception_if_processing_interrupted", "processing_interrupted"):
         setattr(management, name, noting(getattr(management, name)))
-    cancel.listen_with(management.throw_exception_if_processing_interrupted)
+    cancel.set_cancel_check(management.throw_exception_if_processing_interrupted)
     job.work(place)()
     note("the end")
     return longest

@@ -26,7 +26,7 @@ def test_every_node_says_what_the_system_refuses(node):
     own = next(each for each in node.__mro__ if "execute" in vars(each) and each.__mro__[1] is io.ComfyNode)
     broken = say_refusals(type("Broken", (own,), {"execute": classmethod(refuse)}))
     with pytest.raises(
-        DiskRefused, match=r"^a\.bin cannot be opened or changed: permission denied\. Mend its"
+        DiskRefused, match=r"^a\.bin cannot be opened or changed: permission denied\. Change its"
     ):
         broken.execute()
     assert vars(node)["execute"].__func__.__qualname__ == vars(broken)["execute"].__func__.__qualname__

@@ -186,9 +186,9 @@ def test_a_folder_inside_one_that_cannot_be_entered_is_said(host, monkeypatch, n
 
     monkeypatch.setattr(os, "stat", refuse)  # for everybody, root included
     said = keep_limits(node).validate_inputs(folder="input/lost+found/pets")
-    assert f"{inside} cannot be opened or changed: permission denied. Mend its permissions" in said
+    assert f"{inside} cannot be opened or changed: permission denied. Change its permissions" in said
     if node is BuildImageIndex:
-        with pytest.raises(DiskRefused, match=r"permission denied\. Mend its permissions"):
+        with pytest.raises(DiskRefused, match=r"permission denied\. Change its permissions"):
             say_refusals(node).execute("input/lost+found/pets", "pets", "tiny_clip", 4, False)
 
 

@@ -213,7 +213,7 @@ def test_disk_that_fills_up_half_way_leaves_the_old_file(source, tmp_path, monke
         write_piece(self, name, values)
 
     monkeypatch.setattr(safetensors_stream.TensorWriter, "write", fail)
-    with pytest.raises(DiskRefused, match=r"The disk is full.*half a file is not"):
+    with pytest.raises(DiskRefused, match=r"The disk is full.*the unfinished file is not"):
         quantize_file(source, target, PLAN, overwrite=True)
     assert target.read_text() == "precious"
     assert leaves_nothing(tmp_path, "dit.safetensors", "int8.safetensors")

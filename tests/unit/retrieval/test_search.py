@@ -37,7 +37,7 @@ def test_fewer_vectors_than_k():
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
 
 
-def test_an_empty_corpus_has_no_neighbours():
+def test_an_empty_corpus_has_no_neighbors():
     assert len(top_k(corpus(1)[0], corpus(3)[:0], k=3)[0]) == 0
 
 

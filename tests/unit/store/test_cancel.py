@@ -1,4 +1,4 @@
-"""A cancel is heard between two items of whatever takes long, put off where work would be lost, and never forgotten."""
+"""A cancel stops long work between two items, is delayed where work would be lost, and is never forgotten."""
 
 import hashlib
 import sys
@@ -27,15 +27,15 @@ class Host:
 @pytest.fixture
 def host():
     """Give a function that lets a host of its own be asked."""
-    before = cancel._ask
+    before = cancel._check
 
     def listen(at: int) -> Host:
         asked = Host(at=at)
-        cancel.listen_with(asked)
+        cancel.set_cancel_check(asked)
         return asked
 
     yield listen
-    cancel.listen_with(before)
+    cancel.set_cancel_check(before)
 
 
 def test_items_come_until_the_cancel(host):
@@ -70,7 +70,7 @@ def test_a_library_is_imported_and_a_cancel_heard_meanwhile(host, tmp_path, monk
 
 def test_work_that_looks_for_a_cancel_itself_is_left_alone(host):
     asked = host(1)
-    with cancel.unheard():
+    with cancel.ignoring_cancel():
         cancel.stop_if_canceled()
     assert asked.asked == 0
     with pytest.raises(Canceled):
@@ -79,9 +79,9 @@ def test_work_that_looks_for_a_cancel_itself_is_left_alone(host):
 
 def test_after_a_cancel_work_may_go_on_for_a_while(host):
     host(1)
-    with cancel.for_seconds(60):
+    with cancel.time_limit(60):
         cancel.stop_if_canceled()
-    with pytest.raises(TimeoutError, match="not done after"), cancel.for_seconds(-1):
+    with pytest.raises(TimeoutError, match="not done after"), cancel.time_limit(-1):
         cancel.stop_if_canceled()
     with pytest.raises(Canceled):
         cancel.stop_if_canceled()
@@ -90,15 +90,15 @@ def test_after_a_cancel_work_may_go_on_for_a_while(host):
 def test_work_that_ends_soon_after_a_cancel_is_finished_first(host):
     host(1)
     done = []
-    with pytest.raises(Canceled), cancel.finished_within(60):
+    with pytest.raises(Canceled), cancel.delaying_cancel(60):
         done.extend(cancel.until_canceled(range(3)))
     assert done == [0, 1, 2]
-    with pytest.raises(Canceled), cancel.finished_within(-1):
+    with pytest.raises(Canceled), cancel.delaying_cancel(-1):
         done.extend(cancel.until_canceled(range(3)))
     assert done == [0, 1, 2], "longer work stops"
 
 
 def test_without_a_cancel_nothing_is_put_off(host):
     host(99)
-    with cancel.finished_within(0):
+    with cancel.delaying_cancel(0):
         assert list(cancel.until_canceled(range(3))) == [0, 1, 2]

@@ -64,11 +64,11 @@ def test_a_cancel_is_heard_while_a_thread_works(monkeypatch):
         works.set()
         assert goes_on.wait(SECONDS)
 
-    def ask():
+    def check():
         assert works.wait(SECONDS)
         goes_on.set()
         raise Canceled
 
-    monkeypatch.setattr(cancel, "_ask", ask)
+    monkeypatch.setattr(cancel, "_check", check)
     with pytest.raises(Canceled):
         next(map_ahead(work, range(5), threads=1, ahead=2))
