@@ -3,7 +3,7 @@
 from comfy_api.latest import io, ui
 
 from ..model_patches.bridge.judge.clips import open_clip
-from ..model_patches.bridge.judge.models import Models, Wanted
+from ..model_patches.bridge.judge.models import ClipInputs, Models
 from ..model_patches.bridge.judge.run import judge_clip
 from ..model_patches.bridge.progress import host_progress, stages
 from ..model_patches.judge.report import radar, report_json, report_text, standout
@@ -74,12 +74,12 @@ class ClipQuality(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip, fps, prompt="", other_clip=None, start_image=None) -> io.NodeOutput:
-        models, wanted, judged = Models(), Wanted(start_image, prompt), []
+        models, inputs, judged = Models(), ClipInputs(start_image, prompt), []
         with stages() as on_stage:
             for each in [clip] if other_clip is None else [clip, other_clip]:
                 on_stage("looking for models")
                 stage = f"judging {'AB'[len(judged)]}" if other_clip is not None else "judging"
-                judged.append(judge_clip(open_clip(each, fps), wanted, models, progress=host_progress(stage)))
+                judged.append(judge_clip(open_clip(each, fps), inputs, models, progress=host_progress(stage)))
         text = report_text(*judged)
         plot = plot_quality(
             radar(judged), [each.curves for each in judged], seconds=max(j.frames / j.fps for j in judged)

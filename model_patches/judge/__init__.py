@@ -1,1 +1,1 @@
-"""Judge a clip: measures of frames alone, VBench's measures with a model, and distances between sets of clips."""
+"""Judge a clip: measures of the frames alone, VBench's measures with models, and distances between sets of clips."""

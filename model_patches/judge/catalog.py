@@ -8,9 +8,9 @@ from dataclasses import dataclass
 class Measure:
     """One row of the table.
 
-    title: as people read it. better: 1 higher is better, -1 lower, 0 neither. notable: a difference between two clips
-    that is worth telling. worst, best: the center and the rim of the radar. about: what the value says. needs: the
-    model files. wants: the input without which there is nothing to measure, "start_image" or "prompt".
+    title: for people. better: 1 if higher is better, -1 if lower is, 0 for neither. notable: the smallest difference
+    between two clips worth mentioning. worst, best: values at the center and the rim of the radar. about: what the
+    value says. needs: the model files. wants: the input that it measures against, "start_image" or "prompt".
     """
 
     title: str
@@ -27,7 +27,7 @@ class Measure:
 class ModelFile:
     """A file or folder that measures need.
 
-    name: as it is downloaded. begins: how its name begins, whatever follows. source: where artists get it.
+    name: as downloaded. begins: the start of the name by which it is found. source: where artists get it.
     """
 
     name: str
@@ -51,12 +51,12 @@ MODEL_FILES: Mapping[str, ModelFile] = {
 }
 
 START, PROMPT = "start_image", "prompt"
-LACKS = {START: "Connect start_image.", PROMPT: "Write the prompt."}
-LACKS_IN_FOLDER = {
-    LACKS[START]: "Put the start picture beside the video, under the video's name: cat.png for cat.mp4.",
-    LACKS[PROMPT]: "Put the prompt beside the video, in a text file of the video's name: cat.txt for cat.mp4.",
+REMEDIES = {START: "Connect start_image.", PROMPT: "Write the prompt."}
+REMEDIES_IN_FOLDER = {
+    REMEDIES[START]: "Put the start picture beside the video, under the video's name: cat.png for cat.mp4.",
+    REMEDIES[PROMPT]: "Put the prompt beside the video, in a text file of the video's name: cat.txt for cat.mp4.",
 }
-"""What to do about a clip without start picture or prompt: on the node of one clip, and in a folder."""
+"""What to do if a clip has no start picture or prompt: on the node for one clip, and for a folder."""
 MEASURES: Mapping[str, Measure] = {
     "i2v_subject": Measure("I2V subject", 1, 0.01, 0.5, 1, "the start picture's subject", ("dino",), START),
     "subject_consistency": Measure("subject consistency", 1, 0.01, 0.5, 1, "the subject stays itself", ("dino",)),
@@ -90,5 +90,5 @@ TABLE_1 = (
     "temporal_flickering",
 )
 """The seven measures of the paper's Table 1, in its order."""
-NEEDS_TWO_FRAMES = MEASURES.keys() - {"motion_smoothness", "worst_jump"}
-"""Measures that two frames are enough for, where the clip has too few; the others need three and four."""
+LEAST_FRAMES = {"motion_smoothness": "three", "worst_jump": "four"}
+"""Frames that a measure needs; the others that need more than one need two."""

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..store.files import read_json_lines
-from .catalog import LACKS_IN_FOLDER, MEASURES, TABLE_1
+from .catalog import MEASURES, REMEDIES_IN_FOLDER, TABLE_1
 from .report import table_1_mean
 
 FEW_CLIPS = 200
-"""Below this many clips a Fréchet distance says little."""
+"""A Fréchet distance of fewer clips says little."""
 MOST_SHOWN = 5
 
 
 @dataclass
 class FolderResult:
-    """What was found out about a folder.
+    """What was measured of a folder.
 
-    rows: of its videos, as they are on disk. distances: FID and FVD, with the half width of their intervals. notes:
-    why one of them is missing.
+    rows: one per video, as on disk. distances: FID and FVD, each with the half width of its interval. notes: why one of
+    them is missing.
     """
 
     name: str
@@ -30,10 +30,10 @@ class FolderResult:
 
     def means(self) -> dict[str, float]:
         """Return the mean of every measure over the videos that have it."""
-        found = {
+        values = {
             name: [row["values"][name] for row in self.rows if name in row["values"]] for name in MEASURES
         }
-        return {name: sum(values) / len(values) for name, values in found.items() if values}
+        return {name: sum(each) / len(each) for name, each in values.items() if each}
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -49,7 +49,7 @@ def _are_numbers(values: object) -> bool:
 
 
 def folder_text(results: Sequence[FolderResult]) -> str:
-    """Return the table as Markdown, with what is missing and what went wrong below it."""
+    """Return the table as Markdown; below it, what could not be measured and why."""
     means = [result.means() for result in results]
     others = [name for name in MEASURES if name not in TABLE_1 and any(name in mean for mean in means)]
     distances = [name for name in ("FID", "FVD") if any(name in result.distances for result in results)]
@@ -63,20 +63,20 @@ def folder_text(results: Sequence[FolderResult]) -> str:
         cells = [result.name, str(count), *("-" if v is None else f"{v:.4f}" for v in values)]
         cells += [_distance(result.distances.get(name)) for name in distances]
         lines.append("| " + " | ".join(cells) + " |")
-    notes = dict.fromkeys(note for result in results for note in (*result.notes, *_trouble(result)))
+    notes = dict.fromkeys(note for result in results for note in (*result.notes, *_warnings(result)))
     return "\n".join([*lines, "", *notes, *_not_measured(results)])
 
 
-def _distance(found: dict[str, float] | None) -> str:
-    return "-" if found is None else f"{found['value']:.2f} ± {found['plus_minus']:.2f}"
+def _distance(measured: dict[str, float] | None) -> str:
+    return "-" if measured is None else f"{measured['value']:.2f} ± {measured['plus_minus']:.2f}"
 
 
-def _trouble(result: FolderResult) -> list[str]:
-    """Return what to know of a folder: few clips for a distance, videos that could not be read."""
+def _warnings(result: FolderResult) -> list[str]:
+    """Return warnings about a folder: few clips for a distance, videos that could not be read."""
     notes = []
     if result.distances and len(result.rows) < FEW_CLIPS:
         notes.append(
-            f"{result.name}: {len(result.rows)} clips are few. FID and FVD of less than {FEW_CLIPS} are too large and "
+            f"{result.name}: {len(result.rows)} clips are few. FID and FVD of fewer than {FEW_CLIPS} are too large and "
             "uncertain; compare only sets of the same size."
         )
     broken = [row for row in result.rows if row.get("error")]
@@ -87,7 +87,7 @@ def _trouble(result: FolderResult) -> list[str]:
 
 
 def _not_measured(results: Sequence[FolderResult]) -> list[str]:
-    """Return a line for every reason why measures were not taken, with the folders if it does not hold for all."""
+    """Return a line for every reason why measures were not taken, with the folders unless it holds for all."""
     lines: dict[str, list[str]] = {}
     for result in results:
         for (where, why), titles in _missing(result).items():
@@ -98,7 +98,7 @@ def _not_measured(results: Sequence[FolderResult]) -> list[str]:
 
 
 def _missing(result: FolderResult) -> dict[tuple[str, str], list[str]]:
-    """Return the titles of measures that some videos lack, by how many lack them and why."""
+    """Return the titles of measures that some videos lack, keyed by how many lack them and why."""
     measured = [row for row in result.rows if not row.get("error")]
     grouped: dict[tuple[str, str], list[str]] = {}
     for name, measure in MEASURES.items():
@@ -106,7 +106,7 @@ def _missing(result: FolderResult) -> dict[tuple[str, str], list[str]]:
         for why, count in reasons.items():
             if why:
                 where = "" if count == len(measured) else f" in {count} of {len(measured)} clips"
-                grouped.setdefault((where, LACKS_IN_FOLDER.get(why, why)), []).append(measure.title)
+                grouped.setdefault((where, REMEDIES_IN_FOLDER.get(why, why)), []).append(measure.title)
     return grouped
 
 

@@ -19,7 +19,7 @@ from .musiq import Musiq
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIDE_PX, I2V_SIDE_PX = 224, 256
 MOST_PX = 512
-"""Longer side at which MUSIQ sees a picture at most."""
+"""Longest side of a picture that MUSIQ sees."""
 RAFT_UPDATES, LEAST_PX = 20, 128
 FASTEST_SHARE = 0.05
 
@@ -53,9 +53,9 @@ def fill(module: Module, weights: Weights, what: str) -> Module:
     """
     wanted = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
     for name, tensor in wanted.items():
-        found = weights.get(name)
-        if found is None or found.shape != tensor.shape:
-            has = "no such weight" if found is None else f"shape {tuple(found.shape)}"
+        given = weights.get(name)
+        if given is None or given.shape != tensor.shape:
+            has = "no such weight" if given is None else f"shape {tuple(given.shape)}"
             raise ValueError(
                 f"It does not hold {what}: {name} should have shape {tuple(tensor.shape)}, it has {has}."
             )
@@ -71,7 +71,7 @@ def pretrained(kind: str, folder: Path, **options: Any) -> Any:
 
 
 class Dino(nn.Module):
-    """DINO's ViT. It adapts its position embedding to the picture's shape as the original code does."""
+    """DINO's ViT, with its position embedding adapted to the picture's shape as in the original code."""
 
     def __init__(self, vit: Any) -> None:
         super().__init__()
@@ -79,11 +79,11 @@ class Dino(nn.Module):
         vit.embeddings.interpolate_pos_encoding = self._positions
 
     def subject(self, pictures: Tensor) -> Tensor:
-        """Return unit features (T, D) as VBench's subject consistency takes them, of whole pictures."""
+        """Return the unit features (T, D) of whole pictures, for VBench's subject consistency."""
         return self._features(shorter_side(pictures, SIDE_PX, "bilinear"))
 
     def i2v_subject(self, pictures: Tensor) -> Tensor:
-        """Return unit features (T, D) as VBench-I2V takes them, of the center."""
+        """Return the unit features (T, D) of the pictures' centers, for VBench-I2V."""
         return self._features(center(shorter_side(pictures, I2V_SIDE_PX, "bicubic", antialias=True), SIDE_PX))
 
     def _features(self, pictures: Tensor) -> Tensor:
@@ -97,7 +97,10 @@ class Dino(nn.Module):
         if (rows, columns) == (side, side):
             return known
         grid = known[:, 1:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        factors = ((rows + 0.1) / side, (columns + 0.1) / side)  # the original's guard against rounding
+        factors = (
+            (rows + 0.1) / side,
+            (columns + 0.1) / side,
+        )  # + 0.1 guards against rounding, as in the original
         grid = F.interpolate(grid, scale_factor=factors, mode="bicubic")
         return torch.cat([known[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
@@ -121,7 +124,7 @@ class Clip(nn.Module):
 
 
 class Rater(nn.Module):
-    """LAION's linear head on CLIP, which says how much people like a picture."""
+    """LAION's linear head on CLIP, which predicts how much people like a picture."""
 
     def __init__(self, clip: Clip, head: Weights) -> None:
         super().__init__()
@@ -134,7 +137,7 @@ class Rater(nn.Module):
 
 
 class ImagingQuality(nn.Module):
-    """MUSIQ behind VBench's resizing."""
+    """MUSIQ after VBench's resizing."""
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
@@ -162,7 +165,7 @@ class Flow(nn.Module):
         self.raft = fill(raft_large(), weights, "torchvision's raft_large")
 
     def forward(self, one: Tensor, other: Tensor) -> float:
-        """Return how far the fastest twentieth of the pixels goes between two pictures, in pixels."""
+        """Return the mean motion of the fastest twentieth of the pixels between two pictures, in pixels."""
         height, width = one.shape[-2:]
         if min(height, width) < LEAST_PX:
             raise ValueError(f"RAFT needs {LEAST_PX} pixels a side; the clip has {width} x {height}.")
@@ -191,10 +194,10 @@ class Lpips(nn.Module):
         lines = nn.ModuleDict(
             {f"lin{i}": nn.Linear(n, 1, bias=False) for i, n in enumerate((64, 192, 384, 256, 256))}
         )
-        found = {
+        line_weights = {
             f"lin{i}.weight": lpips.get(f"lin{i}.model.1.weight", torch.zeros(0)).flatten(1) for i in range(5)
         }
-        self.lines = fill(lines, found, "the weights of LPIPS for AlexNet")
+        self.lines = fill(lines, line_weights, "the weights of LPIPS for AlexNet")
 
     def forward(self, one: Tensor, other: Tensor) -> float:
         """Return the distance of two pictures (1, 3, H, W), 0 where they look the same."""

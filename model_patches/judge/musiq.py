@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 PATCH_PX, STEM = 32, 64
 LONGER_SIDES_PX = (224, 384)
-"""A picture is seen at these sizes and at its own."""
+"""The model sees a picture at these sizes and at its own."""
 HEAD_WIDTH = 64
 
 
 def same_pad(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pad (.., H, W) with zeros, so that a window at every stride fits; an odd pixel goes to the right and below."""
+    """Pad (.., H, W) with zeros so that a window fits at every stride; an odd pixel goes to the right or the bottom."""
     pads = [(math.ceil(side / stride) - 1) * stride + kernel - side for side in x.shape[-2:]]
     (top, left) = (pad // 2 for pad in pads)
     return F.pad(x, (left, pads[1] - left, top, pads[0] - top))
@@ -117,7 +117,7 @@ class Musiq(nn.Module):
 
     @classmethod
     def shaped_as(cls, weights: Mapping[str, Tensor]) -> "Musiq":
-        """Return an empty model of the sizes that some weights have."""
+        """Return an untrained model with the sizes of some weights."""
         block = "transformer_encoder.transformer.encoderblock_{}.mlp.fc1.weight"
         hidden, width = weights[block.format(0)].shape
         layers = sum(block.format(i) in weights for i in range(len(weights)))
@@ -137,7 +137,7 @@ class Musiq(nn.Module):
         return self.head(state)[:, 0]
 
     def _tokens(self, x: Tensor, scale: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the patches of pictures (B, N, D), the cell of the grid each lies in, and their scale (N,)."""
+        """Return the patches (B, N, D) of pictures, the grid cell (N,) that each lies in, and their scale (N,)."""
         rows, columns = (math.ceil(side / PATCH_PX) for side in x.shape[-2:])
         patches = F.unfold(same_pad(x, PATCH_PX, PATCH_PX), PATCH_PX, stride=PATCH_PX).transpose(1, 2)
         y = F.relu(self.gn_root(self.conv_root(patches.reshape(-1, 3, PATCH_PX, PATCH_PX))))

@@ -1,4 +1,4 @@
-"""Measures that need no model, from frames that come one by one. Frames are (H, W, 3) uint8."""
+"""Measures that need no model, of frames that are given one by one. Frames are (H, W, 3) uint8."""
 
 import math
 
@@ -9,23 +9,23 @@ from torch import Tensor
 from ..measures import STILL_STEP, delta_e, mean_lab, sharpness
 
 FROZEN = 0.1 / 255
-"""Mean step below which a frame repeats the one before: a codec's rounding lies below."""
+"""A frame whose mean change is smaller repeats the one before; the rounding of codecs is smaller than this."""
 NEIGHBORS = 4
-"""Steps on either side that a jump is compared with."""
+"""A jump is compared with so many steps before and after it."""
 ENDS = 5
-"""The beginning and the end of a clip are this part of it."""
+"""The beginning and the end of a clip are each a fifth of it."""
 MOST_PSNR = 100.0
-"""Equal pictures have an endless PSNR, which JSON cannot hold."""
+"""Equal pictures have an infinite PSNR, which JSON cannot hold."""
 
 
 class PlainMeasures:
-    """Take a clip frame by frame; keep two frames and a few numbers of each."""
+    """Measures a clip frame by frame; two frames and a few numbers for each are in memory."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
         self.blends: list[float] = []
         self.details: list[float] = []
-        self.labs: list[list[float]] = []  # small tensors would lie between large ones and keep their memory
+        self.labs: list[list[float]] = []  # small tensors between large ones would keep the memory of those
         self._last: list[Tensor] = []
 
     def add(self, frame: Tensor) -> None:
@@ -42,14 +42,14 @@ class PlainMeasures:
         self.labs.append(mean_lab(shown).tolist())
 
     def values(self, fps: float) -> dict[str, float]:
-        """Return the measures that so many frames allow, by the names of the catalog."""
+        """Return the measures that the number of frames allows, by their names in the catalog."""
         values = {"sharpness": mean(self.details)}
         if self.steps:
             values |= {
                 "temporal_flickering": 1 - mean(self.steps),
                 "motion": 100 * mean(self.steps),
                 "still_s": longest_run([step < FROZEN for step in self.steps])[1] / fps,
-                "sharpness_kept": kept(self.details),
+                "sharpness_kept": end_over_beginning(self.details),
                 "color_drift": max(self._color_shifts()),
             }
         if self.blends:
@@ -86,14 +86,14 @@ def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def kept(values: list[float]) -> float:
-    """Return the mean of the last part of some values over the mean of the first."""
+def end_over_beginning(values: list[float]) -> float:
+    """Return the mean of the last fifth of some values over the mean of the first fifth."""
     part = max(1, len(values) // ENDS)
     return mean(values[-part:]) / max(mean(values[:part]), 1e-9)
 
 
 def jumps(steps: list[float]) -> list[float]:
-    """Return every step over the median of the steps around it, at least 0; 1 is a step like the others."""
+    """Return every step divided by the median of the steps around it; 1 is a step like the others."""
     ratios = []
     for i, step in enumerate(steps):
         around = sorted(steps[max(0, i - NEIGHBORS) : i] + steps[i + 1 : i + 1 + NEIGHBORS])

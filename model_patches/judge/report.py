@@ -1,4 +1,4 @@
-"""Say in words, as a table and as JSON how good a clip is, alone or beside another one."""
+"""Report how good a clip is in words, as a table and as JSON, alone or compared with another one."""
 
 import json
 import math
@@ -7,16 +7,16 @@ from dataclasses import asdict, dataclass, field
 
 from .catalog import MEASURES, TABLE_1, Measure
 
-MOST_TOLD = 3
-"""Things that a sentence names at most."""
+MOST_NAMED = 3
+"""A sentence names at most so many things."""
 
 
 @dataclass
 class Judgment:
-    """What was found out about one clip.
+    """What was measured of one clip.
 
-    values: by the names of the catalog. curves: over time. moments: seconds at which a value was found. missing: why a
-    measure could not be taken. notes: what the artist should know of the frames.
+    values: by their names in the catalog. curves: over time. moments: the second at which a value occurs. missing: why
+    a measure was not taken. notes: what the artist should know about the frames.
     """
 
     frames: int
@@ -30,7 +30,7 @@ class Judgment:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self, *, curves: bool = True) -> dict:
-        """Return what JSON can hold, with or without what changes over time; a value that is no number is left out."""
+        """Return what JSON can hold, with or without the curves; values that are not finite are left out."""
         document = asdict(self)
         document["values"] = {name: round(v, 6) for name, v in self.values.items() if math.isfinite(v)}
         document["curves"] = {
@@ -88,20 +88,20 @@ def standout(clip: Judgment, other: Judgment | None = None) -> str:
     """Return a sentence about what stands out: faults of one clip, or how two differ."""
     if other is not None:
         return _comparison(clip, other)
-    told = [text for _, text in sorted(_faults(clip), reverse=True)][:MOST_TOLD]
-    if not told:
+    faults = [text for _, text in sorted(_faults(clip), reverse=True)][:MOST_NAMED]
+    if not faults:
         return "Nothing stands out: no jumps, no standstill, colors and sharpness hold."
-    return f"What stands out: {'; '.join(told)}."
+    return f"What stands out: {'; '.join(faults)}."
 
 
 def _faults(clip: Judgment) -> list[tuple[float, str]]:
-    """Return what a viewer would see, each with how many times it is over what goes unseen."""
+    """Return the faults that a viewer would see: (size relative to the smallest visible one, text)."""
     get, at = clip.values.get, clip.moments.get
     length_s = clip.frames / clip.fps
     still, jump, kept = get("still_s", 0.0), get("worst_jump", 1.0), get("sharpness_kept", 1.0)
     if clip.frames > 1 and still >= length_s - 1.5 / clip.fps:
         return [(math.inf, "nothing moves at all")]
-    found = [
+    faults = [
         (still / 0.2, f"nothing moves for {still:.1f} s from {at('still_s', 0):.1f} s on"),
         (jump / 3, f"a jump at {at('worst_jump', 0):.1f} s, {jump:.1f} times the change around it"),
         (0.75 / max(kept, 1e-3), f"sharpness falls to {100 * kept:.0f} % towards the end"),
@@ -110,13 +110,13 @@ def _faults(clip: Judgment) -> list[tuple[float, str]]:
         (0.7 / max(get("subject_consistency", 1.0), 0.1), "the subject does not stay itself"),
         (20 / max(get("prompt_fit", 99.0), 1), "the frames fit the prompt badly"),
     ]  # fmt: skip
-    return [(size, text) for size, text in found if size > 1]
+    return [(size, text) for size, text in faults if size > 1]
 
 
 def _comparison(a: Judgment, b: Judgment) -> str:
     both = [name for name in MEASURES if MEASURES[name].better and name in a.values and name in b.values]
-    told = {name: f"{MEASURES[name].title} ({a.values[name]:.3g} to {b.values[name]:.3g})" for name in both}
-    # by how many notable differences A is better; negative where B is
+    texts = {name: f"{MEASURES[name].title} ({a.values[name]:.3g} to {b.values[name]:.3g})" for name in both}
+    # how many notable differences A is better by; negative where B is better
     sizes = {
         name: MEASURES[name].better * (a.values[name] - b.values[name]) / MEASURES[name].notable
         for name in both
@@ -125,7 +125,7 @@ def _comparison(a: Judgment, b: Judgment) -> str:
     for letter, sign in (("A", 1), ("B", -1)):
         leads = sorted((name for name in both if sign * sizes[name] >= 1), key=lambda name: -abs(sizes[name]))
         if leads:
-            parts.append(f"{letter} is better in {', '.join(told[name] for name in leads[:MOST_TOLD])}")
+            parts.append(f"{letter} is better in {', '.join(texts[name] for name in leads[:MOST_NAMED])}")
     return ("; ".join(parts) or "A and B differ in nothing that a viewer would notice") + "."
 
 
@@ -136,12 +136,12 @@ def report_json(clip: Judgment, other: Judgment | None = None) -> str:
 
 
 def radar(clips: Sequence[Judgment]) -> dict[str, list[float | None]]:
-    """Return, by title, how good each clip is from 0 (the center) to 1 (the rim), of measures that any of them has."""
+    """Return how good each clip is by each measure that any has, 0 (center) to 1 (rim), by the measure's title."""
     spokes = {}
     for name, measure in MEASURES.items():
-        found = [each.values.get(name) for each in clips]
-        if measure.better and name != "sharpness" and any(value is not None for value in found):
-            spokes[measure.title] = [None if value is None else _share(measure, value) for value in found]
+        values = [each.values.get(name) for each in clips]
+        if measure.better and name != "sharpness" and any(value is not None for value in values):
+            spokes[measure.title] = [None if value is None else _share(measure, value) for value in values]
     return spokes
 
 

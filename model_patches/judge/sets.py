@@ -1,4 +1,4 @@
-"""How far two sets of clips lie apart: the Fréchet distance of their features, with an interval."""
+"""The distance between two sets of clips: the Fréchet distance of their features, with an interval."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ RESAMPLES = 100
 def frechet_distance(one: Tensor, other: Tensor) -> float:
     """Return the Fréchet distance of two sets of features, (N, D) and (M, D), taken as normal distributions.
 
-    The trace of the root of the product of their covariances is the sum of the singular values of the product of the
-    centered features, which is exact and small where there are fewer features than dimensions.
+    The trace of the square root of the product of the covariances equals the sum of the singular values of the product
+    of the centered features, an exact and small matrix where there are fewer features than dimensions.
 
     Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", 2017.
     """
@@ -27,7 +27,7 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
 
 
 def _centered(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean (D,), and rows whose product with themselves is the covariance, D at most."""
+    """Return the mean (D,), and at most D rows whose product with themselves is the covariance."""
     features = features.double()
     mean = features.mean(0)
     rows = (features - mean) / (len(features) - 1) ** 0.5
@@ -37,8 +37,8 @@ def _centered(features: Tensor) -> tuple[Tensor, Tensor]:
 def distance_with_interval(one: Tensor, other: Tensor, *, seed: int = 0) -> dict[str, float]:
     """Return the distance of two sets, and the half width of its 95 % interval.
 
-    Clips are drawn again with replacement. The mean of such draws is too large, as a set with doubles is smaller;
-    so only their spread is used.
+    Clips are drawn with replacement (bootstrap). The distances of such draws are too large, because repeated clips make
+    a set smaller, so only their spread is used.
 
     Args:
         one, other: features of every clip, (clips, K, D).
@@ -53,10 +53,10 @@ def distance_with_interval(one: Tensor, other: Tensor, *, seed: int = 0) -> dict
 
 
 class Inception(nn.Module):
-    """The Inception of FID: torchvision's, whose pooling leaves the border out and is another one at the end."""
+    """The Inception of FID: torchvision's, but pooling ignores the border, and the last pooling takes the maximum."""
 
     num_frames = 4
-    """Frames of a clip that it sees; of neighbors it would see the same."""
+    """How many frames of a clip it sees; neighbors would look the same."""
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
@@ -81,12 +81,12 @@ class Inception(nn.Module):
 
 
 def _without_border(_module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-    """Turn a mean over 3 x 3 pixels with zeros around the picture into the mean of those inside it."""
+    """Turn a mean over 3 x 3 pixels, zeros around the picture included, into the mean of the pixels inside it."""
     return inputs[0] / F.avg_pool2d(torch.ones_like(inputs[0][:1, :1]), 3, 1, 1)
 
 
 class VideoFeatures(nn.Module):
-    """VideoMAE, of the frames of a clip that it was trained for."""
+    """VideoMAE, which sees as many frames of a clip as in its training."""
 
     def __init__(self, video_mae: Any) -> None:
         super().__init__()

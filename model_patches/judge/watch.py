@@ -1,4 +1,4 @@
-"""Follow a clip with a model: every watcher takes the frames as they come and says its measures at the end.
+"""Measure a clip with models: every watcher is given the frames as they are read and returns its measures at the end.
 
 Formulas: VBench (Huang et al., CVPR 2024) and VBench++ (Huang et al., 2024). Frames are (T, 3, H, W), 0 to 255.
 """
@@ -12,23 +12,24 @@ from .models import Clip, Dino, Flow, ImagingQuality, Lpips, Rater
 from .plain import mean
 
 FLOW_FPS = 8
-"""Frames a second between which motion is looked at."""
+"""Motion is measured between frames at this rate."""
 FAST_PX, FAST_SIDE_PX = 6.0, 256
-"""Motion that counts, at a picture of that shorter side."""
-FAST_STEPS, OF_FRAMES = 4, 16
-"""Steps of so many frames that must be that fast for a clip to count as dynamic."""
+"""Faster motion counts as fast, in a picture with that shorter side."""
+FAST_STEPS, PER_FRAMES = 4, 16
+"""A clip is dynamic if so many steps per so many frames are fast."""
 I2V_BEST, I2V_MEAN, I2V_WORST = 0.4, 0.3, 0.3
+"""Weights of VBench-I2V: likeness to the start picture, mean and worst likeness to the frame before."""
 
 
 class Watcher(Protocol):
-    """Takes the frames as they come, where its model is, and says its measures at the end."""
+    """Takes frames as they are read, on its model's device, and returns its measures at the end."""
 
     def add(self, frames: Tensor) -> None: ...
     def values(self) -> dict[str, float]: ...
 
 
 class Likeness:
-    """How like the features of frames stay to those before them, to the first and to the start picture."""
+    """Cosines of the features of frames with those of the frame before, of the first one and of the start picture."""
 
     def __init__(self, start: Tensor | None = None) -> None:
         self.start, self.first, self.last = start, None, None
@@ -82,11 +83,11 @@ class SubjectWatcher:
 
 
 class SceneWatcher:
-    """CLIP's view: the background, and how well the frames fit the prompt, whose tokens are given."""
+    """With CLIP: whether the background stays, and how well the frames fit the prompt, given as tokens."""
 
     def __init__(self, module: Clip, start: Tensor | None, tokens: Mapping[str, Tensor] | None) -> None:
         self.module, self.start, self.tokens = module, start, tokens
-        self.likeness, self.fits, self.text = Likeness(), [], None
+        self.likeness, self.prompt_scores, self.text = Likeness(), [], None
 
     def add(self, frames: Tensor) -> None:
         if self.start is not None and self.likeness.start is None:
@@ -96,10 +97,10 @@ class SceneWatcher:
         features = self.module.pictures(frames)
         self.likeness.add(features)
         if self.text is not None:
-            self.fits += (100 * features @ self.text[0]).clamp_min(0).tolist()
+            self.prompt_scores += (100 * features @ self.text[0]).clamp_min(0).tolist()
 
     def values(self) -> dict[str, float]:
-        values = {"prompt_fit": mean(self.fits)} if self.fits else {}
+        values = {"prompt_fit": mean(self.prompt_scores)} if self.prompt_scores else {}
         if self.likeness.to_last:
             values["background_consistency"] = self.likeness.consistency()
             if self.start is not None:
@@ -108,7 +109,7 @@ class SceneWatcher:
 
 
 class ScoreWatcher:
-    """Take the mean of a score that a model gives every picture."""
+    """The mean of a score that a model gives every picture."""
 
     def __init__(self, module: Rater | ImagingQuality, measure: str) -> None:
         self.module, self.measure = module, measure
@@ -122,32 +123,32 @@ class ScoreWatcher:
 
 
 class FlowWatcher:
-    """Look at the frames that lie an eighth of a second apart."""
+    """With RAFT: motion between frames an eighth of a second apart."""
 
     def __init__(self, module: Flow, fps: float) -> None:
         self.module, self.every = module, max(1, round(fps / FLOW_FPS))
         self.steps: list[float] = []
-        self.seen, self.last = 0, None
+        self.num_frames, self.last = 0, None
 
     def add(self, frames: Tensor) -> None:
         for frame in frames:
-            if self.seen % self.every == 0:
+            if self.num_frames % self.every == 0:
                 if self.last is not None:
                     self.steps.append(self.module(self.last.to(frames), frame[None]))
                 self.last = frame[None].clone()
-            self.seen += 1
+            self.num_frames += 1
 
     def values(self) -> dict[str, float]:
         if not self.steps or self.last is None:
             return {}
         limit = FAST_PX * min(self.last.shape[-2:]) / FAST_SIDE_PX
-        needed = max(1, round(FAST_STEPS * (len(self.steps) + 1) / OF_FRAMES))
+        needed = max(1, round(FAST_STEPS * (len(self.steps) + 1) / PER_FRAMES))
         fast = sum(step > limit for step in self.steps)
         return {"dynamic_degree": float(fast >= needed), "flow_px": mean(self.steps)}
 
 
 class StartWatcher:
-    """Compare the first frame with the start picture, which has its size."""
+    """With LPIPS: the first frame against the start picture, which has its size."""
 
     def __init__(self, module: Lpips, start: Tensor) -> None:
         self.module, self.start, self.distance = module, start, None

@@ -24,9 +24,9 @@ use_comfyui()
 
 import folder_paths
 from magic141.lab import world
-from magic141.model_patches.bridge.judge.clips import Clip, open_source
+from magic141.model_patches.bridge.judge.clips import Clip, open_video
 from magic141.model_patches.bridge.judge.files import CATEGORY
-from magic141.model_patches.bridge.judge.models import Models, Wanted
+from magic141.model_patches.bridge.judge.models import ClipInputs, Models
 from magic141.model_patches.bridge.judge.run import judge_clip
 from magic141.model_patches.judge.catalog import MEASURES
 from magic141.model_patches.judge.sets import Inception, frechet_distance
@@ -45,8 +45,8 @@ def use_models(folder: Path) -> Models:
     return Models()
 
 
-def judged(clip: Clip, models: Models, wanted: Wanted = Wanted()) -> dict[str, float]:  # noqa: B008 - it is frozen
-    return judge_clip(clip, wanted, models, progress=lambda done, total: None).values
+def judged(clip: Clip, models: Models, inputs: ClipInputs = ClipInputs()) -> dict[str, float]:  # noqa: B008 - it is frozen
+    return judge_clip(clip, inputs, models, progress=lambda done, total: None).values
 
 
 def formula_errors(work: Path) -> dict[str, float]:
@@ -55,8 +55,8 @@ def formula_errors(work: Path) -> dict[str, float]:
     for seed, (height, width) in enumerate([(128, 128), (136, 180), (180, 136)]):
         video = moving_video(count=7, height=height, width=width, seed=seed)
         start = moving_video(count=1, height=height, width=width, seed=seed + 9)
-        wanted = Wanted(start.float() / 255, PROMPT)
-        found = judged(Clip(video.float() / 255, FPS, 0), models, wanted)
+        inputs = ClipInputs(start.float() / 255, PROMPT)
+        found = judged(Clip(video.float() / 255, FPS, 0), models, inputs)
         for name, value in by_definition(work / "judges", video, start).items():
             error = abs(found[name] - value) / max(1.0, abs(value))
             errors[name] = max(error, errors.get(name, 0.0))
@@ -64,8 +64,8 @@ def formula_errors(work: Path) -> dict[str, float]:
 
 
 def ciede2000_error() -> float:
-    pairs = [(torch.tensor(a).double(), torch.tensor(b).double(), wanted) for a, b, wanted in PAIRS]
-    return max(abs(float(delta_e(a, b)) - wanted) for a, b, wanted in pairs)
+    pairs = [(torch.tensor(a).double(), torch.tensor(b).double(), expected) for a, b, expected in PAIRS]
+    return max(abs(float(delta_e(a, b)) - expected) for a, b, expected in pairs)
 
 
 def fid_error(work: Path) -> float:
@@ -123,10 +123,10 @@ def order_agreement(pairs: int, work: Path) -> dict[str, float]:
     kinds = [*DEGRADED, "prompt_fit"]
     agreed: dict[str, list[bool]] = {kind: [] for kind in kinds}
     for i in range(pairs):
-        kind, wanted = kinds[i % len(kinds)], Wanted(prompt=captions[i])
+        kind, inputs = kinds[i % len(kinds)], ClipInputs(prompt=captions[i])
         other = next(j for j in range(pairs) if _is_another_object(scenes, i, j))
         worse = clips[other] if kind == "prompt_fit" else DEGRADED[kind](clips[i])
-        good, bad = (judged(Clip(each, world.FPS, 0), models, wanted)[kind] for each in (clips[i], worse))
+        good, bad = (judged(Clip(each, world.FPS, 0), models, inputs)[kind] for each in (clips[i], worse))
         agreed[kind].append((good - bad) * MEASURES[kind].better > 0)
     every = [each for found in agreed.values() for each in found]
     return {"order_agreement": sum(every) / len(every), "order_pairs": len(every)} | {
@@ -155,7 +155,7 @@ def measure_long(path: Path) -> None:
     """Judge a video in this process and print the seconds and the memory it took."""
     models = use_models(path.parent / "none")
     start, before = time.perf_counter(), _peak_bytes()
-    values = judged(open_source(path, VIDEO_FPS), models)
+    values = judged(open_video(path, VIDEO_FPS), models)
     assert values["motion"] > 0
     took = time.perf_counter() - start
     print(json.dumps({"seconds": took, "peak_rss_mb": _peak_bytes() / 1e6, "before_mb": before / 1e6}))

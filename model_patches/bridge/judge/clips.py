@@ -1,4 +1,4 @@
-"""Give the frames of a VIDEO or an IMAGE one by one, all of one size and fit to be measured."""
+"""Read the frames of a VIDEO or an IMAGE one by one, all of one size and without NaN."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,8 @@ from ..window.start import video_source
 class Clip:
     """Frames to judge.
 
-    material: a video file, or an IMAGE (T, H, W, C). fps: frames a second. expected: about how many frames, 0 if that
-    is not known. notes: what was found out about the frames while they were read.
+    material: a video file, or an IMAGE (T, H, W, C). fps: frames a second. expected: about how many frames, 0 if
+    unknown. notes: what the artist should know about the frames, filled while they are read.
     """
 
     material: Source | Tensor
@@ -42,9 +42,11 @@ class Clip:
             yield to_uint8(picture)
         self.notes = []
         if isinstance(self.material, Tensor) and self.material.shape[-1] == 4:
-            self.notes.append("The alpha channel is not looked at.")
+            self.notes.append("The alpha channel is ignored.")
         if bad:
-            self.notes.append(f"Left out: {_frames(bad)} not numbers (NaN). Look at the node they come from.")
+            self.notes.append(
+                f"Left out: {_frames(bad)} values that are not numbers (NaN). Check the node that makes them."
+            )
         if resized:
             self.notes.append(f"Resized to the first frame's size: {_frames(resized)} another size.")
 
@@ -60,7 +62,7 @@ def open_clip(clip, fps: float) -> Clip:
     """Return the frames behind a VIDEO or IMAGE.
 
     Args:
-        fps: of an IMAGE, and of a video that does not say its own.
+        fps: of an IMAGE, and of a video that does not state its own.
 
     Raises:
         ValueError: it cannot be read, or holds no picture.
@@ -69,10 +71,10 @@ def open_clip(clip, fps: float) -> Clip:
         if clip.ndim != 4 or not len(clip) or clip.shape[-1] not in (3, 4):
             raise ValueError(f"The clip has shape {tuple(clip.shape)}; (frames, height, width, 3) is needed.")
         return Clip(clip, fps, len(clip))
-    opened = open_source(video_source(clip), fps)
+    opened = open_video(video_source(clip), fps)
     return replace(opened, expected=round(clip.get_duration() * opened.fps))
 
 
-def open_source(source: Source, fps: float) -> Clip:
-    """Return the frames of a video file."""
+def open_video(source: Source, fps: float) -> Clip:
+    """Return the frames of a video file; ``fps`` is used if it does not state its own."""
     return Clip(source, float(probe_video(source).fps) or fps, 0)

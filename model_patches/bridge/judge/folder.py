@@ -1,4 +1,4 @@
-"""Judge folders of videos: a line of JSON a video, kept for the next run, and distances between whole folders."""
+"""Judge folders of videos: a line of JSON for each video, kept for the next run, and distances between folders."""
 
 import json
 import os
@@ -19,8 +19,8 @@ from ...store.pictures import decode, read_bytes, to_tensor
 from ...store.walk import walk_files
 from ...training.videos import SUFFIXES as VIDEOS
 from ..folders import folder_label, resolve_folder
-from .clips import open_source
-from .models import Models, Wanted, frames_on
+from .clips import open_video
+from .models import ClipInputs, Models, frames_on
 from .run import judge_clip
 
 DEFAULT_FPS = 24.0
@@ -30,7 +30,7 @@ DEFAULT_FPS = 24.0
 class Folder:
     """A row of the table.
 
-    name: as people call it. label: what results remember it by. files: its videos, sorted, relative to ``path``.
+    name: for people. label: its name in the file of results. files: its videos, sorted, relative to ``path``.
     """
 
     name: str
@@ -40,11 +40,11 @@ class Folder:
 
 
 def read_folders(text: str) -> list[Folder]:
-    """Return the folders that lines name, each "folder" or "name = folder".
+    """Return the folders that a text names, one a line, "folder" or "name = folder".
 
     Raises:
-        ValueError: no line names one, or one is outside what may be read or holds no video.
-        FileNotFoundError: one is not there.
+        ValueError: no line names a folder, or one may not be read or holds no video.
+        FileNotFoundError: one does not exist.
     """
     lines = [line.rpartition("=") for line in text.splitlines() if line.strip()]
     if not lines:
@@ -65,15 +65,15 @@ def open_folder(name: str, label: str, path: Path) -> Folder:
     """
     if not path.is_dir():
         raise FileNotFoundError(f"The folder '{name}' does not exist. Check its spelling.")
-    walked = walk_files(path, lambda file: os.path.splitext(file)[1].lower() in VIDEOS)
-    files = tuple(file.path for file in walked)
+    videos = walk_files(path, lambda name: os.path.splitext(name)[1].lower() in VIDEOS)
+    files = tuple(video.path for video in videos)
     if not files:
         raise ValueError(f"The folder '{name}' holds no video ({', '.join(sorted(VIDEOS))}).")
     return Folder(name, label, path, files)
 
 
 def judge_folder(folder: Folder, results: Path, models: Models, *, progress: Progress) -> FolderResult:
-    """Judge each video of a folder and append a row for it to a file; videos that have a row keep it.
+    """Judge each video of a folder and append its row to a file; videos that have a row are not judged again.
 
     A picture and a text beside a video (cat.mp4, cat.png, cat.txt) are its start picture and prompt.
     """
@@ -82,11 +82,11 @@ def judge_folder(folder: Folder, results: Path, models: Models, *, progress: Pro
     for done, file in enumerate(until_canceled(folder.files)):
         progress(done, len(folder.files))
         video = folder.path / file
-        picture, words = _beside(video)
-        stamps = [_stamp(path) for path in (video, picture, words) if path is not None]
+        picture, prompt = _start_and_prompt(video)
+        stamps = [_stamp(path) for path in (video, picture, prompt) if path is not None]
         key = " | ".join([f"{folder.label}/{file}", *stamps, " ".join(models.available())])
         if key not in known:
-            known[key] = {"key": key} | _judged(video, picture, words, models)
+            known[key] = {"key": key} | _row(video, picture, prompt, models)
             _append(results, known[key])
         rows.append(known[key])
     progress(len(folder.files), len(folder.files))
@@ -97,10 +97,10 @@ def _stamp(path: Path) -> str:
     return f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
-def _beside(video: Path) -> tuple[Path | None, Path | None]:
-    """Return the start picture and the file with the prompt of a video, None where there is none.
+def _start_and_prompt(video: Path) -> tuple[Path | None, Path | None]:
+    """Return the files of the start picture and the prompt of a video, None where there is none.
 
-    They have its name, or its name without the count that Save Video puts behind it: cat.png for cat_00001_.mp4.
+    They have the video's name, or that name without the number that Save Video appends: cat.png for cat_00001_.mp4.
     """
     names = dict.fromkeys([video.stem, re.sub(r"_\d+_?$", "", video.stem)])
 
@@ -111,18 +111,18 @@ def _beside(video: Path) -> tuple[Path | None, Path | None]:
     return first(sorted(PICTURES)), first([".txt"])
 
 
-def _judged(video: Path, picture: Path | None, words: Path | None, models: Models) -> dict:
+def _row(video: Path, picture: Path | None, prompt_file: Path | None, models: Models) -> dict:
     try:
         start = None if picture is None else to_tensor(decode(read_bytes(picture))[0])
-        prompt = "" if words is None else words.read_text(encoding="utf-8-sig")
-        clip = open_source(video, DEFAULT_FPS)
-        return judge_clip(clip, Wanted(start, prompt), models, progress=no_progress).to_json(curves=False)
+        prompt = "" if prompt_file is None else prompt_file.read_text(encoding="utf-8-sig")
+        clip = open_video(video, DEFAULT_FPS)
+        return judge_clip(clip, ClipInputs(start, prompt), models, progress=no_progress).to_json(curves=False)
     except (ValueError, OSError) as error:
         return {"values": {}, "error": str(error)}
 
 
 def _append(results: Path, row: dict) -> None:
-    """Write a row in a line of its own; what a killed run left half written stays a line that is no row."""
+    """Append a row as a line of its own, after whatever half a line a killed run left."""
     with disk_errors(results.parent):
         results.parent.mkdir(parents=True, exist_ok=True)
         with results.open("a", encoding="utf-8") as file:
@@ -130,7 +130,7 @@ def _append(results: Path, row: dict) -> None:
 
 
 def compare_folders(folder: Folder, reference: Folder, models: Models, *, progress: Progress) -> FolderResult:
-    """Return a result without rows: FID and FVD with their intervals, and notes on what is missing."""
+    """Return FID and FVD with their intervals, and notes on what is missing; the result has no rows."""
     result = FolderResult(folder.name, [])
     for name, model in (("FID", "inception"), ("FVD", "videomae")):
         try:
@@ -146,28 +146,28 @@ def _features(folder: Folder, model: str, models: Models, notes: list[str], prog
     patcher = models.patcher(model)
     if (folder.label, model) in models.features:
         return models.features[folder.label, model]
-    found = []
+    features = []
     for done, file in enumerate(until_canceled(folder.files)):
         progress(done, len(folder.files))
         try:
-            frames = _spread(folder.path / file, patcher.model.num_frames)
+            frames = _evenly_spaced(folder.path / file, patcher.model.num_frames)
         except ValueError as error:
             notes.append(f"{folder.name}: {file} is left out of FID and FVD: {error}")
             continue
         with torch.no_grad():
-            found.append(patcher.model(frames_on(patcher, frames)).float().cpu())
-    if len(found) < 2:
+            features.append(patcher.model(frames_on(patcher, frames)).float().cpu())
+    if len(features) < 2:
         raise ValueError(
-            f"{folder.name} has {len(found)} videos for it; two are needed, and 200 to say much."
+            f"{folder.name} has {len(features)} videos that can be read; it needs two, and 200 to say much."
         )
-    models.features[folder.label, model] = torch.stack(found)
+    models.features[folder.label, model] = torch.stack(features)
     return models.features[folder.label, model]
 
 
-def _spread(video: Path, count: int) -> Tensor:
+def _evenly_spaced(video: Path, count: int) -> Tensor:
     """Return ``count`` evenly spaced frames (count, H, W, 3) uint8; a few times as many are in memory at most."""
     kept, every = [], 1
-    for number, frame in enumerate(until_canceled(open_source(video, DEFAULT_FPS).frames())):
+    for number, frame in enumerate(until_canceled(open_video(video, DEFAULT_FPS).frames())):
         if number % every == 0:
             kept.append(frame)
         if len(kept) == 4 * count:

@@ -1,23 +1,23 @@
-"""Judge a clip: stream its frames once past all measures."""
+"""Judge a clip: read its frames once and give them to all measures."""
 
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from ...judge.catalog import LACKS, MEASURES, NEEDS_TWO_FRAMES, PROMPT, START
+from ...judge.catalog import LEAST_FRAMES, MEASURES, PROMPT, REMEDIES, START
 from ...judge.plain import PlainMeasures, psnr, ssim
 from ...judge.report import Judgment
 from ...sizes import check_pictures, resize_cover_crop
 from ...store.cancel import Progress, until_canceled
 from .clips import Clip
-from .models import Models, Wanted, Watchers
+from .models import ClipInputs, Models, Watchers
 
 MOST_AT_ONCE, PIXELS_AT_ONCE = 8, 8_000_000
-"""Frames, and pixels of them, that are in memory together."""
+"""At most so many frames, and about so many of their pixels, are in memory together."""
 
 
-def judge_clip(clip: Clip, wanted: Wanted, models: Models, *, progress: Progress) -> Judgment:
+def judge_clip(clip: Clip, inputs: ClipInputs, models: Models, *, progress: Progress) -> Judgment:
     """Measure a clip in one pass.
 
     Args:
@@ -26,12 +26,12 @@ def judge_clip(clip: Clip, wanted: Wanted, models: Models, *, progress: Progress
     Raises:
         ValueError: the clip is damaged, or has no frame that can be measured.
     """
-    wanted, notes = _checked(wanted)
+    inputs, notes = _without_bad_start(inputs)
     plain, watchers, first = PlainMeasures(), Watchers(), None
-    for frames in _chunks(until_canceled(clip.frames())):
+    for frames in _batches(until_canceled(clip.frames())):
         if first is None:
             first = frames[0].float() / 255
-            watchers = models.watchers(wanted, fps=clip.fps, size=(frames.shape[1], frames.shape[2]))
+            watchers = models.watchers(inputs, fps=clip.fps, size=(frames.shape[1], frames.shape[2]))
         for frame in frames:
             plain.add(frame)
         watchers.add(frames)
@@ -41,31 +41,31 @@ def judge_clip(clip: Clip, wanted: Wanted, models: Models, *, progress: Progress
         raise ValueError(" ".join(["The clip has no frame that can be measured.", *clip.notes]))
     height, width = first.shape[:2]
     judgment = Judgment(len(plain.labs), width, height, clip.fps)
-    judgment.values = plain.values(clip.fps) | _start_values(first, wanted.start) | watchers.values()
+    judgment.values = plain.values(clip.fps) | _start_values(first, inputs.start) | watchers.values()
     judgment.curves, judgment.moments = plain.curves(), plain.moments(clip.fps)
     judgment.notes = [*notes, *clip.notes]
     judgment.missing = {
-        name: watchers.missing.get(name) or _why_not(name, wanted)
+        name: watchers.missing.get(name) or _reason_missing(name, inputs)
         for name in MEASURES
         if name not in judgment.values
     }
     return judgment
 
 
-def _checked(wanted: Wanted) -> tuple[Wanted, list[str]]:
-    """Return what to compare with, without a start picture that cannot be used, and a note on why."""
-    if wanted.start is None:
-        return wanted, []
-    start = wanted.start[:1, ..., :3]
+def _without_bad_start(inputs: ClipInputs) -> tuple[ClipInputs, list[str]]:
+    """Return what the clip was made from, without a start picture that cannot be used, and a note on why."""
+    if inputs.start is None:
+        return inputs, []
+    start = inputs.start[:1, ..., :3]
     try:
         check_pictures(start, "start_image")
     except ValueError as error:
-        return Wanted(None, wanted.prompt), [f"Measured without the start picture: {error}"]
-    return Wanted(start.float().clamp(0, 1).cpu(), wanted.prompt), []
+        return ClipInputs(None, inputs.prompt), [f"Measured without the start picture: {error}"]
+    return ClipInputs(start.float().clamp(0, 1).cpu(), inputs.prompt), []
 
 
-def _chunks(frames: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Yield frames (T, H, W, 3), as many at once as memory should hold."""
+def _batches(frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield frames (T, H, W, 3), as many at once as should be in memory."""
     held: list[Tensor] = []
     for frame in frames:
         held.append(frame)
@@ -79,13 +79,13 @@ def _chunks(frames: Iterable[Tensor]) -> Iterator[Tensor]:
 def _start_values(first: Tensor, start: Tensor | None) -> dict[str, float]:
     if start is None:
         return {}
-    fitted = resize_cover_crop(start, first.shape[1], first.shape[0])[0]
-    return {"start_psnr": psnr(first, fitted), "start_ssim": ssim(first, fitted)}
+    resized = resize_cover_crop(start, first.shape[1], first.shape[0])[0]
+    return {"start_psnr": psnr(first, resized), "start_ssim": ssim(first, resized)}
 
 
-def _why_not(name: str, wanted: Wanted) -> str:
-    """Return why a measure, whose model is there, was not taken."""
+def _reason_missing(name: str, inputs: ClipInputs) -> str:
+    """Return why a measure was not taken although its model is available."""
     wants = MEASURES[name].wants
-    if (wants == START and wanted.start is None) or (wants == PROMPT and not wanted.prompt.strip()):
-        return LACKS[wants]
-    return f"The clip needs {'two' if name in NEEDS_TWO_FRAMES else 'four'} frames or more for it."
+    if (wants == START and inputs.start is None) or (wants == PROMPT and not inputs.prompt.strip()):
+        return REMEDIES[wants]
+    return f"The clip needs {LEAST_FRAMES.get(name, 'two')} frames or more for it."

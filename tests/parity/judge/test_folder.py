@@ -61,7 +61,7 @@ def test_a_picture_belongs_to_all_videos_that_the_host_counted_by_its_name(outpu
 
 def test_a_run_goes_on_where_it_stopped(output, monkeypatch):
     judged = []
-    original = judge_folder._judged
+    original = judge_folder._row
 
     def stopping(video, *others):
         judged.append(video.name)
@@ -69,7 +69,7 @@ def test_a_run_goes_on_where_it_stopped(output, monkeypatch):
             raise InterruptProcessingException
         return original(video, *others)
 
-    monkeypatch.setattr(judge_folder, "_judged", stopping)
+    monkeypatch.setattr(judge_folder, "_row", stopping)
     with pytest.raises(InterruptProcessingException):
         run()
     path = output / "magic141_quality" / "rows.jsonl"

@@ -93,6 +93,7 @@ def test_one_frame_has_the_measures_of_a_picture():
     text, _, document, _ = judge(going(1), start_image=going(1))
     assert set(document["a"]["values"]) == {"sharpness", "start_psnr", "start_ssim"}
     assert document["a"]["missing"]["motion"] == "The clip needs two frames or more for it."
+    assert document["a"]["missing"]["motion_smoothness"] == "The clip needs three frames or more for it."
     assert document["a"]["missing"]["worst_jump"] == "The clip needs four frames or more for it."
     assert "Not measured" in text
     assert set(values_of(going(1))) == {"sharpness"}
@@ -103,7 +104,7 @@ def test_frames_that_are_no_numbers_are_left_out_and_named():
     clip[3, 5, 5, 0] = math.nan
     text, _, document, _ = judge(clip)
     assert document["a"]["frames"] == 23
-    assert "Left out: frame 4, which has not numbers (NaN)" in text
+    assert "Left out: frame 4, which has values that are not numbers (NaN)" in text
     with pytest.raises(ValueError, match="no frame that can be measured"):
         judge(clip * math.nan)
 

@@ -100,4 +100,6 @@ def test_two_folders_have_a_distance_each(weights, tmp_path, monkeypatch):
     notes = compare_folders(
         replace(alone, label="alone"), real, models, progress=lambda done, total: None
     ).notes
-    assert any("FVD is not measured. alone has 1 videos for it; two are needed" in note for note in notes)
+    assert any(
+        "FVD is not measured. alone has 1 videos that can be read; it needs two" in note for note in notes
+    )

@@ -13,7 +13,7 @@ from comfy.model_management import InterruptProcessingException
 from magic141.model_patches.bridge.judge import models
 from magic141.model_patches.bridge.judge.clips import Clip
 from magic141.model_patches.bridge.judge.files import CATEGORY
-from magic141.model_patches.bridge.judge.models import Models, Wanted
+from magic141.model_patches.bridge.judge.models import ClipInputs, Models
 from magic141.model_patches.bridge.judge.run import judge_clip
 from magic141.model_patches.judge.catalog import MEASURES
 from magic141.tests.support.published_comparison import FPS, PROMPT, by_definition, moving_video
@@ -31,8 +31,8 @@ def judges(folder, monkeypatch):
 
 
 def judged(video: torch.Tensor, start: torch.Tensor):
-    wanted = Wanted(start.float() / 255, PROMPT)
-    return judge_clip(Clip(video.float() / 255, FPS, 0), wanted, Models(), progress=lambda done, total: None)
+    inputs = ClipInputs(start.float() / 255, PROMPT)
+    return judge_clip(Clip(video.float() / 255, FPS, 0), inputs, Models(), progress=lambda done, total: None)
 
 
 @pytest.mark.parametrize(("height", "width"), [(128, 132), (520, 140)])
