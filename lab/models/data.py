@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...model_patches.encoders.llm import HIDDEN_STATE_INDEX
 from ...model_patches.encoders.templates import CROP_START, IMAGE_TOKEN, USER_HEADER, llm_text, vlm_text
-from ...model_patches.encoders.vlm import VisionLanguageModel, layout
+from ...model_patches.encoders.vlm import VisionLanguageModel, token_masks
 from .. import world
 from ..world.scenes import NUM_MOTIONS
 from .clip import normalised
@@ -82,7 +82,7 @@ def image_batch(vlm: VisionLanguageModel, tokenizer, images: Tensor) -> Tensor:
     image_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
     header = tokenizer(USER_HEADER, add_special_tokens=False).input_ids
     ids = tokenizer(vlm_text(1)).input_ids
-    is_image, is_kept = layout(ids, header, image_token_id=image_id, tokens_per_image=features.shape[1])
+    is_image, is_kept = token_masks(ids, header, image_token_id=image_id, tokens_per_image=features.shape[1])
     text = vlm.language_model.get_input_embeddings()(torch.tensor([i for i in ids if i != image_id]))
     embeds = text.new_empty(len(images), len(is_image), text.shape[-1])
     embeds[:, ~is_image] = text
@@ -98,7 +98,7 @@ def encode_clips(vae: Taehv, clips: Tensor) -> Tensor:
 
 @torch.no_grad()
 def decode_clips(vae: Taehv, latents: Tensor) -> Tensor:
-    """Return the clips of latents (B, 16, T, 8, 8), two at a time for the same reason."""
+    """Return the clips of latents (B, 16, T, 8, 8), two at a time, as in ``encode_clips``."""
     return torch.cat([vae.decode(part) for part in latents.split(2)])
 
 
@@ -112,10 +112,9 @@ def _captions(scenes: world.Scenes, generator: torch.Generator) -> tuple[list[li
 class Encoders:
     """The frozen stages: VAE, LLaVA and CLIP with their tokenizers."""
 
-    def __init__(self) -> None:
+    def __init__(self, llava: Path, clip: Path, vae: Taehv) -> None:
         from transformers import AutoTokenizer, CLIPModel, LlavaForConditionalGeneration
 
-        llava, clip = stage_dir("llava") / "folder", stage_dir("clip") / "folder"
         self.vlm = VisionLanguageModel(
             LlavaForConditionalGeneration.from_pretrained(llava, use_safetensors=True).float()
         ).eval()
@@ -123,7 +122,12 @@ class Encoders:
         self.llm_tokenizer = AutoTokenizer.from_pretrained(llava, trust_remote_code=False)
         self.clip = CLIPModel.from_pretrained(clip, use_safetensors=True).float().eval()
         self.clip_tokenizer = AutoTokenizer.from_pretrained(clip, trust_remote_code=False)
-        self.vae = self.load_vae()
+        self.vae = vae
+
+    @classmethod
+    def trained(cls) -> "Encoders":
+        """Return the frozen stages from the training cache."""
+        return cls(stage_dir("llava") / "folder", stage_dir("clip") / "folder", cls.load_vae())
 
     @staticmethod
     def load_vae(*, first: bool = False) -> Taehv:
@@ -172,7 +176,7 @@ def cached_shards(
     batch: int = 100,
     available: bool = False,
 ) -> dict[str, Tensor]:
-    """Return what ``make`` gives for all of ``count`` rows, joined; a shard of ``batch`` rows is computed once.
+    """Return ``make`` of all ``count`` rows, joined; every shard of ``batch`` rows is computed once and cached.
 
     Args:
         available: stop at the first missing shard instead of computing it.
@@ -200,7 +204,7 @@ def load(
     """
     folder = stage_dir(f"data/{split}-{seed}")
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(seed), split=split)
-    encoders = functools.cache(Encoders)
+    encoders = functools.cache(Encoders.trained)
     null = folder / "null.pt"
     if not null.exists():
         save_atomically(encoders().null(), null)

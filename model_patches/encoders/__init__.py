@@ -1,1 +1,1 @@
-"""Prompt and image to hidden states, with transformers only."""
+"""Encode prompts and images to hidden states, with transformers alone."""

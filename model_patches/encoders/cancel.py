@@ -1,4 +1,4 @@
-"""Hear a cancel while a network is loaded or called: between two of its weights, or of its layers."""
+"""Let a cancel stop a network while it is loaded or called: between two weights, or between two layers."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,24 +12,26 @@ from ..store.cancel import stop_if_canceled
 
 @contextmanager
 def loading_until_canceled() -> Iterator[None]:
-    """Stop between two weights that are put into modules inside, by whatever library, when the run was canceled."""
+    """Stop any loading of modules inside the block between two weights when the run was canceled."""
     with register_module_parameter_registration_hook(lambda *_: stop_if_canceled()):
         yield
 
 
-def ask_between_layers(
-    module: nn.Module, ask: Callable[[], None] = stop_if_canceled
+def check_between_layers(
+    module: nn.Module, check: Callable[[], None] = stop_if_canceled
 ) -> list[RemovableHandle]:
-    """Let every call of a module ask, and so perhaps stop, between two of its repeated layers; return the hooks."""
+    """Let every call of a module run ``check``, which may raise, between its repeated layers; return the hooks."""
     lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
-    return [layer.register_forward_pre_hook(lambda *_: ask()) for layers in lists for layer in layers]
+    return [layer.register_forward_pre_hook(lambda *_: check()) for layers in lists for layer in layers]
 
 
 @contextmanager
-def asking_between_layers(*modules: nn.Module, ask: Callable[[], None] = stop_if_canceled) -> Iterator[None]:
-    """Let calls of modules inside ask, and so perhaps stop, between two of their repeated layers."""
+def checking_between_layers(
+    *modules: nn.Module, check: Callable[[], None] = stop_if_canceled
+) -> Iterator[None]:
+    """Let calls of the modules inside the block run ``check``, which may raise, between their repeated layers."""
     with ExitStack() as hooks:
         for module in modules:
-            for hook in ask_between_layers(module, ask):
+            for hook in check_between_layers(module, check):
                 hooks.enter_context(hook)
         yield

@@ -1,4 +1,4 @@
-"""CLIP: the prompt through its text tower, one pooled vector for the DiT's ``vector_in``; and what all CLIPs share."""
+"""CLIP: the text tower that makes one pooled vector for the DiT's ``vector_in``, and what all CLIP models share."""
 
 from typing import Any
 

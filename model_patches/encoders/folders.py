@@ -1,4 +1,4 @@
-"""Hugging Face folders of the encoders: check first, in milliseconds and by name, then load strictly."""
+"""Load encoders from Hugging Face folders: first check names and headers, in milliseconds, then load strictly."""
 
 import pickle
 import zipfile
@@ -129,10 +129,10 @@ def check_vlm_tokenizer(tokenizer, name: str, image_token_id: int | None) -> Non
                 f"The tokenizer in {name} does not know the special token {token!r}. Use the tokenizer files of "
                 "the LLaVA release (its added_tokens), not those of a plain LLaMA."
             )
-    found = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    if found != image_token_id:
+    token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    if token_id != image_token_id:
         raise ValueError(
-            f"In {name} the tokenizer's {IMAGE_TOKEN!r} is token {found}, but config.json (image_token_index) says "
+            f"In {name} the tokenizer's {IMAGE_TOKEN!r} is token {token_id}, but config.json (image_token_index) says "
             f"{image_token_id}. Take both files from the same release."
         )
     prefix = VIDEO_PROMPT_TEMPLATE.split("{}")[0]
@@ -153,9 +153,9 @@ def _require_all_keys(folder: Path, report: dict) -> None:
             "Download the folder again."
         )
     if mismatched:
-        key, found, wanted = mismatched[0]
+        key, actual, wanted = mismatched[0]
         raise ValueError(
-            f"In {folder.name} {key} has shape {tuple(found)}, but config.json asks for {tuple(wanted)}. Take the "
+            f"In {folder.name} {key} has shape {tuple(actual)}, but config.json asks for {tuple(wanted)}. Take the "
             "weights and config.json from the same release."
         )
 
@@ -168,21 +168,23 @@ def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **model_
     """
     import transformers
 
-    release = tuple(int(part) for part in transformers.__version__.split(".")[:2])
-    name = "dtype" if release >= (4, 56) else "torch_dtype"
-    options = {name: dtype, "local_files_only": True, "output_loading_info": True, **model_options}
+    version = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+    dtype_option = "dtype" if version >= (4, 56) else "torch_dtype"
+    options = {dtype_option: dtype, "local_files_only": True, "output_loading_info": True, **model_options}
     with library_errors(folder.name), loading_until_canceled():
         try:
-            # Mismatches are let through to be named here; transformers' own error does not say which key.
+            # Mismatches are reported below: transformers' own error does not say which key.
             model, report = _from_pretrained(model_class, folder, ignore_mismatched_sizes=True, **options)
-        except pickle.UnpicklingError as error:  # a .bin; every newer one was looked at before
+        except (
+            pickle.UnpicklingError
+        ) as error:  # from an old .bin; files of newer formats were checked before
             raise ValueError(f"a .bin file in it {unpickling_trouble(error)}") from None
     _require_all_keys(folder, report)
     return model.eval().requires_grad_(False)
 
 
 def _from_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
-    """Load a folder as transformers does; where a file of it is larger than memory, from this pack's own views."""
+    """Load a folder with transformers; if the system refuses to map a file, from this pack's own mapping."""
     from transformers import AutoConfig
 
     try:
@@ -200,7 +202,7 @@ def _from_pretrained(model_class: Any, folder: Path, **options: Any) -> Any:
 def load_tokenizer(folder: Path):
     """Load a folder's tokenizer, as its ``tokenizer.json`` describes it if it has one.
 
-    The class a configuration names is not trusted: transformers 5 gives LLaMA-3 files that name ``LlamaTokenizer``
+    The class named in the configuration is ignored: for LLaMA-3 files that name ``LlamaTokenizer``, transformers 5 uses
     another pre-tokenizer.
 
     Raises:
@@ -215,9 +217,9 @@ def load_tokenizer(folder: Path):
 
 
 def load_image_processor(folder: Path):
-    """Load a folder's image processor, always the one that works with Pillow.
+    """Load a folder's image processor, always the one that uses Pillow.
 
-    Left alone, transformers chooses one by its version and by what is installed, and they resize differently.
+    Which one transformers chooses by itself depends on its version and on what is installed; they resize differently.
 
     Raises:
         ValueError: it cannot be read.
@@ -239,7 +241,7 @@ def load_vlm(folder: Path, dtype: torch.dtype) -> tuple[VisionLanguageModel, Any
         (model, tokenizer, image_processor); the model on the CPU in ``dtype``.
 
     Raises:
-        ValueError: the folder is incomplete, its tokenizer unfit, or its weights do not match its configuration.
+        ValueError: the folder is incomplete, or its tokenizer or weights do not match its configuration.
     """
     import_until_canceled("transformers.models.llava.modeling_llava")
     from transformers import LlavaForConditionalGeneration

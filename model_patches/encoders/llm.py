@@ -1,4 +1,4 @@
-"""The prompt through the language model: LLaMA's third-last hidden state, cropped to the prompt's own tokens."""
+"""Encode the prompt with the language model: LLaMA's third-last hidden state, cropped to the prompt's own tokens."""
 
 import logging
 

@@ -1,13 +1,13 @@
-"""A picture as CLIP's vision towers were shown it in training."""
+"""Resize and crop a picture as in the training of CLIP's vision towers."""
 
 from PIL import Image
 
 
 def clip_square(picture: Image.Image, side: int, *, short_side: int | None = None) -> Image.Image:
-    """Return the center square of a picture whose short side is resized first.
+    """Resize a picture by its short side and return the center square.
 
-    On 8-bit pixels, with Pillow's bicubic filter, the long side rounded down: pixel for pixel what transformers' PIL
-    processor of CLIP makes.
+    On 8-bit pixels, with Pillow's bicubic filter, the long side rounded down: the same pixels as from transformers' PIL
+    processor of CLIP.
 
     Args:
         side: of the square, in pixels.

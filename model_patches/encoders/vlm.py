@@ -1,4 +1,4 @@
-"""Reference images through LLaVA: a pass of its own, every fourth image token kept."""
+"""Encode reference images with LLaVA, in a pass of their own; every fourth image token is kept."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from .templates import IMAGE_TOKEN, IMAGE_TOKEN_STRIDE, USER_HEADER, vlm_text
 class VisionLanguageModel(nn.Module):
     """The parts of a LLaVA that the states need; its LLaMA also serves as the prompt's LLM.
 
-    A plain module and not the transformers class: that one carries a 1 GB output head nobody reads, and refuses
+    A plain module and not the transformers class: that one has an output head of 1 GB that is not used, and refuses
     some in-place changes (its ``device`` has no setter).
     """
 
@@ -51,12 +51,12 @@ def position_after(token_ids: list[int], header: list[int]) -> int:
     return starts[0] + n
 
 
-def layout(
+def token_masks(
     token_ids: list[int], header: list[int], *, image_token_id: int, tokens_per_image: int
 ) -> tuple[Tensor, Tensor]:
-    """Return which positions are image and which are kept, for the text with every ``<image>`` expanded.
+    """Return which tokens belong to images and which states are kept, in the text with every ``<image>`` expanded.
 
-    Kept are, from just after the user header, every text token and of each image the tokens 0, 4, 8...
+    Kept are all text tokens after the user header, and the tokens 0, 4, 8... of each image.
 
     Returns:
         (is_image, is_kept), two (L,) bool tensors.
@@ -77,8 +77,8 @@ def layout(
 def image_states(vlm: VisionLanguageModel, tokenizer, pixel_values: Tensor) -> Tensor:
     """Return the VLM's states of one or several images, all in one user turn, in the order given.
 
-    The ``<image>`` placeholders are expanded here by the number of features the vision tower gives, so processors
-    that expand them, those that do not, and folders whose processor names no patch size are all alike.
+    The ``<image>`` placeholders are expanded here to the number of features from the vision tower, so it does not
+    matter whether the folder's processor expands them or knows the patch size.
 
     Args:
         pixel_values: (N, 3, H, W) from the image processor, on the model's device.
@@ -93,13 +93,14 @@ def image_states(vlm: VisionLanguageModel, tokenizer, pixel_values: Tensor) -> T
     device = pixel_values.device
     features = vlm.image_features(pixel_values)
     token_ids = tokenizer(vlm_text(len(pixel_values))).input_ids
-    is_image, is_kept = layout(
+    image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
+    is_image, is_kept = token_masks(
         token_ids,
         tokenizer(USER_HEADER, add_special_tokens=False).input_ids,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_id=image_token_id,
         tokens_per_image=features.shape[1],
     )
-    text_ids = [i for i in token_ids if i != tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)]
+    text_ids = [i for i in token_ids if i != image_token_id]
     text = vlm.language_model.get_input_embeddings()(torch.tensor(text_ids, device=device))
     embeds = text.new_empty(len(is_image), text.shape[-1])
     embeds[~is_image] = text

@@ -1,4 +1,4 @@
-"""Every picture this pack draws: here training curves, quantization errors and strips of frames."""
+"""The pictures this pack draws; in this file training curves, quantization errors and strips of frames."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Axes:
     high: float
 
     def y(self, value: float) -> float:
-        """Return the height in pixels of a value; values outside the range lie on its border."""
+        """Return the pixel row of a value; values outside the range lie on its border."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return self.bottom + (self.top - self.bottom) * share
 
@@ -82,7 +82,7 @@ def plot_training(history: Sequence[dict[str, float]], *, total_steps: int) -> I
     """Draw a panel for every measure, smoothed over the raw values.
 
     Args:
-        history: a row a step: "step" and measures by name; a measure may be missing from some.
+        history: one row for each step: "step" and measures by name, some of which may be missing.
         total_steps: the right end of the axis.
     """
     names = [name for name in TRAINING_TITLES if any(_finite(row.get(name)) for row in history)]
@@ -113,7 +113,7 @@ def _draw_training_panel(
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Return the running mean over ``SMOOTHED_SHARE`` of the values, from both sides."""
+    """Return the running mean over ``SMOOTHED_SHARE`` of the values, centered."""
     half = max(1, round(len(values) * SMOOTHED_SHARE / 2)) if len(values) > 4 else 0
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = [(max(0, i - half), min(len(values), i + half + 1)) for i in range(len(values))]
@@ -124,9 +124,10 @@ def plot_bars(bars: Mapping[str, float], *, title: str) -> Tensor:
     """Return a bar plot of percentages.
 
     Args:
-        bars: label to share (0.01 is drawn as 1 %), drawn from left to right; the color changes with the label's
-            text before the first dot.
+        bars: label to share (0.01 is drawn as 1 %), drawn from left to right; the color alternates when the part of
+            the label before the first dot changes.
         title: one line.
+
     Returns:
         (1, 480, 960, 3) in [0, 1].
     """
@@ -189,7 +190,7 @@ def _finite(value: float | None) -> bool:
 
 
 def _padded(low: float, high: float, *, share: float, least: float = 1e-6) -> tuple[float, float]:
-    """Return a range to draw; one without extent grows by a share of its value, at least by ``least``."""
+    """Return a range to draw; an empty one is widened by a share of its value, at least by ``least``."""
     if high - low >= 1e-6:
         return low, high
     margin = max(abs(high) * share, least)

@@ -1,4 +1,4 @@
-"""The plot of how a long video's windows hold: colors, sharpness, motion, and the band in which each is steady."""
+"""Plot how much a long video drifts from window to window: colors, sharpness, motion, and the steady band of each."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ VERDICT_LETTERS, VERDICT_LINE_PX = 118, 22
 class DriftPanel:
     """One measure over the windows.
 
-    steady: the band in which nobody sees a difference. scale: what is drawn at least, so that a thousandth does not
-    look like a mountain. of_first: both are shares of the first window's value. remedy: what to do outside the band.
+    steady: the band in which nobody sees a difference. scale: the smallest range to draw, so that a tiny change looks
+    tiny. of_first: both are shares of the first window's value. remedy: what to do outside the band.
     """
 
     title: str
@@ -30,7 +30,7 @@ class DriftPanel:
     of_first: bool = False
 
     def in_units(self, limits: tuple[float, float], first: float) -> tuple[float, float]:
-        """Return limits in the measure's own unit, given the value of the first window that has one."""
+        """Return limits in the measure's unit; ``first`` is the value of the first window that has one."""
         return (limits[0] * first, limits[1] * first) if self.of_first else limits
 
     def bad_windows(self, windows: Sequence[Mapping[str, float]]) -> list[int]:
@@ -69,11 +69,11 @@ DRIFT_PANELS = (
 
 
 def plot_drift(windows: list[dict[str, float]], verdict: Sequence[str] = ()) -> Tensor:
-    """Draw every measure that the windows have, with the band in which it is steady shaded.
+    """Draw every measure that the windows have, its steady band shaded.
 
     Args:
         windows: the measures of every window, in order.
-        verdict: sentences, written above.
+        verdict: sentences to write above the plot.
 
     Returns:
         (1, H, W, 3) in [0, 1].

@@ -17,7 +17,7 @@ CURVES = {
 }
 
 Spokes = Mapping[str, Sequence[float | None]]
-"""Name of a measure to the share of the radius, 0 worst and 1 best, for each clip."""
+"""By a measure's name, the share of the radius for each clip, 0 worst and 1 best."""
 
 
 def plot_quality(
@@ -26,8 +26,8 @@ def plot_quality(
     """Draw the radar above the curves.
 
     Args:
-        curves: of each clip, by the names of ``CURVES``.
-        seconds: the right end of the time axis, the longest clip's length.
+        curves: for each clip, the curves by their names in ``CURVES``.
+        seconds: the right end of the time axis, which is the length of the longest clip.
 
     Returns:
         (1, H, W, 3) in [0, 1].

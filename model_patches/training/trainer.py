@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..encoders.cancel import asking_between_layers
+from ..encoders.cancel import checking_between_layers
 from ..sampler import few_step_sigmas
 from .adapters import FAKE, STUDENT
 from .batch import ClipSource
@@ -153,7 +153,7 @@ class Trainer:
                 raise Stopped
 
         networks = self.networks.modules if self.processes.size == 1 else ()
-        with asking_between_layers(*networks, ask=ask):
+        with checking_between_layers(*networks, check=ask):
             yield
 
     def save(self) -> None:

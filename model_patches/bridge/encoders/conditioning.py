@@ -35,15 +35,15 @@ class ImageMode(StrEnum):
 
 @dataclass(frozen=True)
 class ClipRequest:
-    """A clip to be made: its size, its words, and what of it is known.
+    """A clip to make: its size, its prompts, and its known frames.
 
     Args:
         width, height: in pixels, multiples of 16.
         length: in frames, 4n + 1.
         prompt, negative_prompt: the negative one is used only with cfg above 1.
-        images: (N, H, W, 3) in [0, 1], meaning what ``image_mode`` says; None for text to video.
+        images: (N, H, W, 3) in [0, 1], used as ``image_mode`` says; None for text to video.
         end_image: (1, H, W, 3), the clip's last frame; the VLM does not see it.
-        known_latent: (1, 16, k, h, w), known first latent frames instead of pictures.
+        known_latent: (1, 16, k, h, w), the clip's first latent frames, in place of pictures.
         guidance: embedded guidance g = 1 + w for models with a guidance embedder; None leaves the host's default.
         vlm_images: what the VLM sees instead of ``images`` (e.g. a clip's first picture in every later window).
     """
@@ -66,7 +66,7 @@ class ClipRequest:
 
 
 def check_batch(images: Tensor | None, mode: ImageMode, length: int) -> None:
-    """Refuse an IMAGE batch that does not fit its meaning.
+    """Refuse an IMAGE batch that does not fit its mode.
 
     Raises:
         ValueError: saying which mode or batch would fit.

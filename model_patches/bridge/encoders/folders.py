@@ -1,4 +1,4 @@
-"""Find the Hugging Face folders an artist has among the host's model folders."""
+"""Find the artist's Hugging Face folders among the host's model folders."""
 
 import functools
 import itertools
@@ -20,16 +20,15 @@ def roots() -> list[Path]:
     """Return the folders that are searched, the user's own first."""
     known = folder_paths.folder_names_and_paths
     groups = [folder_paths.get_folder_paths(category) for category in CATEGORIES if category in known]
-    others = os.path.join(
-        folder_paths.models_dir, "LLM"
-    )  # other packs' custom; the host has no such category
+    # other packs keep models here; the host has no such category
+    others = os.path.join(folder_paths.models_dir, "LLM")
     paths = [*itertools.chain.from_iterable(groups), others]
     return [Path(path) for path in dict.fromkeys(paths) if os.path.isdir(path)]
 
 
 @functools.cache
 def log_skipped(path: str, reason: str) -> None:
-    """Log once what a scan leaves out; scans run at import and must not fail."""
+    """Log once what a scan skips; scans run at import and must not fail."""
     logging.warning("Magic141: %r is skipped: %s", path, reason)
 
 
@@ -47,7 +46,7 @@ def _model_folders(root: Path, depth: int = MAX_DEPTH) -> Iterator[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """Return a folder's subfolders by name, without hidden or unreadable ones and links that lead back up."""
+    """Return a folder's subfolders by name, without hidden or unreadable ones and links to a folder above."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -82,7 +81,7 @@ def encoder_folders() -> dict[str, Path]:
 
 
 def folder_choices(model_types: tuple[str, ...]) -> list[str]:
-    """Return the names for a dropdown: folders of the given model types first, every other after them.
+    """Return the folder names for a dropdown: those of the given model types first, then all others.
 
     A folder whose ``config.json`` cannot be read is left out.
     """
@@ -96,7 +95,7 @@ def folder_choices(model_types: tuple[str, ...]) -> list[str]:
 
 
 def model_files(category: str) -> list[str]:
-    """Return the files of one of the host's categories for a dropdown; none where the host cannot list them."""
+    """Return the files of one of the host's categories for a dropdown; none if the host cannot list them."""
     try:
         return folder_paths.get_filename_list(category)
     except OSError as error:
@@ -105,10 +104,10 @@ def model_files(category: str) -> list[str]:
 
 
 def find_encoder_folder(name: str) -> Path:
-    """Return the folder of a name from a dropdown.
+    """Return the folder with a name from a dropdown.
 
     Raises:
-        ValueError: it is gone; the message lists where folders are looked for.
+        ValueError: it is gone; the message says where folders are searched.
     """
     found = encoder_folders()
     if name not in found:

@@ -1,11 +1,11 @@
 """The same encoders, made from stock CLIP (DualCLIPLoader, type hunyuan_video) and CLIP_VISION.
 
-Same templates, tokens, token selection, pictures, hidden states and order as the Hugging Face path. A picture is fitted
-to the tower here: the host resizes in floats and rounds the long side up or down, transformers on 8-bit pixels and
-down. One difference remains: for CLIP-L's pooled text the host reads ``\\(`` and ``\\)`` as plain parentheses and
-``embedding:name`` as a textual inversion. Attention weights ``(word:1.2)`` are switched off.
+Same templates, tokens, token selection, pictures, hidden states and order as the Hugging Face path. Pictures are
+resized here as transformers does it, on 8-bit pixels with the long side rounded down; the host resizes in floats and
+rounds up or down. One difference remains: for CLIP-L's pooled text the host reads ``\\(`` and ``\\)`` as plain
+parentheses and ``embedding:name`` as a textual inversion. Attention weights ``(word:1.2)`` are switched off.
 
-The LLaMA tokens are made here from the host's own tokenizer file: the host opens it as ``LlamaTokenizerFast``,
+The LLaMA tokens are made here from the host's tokenizer file: the host opens it as ``LlamaTokenizerFast``,
 which transformers 5 turns into a SentencePiece-like tokenizer that loses spaces and line breaks ("large red" ->
 "larg", "ered").
 """
@@ -29,7 +29,7 @@ from transformers import PreTrainedTokenizerFast
 from ...encoders.llm import HIDDEN_STATE_INDEX, tokenize_prompt
 from ...encoders.pictures import clip_square
 from ...encoders.templates import CROP_START, IMAGE_TOKEN, USER_HEADER, vlm_text
-from ...encoders.vlm import layout
+from ...encoders.vlm import token_masks
 from ...store.pictures import to_tensor
 from .socket import Magic141Encoders, to_intermediate
 
@@ -41,8 +41,8 @@ def llama_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
 
 
-def with_weights_of_one(token_ids: Sequence[int | dict[str, Any]]) -> list[list[tuple]]:
-    """Return ids in the host's form: one row of (token, weight)."""
+def with_unit_weights(token_ids: Sequence[int | dict[str, Any]]) -> list[list[tuple]]:
+    """Return token ids in the host's form: one row of (token, weight), all weights 1."""
     return [[(token, 1.0) for token in token_ids]]
 
 
@@ -55,7 +55,7 @@ class HostClipBackend:
     @torch.no_grad()
     def prompt_states(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Return ((1, L, D), (1, P)); cropped here, because the host cuts one token too many off a long prompt."""
-        tokens = with_weights_of_one(tokenize_prompt(llama_tokenizer(), prompt)[0].tolist())
+        tokens = with_unit_weights(tokenize_prompt(llama_tokenizer(), prompt)[0].tolist())
         states = self._llama_states(tokens, HIDDEN_STATE_INDEX)[:, CROP_START:]
         clip_l = self.clip.cond_stage_model.clip_l
         tokens = self.clip.tokenizer.clip_l.tokenize_with_weights(prompt, disable_weights=True)
@@ -65,13 +65,13 @@ class HostClipBackend:
 
     @torch.no_grad()
     def image_states(self, images: list[Tensor]) -> Tensor:
-        """Return (1, L, D): the VLM pass, which the host has no node for (its own is one joint pass at [-3])."""
+        """Return (1, L, D) of a separate VLM pass; the host itself makes one pass for prompt and picture, at [-3]."""
         features = self._image_features(images)
         tokenizer = llama_tokenizer()
         token_ids = tokenizer(vlm_text(len(images))).input_ids
         image_token_id = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
         assert isinstance(image_token_id, int)
-        _, is_kept = layout(
+        _, is_kept = token_masks(
             token_ids,
             tokenizer(USER_HEADER, add_special_tokens=False).input_ids,
             image_token_id=image_token_id,
@@ -81,7 +81,7 @@ class HostClipBackend:
         tokens = [
             {"type": "embedding", "data": next(embeds)} if i == image_token_id else i for i in token_ids
         ]
-        return to_intermediate(self._llama_states(with_weights_of_one(tokens), None)[:, is_kept])
+        return to_intermediate(self._llama_states(with_unit_weights(tokens), None)[:, is_kept])
 
     def _llama_states(self, tokens: list[list[tuple]], layer: int | None) -> Tensor:
         """Return hidden state ``layer`` (1, L, D); for None the last one, normalized."""
@@ -93,7 +93,7 @@ class HostClipBackend:
 
     @contextmanager
     def _loaded(self) -> Iterator[HunyuanVideoClipModel]:
-        """Keep the text encoders on their device, with options of our own, for one pass."""
+        """Load the text encoders to their device for one pass, and restore their options after it."""
         model = self.clip.cond_stage_model
         model.reset_clip_options()
         self.clip.load_model()
@@ -117,9 +117,9 @@ class HostClipBackend:
         features = [self.clip_vision.encode_image(square)["mm_projected"] for square in squares]
         width = self.clip.cond_stage_model.llama.transformer.get_input_embeddings().weight.shape[1]
         if features[0] is None or features[0].shape[-1] != width:
-            found = "no projector" if features[0] is None else f"a projector {features[0].shape[-1]} wide"
+            projector = "no projector" if features[0] is None else f"a projector {features[0].shape[-1]} wide"
             raise ValueError(
-                f"The CLIP_VISION model has {found}, but the LLaMA is {width} wide. Load the vision tower of the "
+                f"The CLIP_VISION model has {projector}, but the LLaMA is {width} wide. Load the vision tower of the "
                 "LLaVA, llava_llama3_vision, in Load CLIP Vision."
             )
         return torch.cat(features).to(comfy.model_management.intermediate_device())
@@ -132,9 +132,9 @@ def encoders_from_clip(clip: CLIP, clip_vision: ClipVisionModel | None = None) -
         ValueError: the CLIP is not of type hunyuan_video.
     """
     if not isinstance(clip.cond_stage_model, HunyuanVideoClipModel):
-        found = type(clip.cond_stage_model).__name__
+        kind = type(clip.cond_stage_model).__name__
         raise ValueError(
-            f"This CLIP is a {found}; Magic141 needs LLaVA-LLaMA-3 and CLIP-L together. Use DualCLIPLoader with "
+            f"This CLIP is a {kind}; Magic141 needs LLaVA-LLaMA-3 and CLIP-L together. Use DualCLIPLoader with "
             "type hunyuan_video, llava_llama3_fp8_scaled and clip_l."
         )
     return Magic141Encoders(HostClipBackend(clip, clip_vision))

@@ -23,7 +23,7 @@ from ..progress import ignore_stage
 from .managed import host_managed, load_managed
 
 EncodersSocket = io.Custom("MAGIC141_ENCODERS")
-"""The io type nodes declare for an input or output of encoders."""
+"""The io type that nodes declare for encoders."""
 
 Conditioning = list[tuple[Tensor, dict[str, Any]] | list[Any]]
 """The host's CONDITIONING: [[context (1, L, D), {"pooled_output": ..., ...}], ...]."""
@@ -36,10 +36,10 @@ Latent = dict[str, Any]
 
 Result = TypeVar("Result")
 
-# Activations of one pass of about 800 tokens, in units of the model's width.
+# Memory for activations of one pass of about 800 tokens, in units of the model's width.
 ACTIVATION_ROWS = 64 * 800
 CACHED_RESULTS = 32
-"""How many results are kept, unless a run needs more."""
+"""How many results are cached, unless a run needs more."""
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 SMALL_MODEL_BYTES = 2 * 1024**3
 
@@ -53,7 +53,7 @@ class EncodedPrompt:
 
 
 class EncoderBackend(Protocol):
-    """What turns text and pictures into states; every result is float32 on the host's intermediate device."""
+    """Turns text and pictures into states; every result is float32 on the host's intermediate device."""
 
     def prompt_states(self, prompt: str) -> tuple[Tensor, Tensor]:
         """Return ((1, L, D) language model states without padding, (1, P) pooled CLIP state)."""
@@ -65,16 +65,16 @@ class EncoderBackend(Protocol):
 
 
 class Magic141Encoders:
-    """LLM, CLIP and VLM behind one call, with results kept so that a new seed encodes nothing again."""
+    """LLM, CLIP and VLM behind one call; results are cached, so that a new seed encodes nothing again."""
 
     def __init__(self, backend: EncoderBackend):
         self.backend = backend
         self._results: OrderedDict[str, Any] = OrderedDict()
-        self._most_kept = CACHED_RESULTS
+        self._max_results = CACHED_RESULTS
 
     def keep_results(self, count: int) -> None:
-        """Keep at least so many results from now on: one a prompt and one a picture."""
-        self._most_kept = max(self._most_kept, count)
+        """Cache at least so many results from now on: one for each prompt and one for each picture."""
+        self._max_results = max(self._max_results, count)
 
     def encode(self, prompt: str, negative_prompt: str = "", images: Images = None) -> EncodedPrompt:
         """Encode a prompt, its negative and the reference images.
@@ -94,18 +94,18 @@ class Magic141Encoders:
         vlm = None
         if pictures:
             key = "image:" + ":".join(tensor_fingerprint(picture) for picture in pictures)
-            vlm = self._remember(key, lambda: check_finite(self.backend.image_states(pictures), "VLM"))
+            vlm = self._cached(key, lambda: check_finite(self.backend.image_states(pictures), "VLM"))
         return EncodedPrompt(self._conditioning(prompt, vlm), self._conditioning(negative_prompt, vlm))
 
     def _conditioning(self, prompt: str, vlm: Tensor | None) -> list:
-        states, pooled = self._remember("prompt:" + prompt, lambda: self.backend.prompt_states(prompt))
+        states, pooled = self._cached("prompt:" + prompt, lambda: self.backend.prompt_states(prompt))
         check_finite(states, "LLM")
         return [[join_context(vlm, states), {"pooled_output": check_finite(pooled, "CLIP text encoder")}]]
 
-    def _remember(self, key: str, compute: Callable[[], Result]) -> Result:
+    def _cached(self, key: str, compute: Callable[[], Result]) -> Result:
         if key not in self._results:
             self._results[key] = compute()
-            if len(self._results) > self._most_kept:
+            if len(self._results) > self._max_results:
                 self._results.popitem(last=False)
         self._results.move_to_end(key)
         return self._results[key]

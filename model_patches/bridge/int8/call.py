@@ -10,7 +10,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.model_sampling import ModelSamplingDiscreteFlow
 from torch import Tensor
 
-from ...encoders.cancel import asking_between_layers
+from ...encoders.cancel import checking_between_layers
 
 #: Where in the schedule the step lies, as a share of it: most of the picture is decided there.
 SHARE_OF_STEPS = 0.2
@@ -38,7 +38,7 @@ class Call:
             return value.to(device, wanted, copy=True)  # a forward may write into what it is given
 
         model = patcher.model.diffusion_model
-        with asking_between_layers(model):
+        with checking_between_layers(model):
             return model(*map(moved, self.inputs), **{k: moved(value) for k, value in self.named.items()})
 
 
@@ -61,7 +61,7 @@ def record_call(patcher: ModelPatcher, positive: list, *, seed: int, latent: dic
     guider = comfy.samplers.CFGGuider(patcher)
     guider.set_conds(positive, positive)
     guider.set_cfg(1.0)
-    with hook, asking_between_layers(patcher.model.diffusion_model):
+    with hook, checking_between_layers(patcher.model.diffusion_model):
         guider.sample(
             noise,
             start,

@@ -11,7 +11,7 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ...encoders.cancel import asking_between_layers
+from ...encoders.cancel import checking_between_layers
 from .blocks import repeated_blocks
 from .call import Call, record_call
 
@@ -115,7 +115,7 @@ def run_probe(patcher: ModelPatcher, probe: Probe, *, load: bool = True, record:
         xc, context, pooled, guidance = (t if t is None else t.to(device, dtype) for t in tensors)
         timestep = torch.full((1,), PROBE_SIGMA * 1000, device=device)
         dit = patcher.model.diffusion_model
-        with asking_between_layers(dit):
+        with checking_between_layers(dit):
             return dit(xc, timestep, context, pooled, guidance=guidance)
 
     return _run(patcher, forward, load=load, record=record)

@@ -14,7 +14,7 @@ from magic141.model_patches.bridge.window.make import HandOver, Models, sample_w
 from magic141.model_patches.dit.channels import known_frames_condition
 from magic141.model_patches.encoders.context import join_context
 from magic141.model_patches.encoders.templates import IMAGE_TOKEN, USER_HEADER, vlm_text
-from magic141.model_patches.encoders.vlm import layout
+from magic141.model_patches.encoders.vlm import token_masks
 from magic141.model_patches.window.measure import measure_window
 from magic141.model_patches.window.palette import hold_palette
 from magic141.model_patches.window.plan import (
@@ -243,7 +243,7 @@ def image_states(backend, pictures: Tensor) -> Tensor:
     features = vlm.image_features(pixels)
     token_ids = tokenizer(vlm_text(pictures.shape[1])).input_ids
     image_token = tokenizer.convert_tokens_to_ids(IMAGE_TOKEN)
-    is_image, is_kept = layout(
+    is_image, is_kept = token_masks(
         token_ids,
         tokenizer(USER_HEADER, add_special_tokens=False).input_ids,
         image_token_id=image_token,
