@@ -39,7 +39,7 @@ REMAKES = {
 }
 BENCHES = ROOT / "tests" / "bench"
 TESTS = ("tests/unit", "tests/parity", "tests/server", "tests/browser")
-"""The rooms of tests, which run side by side: two compute, and two wait for servers and a browser."""
+"""The folders of tests, which run side by side: two compute, and two wait for servers and a browser."""
 REMAKERS = ROOT / "tools"
 
 
@@ -47,7 +47,7 @@ REMAKERS = ROOT / "tools"
 
 
 def run(python: Path, *arguments: str, folder: Path | None = None, paths: tuple[str, ...] = ()) -> int:
-    """Run ``python arguments`` in a folder (the caller's, if none is named) with the package ``magic141`` importable.
+    """Run ``python arguments`` with the package ``magic141`` importable, in a folder (by default the caller's).
 
     Args:
         paths: more folders to import from.
@@ -64,7 +64,7 @@ def run_together(
     """Run commands side by side, as ``run`` does; the first prints at once, the others when they are done."""
     importable = [str(ROOT / "tests" / "shim"), *paths, os.environ.get("PYTHONPATH", "")]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, importable)), "PYTHONUTF8": "1"}
-    # with it every ComfyUI would compile torch and the rest anew, for 10 s
+    # if it were set, every ComfyUI would compile torch and other packages again, which takes 10 s
     variables.pop("PYTHONDONTWRITEBYTECODE", None)
     if len(commands) > 1:
         variables.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(commands))))

@@ -1,1 +1,1 @@
-"""What developers run."""
+"""Programs for developers; ``dev.py`` runs most of them."""

@@ -1,4 +1,4 @@
-"""One browser tab with ComfyUI's real frontend in it, driven from a test."""
+"""A browser tab with ComfyUI's real frontend, driven by tests and by the programs that take pictures."""
 
 import json
 import re
@@ -16,10 +16,10 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
-# The frontend asks for <NodeId>/<language>.md and takes <NodeId>.md where there is none; the browser notes the 404.
+# The frontend asks for <NodeId>/<language>.md, and for <NodeId>.md if there is none; the browser logs the 404.
 NO_TRANSLATED_PAGE = re.compile(r"/docs/\w+/[A-Za-z-]+\.md$")
 SLOW_MS = 180_000  # a busy machine without a GPU draws slowly
-NEW_USER_MS = 2000  # a new user is shown the templates a moment after the graph is there
+NEW_USER_MS = 2000  # a moment after the graph is there, a new user is shown the templates
 STILL = """async ([frames, milliseconds]) => {
     const look = () => JSON.stringify((%s)());
     const until = performance.now() + milliseconds;
@@ -56,6 +56,7 @@ def chromium_for(purpose: str) -> str:
 
     Args:
         purpose: what cannot be done without it, as a clause.
+
     Raises:
         SystemExit: there is none.
     """
@@ -69,7 +70,8 @@ class Tab:
     """A page with the frontend loaded.
 
     Attributes:
-        errors: what went wrong on the console and was ours: from our scripts, or naming the pack.
+        errors: errors on the console that are ours: from our scripts, or naming the pack.
+        all_errors: all errors on the console.
     """
 
     def __init__(self, page, artifacts: Path) -> None:
@@ -98,7 +100,7 @@ class Tab:
         self.page.wait_for_function(script, arg=argument, timeout=timeout_ms, polling=50)
 
     def wait_until_still(self, script: str, *, frames: int = 20, milliseconds: int = 1000) -> None:
-        """Wait until what a script returns has been the same for some frames, but no longer than this time."""
+        """Wait until a script has returned the same for some frames, at most for this time."""
         self.evaluate(STILL % script, [frames, milliseconds])
 
     def open(self, url: str) -> None:
@@ -109,12 +111,14 @@ class Tab:
         self.wait_for("() => app.extensions?.some((extension) => extension.name === 'magic141.nodes')")
         self.wait_for("() => app.extensionManager.workflow.activeWorkflow && !app.extensionManager.spinner")
         self.evaluate("() => app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
-        if not (seen_before.ok and seen_before.json()):  # of several users, none is known without a name
+        if not (
+            seen_before.ok and seen_before.json()
+        ):  # not ok: a server with several users knows none without a name
             self.page.wait_for_timeout(NEW_USER_MS)
         self.close_dialogs()
 
     def drop(self, path: Path) -> list[dict]:
-        """Drag a workflow file onto the canvas; return the nodes of the graph it became."""
+        """Drop a workflow file onto the canvas; return the nodes of the graph."""
         return self.drop_text(path.name, path.read_text(encoding="utf-8"))
 
     def drop_text(self, name: str, text: str) -> list[dict]:
@@ -132,7 +136,7 @@ class Tab:
             self.page.keyboard.press("Escape")
 
     def screenshot(self, name: str) -> Path:
-        """Keep a picture of the page under a file name made from a test's."""
+        """Save a screenshot under a file name made from ``name``."""
         self.artifacts.mkdir(parents=True, exist_ok=True)
         path = self.artifacts / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
         self.page.screenshot(path=path, timeout=SLOW_MS)
@@ -150,7 +154,7 @@ def open_tab(
     """Start Chromium, open the frontend and close everything afterwards.
 
     Args:
-        replaced: scripts that the page is given in place of the server's, by a pattern of their address.
+        replaced: scripts to give the page in place of the server's, by a pattern of their address.
     """
     from playwright.sync_api import sync_playwright
 

@@ -1,7 +1,7 @@
 """A graph as the frontend draws it: the boxes of its nodes before and after a run, in both renderers.
 
-Nodes grow when they have run: a video, a picture or a line of text comes to stand on them. ``show_results`` tells the
-frontend what the host would send of a run, so that graphs whose weights are not here can be measured too.
+Nodes grow when they have run, because they then show a video, a picture or a line of text. ``show_results`` sends the
+frontend what the host would send about a run, so that graphs whose weights are not here can be measured too.
 """
 
 import base64
@@ -57,13 +57,13 @@ LAYOUT = f"""() => {{
     const shown = app.graph.nodes.every((node) => !app.nodeOutputs[node.id]?.images?.length || isShown(node));
     return loaded && shown ? ({BOXES})() : performance.now();
 }}"""
-"""The boxes once every picture and video is there; until then what it returns never stays the same."""
+"""Returns the boxes once every picture and video is loaded; until then, something different at every call."""
 REPORT = (
     "HunyuanVideo layout, 12.8 B parameters, bfloat16, 20+40 blocks, 33 input channels. Image to video: needs the"
     " image latent and mask of VLM Image Encode. It embeds the guidance strength: set guidance on the conditioning"
     " (6 is usual for HunyuanVideo)."
 )
-"""What Load Magic141 Model says. Reports that are three times as long scroll: ``web/node_text.js``."""
+"""A report as Load Magic141 Model shows it. Reports three times as long scroll: ``web/node_text.js``."""
 VIDEOS = {"SaveVideo", "Magic141SlidingWindowExtend", "Magic141WindowSave"}
 PICTURES = {"PreviewImage", "Magic141RetrieveImagePrior"}
 REPORTS = {"Magic141LoadModel", "Magic141BuildImageIndex", "PreviewAny"}
@@ -99,13 +99,13 @@ def first_view_scale(tab: Tab, path: Path) -> float:
 
 
 def node_boxes(tab: Tab) -> Boxes:
-    """Return where the nodes are when the renderer has laid them out: in a few frames, and when a video is fetched."""
+    """Return where the nodes are once the renderer has laid them out and every video is loaded."""
     tab.wait_until_still(LAYOUT)
     return {box["id"]: box for box in tab.evaluate(BOXES)}
 
 
 def overlaps(boxes: Boxes) -> list[str]:
-    """Return the pairs of nodes that lie over each other by more than a pixel."""
+    """Return the pairs of nodes that overlap by more than a pixel."""
     every = list(boxes.values())
     return [
         f"{one['id']} {one['type']} and {other['id']} {other['type']}"

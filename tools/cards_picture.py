@@ -1,6 +1,6 @@
 """The picture of the cards in ``docs/directing.md``, taken from the real frontend while it makes a short video.
 
-Run as ``python3 dev.py remake cards_picture`` when the cards look otherwise; needs Chromium.
+Run as ``python3 dev.py remake cards_picture`` when the look of the cards has changed; needs Chromium.
 """
 
 import io
@@ -50,7 +50,7 @@ PLAYS = "() => [...document.querySelectorAll('.magic141-shot video')].filter((v)
 
 
 def take(tab: Tab) -> bytes:
-    """Return a picture of the cards of a video that is half made."""
+    """Return a screenshot of the cards of a video that is half made."""
     set_renderer(tab, vue=True)
     tab.drop(template("magic141_one_minute"))
     tab.close_dialogs()

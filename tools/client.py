@@ -47,7 +47,7 @@ class Interrupted(Exception):
 
 @dataclass
 class Result:
-    """What one finished run gave: outputs by node id, seconds, preview images received, nodes run."""
+    """The results of a finished run: outputs by node id, seconds, and the number of preview images received."""
 
     prompt_id: str
     seconds: float
@@ -55,7 +55,7 @@ class Result:
     previews: int = 0
 
     def files(self) -> list[dict]:
-        """Return the saved files as the server names them (filename, subfolder, type)."""
+        """Return the saved files as the server describes them (filename, subfolder, type)."""
         values = [
             value for output in self.outputs.values() for value in output.values() if isinstance(value, list)
         ]
@@ -65,7 +65,7 @@ class Result:
 
 
 class ComfyClient:
-    """One browser tab's worth of a ComfyUI server."""
+    """A client of a ComfyUI server, like one browser tab."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -117,7 +117,7 @@ class ComfyClient:
             return (await reply.json())["name"]
 
     def queue(self, prompt: dict, workflow: dict | None = None) -> str:
-        """Queue an API prompt; ``workflow`` is the UI graph that saved files shall carry."""
+        """Queue an API prompt; ``workflow`` is the UI graph to store in saved files."""
         extra = {"extra_pnginfo": {"workflow": workflow}} if workflow else {}
         body = {"prompt": prompt, "client_id": self.client_id, "extra_data": extra}
         return self.post("/prompt", body)["prompt_id"]
@@ -143,7 +143,7 @@ class ComfyClient:
 
         Args:
             prompt: API prompt.
-            workflow: UI graph that saved files shall carry.
+            workflow: UI graph to store in saved files.
             on_event: called with every event of the run: type and data; previews come as ``("preview", {})``,
                 progress texts as ``("text", {"node": ..., "text": ...})``.
             timeout: seconds, after which the run is interrupted.
@@ -181,7 +181,7 @@ class ComfyClient:
         return result
 
     def _outputs(self, prompt_id: str) -> dict[str, dict]:
-        """Read the history; the server files a run there just after it has announced its end."""
+        """Read the outputs from the history; the server enters a run there just after it has announced its end."""
         until = time.monotonic() + HISTORY_SECONDS
         while prompt_id not in (history := self.get_json(f"/history/{prompt_id}")):
             if time.monotonic() > until:

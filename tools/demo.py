@@ -1,4 +1,4 @@
-"""The demo: a video out of a real ComfyUI server, from the workflow file that artists open.
+"""The demo: make a video with a real ComfyUI server, from the workflow file that artists open.
 
 Run as ``python3 dev.py demo [--out DIR] [--workflow NAME]``.
 """
@@ -27,7 +27,7 @@ SHEET_COLUMNS, THUMBNAIL_PX, GAP_PX = 5, 192, 6
 
 
 class Done(TypedDict):
-    """What a demo took, in seconds, and the files that it wrote."""
+    """How long a demo took, in seconds, and the files that it wrote."""
 
     generation_s: float
     files: list[Path]
@@ -59,7 +59,7 @@ def run_demo(workflow_path: Path, out: Path) -> Done:
 
 
 def cut_long_videos(prompt: dict[str, dict], longest_s: float) -> None:
-    """Shorten the long videos of a prompt, and leave out prompts whose time begins behind the end."""
+    """Shorten the long videos of an API prompt, and drop lines of prompts whose time begins after the new end."""
     for node in prompt.values():
         values = node["inputs"]
         if node["class_type"] not in LONG_VIDEOS:
@@ -71,12 +71,12 @@ def cut_long_videos(prompt: dict[str, dict], longest_s: float) -> None:
 
 
 def start_of(line: str) -> float:
-    """Return at which second the time of a line of prompts begins; 0 for a line without a time."""
+    """Return the second at which the time of a line of prompts begins; 0 for a line without a time."""
     return max((item.start_s for item in parse_prompts(line) if isinstance(item, TimedPrompt)), default=0.0)
 
 
 def videos_of(result: Result) -> list[dict]:
-    """Return the videos that Save Video wrote; those of windows stand in the folders of their runs."""
+    """Return the videos that Save Video wrote, without those of single windows in the folders of runs."""
     videos = [file for file in result.files() if file["filename"].endswith(".mp4")]
     return [file for file in videos if not file["subfolder"].startswith("magic141_runs")]
 
@@ -127,7 +127,7 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="dev.py demo", description="A video out of a real ComfyUI.")
+    parser = argparse.ArgumentParser(prog="dev.py demo", description="Make a video with a real ComfyUI.")
     parser.add_argument("--out", type=Path, default=PACK / "demo-output", help="folder for the results")
     parser.add_argument(
         "--workflow", default=DEFAULT, choices=TITLES, help=f"which of workflows/ (default {DEFAULT})"

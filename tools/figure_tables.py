@@ -1,4 +1,4 @@
-"""The words of the tables of figures; a value is ``{bench[name]:format}``. ``figures.py`` puts the numbers in."""
+"""The texts of the tables of figures; a value is ``{bench[name]:format}``. ``figures.py`` fills in the numbers."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ FIGURES = Block(
         (
             "From text alone: a clip moves as the prompt says (4 steps, cfg 1.5, no LoRA)",
             "{demo[t2v_motion_accuracy]:.2f}",
-            "clean (way, color, path and size; the shape is not looked at): {demo[t2v_clean_rate]:.2f}",
+            "clean (direction, color, path and size; the shape is not checked): {demo[t2v_clean_rate]:.2f}",
             "`demo`",
         ),
         (
@@ -118,7 +118,7 @@ FIGURES = Block(
             "`anygraph`",
         ),
         (
-            "Few-step LoRA, 4 steps of one pass: clean clips, the shape not looked at"
+            "Few-step LoRA, 4 steps of one pass: clean clips, the shape not checked"
             " (512 prompts that leave the direction open)",
             "{distill[student4_clean_rate]:.2f}",
             "its teacher, two passes a step: {distill[teacher4_clean_rate]:.2f} in 4 steps,"
@@ -126,7 +126,7 @@ FIGURES = Block(
             "`distill`",
         ),
         (
-            "Few-step LoRA, 2 steps of one pass: clean clips, the shape not looked at",
+            "Few-step LoRA, 2 steps of one pass: clean clips, the shape not checked",
             "{distill[student2_clean_rate]:.2f}",
             "its teacher in 2 steps of two passes: {distill[teacher2_clean_rate]:.2f}",
             "`distill`",
@@ -150,7 +150,7 @@ FIGURES = Block(
             "`int8`",
         ),
         (
-            "Families of models that go to int8 and through the stock loader: largest error of the output",
+            "Model families quantized to int8 and opened with the stock loader: largest error of the output",
             "{int8[family_rel_error_max]:.3f}",
             "families: {int8[families_quantized]:.0f}; that fail: {int8[families_failed]:.0f}",
             "`int8`",
@@ -168,14 +168,14 @@ FIGURES = Block(
             "`retrieval`",
         ),
         (
-            "Measures of Clip Quality: largest difference to VBench's formulas, written out independently",
+            "Measures of Clip Quality: largest difference to an independent implementation of VBench's formulas",
             "{judge[vbench_formula_error_max]:.1e}",
             "",
             "`judge`",
         ),
         (
-            "Clips made worse on purpose (blur, flicker, freeze, color, other object) that the measure made for it"
-            " finds (200 pairs)",
+            "Clips made worse on purpose (blur, flicker, freeze, color, other object) whose fault the right measure"
+            " notices (200 pairs)",
             "{judge[order_agreement]:.2f}",
             "guessing: 0.5",
             "`judge`",
@@ -187,19 +187,19 @@ FIGURES = Block(
             "`faults`",
         ),
         (
-            "Damaged files and inputs: wrong results without a word, errors without a sentence, hangs",
+            "Damaged files and inputs: wrong results without a message, errors without an explanation, hangs",
             "{faults[silent_wrong]:.0f}, {faults[raw_errors]:.0f}, {faults[hangs]:.0f}",
             "of {faults[malformed]:.0f} tried",
             "`faults`",
         ),
         (
-            "Longest time that a cancel went unheard, s",
+            "Longest time from a cancel to its effect, s",
             "{faults[cancel_latency_max_s]:.2f}",
             "one call of the model: {faults[one_model_call_s]:.2f}",
             "`faults`",
         ),
         (
-            "Faults put into the code on purpose that a test finds, as a share",
+            "Share of the faults put into the code on purpose that a test finds",
             "{mutants[mutants_killed_share]:.3f}",
             "of {mutants[mutants_tried]:.0f} tried",
             "`mutants`",
@@ -212,7 +212,7 @@ FIGURES = Block(
         ),
         (
             "A DiT of 12.8 billion random weights in int8, on two cores and 24 GB: memory at its peak while it makes"
-            " a clip in 4 steps, the file counted, GB",
+            " a clip in 4 steps, the file included, GB",
             "{fullsize[fullsize_int8_sample_peak_rss_gb]:.1f}",
             "its file in bf16: 25.6",
             "`fullsize`",

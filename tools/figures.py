@@ -1,8 +1,8 @@
 """The measured figures: ``tests/bench/figures/*.json``, and the tables of README and docs that are made from them.
 
 ``python3 dev.py remake figures`` rewrites the tables; ``--check`` only says what is stale. After a benchmark,
-``--take BENCH FILE`` first enters what it wrote to FILE. Every run in these files names its command, its date and the
-SHA-256 of the weights that it measured; a test fails when those weights are no longer the ones in the tree.
+``--take BENCH FILE`` first enters the figures that it wrote to FILE. Every run in these files names its command, its
+date and the SHA-256 of the weights that it measured; a test fails when those are no longer the ones in the tree.
 """
 
 import argparse
@@ -42,7 +42,7 @@ WEIGHTS = {
 
 
 def read_runs(bench: str) -> list[dict]:
-    """Return the runs of a benchmark: command, date, weights and figures of each."""
+    """Return the recorded runs of a benchmark: command, date, weights and figures of each."""
     path = FIGURES / f"{bench}.json"
     return json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else []
 
@@ -91,19 +91,19 @@ def take(bench: str, file: Path) -> None:
         "figures": figures,
     }
     path = FIGURES / f"{bench}.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": []}
-    path.write_text(json.dumps(with_run(kept, new), indent=1) + "\n", encoding="utf-8", newline="\n")
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": []}
+    path.write_text(json.dumps(with_run(recorded, new), indent=1) + "\n", encoding="utf-8", newline="\n")
 
 
-def with_run(kept: dict, new: dict) -> dict:
-    """Return a file's content with a run more; what it measured leaves the older runs and the waiting list."""
+def with_run(recorded: dict, new: dict) -> dict:
+    """Return a file's content with one more run; its figures are removed from older runs and the waiting list."""
     measured = new["figures"]
     older = [
         run | {"figures": {name: value for name, value in run["figures"].items() if name not in measured}}
-        for run in kept["runs"]
+        for run in recorded["runs"]
     ]
     runs = [*(run for run in older if run["figures"]), new]
-    waiting = [name for name in kept.get("being_measured_again", []) if name not in measured]
+    waiting = [name for name in recorded.get("being_measured_again", []) if name not in measured]
     return {"runs": runs} | ({"being_measured_again": waiting} if waiting else {})
 
 
@@ -123,7 +123,7 @@ def pages() -> Iterator[tuple[Path, str]]:
 
 
 def problems() -> list[str]:
-    """Return what is wrong: pages that differ from the figures, figures of other weights."""
+    """Return what is wrong: pages that differ from the figures, and figures of other weights."""
     stale = [path for path, text in pages() if path.read_text(encoding="utf-8") != text]
     found = [f"{path.relative_to(ROOT).as_posix()} is stale: run dev.py remake figures" for path in stale]
     return found + other_weights()

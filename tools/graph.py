@@ -1,6 +1,6 @@
-"""Turn a workflow file (the UI's format) into the prompt that the server runs, as the frontend's graphToPrompt does.
+"""Turn a workflow file (the UI's format) into the prompt that the server runs, like the frontend's graphToPrompt.
 
-Covers what workflows hold in practice: widget values in schema order, the extra value after a seed
+Covers what our workflows contain: widget values in schema order, the extra value after a seed
 (control_after_generate) and after an upload, dynamic combos, links turned into widgets, muted and
 bypassed nodes, notes, reroutes, primitives and subgraphs.
 """
@@ -24,7 +24,7 @@ class WorkflowError(ValueError):
 class Graph:
     """One level of a workflow: the root, or the inside of a subgraph node.
 
-    ``prefix`` is put before the node ids in the prompt; ``outer`` is the graph and node this one sits in.
+    ``prefix`` comes before the node ids in the prompt; ``outer`` is the graph and the node that contain this one.
     """
 
     nodes: dict[int, dict]
@@ -71,7 +71,7 @@ def link_as_dict(link: list | dict) -> dict:
 
 
 def walk(graph: Graph, subgraphs: dict[str, dict]) -> Iterator[tuple[Graph, dict]]:
-    """Yield every node that will run, and the graph it sits in, going down into subgraphs."""
+    """Yield every node that will run, with its graph, going down into subgraphs."""
     for node in graph.nodes.values():
         if node["type"] in VIRTUAL or node.get("mode", 0) in (MUTED, BYPASSED):
             continue
@@ -123,7 +123,7 @@ def take_values(
 
 
 def default_of(spec: list, name: str) -> object:
-    """Return what the frontend gives a widget that is younger than the file."""
+    """Return the value that the frontend gives a widget that is newer than the file."""
     options = spec[1] if len(spec) > 1 else {}
     choices = spec[0] if isinstance(spec[0], list) else options.get("options") or [EMPTY.get(spec[0])]
     first = choices[0]
@@ -147,7 +147,7 @@ def is_widget(spec: list) -> bool:
 
 
 def skip_companion(name: str, spec: list, remaining: list) -> None:
-    """Drop the value of the extra widget that the frontend adds behind a seed or an upload."""
+    """Drop the value of the extra widget that the frontend adds after a seed or an upload."""
     options = spec[1] if len(spec) > 1 else {}
     seeded = options.get("control_after_generate") or (spec[0] == "INT" and name in ("seed", "noise_seed"))
     upload = any(options.get(f"{kind}_upload") for kind in ("image", "video", "audio"))
@@ -162,19 +162,19 @@ UPLOADS = ("image", "video", "audio", "upload")
 
 
 def linked_inputs(graph: Graph, node: dict, subgraphs: dict[str, dict]) -> dict:
-    """Return what each linked input of a node takes: ``[node id, slot]``, or the value of a primitive."""
-    found = {}
+    """Return the value of each linked input of a node: ``[node id, slot]``, or the value of a primitive."""
+    values = {}
     for entry in node.get("inputs", []):
         if entry.get("link") is None:
             continue
         source = resolve(graph, entry["link"], subgraphs)
         if source is not None:
-            found[entry["name"]] = source
-    return found
+            values[entry["name"]] = source
+    return values
 
 
 def resolve(graph: Graph, link_id: int, subgraphs: dict[str, dict]) -> object:
-    """Follow a link back to the node that makes its value, through everything that does not run itself."""
+    """Follow a link back to the node that makes its value, through all nodes that do not run."""
     if link_id not in graph.links:
         raise WorkflowError(f"Link {link_id} is used but not defined.")
     link = graph.links[link_id]
@@ -209,7 +209,7 @@ def bypass_input(node: dict, slot: int) -> dict | None:
 
 
 def resolve_outside(graph: Graph, slot: int, subgraphs: dict[str, dict]) -> object:
-    """Follow a subgraph's input out to what the subgraph node itself is given: a link, or its own widget."""
+    """Follow a subgraph's input out to the subgraph node: to a link, or to a widget on it."""
     if graph.outer is None:
         raise WorkflowError("A link starts at a subgraph's input, but this is no subgraph.")
     outer, node = graph.outer

@@ -1,7 +1,7 @@
 """Help pages of the nodes: ``web/docs/<NodeId>.md``, prose by hand above, inputs and outputs from the schema below.
 
-``python3 dev.py remake help`` rewrites the lower part; ``--check`` only says which pages are stale. The prose is what
-stands above the marker; it is never touched. Where there is a translation, ``<NodeId>/<language>.md``, its lower part
+``python3 dev.py remake help`` rewrites the lower part; ``--check`` only says which pages are stale. The prose above the
+marker is never touched. Where there is a translation, ``<NodeId>/<language>.md``, its lower part
 is made from the locale of that language; without one the frontend shows the English page.
 """
 
@@ -23,7 +23,7 @@ def page(info: dict, prose: str, words: Words = ENGLISH, texts: dict | None = No
 
 
 def new_prose(info: dict) -> str:
-    """Return what a page without prose starts from; the check refuses it until it is written."""
+    """Return the prose that a new page starts with; the check refuses the page until the prose is written."""
     name = info["display_name"]
     start = (
         f"# {name}\n\n{info['description']}\n\n![{ENGLISH.picture.format(name)}]({picture(info['name'])})\n\n"
@@ -32,7 +32,7 @@ def new_prose(info: dict) -> str:
 
 
 def picture(node_id: str) -> str:
-    """Return where a page finds the picture of its node."""
+    """Return the path of a node's picture, as pages name it."""
     return f"images/{node_id}.png"
 
 
@@ -42,7 +42,7 @@ def prose_of(text: str, words: Words = ENGLISH) -> str:
 
 
 def reference(info: dict, words: Words = ENGLISH, texts: dict | None = None) -> str:
-    """Return the inputs and outputs of a node as lists, which fit the narrow panel they are read in.
+    """Return the inputs and outputs of a node as lists, which fit into the narrow panel of the frontend.
 
     Args:
         texts: names and tooltips as a locale holds them; None for those of the schema.
@@ -107,7 +107,7 @@ def one_line(text: str) -> str:
 
 
 def pages() -> Iterator[tuple[Path, str, Words]]:
-    """Yield every page as it should be: where, its text, its language."""
+    """Yield every page as it should be: path, text, language."""
     for node_id, info in node_info().items():
         path = DOCS / f"{node_id}.md"
         prose = prose_of(path.read_text(encoding="utf-8")) if path.is_file() else new_prose(info)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Words:
-    """Headings and phrases of one language; ``types`` are what ComfyUI's plain types are called."""
+    """Headings and phrases of one language; ``types`` are the names of ComfyUI's plain types."""
 
     marker: str
     sections: tuple[str, ...]

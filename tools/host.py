@@ -8,7 +8,7 @@ COMFYUI_VERSION = "0.30.0"
 
 
 def cache_dir() -> Path:
-    """Return the user cache folder that development downloads and trainings live in."""
+    """Return the user cache folder for downloads and trainings."""
     if override := os.environ.get("MAGIC141_CACHE"):
         return Path(override)
     if sys.platform == "win32":
@@ -46,10 +46,8 @@ def use_comfyui(*extra_args: str, cpu: bool = True) -> Path:
         sys.path.insert(0, str(path))
     if "comfy.cli_args" not in sys.modules:
         device = ["--cpu"] if cpu else []
-        arguments, sys.argv = (
-            sys.argv,
-            [str(path / "main.py"), *device, "--use-pytorch-cross-attention", *extra_args],
-        )
+        arguments = sys.argv
+        sys.argv = [str(path / "main.py"), *device, "--use-pytorch-cross-attention", *extra_args]
         try:
             import comfy.options  # pyright: ignore[reportMissingImports]
 

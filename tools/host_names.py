@@ -1,8 +1,8 @@
-"""Every name of ComfyUI that the pack touches, in one table with the versions that have it.
+"""Every name of ComfyUI that the pack uses, in one table with the versions that have it.
 
-Run as ``python3 dev.py remake host_names``, once for each ComfyUI (``COMFYUI_PATH``): it lists what ``nodes`` and
-``bridge`` touch now, and adds this host's version to each name that it has. ``members`` is kept by hand: what the pack
-uses of the host's objects, which no import shows.
+Run as ``python3 dev.py remake host_names``, once for each ComfyUI (``COMFYUI_PATH``): it lists the names that ``nodes``
+and ``bridge`` use now, and adds this host's version to each name that it has. ``members`` is written by hand: members
+of the host's objects, which no import shows.
 """
 
 import ast
@@ -26,8 +26,8 @@ HOST_MODULES = (
 )  # fmt: skip
 
 
-def names_touched() -> dict[str, str]:
-    """Return every name of the host that an import in the pack leads to, and the first place that touches it."""
+def names_used() -> dict[str, str]:
+    """Return every name of the host that is reached from an import in the pack, and the first place that uses it."""
     found: dict[str, str] = {}
     for file in sorted(path for room in ROOMS for path in ROOT.joinpath(room).rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -59,7 +59,7 @@ def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield each name that an import of the host binds, and what it stands for."""
+    """Yield each name that an import of the host binds, and the full name behind it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -73,7 +73,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _chain(node: ast.expr) -> list[str]:
-    """Return ``["a", "b", "c"]`` for ``a.b.c``; what follows a call or an index belongs to no name."""
+    """Return ``["a", "b", "c"]`` for ``a.b.c``; what follows a call or an index is part of no name."""
     if isinstance(node, ast.Attribute):
         before = _chain(node.value)
         return [*before, node.attr] if before[0] else before
@@ -84,8 +84,8 @@ def host_has(name: str) -> bool:
     """Say whether the ComfyUI on ``sys.path`` has a name.
 
     Args:
-        name: of a module, of what it holds, or of what the objects of its classes hold: ``comfy.sd.VAE.decode``. What
-            a module sets on the objects of others counts as its own: ``comfy.ops.quant_format``.
+        name: of a module, of something in it, or of an attribute of its classes' objects: ``comfy.sd.VAE.decode``. An
+            attribute that a module sets on other modules' objects counts as its own: ``comfy.ops.quant_format``.
     """
     module, rest = _module_of(name)
     value: object = module
@@ -94,7 +94,7 @@ def host_has(name: str) -> bool:
             value = getattr(value, part)
             continue
         kinds = value.__mro__[:-1] if inspect.isclass(value) else [value]
-        return value is None or any(_sets(kind, part) for kind in kinds)  # None: made by a running server
+        return value is None or any(_sets(kind, part) for kind in kinds)  # None: set only by a running server
     return module is not None
 
 
@@ -111,7 +111,7 @@ def _module_of(name: str) -> tuple[ModuleType | None, list[str]]:
 
 
 def _sets(holder: object, attribute: str) -> bool:
-    """Say whether a class has a field, or the source of a class or module sets the attribute of an object."""
+    """Say whether a class has a field of this name, or the source of a class or module sets such an attribute."""
     if not (inspect.isclass(holder) or inspect.ismodule(holder)):
         return False
     if attribute in getattr(holder, "__annotations__", {}):
@@ -128,13 +128,13 @@ def read_table() -> dict:
 
 
 def all_names(table: dict) -> dict[str, list[str]]:
-    """Return the versions by name, of what imports reach and of the members of objects."""
+    """Return the versions by name, of names reached from imports and of members of objects."""
     return {name: seen.split() for name, seen in (table["names"] | table["members"]).items()}
 
 
 def names_gone(table: dict) -> list[str]:
     """Return one line for each name of the table that this ComfyUI no longer has."""
-    places, version = names_touched(), host_version()
+    places, version = names_used(), host_version()
     return [
         f"ComfyUI {version} has no {name} (last seen in {max(seen, key=as_numbers, default='no version')}), "
         f"which {places.get(name, 'the pack')} uses."
@@ -152,10 +152,8 @@ def host_version() -> str:
 
 
 def remade(table: dict) -> dict:
-    """Return the table for what the pack touches now, with this host's version beside each name that it has."""
-    version = host_version()
-
-    known = all_names(table)
+    """Return the table of the names that the pack uses now, with this host's version beside each name that it has."""
+    version, known = host_version(), all_names(table)
 
     def seen(name: str) -> str:
         before = set(known.get(name, [])) - {version}
@@ -163,7 +161,7 @@ def remade(table: dict) -> dict:
 
     return {
         "hosts": sorted({*table["hosts"], version}, key=as_numbers),
-        "names": {name: seen(name) for name in names_touched()},
+        "names": {name: seen(name) for name in names_used()},
         "members": {name: seen(name) for name in sorted(table["members"])},
     }
 

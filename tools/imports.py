@@ -1,4 +1,4 @@
-"""Read what our files import, from their source alone: nothing is run."""
+"""List what our files import, from their source alone; nothing is run."""
 
 import ast
 from pathlib import Path

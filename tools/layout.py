@@ -1,8 +1,8 @@
-"""The places of the nodes in ``workflows``: columns with room for what nodes show when they have run.
+"""Place the nodes in ``workflows`` in columns, with room for what nodes show when they have run.
 
 Run as ``python3 dev.py remake layout [NAME ...]`` after nodes were added or their widgets changed. Every workflow is
-opened in the real frontend with both renderers; what a node needs is its largest box, before and after a run. The order
-of the nodes and their groups are those of the file.
+opened in the real frontend with both renderers; a node gets the room of its largest box, before and after a run. The
+order of the nodes and their groups are those of the file.
 """
 
 import argparse
@@ -22,18 +22,18 @@ from .templates import TITLES, template, workflow_text
 
 GAP, GROUP_GAP, PADDING, GROUP_TITLE, NODE_TITLE = 24, 24, 14, 44, 30
 BUTTONS_END, VIEW = 92, (1600, 908)
-"""A window 1600 pixels wide leaves this to the canvas, below the buttons that lie over it."""
+"""The height of the buttons over the canvas, and the size of the canvas below them in a window 1600 pixels wide."""
 FIRST_VIEW = 0.92 * VIEW[0], 0.98 * VIEW[1]
-"""What of it a template fills when it is opened; ``web/templates.js`` has the same numbers."""
+"""The part of the view that a template fills when it is opened; ``web/templates.js`` has the same numbers."""
 HEIGHTS = range(500, 1700, 30)
 PROMPTED = {"Magic141SlidingWindowExtend", "Magic141WindowStart"}
-"""Nodes with several lines of prompts: they are given more room than they need."""
+"""Nodes with several lines of prompts, which get more room than they need."""
 PROMPT_ROOM = 60
 
 
 @dataclass(frozen=True)
 class Heights:
-    """The tallest that columns may be: of nodes inside a group, and of groups."""
+    """The largest heights of columns: of nodes inside a group, and of groups."""
 
     nodes: float
     groups: float
@@ -102,23 +102,23 @@ def size_of(blocks: list[Block], heights: Heights) -> tuple[float, float]:
 
 
 def best_heights(blocks: list[Block]) -> Heights:
-    """Return the heights of columns with which the graph is shown largest at first view."""
+    """Return the heights of columns with which the graph appears largest when it is opened."""
     return max(
         (Heights(*pair) for pair in itertools.product(HEIGHTS, HEIGHTS)), key=partial(scale_of, blocks)
     )
 
 
 def scale_of(blocks: list[Block], heights: Heights) -> float:
-    """Return how large the graph is when the template is opened."""
+    """Return the scale at which the graph is shown when the template is opened."""
     width, height = size_of(blocks, heights)
     return min(FIRST_VIEW[0] / width, FIRST_VIEW[1] / height)
 
 
 def place(workflow: dict, needed: dict[str, tuple[float, float]]) -> None:
-    """Write the places of nodes and groups into a workflow.
+    """Write the positions of nodes and groups into a workflow.
 
     Args:
-        workflow: the parsed file; its places are changed.
+        workflow: the parsed file; its positions are changed.
         needed: by node id, the width and height that the node takes up, title bar included.
     """
     blocks = blocks_of(workflow, needed)
@@ -150,7 +150,7 @@ def place_block(block: Block, tallest: float, left: float, top: float) -> None:
 def arrange(tab: Tab, workflow: dict, video: Path) -> None:
     """Place the nodes of a workflow, and give boxes for prompts more room than the frontend does.
 
-    The size of a node in the file counts for those alone; others grow as they need.
+    Only for these nodes does the size in the file count; others grow as they need.
     """
     prompted = [node for node in workflow["nodes"] if node["type"] in PROMPTED]
     for node in prompted:

@@ -1,8 +1,8 @@
 """Locales: English is made from the schemas and the workflows, every other language must have the same keys.
 
-What the frontend does not translate of a pack (choices, titles and notes of workflows, progress, errors) is in
-``main.json`` under "magic141", English to the language; ``web/translate.js`` shows it. Progress and errors are written
-by hand, with {0}, {1} for what differs.
+Texts that the frontend does not translate (choices, titles and notes of workflows, progress, errors) are in
+``main.json`` under "magic141", from English to the language; ``web/translate.js`` shows them. Progress and errors are
+written by hand, with {0}, {1} for the parts that vary.
 
 ``python3 dev.py remake locales`` rewrites English; ``--check`` only says what is stale or missing.
 """
@@ -102,7 +102,9 @@ def missing_keys() -> list[str]:
             found += [
                 f"{language}/{file}: {name}" for name, text in source.items() if text and not texts.get(name)
             ]
-            found += [f"{language}/{file}: {name} is of nothing" for name in texts if name not in source]
+            found += [
+                f"{language}/{file}: {name} has no English text" for name in texts if name not in source
+            ]
     return found
 
 

@@ -1,4 +1,4 @@
-"""What ComfyUI-Manager does with a pack from the registry: install, update, and which requirements it would touch.
+"""What ComfyUI-Manager does with a pack from the registry: install and update it, and install its requirements.
 
 Source: comfyui-manager 4.3, ``glob/manager_core.py`` (``_cnr_install``, ``_cnr_switch_version_instant``,
 ``is_blacklisted``, ``is_installed``) and ``prestartup_script.py`` (the two lists).
@@ -61,7 +61,7 @@ def install(archive: Path, custom_nodes: Path, node_id: str) -> Path:
 
 
 def update(archive: Path, folder: Path) -> None:
-    """Unpack a newer zip over an installed pack; files that only the older one had go, the user's own stay."""
+    """Unpack a newer zip over an installed pack; remove files that only the older zip had, and keep the user's own."""
     names = extract(archive, folder)
     gone = set((folder / TRACKING).read_text(encoding="utf-8").split("\n")) - set(names)
     for name in gone:
@@ -95,7 +95,7 @@ def would_install(requirement: Requirement) -> bool:
     if name in NEVER_INSTALLED:
         return False
     try:
-        found = Version(importlib.metadata.version(name))
+        installed = Version(importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
         return True
-    return not requirement.specifier.contains(found, prereleases=True)
+    return not requirement.specifier.contains(installed, prereleases=True)

@@ -1,4 +1,4 @@
-"""What the pack's nodes say of themselves, independent of the models on this machine."""
+"""The definitions of the pack's nodes, independent of the models on this machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from .host import use_comfyui
 
 
 def node_info() -> dict[str, dict]:
-    """Return /object_info of the nodes that artists see by node id, as it is with empty model folders."""
+    """Return /object_info of the nodes that artists see, by node id, as with empty model folders."""
     use_comfyui()
     from .. import nodes as pack
 
@@ -15,13 +15,13 @@ def node_info() -> dict[str, dict]:
         schemas = {
             node.GET_SCHEMA().node_id: node for node in pack.NODES if not node.GET_SCHEMA().is_dev_only
         }
-        found = {node_id: node.GET_NODE_INFO_V1() for node_id, node in schemas.items()}
-    return dict(sorted(found.items()))
+        infos = {node_id: node.GET_NODE_INFO_V1() for node_id, node in schemas.items()}
+    return dict(sorted(infos.items()))
 
 
 @contextmanager
 def no_models() -> Iterator[None]:
-    """Let every model dropdown be empty, so that nothing of one machine gets into a page."""
+    """Make every model dropdown empty, so that no file of this machine gets into a page."""
     import folder_paths  # pyright: ignore[reportMissingImports]
 
     registered, models = dict(folder_paths.folder_names_and_paths), folder_paths.models_dir
@@ -46,5 +46,5 @@ def inputs_of(info: dict) -> Iterator[tuple[str, list, bool]]:
 
 
 def options_of(spec: list) -> dict:
-    """Return what a spec says beside the type."""
+    """Return the options of a spec."""
     return spec[1] if len(spec) > 1 else {}

@@ -1,7 +1,7 @@
 """Pictures of the nodes for their help pages: ``web/docs/images/<NodeId>.png``, taken from the real frontend.
 
-Run as ``python3 dev.py remake pictures [NODE ...]`` when a node has got other inputs or outputs; needs Chromium. Each
-picture carries a digest of what it shows, by which ``stale`` finds the ones to take again.
+Run as ``python3 dev.py remake pictures [NODE ...]`` when the inputs or outputs of a node have changed; needs Chromium.
+Each picture holds a digest of what it shows, by which ``stale`` finds the ones to take again.
 """
 
 import argparse
@@ -28,7 +28,7 @@ NO_BADGES = "() => app.extensionManager.setting.set('Comfy.NodeBadge.NodeSourceB
 SHOW = """([type, id, left, top, width]) => {
     app.graph.clear();
     const node = LiteGraph.createNode(type);
-    node.id = id;  // a node of an id that was there before gets the values of that one's widgets
+    node.id = id;  // with the id of an earlier node it would get the values of that node's widgets
     app.graph.add(node);
     const [least, height] = node.computeSize();
     node.setSize([Math.max(width, least), height]);
@@ -48,14 +48,14 @@ PLACE = """([left, top, margin]) => {
 
 
 def digest(info: dict) -> str:
-    """Return a short digest of what is to be seen of a node: title, inputs and outputs with their kinds."""
+    """Return a short digest of what is visible of a node: title, inputs and outputs with their types."""
     kinds = [(name, "choice" if isinstance(spec[0], list) else spec[0]) for name, spec, _ in inputs_of(info)]
     outputs = list(zip(info["output_name"], info["output"], strict=True))
     return hashlib.sha256(repr((info["display_name"], kinds, outputs)).encode()).hexdigest()[:16]
 
 
 def shown_by(path: Path) -> str:
-    """Return the digest that a picture carries, or nothing."""
+    """Return the digest that a picture holds, or ""."""
     if not path.is_file():
         return ""
     with Image.open(path) as picture:
@@ -63,7 +63,7 @@ def shown_by(path: Path) -> str:
 
 
 def stale() -> list[str]:
-    """Return the nodes whose picture is missing or shows other inputs or outputs than they have."""
+    """Return the nodes whose picture is missing or does not show their inputs and outputs."""
     return [name for name, info in node_info().items() if shown_by(IMAGES / f"{name}.png") != digest(info)]
 
 

@@ -1,7 +1,7 @@
 """The paper's Table 1: ``python3 dev.py table RESULTS.jsonl "teacher=DIR" "student=DIR" [--reference DIR]``.
 
-Each folder gets a row, as on the node Folder Quality; the models are those of ComfyUI's models folder. A run that was
-stopped goes on with the videos that have no line in RESULTS.jsonl yet.
+Each folder gets a row, as in the node Folder Quality; the models are those in ComfyUI's models folder. A run that was
+stopped continues with the videos that have no line in RESULTS.jsonl yet.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""One process at a time: what several clones build in the shared cache is built once. Standard library only."""
+"""A lock between processes, so that several clones build the shared cache once. Standard library only."""
 
 import contextlib
 import os

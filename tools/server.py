@@ -1,4 +1,4 @@
-"""Start the real ComfyUI without a browser and with this pack in it, and always end it.
+"""Start the real ComfyUI with this pack and without a browser, and always end it.
 
 As a program: ``python -m magic141.tools.server [--port N] [--base DIR]`` serves until Ctrl-C.
 """
@@ -159,7 +159,7 @@ def make_base_folder(base: Path, pack: Path) -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Make ``link`` point at ``target``: a symlink, or a junction on Windows, which needs no rights."""
+    """Make ``link`` point at ``target``: a symlink, or on Windows a junction, which needs no special rights."""
     if link.exists():
         return
     if os.name == "nt":
@@ -175,7 +175,7 @@ def link_folder(link: Path, target: Path) -> None:
 def terminate_as_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGINT unwind the stack, so that context managers clean up.
 
-    A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
+    A shell starts background jobs with SIGINT ignored, and Python by itself does not change that.
     """
 
     def interrupt(*_: object) -> None:

@@ -24,11 +24,11 @@ def short_name(path: Path) -> str:
 
 
 def workflow_text(value: object, before: str = "", indent: str = "") -> str:
-    """Write JSON as the workflow files have it: what fits into a line stands on one line.
+    """Return JSON as it is in the workflow files: what fits into a line is on one line.
 
     Args:
         value: the parsed JSON, or a part of it.
-        before: what stands before it on its line.
+        before: the text before it on its line.
         indent: of its line.
     """
     line = json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,8 @@
 """Thumbnails of the workflows: ``workflows/<title>.jpg``, the video that each workflow makes, small and moving.
 
 Run as ``python3 dev.py remake thumbnails [--seconds S] [NAME ...]`` whenever the embedded model has changed.
-ComfyUI's template browser shows the picture of a workflow's name beside it and looks for a .jpg; what is in the file is
-an animated WebP, which every browser plays.
+ComfyUI's template browser looks for a .jpg with the workflow's name; the file holds an animated WebP, which every
+browser plays.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from .templates import TITLES, template
 
 SIDE_PX, BAND_PX = 240, 20
 MOST_FRAMES, FPS = 32, 8
-"""What is shown of a video, spread over all of it."""
+"""At most so many frames of a video are shown, evenly spaced, at this rate."""
 MOST_BYTES = 9_000
 QUALITIES = (80, 60, 45, 30, 20, 10, 5, 1)
 STAND_INS = {
@@ -37,7 +37,7 @@ STAND_INS = {
     "magic141_fast_on_one_gpu": "magic141_image_to_video",
     "magic141_ltx23_one_minute_with_sound": "magic141_any_graph_minute",
 }
-"""Workflows whose weights do not ship with the pack, and the one that does the same with the embedded model."""
+"""Workflows whose weights are not in the pack, and for each the one that does the same with the embedded model."""
 NOTE = "shown with the embedded model"
 
 
@@ -67,12 +67,12 @@ def square(frame: Image.Image, note: str) -> Image.Image:
 
 
 def evenly(frames: list, count: int) -> list:
-    """Return ``count`` entries spread over the list, the first and the last among them."""
+    """Return ``count`` evenly spaced entries of a list, including the first and the last."""
     return [frames[round(index * (len(frames) - 1) / max(1, count - 1))] for index in range(count)]
 
 
 def encode(pictures: list[Image.Image]) -> bytes:
-    """Return an animated WebP of at most ``MOST_BYTES``, as good as fits, with fewer pictures if none does."""
+    """Return an animated WebP of at most ``MOST_BYTES`` in the best quality that fits, if need be of fewer pictures."""
     if len(animated(pictures, QUALITIES[-1])) > MOST_BYTES:
         return encode(pictures[::2])
     return next(data for quality in QUALITIES if len(data := animated(pictures, quality)) <= MOST_BYTES)

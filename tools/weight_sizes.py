@@ -63,7 +63,7 @@ def sizes_table() -> str:
 
 
 def choices_table() -> str:
-    """Return the table of GPUs; what does not fit is streamed from RAM by ComfyUI."""
+    """Return the table of GPUs; ComfyUI streams from RAM what does not fit."""
     kinds, encoders = dit_gigabytes(), encoder_gigabytes()
     lines = ["| GPU memory | DiT | Encoders | Left beside the DiT | Left beside the encoders |"]
     lines.append("| --- | --- | --- | --- | --- |")

@@ -12,7 +12,7 @@ from magic141.tools.host import COMFYUI_VERSION, use_comfyui
 use_comfyui()
 
 from magic141.tools import host_names
-from magic141.tools.host_names import ROOT, host_has, names_gone, names_touched, read_table
+from magic141.tools.host_names import ROOT, host_has, names_gone, names_used, read_table
 
 NEWER = f"{NEWEST.rpartition('.')[0]}.7"
 LACKS = "CallbacksMP"
@@ -68,7 +68,7 @@ def test_this_comfyui_has_every_name_that_the_pack_touches():
 
 def test_the_table_lists_what_the_pack_touches():
     listed = read_table()["names"].keys()
-    assert list(listed) == list(names_touched()), "run: python3 dev.py remake host_names"
+    assert list(listed) == list(names_used()), "run: python3 dev.py remake host_names"
 
 
 def test_every_name_was_seen_in_every_version_that_was_tested():
@@ -104,7 +104,7 @@ def test_what_only_objects_have_is_found(name):
 
 
 def test_the_place_of_every_use_is_named():
-    file, line = names_touched()["comfy.samplers.CFGGuider"].split(":")
+    file, line = names_used()["comfy.samplers.CFGGuider"].split(":")
     assert "CFGGuider" in (ROOT / file).read_text(encoding="utf-8").splitlines()[int(line) - 1]
 
 
