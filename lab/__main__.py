@@ -1,6 +1,6 @@
 """Train one stage: ``python3 dev.py train STAGE [--steps N]``. Stages, in order: vae, clip, llava, data, vae_decoder,
 t2v, ti2v, t2v_clips, export, and after ``python3 dev.py train experiment`` (see its ``--help``) export_students.
-Where the caches of these are not at hand, unpack puts what ships in their place: then data and experiment can follow.
+Without the caches of these, unpack puts the shipped weights in their place; then data and experiment can follow.
 
 vae_decoder, t2v, ti2v and t2v_clips share a step's batch among the processes of
 ``torchrun -m magic141.lab STAGE``.

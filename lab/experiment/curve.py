@@ -1,4 +1,4 @@
-"""What a student comes to while it learns."""
+"""Judge a student's sample clips while it trains."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Decode = Callable[[Tensor], Tensor]
 
 
 class Curve:
-    """What a student's sampled clips come to while it learns, a line for every look: Fig. 5's data."""
+    """Judges a student's sample clips in training and writes a line each time: the data of Fig. 5."""
 
     def __init__(self, path: Path, scenes: world.Scenes, source: HeldOutSource, decode: Decode) -> None:
         self.path, self.scenes, self.source, self.decode = path, scenes, source, decode

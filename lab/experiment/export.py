@@ -1,6 +1,6 @@
-"""Stage ``export_students``: what the experiment distilled from the embedded image-to-video model, beside it.
+"""Stage ``export_students``: write the students of the embedded image-to-video model into the pack.
 
-Few-step students are LoRAs of it; the guidance-distilled one has an input more, so it is a whole model. Run the stage
+Few-step students are LoRAs of it; the guidance-distilled one has one more input, so it is a whole model. Run the stage
 after ``export``, which writes their teacher.
 """
 

@@ -1,4 +1,4 @@
-"""The small network behind tiny-Frechet: it learns to name what a clip shows, and its last features are compared.
+"""The small network behind tiny-Frechet: it learns to classify clips, and its last features are compared.
 
 It is trained from a fixed seed on rendered clips when it is first needed, in a minute or two, and cached.
 """
@@ -47,7 +47,7 @@ class FeatureNet(nn.Module):
         return self.last(pooled.flatten(1))
 
     def loss(self, clips: Tensor, scenes: world.Scenes) -> Tensor:
-        """Return the mean cross entropy of naming every factor."""
+        """Return the mean cross entropy over the factors."""
         features = self.features(clips)
         losses = [
             nn.functional.cross_entropy(head(features), getattr(scenes, name))

@@ -1,4 +1,4 @@
-"""How far a guidance-distilled student's one forward is from the teacher's two."""
+"""Compare one forward of a guidance-distilled student with the teacher's two."""
 
 from collections.abc import Mapping
 
@@ -40,8 +40,8 @@ def guidance_errors(
             unprompted = predict_velocity(theirs, noisy, sigma, empty)
             for i, w in enumerate(GUIDANCE_WS):
                 target = guided(prompted, unprompted, w)
-                told = Conditions.of(batch, image=image, guidance=torch.full_like(sigma, 1 + w))
-                error[i] += (predict_velocity(ours, noisy, sigma, told) - target).square().sum()
+                conditions = Conditions.of(batch, image=image, guidance=torch.full_like(sigma, 1 + w))
+                error[i] += (predict_velocity(ours, noisy, sigma, conditions) - target).square().sum()
                 change[i] += (target - prompted).square().sum()
     ratios = (error / change).sqrt().tolist()
     named = {f"{PREFIX}_w{w:g}": ratio for w, ratio in zip(GUIDANCE_WS, ratios, strict=True)}

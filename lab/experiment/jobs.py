@@ -1,4 +1,4 @@
-"""The experiment as jobs, and their sharing among processes: two do more than one with twice the threads."""
+"""The experiment as jobs, shared among processes: two processes do more than one with twice the threads."""
 
 import os
 import threading
@@ -35,7 +35,7 @@ class Job:
 
 
 class Worker(Protocol):
-    """What does jobs, in a process of its own; it keeps what it has done and does nothing twice."""
+    """Does jobs in a process of its own; it saves its results and does nothing twice."""
 
     def do(self, job: Job) -> None: ...
 
@@ -50,12 +50,12 @@ def jobs_of(plan: Plan) -> list[Job]:
 
 
 def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int) -> None:
-    """Do the jobs in so many processes, each with its share of the cores; the first that is ready goes first.
+    """Do the jobs in so many processes, each with its share of the cores; the first ready job goes first.
 
-    A job that fails ends only those that need it.
+    If a job fails, only the jobs that need it are not done.
 
     Args:
-        make_worker: makes what does the jobs of one process; pickled.
+        make_worker: makes the worker of one process; it is pickled.
 
     Raises:
         RuntimeError: jobs failed, with their names, the first one's error as its cause; or a process was killed.
@@ -91,13 +91,13 @@ def share(jobs: Sequence[Job], make_worker: Callable[[], Worker], processes: int
     if failed:
         undone = f" Not done, since they need these: {', '.join(j.name for j in waiting)}." if waiting else ""
         raise RuntimeError(
-            f"Failed: {', '.join(failed)}.{undone} The rest is kept; mend the cause and run the same command again."
+            f"Failed: {', '.join(failed)}.{undone} The rest is kept; fix the cause and run the same command again."
         ) from next(iter(failed.values()))
 
 
 def _killed(at_work: Sequence[Job]) -> RuntimeError:
     return RuntimeError(
-        f"A process at work on {', '.join(job.name for job in at_work)} was killed, for want of memory perhaps "
+        f"A process at work on {', '.join(job.name for job in at_work)} was killed, perhaps for lack of memory "
         "(each takes 2 to 3 GB). What is done is kept; run the same command again, with fewer --processes."
     )
 
@@ -114,7 +114,7 @@ def _begin(make_worker: Callable[[], Worker], threads: int, all_there: Barrier) 
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that shares the jobs is killed: its next run would do the same job beside it."""
+    """End this process when its parent is killed; otherwise the parent's next run would do the same job beside it."""
     if parent := parent_process():
         connection.wait([parent.sentinel])
         os._exit(1)

@@ -17,7 +17,7 @@ from .features import FeatureNet
 
 CHUNK = 32
 LEAST_CLEAN = 4
-"""Clean samples of a prompt below which its entropy says nothing."""
+"""With fewer clean samples the entropy of a prompt says nothing."""
 FRECHET = "tiny_frechet"
 Decode = Callable[[Tensor], Tensor]
 
@@ -49,7 +49,7 @@ def _judge_frames(
 
 @torch.no_grad()
 def reference_features(source: HeldOutSource, decode: Decode, net: FeatureNet) -> Tensor:
-    """Return (N, F) features of the true clips as the autoencoder gives them back, so that its loss is not counted."""
+    """Return (N, F) features of the true clips after the autoencoder, so that its error does not count."""
     rows = torch.arange(len(source)).split(CHUNK)
     return torch.cat([net.features(decode(source.batch(index).latents)) for index in rows])
 
@@ -62,10 +62,10 @@ def other_future_features(
     net: FeatureNet,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return (N, F) features of true clips again, each on a way drawn evenly from those its caption allows.
+    """Return (N, F) features of true clips with another motion each, drawn from those that the caption allows.
 
-    They are what a perfect model shows: their tiny-Frechet tells how far the draw alone leads. Through ``vae`` as the
-    features of ``reference_features``.
+    A perfect model makes such clips: their tiny-Frechet is that of chance alone. They go through ``vae`` like those of
+    ``reference_features``.
     """
     features = []
     for rows in torch.arange(len(source)).split(CHUNK):

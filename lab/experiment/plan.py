@@ -1,4 +1,4 @@
-"""How much of the distillation experiment is done: which students, and how much is measured of each."""
+"""The size of the distillation experiment: which students, and how much is measured of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ EULER_STEPS = (1, 2, 4, 8, 16, 28, 56)
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of the experiment: which trainings, updates and batch of each student, clips a row, prompts."""
+    """The size of an experiment: students, their updates and batch, clips per row, prompts for coverage."""
 
     students: tuple[Student, ...]
     updates: int

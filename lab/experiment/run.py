@@ -3,8 +3,8 @@
 python3 dev.py train experiment --plan subset --seeds 0 --processes 2
 python3 dev.py train experiment --plan full --seeds 0 1 2 3 4
 
-Every student and every row of the tables is kept as soon as it is there; the same command goes on where it stopped.
-A student that was trained with other settings or by another teacher is refused, a row of other weights is done again.
+Every student and every row of the tables is saved at once; the same command continues where it stopped. A student that
+was trained with other settings or by another teacher is refused; a row of other weights is measured again.
 """
 
 import argparse
@@ -41,11 +41,11 @@ from .student_files import LORA, MADE_OF, START, check_same_student, read_made_o
 from .students import ARMS, CURVE, GUIDANCE_W, PLAYED_OPEN_SHARE, PLAYED_WINDOWS, Arm, Student
 
 TEST_SEED = 10_000
-"""Added to the number of clips: scenes drawn in another number are other scenes, and are cached by seed."""
+"""The number of clips is added: another number draws other scenes, and the cache is by seed."""
 
 
 def teacher_weights(arm: str, *, train: bool) -> dict[str, Tensor]:
-    """Return the arm's teacher in the host's names: trained or resumed here, or the newest there is."""
+    """Return the arm's teacher in the host's names, trained or resumed first if ``train``."""
     stages = ARMS[arm].stages
     path = stage_dir(stages[-1]) / "dit.safetensors"
     if train:
@@ -80,7 +80,7 @@ class Experiment:
             self.do(job)
 
     def do(self, job: Job) -> None:
-        """Train and judge a student, or judge a teacher; what is there of it is kept."""
+        """Train and judge a student, or judge a teacher; results that exist are kept."""
         work = job.work
         if isinstance(work, TeacherRows):
             self.rows(f"{work.arm}_teacher", work.arm, Sampling(work.steps, guidance_w=GUIDANCE_W), True)
@@ -97,7 +97,7 @@ class Experiment:
         return student.config(self.seed, self.plan.updates, self.plan.batch_size)
 
     def train(self, student: Student) -> None:
-        """Train, or go on training, a student; its curve and its weights are kept. One that ships is taken as it is.
+        """Train a student or resume its training, and save its curve and weights; one that is done or shipped is kept.
 
         Raises:
             ValueError: the folder holds a student of that name with other settings, of another teacher or start.
@@ -124,7 +124,7 @@ class Experiment:
             start,
             sample_source=held_out,
             phases=student.lessons.phases,
-            identity=student.lessons.written(),
+            identity=student.lessons.changed_values(),
         )
         model = distill(task, self.folder / student.name, on_step=curve)
         if config.train == "lora":
@@ -132,16 +132,16 @@ class Experiment:
         save_model(model.full(), out, made_of)
 
     def made_of(self, student: Student) -> dict[str, object]:
-        """Return what a student's weights follow from; where it starts only if that student is still there."""
+        """Return what a student's weights depend on; the weights it starts from only if that student still exists."""
         start = {}
         if student.start and (self.folder / f"{student.start}.safetensors").exists():
             start[START] = fingerprint(self.weights(student.start, student.arm))
         teacher, clips = fingerprint(self.teachers[student.arm]), len(self.train_set.latents)
-        settings = {**asdict(self.config(student)), **student.lessons.written()}
+        settings = {**asdict(self.config(student)), **student.lessons.changed_values()}
         return {**settings, "weights": teacher, "clips": clips, **start}
 
     def source(self, student: Student, config: DistillConfig) -> ClipSource:
-        """Return what a student learns from; an image-to-video one knows what long videos hand over."""
+        """Return a student's training data; for image-to-video, with the drift and hand-overs of long videos."""
         arm = ARMS[student.arm]
         source = WorldSource(
             self.train_set,
@@ -152,7 +152,7 @@ class Experiment:
         )
         if not arm.image:
             return source
-        if not student.long_videos:  # nothing of its own to learn from
+        if not student.long_videos:
             return DriftingSource(source, self.drift)
         weights = self.weights(student.start, student.arm)
         handed = played_hand_overs(
@@ -170,7 +170,7 @@ class Experiment:
         return AnsweredSource(source, self.drift, handed, futures=futures)
 
     def go_on_after(self, student: Student) -> None:
-        """Start a student, where it has not begun, with what the one before it has learned; see ``Student.after``."""
+        """Give a student that has not begun the checkpoint of the one before it; see ``Student.after``."""
         before, folder = self.folder / student.after, self.folder / student.name
         if student.after and before.exists() and not folder.exists():
             shutil.copyfile(
@@ -187,7 +187,7 @@ class Experiment:
         return load_file(self.folder / f"{name}.safetensors")
 
     def judged_on(self, *weights: Mapping[str, Tensor], guidance_w: float = 0.0) -> dict[str, object]:
-        """Return what a row depends on beside its name: weights, guidance, how many clips and prompts."""
+        """Return what a row depends on beside its name: weights, guidance, numbers of clips and prompts."""
         return {
             "weights": [fingerprint(w) for w in weights],
             "clips": self.plan.clips,
@@ -196,7 +196,7 @@ class Experiment:
         }
 
     def rows(self, name: str, arm_name: str, sampling: Sampling, image_states: bool) -> None:
-        """Judge a model at one number of steps on named and on open captions; rows of these weights are kept."""
+        """Judge a model at one number of steps on named and open captions; existing rows of these weights are kept."""
         arm, player, weights = ARMS[arm_name], None, self.weights(name, arm_name)
         judged_on = self.judged_on(weights, guidance_w=sampling.guidance_w)
         for label, family in (("named", NAMED), ("open", OPEN)):
@@ -242,7 +242,7 @@ class Experiment:
 
 
 def is_row_of(path: Path, judged_on: Mapping[str, object]) -> bool:
-    """Tell whether a row is there and was measured on this."""
+    """Say whether a row exists and was measured on this."""
     if not path.exists():
         return False
     return current_names(json.loads(path.read_text(encoding="utf-8")).get(MADE_OF, {})) == judged_on

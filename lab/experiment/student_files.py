@@ -1,4 +1,4 @@
-"""The files of the experiment's students: weights, and what they were made of."""
+"""The files of the experiment's students: weights, and what they were trained from."""
 
 import json
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from ...model_patches.store.files import atomic_file
 from ...model_patches.training.config import check_same_run
 
 LORA = "_lora.safetensors"
-"""Behind a student's name: the branch alone, which a stock loader adds to the teacher."""
+"""Suffix of a student's LoRA, which a stock loader adds to the teacher."""
 MADE_OF = "made_of"
-"""Names, in a student's file and in a row, what it depends on: a folder must not mix teachers, plans or settings."""
+"""Key, in a student's file and in a row, of what it depends on: a folder must not mix teachers, plans or settings."""
 
 SHIPPED = "shipped"
-"""Names, in a student's file, where in the pack it was unpacked from: of its settings nothing more is known."""
+"""Key, in a student's file, of the file in the pack that it was unpacked from: its settings are not known."""
 
 START = "start"
-"""Names, in a student's file, the weights that it started as."""
+"""Key, in a student's file, of the weights that it started from."""
 
 
 def save_model(weights: Mapping[str, Tensor], path: Path, made_of: Mapping[str, object]) -> None:
@@ -30,13 +30,13 @@ def save_model(weights: Mapping[str, Tensor], path: Path, made_of: Mapping[str, 
 
 
 def read_made_of(path: Path) -> dict[str, object]:
-    """Return what a student's file says it was made of; nothing where it does not say."""
+    """Return what a student's file says it was made of; empty if it does not say."""
     with safe_open(path, framework="pt") as file:
         return json.loads((file.metadata() or {}).get(MADE_OF, "{}"))
 
 
 def check_same_student(found: Mapping[str, object], wanted: Mapping[str, object], path: Path) -> None:
-    """Refuse a student's file that says it was made of something else; an unpacked one knows its teacher alone.
+    """Refuse a student's file that was made of something else; of an unpacked one only the teacher is known.
 
     Raises:
         ValueError: names what differs.

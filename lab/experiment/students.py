@@ -8,20 +8,20 @@ from ..models.lessons import Lessons
 from ..models.source import NAMED, OPEN
 
 CURVE = ".curve.jsonl"
-"""Behind a student's name: its clean clips while it learns."""
+"""Suffix of the file with a student's clean clips during training."""
 GUIDANCE_W = 1.0
-"""w of eq. 7 that the teacher is sampled with, cleanest so, and that few-step students fold in."""
+"""w of eq. 7 with which the teacher makes the cleanest clips, and which few-step students fold in."""
 DMD = {"guidance_w": 0.5, "real_shift": 0.0}
-"""What DMD2 does otherwise here than in the paper. Without guidance students of this teacher stop moving; with more, or
-with the paper's shift of 0.25, they move more and more and turn hard."""
+"""How DMD2 differs here from the paper. Without guidance students of this teacher stop moving; with more, or with the
+paper's shift of 0.25, they move more and more and their pictures turn hard."""
 KNOWN_SHARES = (0.6, 0.35, 0.05)
-"""Of 1, 2 or 3 known latents: more that start from one picture than a teacher learns from, for only there is the
-future open; the others keep a student able to go on with a video."""
+"""Of 1, 2 or 3 known latents: more windows that start from one picture than in a teacher's training, because only there
+is the future open; the others keep a student able to continue a video."""
 ODE_ONLY = "_ode"
 ODE_STEPS, ODE_UPDATES = 8, 300
-"""Steps of the guided teacher that a student's few steps cover at first, and how long it learns that."""
+"""Steps of the guided teacher that a student's few steps first learn to cover, and for how many updates."""
 RANKS = {4: 32}
-"""Of students by their steps, where it is not that of ``BASE``: what ships for 4 steps learns long videos, too."""
+"""By a student's steps, where it differs from ``BASE``: the shipped 4-step student also learns long videos."""
 BASE = DistillConfig(
     stage="dmd2",
     train="lora",
@@ -47,11 +47,11 @@ PLAIN = Lessons()
 
 @dataclass(frozen=True)
 class Arm:
-    """Image-to-video or text-to-video: its teacher, and the shares that it is distilled on.
+    """Image-to-video or text-to-video: its teacher, and the shares of captions in distillation.
 
     stages: trained one after another; the last one is the teacher.
-    curve_family: the captions that curves of its students are of. With a first frame few steps lose nothing on named
-    captions; from text alone these leave the picture to choose, and open ones are more than the teacher can do.
+    curve_family: the captions that its students' curves are measured on. With a first frame few steps lose nothing on
+    named captions; from text alone even these leave the picture open, and open ones are too hard for the teacher.
     """
 
     name: str
@@ -71,12 +71,12 @@ ARMS = {
 class Student:
     """One training: settings that differ from ``BASE``, and whether the VLM's image states are given.
 
-    start: the student that this one starts as; the teacher if empty.
-    after: the student whose training this one goes on with, where that is done.
-    family_shares, known_shares: what is drawn how often; the arm's families where those are empty.
-    long_videos: how many the student that this one starts as plays first, from whose hand-overs it learns; see
+    start: the student whose weights this one starts from; the teacher if empty.
+    after: the student whose training this one continues, if that is done.
+    family_shares, known_shares: how often captions and known latents are drawn; if empty, the arm's families.
+    long_videos: how many long videos the ``start`` student makes first, from whose hand-overs this one learns; see
         ``answers``.
-    lessons: what of its training is the lab's own.
+    lessons: the parts of its training that only the lab has.
     """
 
     name: str
@@ -117,25 +117,25 @@ def ode_only(arm: str, steps: int) -> Student:
 
 
 def few_step(arm: str, steps: int) -> Student:
-    """Return a student that learns by DMD2, and starts as the one that has followed the teacher's ODE."""
+    """Return a student that learns by DMD2, and starts from the one that follows the teacher's ODE."""
     settings = {"few_steps": steps, "rank": RANKS.get(steps, BASE.rank), **DMD}
     return Student(f"{arm}_{steps}step", arm, settings, start=ode_only(arm, steps).name)
 
 
 def going_on(before: Student, name: str, updates: int, **settings: object) -> Student:
-    """Return a student of the ODE that starts as another one, with other settings."""
+    """Return a student of the ODE that starts from another one, with other settings."""
     settings = {**before.settings, **settings, **ode_settings(updates)}
     return replace(before, name=name, settings=settings, start=before.name)
 
 
 def ablation(name: str, *, after: str = "", **settings: object) -> Student:
-    """Return the 2-step image-to-video student, changed in one thing: DMD2 has the most to gain in two steps."""
+    """Return the 2-step image-to-video student with one change: with two steps DMD2 has the most to gain."""
     student = few_step("ti2v", 2)
     return replace(student, name=name, settings={**student.settings, **settings}, after=after)
 
 
 WARM_UP = ablation("ti2v_2step_warm_up", total_steps=BASE.fake_warmup + 1)
-"""The fake model's warm-up, and one update: ablations of what comes after it share it."""
+"""The fake model's warm-up and one update, shared by all ablations of what comes after it."""
 CHOOSING = replace(
     going_on(
         ode_only("ti2v", 4),
@@ -149,7 +149,7 @@ CHOOSING = replace(
     family_shares=(0.3, 0.7, 0.0),
     known_shares=(0.8, 0.2, 0.0),
 )
-"""Learns most where it loses most: in the call that chooses one of several futures, from sigma 0.83 to 0.63."""
+"""Trains most the call that loses most: the one that chooses one of several futures, from sigma 0.83 to 0.63."""
 LONG = replace(
     going_on(
         CHOOSING,
@@ -162,7 +162,7 @@ LONG = replace(
     known_shares=(0.3, 0.7, 0.0),
     long_videos=720,
 )
-"""Learns from its own long videos, too: to take the way of the caption again where an object has turned."""
+"""Also learns from its own long videos: to return to the caption's direction when an object has turned."""
 LONG_DMD2 = replace(
     few_step("ti2v", 4),
     name="ti2v_4step_long_dmd2",
@@ -171,15 +171,15 @@ LONG_DMD2 = replace(
     family_shares=(0.3, 0.7, 0.0),
     known_shares=(1.0, 0.0, 0.0),
 )
-"""DMD2 from there, in the calls that choose and that finish, and on first windows alone: of turned hand-overs it knows
-more than its teacher."""
+"""DMD2 after that, in the two last calls, and on first windows alone: for turned hand-overs it is better than its
+teacher."""
 PLAYED_WINDOWS, PLAYED_OPEN_SHARE = 10, 0.8
-"""Windows of each of its long videos, and how many of those have open captions: the others hardly ever turn."""
+"""Windows of each long video, and the share of videos with open captions: with others objects hardly ever turn."""
 TWO_STEPS = ablation(few_step("ti2v", 2).name, after=WARM_UP.name)
-"""What ablations of DMD2 are compared with: nothing is changed."""
+"""The baseline of the ablations of DMD2: nothing is changed."""
 SHIPPED_STUDENTS = {4: LONG, 2: TWO_STEPS}
 """By their number of steps."""
-#: The most telling first; a plan has all or the first few of them.
+#: The most informative first; a plan has all or the first few of them.
 ABLATIONS = (
     WARM_UP,
     TWO_STEPS,
@@ -200,7 +200,7 @@ ABLATIONS = (
     replace(ablation("no_ode"), start=""),
 )
 UNSEEN_2_STEPS = replace(ode_only("ti2v", 2), name="ti2v_2step_ode_no_image_states", image_states=False)
-"""Shows soonest whether the VLM's view of the first frame speeds distillation: 2 steps have the most to gain."""
+"""Shows best whether the VLM's view of the first frame speeds up distillation: 2 steps have the most to gain."""
 CFG = Student(
     "ti2v_cfg",
     "ti2v",

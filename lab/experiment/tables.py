@@ -12,12 +12,12 @@ from .students import CURVE
 
 
 def updates_to_share(updates: Tensor, clean: Tensor, *, share: float = 0.9, smooth: int = 3) -> float:
-    """Return the first update at which a curve has made ``share`` of its own gain; NaN where it gained nothing.
+    """Return the first update at which a curve has reached ``share`` of its final gain; NaN if it gained nothing.
 
     Args:
-        updates: (P,) ascending from 0, where the teacher stands at the student's number of steps.
+        updates: (P,) ascending from 0, which is the teacher at the student's number of steps.
         clean: (P, N) 0 or 1: each clip at each update.
-        smooth: looks averaged for the final height, and for each point but the first.
+        smooth: points averaged for the final height, and for each point but the first.
     """
     heights = clean.double().mean(1)
     start, final = heights[0], heights[-smooth:].mean()

@@ -1,1 +1,1 @@
-"""Train the embedded default model, one resumable stage at a time; see ``__main__`` for the stages."""
+"""Train the embedded models, one resumable stage at a time; see ``lab/__main__.py`` for the stages."""

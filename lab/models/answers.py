@@ -1,8 +1,8 @@
-"""Windows whose answer the world knows: what a student learns from beside its teacher.
+"""Windows whose right continuation the world knows: what a student learns from beside its teacher.
 
-What a long video hands over has one future, and the teacher does not know it better: taught on true known latents, it
-takes a small turn for the way and turns on. So there the world's answer is what a student should come to. First
-windows it does as its teacher does, which knows how many futures an open caption leaves.
+The frames that a long video hands over have one right future, which the teacher does not know: it was trained on true
+known latents, takes a small turn for the intended direction and turns further. So for these windows the student's
+target is the world's answer. For first windows it is the teacher, which knows how many futures an open caption allows.
 """
 
 import torch
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from .drift import Drift
 from .futures import Futures
-from .handovers import HandOvers, unworn
+from .handovers import HandOvers, as_first_windows
 from .lessons import AnsweredBatch
 from .source import Windows, WorldSource
 
 
 class AnsweredSource:
-    """Random windows as a long video hands them over; those in mid-motion have their answer.
+    """Random windows as in a long video; those in mid-motion have an answer, the true continuation.
 
     Args:
-        handed: take the place of most windows that know two latents.
-        turned_share: how many of those have turned.
-        futures: of the source's scenes; batches have their choices then.
+        handed: hand-overs, which replace most windows that know two latents.
+        turned_share: share of hand-overs whose object has turned.
+        futures: of the source's scenes; if given, batches have ``choices``.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class AnsweredSource:
         return len(self.source)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> AnsweredBatch:
-        """Return a random window of every row, or a hand-over in its place."""
+        """Return a random window of every row, or a hand-over in its place, with answers."""
         windows = self.source.windows(rows, generator)
         windows, places, index = self.handed.draw(windows, generator, turned_share=self.turned_share)
-        shown = self.source.shown(windows)
-        told = self.drift.put_on(self.source, unworn(windows, places), shown, generator)
-        told = self.handed.told(told, places, index, image_states=self.source.image_states)
-        answer = self.handed.truth(shown, places, index).latents
+        true = self.source.window_batch(windows)
+        batch = self.drift.add_to(self.source, as_first_windows(windows, places), true, generator)
+        batch = self.handed.with_made(batch, places, index, image_states=self.source.image_states)
+        answer = self.handed.truth(true, places, index).latents
         choices = self._choices(windows)
-        return AnsweredBatch(**vars(told), answer=answer, answered=windows.start > 0, choices=choices)
+        return AnsweredBatch(**vars(batch), answer=answer, answered=windows.start > 0, choices=choices)
 
     def _choices(self, windows: Windows) -> Tensor | None:
         if self.futures is None:

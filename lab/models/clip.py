@@ -1,7 +1,7 @@
 """Stage ``clip``: a small CLIP on captions and first frames; its text side also feeds the DiT's pooled vector.
 
-Beside the contrastive loss, linear heads read every factor of the scene from both embeddings; they are dropped
-afterwards. Batches hold near misses: scenes that differ from another one in a single factor.
+Beside the contrastive loss, linear heads predict every factor of the scene from both embeddings; they are dropped
+after training. Batches contain near misses: scenes that differ from another one in a single factor.
 """
 
 from dataclasses import replace
@@ -77,7 +77,7 @@ TEXT_FACTORS = FACTORS | {"direction": len(world.DIRECTIONS), "speed": len(world
 
 
 def near_misses(scenes: world.Scenes, generator: torch.Generator) -> world.Scenes:
-    """Return the scenes with one factor of what the first frame shows redrawn in each, but none held out."""
+    """Return the scenes with one visible factor of each drawn again, unless that gives a held-out combination."""
     factor = torch.randint(len(FACTORS), (len(scenes),), generator=generator)
     changed = {}
     for index, (name, count) in enumerate(FACTORS.items()):
@@ -89,13 +89,13 @@ def near_misses(scenes: world.Scenes, generator: torch.Generator) -> world.Scene
 
 
 def _same_picture(scenes: world.Scenes) -> Tensor:
-    """Tell which pairs of scenes a caption cannot tell apart, (B, B) bool."""
+    """Return which pairs of scenes have the same caption, (B, B) bool."""
     codes = torch.stack([getattr(scenes, name) for name in (*FACTORS, "second_colour")], 1)
     return (codes[:, None] == codes[None]).all(-1)
 
 
 class FactorHeads(nn.Module):
-    """Linear readings of the scene's factors from an embedding."""
+    """Linear heads that predict the scene's factors from an embedding."""
 
     def __init__(self, width: int, factors: dict[str, int]) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ def _captions(scenes: world.Scenes, generator: torch.Generator) -> list[str]:
 
 
 def _contrastive_loss(logits: Tensor, same: Tensor) -> Tensor:
-    """Return CLIP's symmetric loss, with pairs that a caption cannot tell apart left out of the negatives."""
+    """Return CLIP's symmetric loss; pairs with the same caption are no negatives."""
     target = torch.arange(len(logits))
     logits = logits.masked_fill(same & ~torch.eye(len(logits), dtype=torch.bool), -1e4)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
@@ -182,6 +182,6 @@ def save(model: "CLIPModel", tokenizer, folder: str) -> None:
     """Write the Hugging Face folder in fp16."""
     from transformers import CLIPProcessor
 
-    tokenizer.backend_tokenizer.no_padding()  # the batches of training set it
+    tokenizer.backend_tokenizer.no_padding()  # training on batches has set it
     model.half().save_pretrained(folder)
     CLIPProcessor(image_processor=image_processor(), tokenizer=tokenizer).save_pretrained(folder)

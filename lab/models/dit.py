@@ -1,8 +1,9 @@
 """Stages ``t2v``, ``ti2v`` and ``t2v_clips``: flow matching on diffusers' twin of the host's DiT.
 
 ``t2v`` learns still latents most of the time (one latent frame: text to image), and clips from text alone. ``ti2v``
-starts from it by the paper's surgery and sees k = 1, 2 or 3 known latents, windows that start in mid-motion, and the
-VLM's states. ``t2v_clips`` goes on from ``t2v`` with clips most of the time, until text alone moves as it says.
+starts from it with the paper's added input channels and sees k = 1, 2 or 3 known latents, windows that start in
+mid-motion, and the VLM's states. ``t2v_clips`` continues ``t2v`` with clips most of the time, until objects move as the
+text says.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from . import muon
 from .data import Dataset, Encoders, load
 from .drift import Wear, load_drift
 from .futures import Futures, load_futures
-from .handovers import PLAYED_EVERY, HandOverPool, HandOvers, unworn
+from .handovers import PLAYED_EVERY, HandOverPool, HandOvers, as_first_windows
 from .motion_head import MotionHead
 from .player import Player, Sampling
 from .run import Log, Run, stage_dir
@@ -38,11 +39,11 @@ PATCH = 1  # at width 128 the noise of a 2x2 patch (64 values) would crowd out t
 LATENT_CHANNELS = 16
 TRAIN_SHIFT = 5.0
 CHOICE_SIGMAS, CHOICE_SHARE = (0.5, 0.95), 0.8
-"""Where noise leaves one of several futures to be found, and how often such clips are drawn from there."""
+"""Noise levels at which one of several futures is chosen, and how often clips with several are drawn there."""
 DROP_CAPTION, DROP_IMAGE_STATES = 0.1, 0.5
 REPORT_STEPS, REPORT_EVERY = 4, 1200
 HANDED_FROM = 10_000
-"""The step from which on long videos are played: a younger model would lose the object at once."""
+"""The step from which long videos are made in training: before it the model would lose the object at once."""
 ADAM_PARTS = ("x_embedder", "proj_in", "embedder", "norm_out.linear")
 ZERO_PARTS = ("norm1.linear", "norm1_context.linear", "norm.linear", "norm_out.linear")
 
@@ -70,9 +71,9 @@ def new_t2v() -> HunyuanVideoTransformer3DModel:
 
 @dataclass(frozen=True)
 class Noised:
-    """Clean latents with noise at each clip's sigma, what the model is told, and what it should answer.
+    """Noised latents at each clip's sigma, the model's conditions, and the target.
 
-    motions: (B, 16), how likely each motion is; None where no futures are known.
+    motions: (B, 16), how likely each motion is; None if no futures are known.
     """
 
     noisy: Tensor
@@ -95,25 +96,29 @@ class Noised:
     ) -> "Noised":
         """Return random windows, or random first frames with ``still``; some clips have the empty prompt.
 
-        Most clips that leave several futures have the noise where one of them is chosen. The answer is the clean clip;
-        where ``futures`` are known and a caption allows several, it is their mean.
+        Most clips that allow several futures get a noise level at which one is chosen. The target is the clean clip, or
+        the mean of the futures where ``futures`` are known and the caption allows several.
 
         Args:
-            wear: what the known latents of windows in mid-motion have been through, as in a long video.
-            handed: hand-overs of the model's own long videos, which take the place of some windows.
+            wear: adds the errors of a long video to the known latents of windows in mid-motion.
+            handed: hand-overs of the model's own long videos, which replace some windows.
         """
         windows = source.windows(torch.randint(len(source), (size,), generator=generator), generator)
         places = index = torch.empty(0, dtype=torch.long)
         if handed is not None:
             windows, places, index = handed.draw(windows, generator)
         rows = windows.rows
-        batch = source.shown(windows)
-        told = batch if wear is None else wear.put_on(source, unworn(windows, places), batch, generator)
+        batch = source.window_batch(windows)
+        seen = (
+            batch
+            if wear is None
+            else wear.add_to(source, as_first_windows(windows, places), batch, generator)
+        )
         if handed is not None:
             batch = handed.truth(batch, places, index)
-            told = handed.told(told, places, index, image_states=source.image_states)
+            seen = handed.with_made(seen, places, index, image_states=source.image_states)
         clean = batch.latents[:, :, :1] if still else batch.latents
-        prompted, empty = (Conditions.of(told, image=source.image, empty=e) for e in (False, True))
+        prompted, empty = (Conditions.of(seen, image=source.image, empty=e) for e in (False, True))
         dropped = torch.rand(size, generator=generator) < DROP_CAPTION
         noise = torch.randn(clean.shape, generator=generator)
         sigma = draw_sigma(size, TRAIN_SHIFT, generator)
@@ -132,15 +137,15 @@ class Noised:
     def loss(self, model: nn.Module) -> Tensor:
         """Return the mean squared error of a model's estimate of the clean latents.
 
-        It is the flow matching loss weighted by sigma squared: at low sigmas the velocity's error is mostly noise
-        that nothing predicts, and with few steps at shift 5 all is decided at high ones.
+        It is the flow matching loss weighted by sigma squared: at low sigmas the velocity's error is mostly noise that
+        cannot be predicted, and few steps at shift 5 are mostly at high sigmas.
         """
         velocity = predict_velocity(model, self.noisy, self.sigma, self.conditions)
         return nn.functional.mse_loss(denoised_estimate(self.noisy, velocity, self.sigma), self.target)
 
 
 def _choice_sigma(sigma: Tensor, generator: torch.Generator) -> Tensor:
-    """Return noise levels, most of them drawn again from where one future is chosen."""
+    """Return noise levels, most of them drawn again from those at which one future is chosen."""
     low, high = CHOICE_SIGMAS
     drawn = low + (high - low) * torch.rand(len(sigma), generator=generator)
     return torch.where(torch.rand(len(sigma), generator=generator) < CHOICE_SHARE, drawn, sigma)

@@ -1,8 +1,8 @@
-"""What errors come to after many windows of a long video, put on the known latents of training windows.
+"""Errors as they add up over many windows of a long video, added to the known latents of training windows.
 
 Shapes and colours melt into others, second objects come and go, and objects swerve: they turn a little at every
-hand-over, and a model that takes the turn for their way turns on. The truth stays the answer: back to the scene's own
-looks, and to the direction that its caption allows.
+hand-over, and a model that takes the turn for the intended direction turns further. The target stays the truth: back to
+the scene's own look, and to the direction that its caption allows.
 """
 
 import functools
@@ -17,14 +17,14 @@ from ...model_patches.training.twin import Conditions, predict_velocity
 from .. import world
 from .data import CLIP_FRAMES, WINDOW_LATENTS, Dataset, Encoders, cached_shards, encode_clips, image_batch
 from .run import stage_dir
-from .source import Windows, WorldSource, with_seen
+from .source import Windows, WorldSource, with_image_states
 
 MELTED_SHARE, MOST_MELTED = 0.6, 0.5
-"""How many windows have begun to melt, and how far at most; from half on, it is another scene."""
+"""Share of windows that have begun to melt, and how far at most: beyond a half it would be another scene."""
 SWERVED_SHARE, MOST_TURNED_DEG, MOST_PACE = 0.75, 40.0, 1.3
-"""How many windows have swerved, and how far at most: open directions lie 90 degrees apart, speeds a factor of 2."""
+"""Share of windows that have swerved, and how far at most: open directions differ by 90 degrees, speeds by 2."""
 KNOWABLE_FRAMES = 13
-"""Frames up to the last one that a training window can know."""
+"""Frames that a training window can know, counted from the start of the clip."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Melting:
 
 
 def melted_scenes(scenes: world.Scenes, generator: torch.Generator) -> world.Scenes:
-    """Return scenes of another shape, half of them of another colour, half with a second object more or less."""
+    """Return scenes of another shape; half get another colour, half gain or lose their second object."""
     count = len(scenes)
 
     def other(values: Tensor, kinds: int) -> Tensor:
@@ -58,8 +58,8 @@ def melted_scenes(scenes: world.Scenes, generator: torch.Generator) -> world.Sce
 
 @torch.no_grad()
 def load_melting(data: Dataset, scenes: world.Scenes) -> Melting:
-    """Return what the training scenes melt into, computing what is missing, a shard at a time."""
-    encoders = functools.cache(Encoders)
+    """Return what the training scenes melt into; missing shards are computed."""
+    encoders = functools.cache(Encoders.trained)
 
     def encode(rows: slice) -> dict[str, Tensor]:
         into = melted_scenes(scenes[rows], torch.Generator().manual_seed(rows.start))
@@ -80,10 +80,10 @@ def melted(
     batch: TrainingBatch,
     generator: torch.Generator,
 ) -> TrainingBatch:
-    """Return a batch whose windows in mid-motion have begun to melt; the VLM, if it is asked, sees what is nearer.
+    """Return a batch whose windows in mid-motion have begun to melt; the VLM, if used, sees the nearer scene.
 
     Args:
-        batch: what ``source`` shows of ``windows``; it is not changed.
+        batch: of ``windows``; it is not changed.
     """
     middle = (windows.start > 0).nonzero()[:, 0]
     share = MOST_MELTED * torch.rand(len(middle), generator=generator)
@@ -96,14 +96,14 @@ def melted(
     if not source.image_states:
         return replace(batch, latents=latents)
     nearer = share > MOST_MELTED / 2
-    batch = with_seen(batch, middle[nearer], melting.image_states[rows[nearer]])
+    batch = with_image_states(batch, middle[nearer], melting.image_states[rows[nearer]])
     return replace(batch, latents=latents)
 
 
 def swerved_way(scenes: world.Scenes, bend: Tensor, generator: torch.Generator) -> Tensor:
-    """Return centres (B, KNOWABLE_FRAMES, 2) in pixels of objects that come to their own way at frame ``bend`` (B,).
+    """Return centres (B, KNOWABLE_FRAMES, 2) in pixels of objects that take their own direction at frame ``bend`` (B,).
 
-    They move in a direction up to ``MOST_TURNED_DEG`` off their own, at another pace.
+    Until then they move up to ``MOST_TURNED_DEG`` off that direction, at another speed.
     """
     count = len(scenes)
     turn, pace = 2 * torch.rand(2, count, generator=generator) - 1
@@ -130,42 +130,42 @@ def load_swerved(data: Dataset, scenes: world.Scenes) -> Tensor:
 def swerved(
     latents: Tensor, windows: Windows, batch: TrainingBatch, generator: torch.Generator
 ) -> TrainingBatch:
-    """Return a batch most of whose windows in mid-motion know an object that has swerved.
+    """Return a batch in which most windows in mid-motion know an object that has swerved.
 
     Args:
-        latents: (N, 16, 4, 8, 8), of ``load_swerved``.
+        latents: (N, 16, 4, 8, 8), from ``load_swerved``.
         batch: of ``windows``; it is not changed.
     """
     chance = torch.rand(len(windows.rows), generator=generator) < SWERVED_SHARE
-    told = batch.latents.clone()
+    known_latents = batch.latents.clone()
     for row in ((windows.start > 0) & chance).nonzero()[:, 0].tolist():
         start, known = int(windows.start[row]), int(windows.num_known[row])
-        told[row, :, :known] = latents[windows.rows[row], :, start : start + known].float()
-    return replace(batch, latents=told)
+        known_latents[row, :, :known] = latents[windows.rows[row], :, start : start + known].float()
+    return replace(batch, latents=known_latents)
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What N training scenes come to in a long video: what they melt into, and latents of where they swerve."""
+    """How N training scenes drift in a long video: what they melt into, and their latents when they swerve."""
 
     melting: Melting
     swerved: Tensor
 
-    def put_on(
+    def add_to(
         self, source: WorldSource, windows: Windows, batch: TrainingBatch, generator: torch.Generator
     ) -> TrainingBatch:
-        """Return a batch of these windows that have drifted where they start in mid-motion."""
-        told = swerved(self.swerved, windows, batch, generator)
-        return melted(self.melting, source, windows, told, generator)
+        """Return the batch of these windows with drift in those that start in mid-motion."""
+        batch = swerved(self.swerved, windows, batch, generator)
+        return melted(self.melting, source, windows, batch, generator)
 
 
 def load_drift(data: Dataset, scenes: world.Scenes) -> Drift:
-    """Return what the training scenes come to, computing what is missing."""
+    """Return how the training scenes drift; missing shards are computed."""
     return Drift(load_melting(data, scenes), load_swerved(data, scenes))
 
 
 class DriftingSource:
-    """Random windows of the world's scenes as a long video hands them over: what students are distilled on."""
+    """Random windows of the world's scenes with the drift of a long video: what students are distilled on."""
 
     def __init__(self, source: WorldSource, drift: Drift) -> None:
         self.source, self.drift = source, drift
@@ -176,26 +176,26 @@ class DriftingSource:
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return a random window of every row; those in mid-motion have drifted."""
         windows = self.source.windows(rows, generator)
-        return self.drift.put_on(self.source, windows, self.source.shown(windows), generator)
+        return self.drift.add_to(self.source, windows, self.source.window_batch(windows), generator)
 
 
 SIGMAS = (0.4, 0.95)
-"""Noise levels at which the errors are made; above them the model does not find the clip again."""
+"""Noise levels at which the errors are measured; above them the model does not recognize the clip."""
 WORN_SHARE, MOST_WEAR = 0.75, 2.0
-"""How many windows have errors, and up to how many times as large as they were made."""
+"""Share of windows that get errors, and the largest factor that the measured errors are multiplied by."""
 
 
 @torch.no_grad()
-def worn(
+def with_model_errors(
     model: nn.Module,
     source: WorldSource,
     windows: Windows,
     batch: TrainingBatch,
     generator: torch.Generator,
 ) -> TrainingBatch:
-    """Return a batch whose windows in mid-motion know their latents with a model's errors.
+    """Return a batch with a model's errors in the known latents of windows in mid-motion.
 
-    The errors are of the window one latent earlier: what the model finds in its noised clip, minus the clip.
+    The errors are those of the window one latent earlier: the model's estimate from its noised clip, minus the clip.
 
     Args:
         batch: of ``windows``, (B, C, T, H, W) latents; they are not changed.
@@ -205,8 +205,8 @@ def worn(
         return batch
     later = windows[middle]
     earlier = Windows(later.rows, later.family, later.start - 1, torch.ones_like(later.num_known))
-    known = source.shown(earlier)
-    error = made(model, known, generator) - known.latents
+    known = source.window_batch(earlier)
+    error = estimated(model, known, generator) - known.latents
     wear = MOST_WEAR * torch.rand(len(middle), generator=generator)
     wear *= torch.rand(len(middle), generator=generator) < WORN_SHARE
     latents = batch.latents.clone()
@@ -215,8 +215,8 @@ def worn(
     return replace(batch, latents=latents)
 
 
-def made(model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
-    """Return what a model finds in noised clips, (B, C, T, H, W)."""
+def estimated(model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> Tensor:
+    """Return a model's estimates of the clean clips from noised ones, (B, C, T, H, W)."""
     low, high = SIGMAS
     sigma = low + (high - low) * torch.rand(len(batch), generator=generator)
     noisy = add_noise(batch.latents, torch.randn(batch.latents.shape, generator=generator), sigma)
@@ -226,14 +226,14 @@ def made(model: nn.Module, batch: TrainingBatch, generator: torch.Generator) -> 
 
 @dataclass(frozen=True)
 class Wear:
-    """What a long video does to known latents: they drift, and have the errors of the model as it is now."""
+    """The errors of known latents in a long video: drift, and the errors of the model as it is now."""
 
     model: nn.Module
     drift: Drift
 
-    def put_on(
+    def add_to(
         self, source: WorldSource, windows: Windows, batch: TrainingBatch, generator: torch.Generator
     ) -> TrainingBatch:
-        """Return a batch of these windows, worn where they start in mid-motion."""
-        told = self.drift.put_on(source, windows, batch, generator)
-        return worn(self.model, source, windows, told, generator)
+        """Return the batch of these windows with errors in those that start in mid-motion."""
+        batch = self.drift.add_to(source, windows, batch, generator)
+        return with_model_errors(self.model, source, windows, batch, generator)

@@ -1,8 +1,8 @@
-"""Every future that a scene's open caption allows, and their mean given what noise has left of them.
+"""Every future that a scene's open caption allows, and their mean given a noisy clip.
 
 From the first frame and an open caption two to four clips can follow. Flow matching learns their mean at each noisy
-clip from one of them at random; here the mean itself is known, so it can be the target: the same optimum, with none of
-the noise of the draw (Xu, Tong and Jaakkola, "Stable Target Field for Reduced Variance Score Estimation", 2023).
+clip from one of them at random; here the mean itself is known, so it can be the target: the same optimum, without the
+noise of the random choice (Xu, Tong and Jaakkola, "Stable Target Field for Reduced Variance Score Estimation", 2023).
 """
 
 import functools
@@ -20,12 +20,12 @@ from .source import OPEN
 
 MOST = 4
 LEAST_APART = 1e-3
-"""Of the largest squared difference: a smaller one is rounding."""
+"""Share of the largest squared difference below which a difference is rounding."""
 
 
 @dataclass(frozen=True)
 class Futures:
-    """What N captions allow.
+    """The futures that N captions allow.
 
     latents: (N, 4, 16, 4, 8, 8), clips. allowed: (N, 4) bool, False where there are fewer. motion: (N, 4) as
     ``Scenes.motion``.
@@ -36,7 +36,7 @@ class Futures:
     motion: Tensor
 
     def posterior(self, rows: Tensor, noisy: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what noise leaves of the futures of scenes ``rows`` (B,), known first frame and open caption given.
+        """Return mean and motion of the futures of scenes ``rows`` (B,), given noisy clip, picture and open caption.
 
         Args:
             noisy: (B, 16, 4, 8, 8) = (1 - sigma) clean + sigma noise.
@@ -53,9 +53,9 @@ class Futures:
         return torch.einsum("bf,bf...->b...", likelihood, clips), motions
 
     def choices(self, rows: Tensor) -> Tensor:
-        """Return the ways in which the futures of scenes ``rows`` (B,) differ, orthonormal, (B, 4, 16, 4, 8, 8).
+        """Return orthonormal directions in which the futures of scenes ``rows`` (B,) differ, (B, 4, 16, 4, 8, 8).
 
-        Ways beyond the number of futures but one are zeros.
+        F futures have F - 1 of them; the others are zeros.
         """
         clips, allowed = self.latents[rows].float(), self.allowed[rows].float()
         shares = allowed / allowed.sum(1, keepdim=True)
@@ -68,14 +68,14 @@ class Futures:
 
 
 def motions_of(allowed: Tensor) -> Tensor:
-    """Return the first allowed motions of (N, 16) bool, (N, 4); where there are fewer, others fill the places."""
+    """Return the first allowed motions of (N, 16) bool, (N, 4); if there are fewer, others fill the rest."""
     return allowed.int().argsort(dim=1, descending=True, stable=True)[:, :MOST]
 
 
 def allowed_scenes(scenes: world.Scenes, allowed: Tensor) -> tuple[world.Scenes, Tensor]:
-    """Return each scene with each motion it may have, (N * 4), and which of them count, (N, 4).
+    """Return each scene with each of its allowed motions, (N * 4), and which of them count, (N, 4).
 
-    Combinations held out from training do not count, nor do the places beyond the number of allowed motions.
+    Combinations held out from training do not count, nor does what fills the rest.
 
     Args:
         allowed: (N, 16) bool over ``Scenes.motion``.
@@ -89,7 +89,7 @@ def allowed_scenes(scenes: world.Scenes, allowed: Tensor) -> tuple[world.Scenes,
 
 @torch.no_grad()
 def load_futures(data: Dataset, scenes: world.Scenes) -> Futures:
-    """Return the training scenes' allowed clips, computing what is missing, a shard at a time."""
+    """Return the allowed clips of the training scenes; missing shards are computed."""
     vae = functools.cache(Encoders.load_vae)
 
     def encode(rows: slice) -> dict[str, Tensor]:

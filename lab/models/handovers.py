@@ -1,9 +1,9 @@
-"""Windows that start from what the model itself has handed over, many windows into a long video.
+"""Windows that start from latents the model itself has made, many windows into a long video.
 
-A model that only sees true known latents in training does not know how its own look: it turns a little at every
-hand-over, more where an object crosses the edge, and loses shapes. So long videos are played with the weights as they
-are; at every hand-over the answer is known, since the world can draw the object on from where it is now, in its own
-looks, on the nearest way that its caption allows (the idea of Ross, Gordon and Bagnell, "A Reduction of Imitation
+A model that only sees true known latents in training has never seen its own: objects turn a little at every hand-over,
+more where they cross the edge, and lose their shapes. So long videos are made with the current weights; at every
+hand-over the right continuation is known, because the world can draw the object from where it is now, with its own
+look, in the nearest direction that its caption allows (the idea of Ross, Gordon and Bagnell, "A Reduction of Imitation
 Learning and Structured Prediction to No-Regret Online Learning", 2011).
 """
 
@@ -21,30 +21,30 @@ from .. import world
 from ..world.measure import centroid_offset_px, contrast, steps_of, true_mass_px
 from .data import WINDOW_LATENTS, Dataset, Encoders, cached_shards, decode_clips, encode_clips, image_batch
 from .player import Player, Sampling
-from .source import NAMED, OPEN, Windows, window_batch, with_seen
+from .source import NAMED, OPEN, Windows, window_batch, with_image_states
 
 KNOWN, NEW = 2, WINDOW_LATENTS - 2
 FRAMES_BEHIND, FRAMES_AHEAD = 8, 4 * NEW
 PRESENT = (0.4, 1.7)
-"""Area over the true area within which an object is followed; outside of it a video is given up."""
+"""Range of the object's area over its true area; outside it the video is given up."""
 PLAYED = Sampling(4, guidance_w=0.5)
-"""Steps and guidance (w of the paper's eq. 7) as long videos are made with the embedded model alone."""
+"""Steps and guidance (w of the paper's eq. 7) with which the embedded model makes long videos."""
 POOL_CLIPS, POOL_WINDOWS, POOL_ROUNDS = 40, 20, 3
-"""Videos of a round, their length in windows, and how many rounds are kept."""
+"""Videos in a round, their length in windows, and how many rounds are kept."""
 PLAYED_EVERY = 500
 HANDED_SHARE = 0.9
-"""How many windows of two known latents are hand-overs."""
+"""Share of the windows with two known latents that are replaced by hand-overs."""
 TURNED_DEG = (12.0, 60.0)
-"""What counts as turned: more than true objects seem to in five frames, and less than another way would be."""
+"""An object counts as turned by so many degrees: more than measuring errors, less than another direction."""
 
 
 @dataclass(frozen=True)
 class HandOvers:
     """M hand-overs of the scenes of a data set.
 
-    rows, family, motion: (M,), the scene, the caption, and the motion from here on. turned_deg: (M,), how far off that
-    the object has come, 0 to 180. made: (M, 16, 2, 8, 8), the known latents as the model made them. latents:
-    (M, 16, 4, 8, 8), as they should be and go on. image_states: (M, S, D), what the VLM sees of the last known frame.
+    rows, family, motion: (M,), the scene, the caption, and the right motion from here on. turned_deg: (M,), how far the
+    object's motion is off that, 0 to 180. made: (M, 16, 2, 8, 8), the known latents as the model made them. latents:
+    (M, 16, 4, 8, 8), the true ones and their continuation. image_states: (M, S, D), of the last known frame.
     """
 
     rows: Tensor
@@ -65,10 +65,10 @@ class HandOvers:
     def draw(
         self, windows: Windows, generator: torch.Generator, *, turned_share: float | None = None
     ) -> tuple[Windows, Tensor, Tensor]:
-        """Return windows some of which are hand-overs now, with the places of those and their numbers here.
+        """Replace some windows by hand-overs; return all windows, the places of the hand-overs, and their numbers.
 
         Args:
-            turned_share: how often one is drawn whose object has turned; all alike if None.
+            turned_share: share of hand-overs whose object has turned; if None, all are drawn alike.
         """
         chance = torch.rand(len(windows.rows), generator=generator) < HANDED_SHARE
         places = ((windows.num_known == KNOWN) & chance).nonzero()[:, 0]
@@ -97,22 +97,22 @@ class HandOvers:
         return Windows(self.rows[index], self.family[index], ones, KNOWN * ones)
 
     def truth(self, batch: TrainingBatch, places: Tensor, index: Tensor) -> TrainingBatch:
-        """Return a batch whose clips at ``places`` are as those of hand-overs ``index`` should be."""
+        """Return a batch with the true clips of hand-overs ``index`` at ``places``."""
         return replace(batch, latents=batch.latents.index_copy(0, places, self.latents[index].float()))
 
-    def told(
+    def with_made(
         self, batch: TrainingBatch, places: Tensor, index: Tensor, *, image_states: bool
     ) -> TrainingBatch:
-        """Return a batch that knows at ``places`` what was made, and whose VLM, if it is asked, has seen it."""
+        """Return a batch with the made latents as known ones at ``places``, and the VLM's states of them, if used."""
         batch = self.truth(batch, places, index)
         batch.latents[places, :, :KNOWN] = self.made[index].float()
         if not image_states:
             return batch
-        return with_seen(batch, places, self.image_states[index])
+        return with_image_states(batch, places, self.image_states[index])
 
 
 class LongVideos:
-    """A batch of long videos that a model plays in the shapes world."""
+    """A batch of long videos that a model makes in the shapes world."""
 
     def __init__(self, data: Dataset, scenes: world.Scenes, encoders: Encoders) -> None:
         self.data, self.scenes, self.encoders = data, scenes, encoders
@@ -134,7 +134,7 @@ class LongVideos:
             weights: the model's, in the host's names.
             rows: the scenes, without second objects.
             sampling: how every window is sampled; its seed is not used.
-            open_share: how many videos have open captions; a named one says the way again at every window.
+            open_share: share of videos with open captions; a named one says the direction again in every window.
         """
         player, generator = Player(weights), torch.Generator().manual_seed(seed)
         is_open = torch.rand(len(rows), generator=generator) < open_share
@@ -161,13 +161,13 @@ class LongVideos:
             )
             yield given
             every = torch.arange(len(rows))
-            shown = window_batch(self.data, given.windows(every), image_states=True)
-            told = given.told(shown, every, every, image_states=True)
-            new = player.sample(told, replace(sampling, seed=seed + number))[:, :, KNOWN:]
+            batch = window_batch(self.data, given.windows(every), image_states=True)
+            batch = given.with_made(batch, every, every, image_states=True)
+            new = player.sample(batch, replace(sampling, seed=seed + number))[:, :, KNOWN:]
             made = torch.cat([made, new], 2)[:, :, -WINDOW_LATENTS:]
 
     def _ways(self, frames: Tensor, rows: Tensor, family: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return which clips still show their object, (B,) bool; of those motion, turn and the way through now."""
+        """Return which clips still show their object, (B,) bool; for those also motion, turn and true centres."""
         scenes = self.scenes[rows]
         reading = world.read_clip(frames[:, -FRAMES_BEHIND - 1 :], with_shape="none")
         share = reading.mass_px[:, -1] / true_mass_px(scenes)
@@ -194,41 +194,41 @@ def nearest_allowed(track: Tensor, allowed: Tensor) -> Tensor:
 
 
 class HandOverPool:
-    """The latest hand-overs of a model in training: long videos are played anew now and then.
+    """The latest hand-overs of a model in training; new long videos are made now and then.
 
-    A run that goes on plays them again first.
+    A resumed run first makes them again.
 
     Args:
         data, scenes: the training set.
-        number: of this process; each plays videos of its own.
+        number: of this process; each makes videos of its own.
     """
 
     def __init__(self, data: Dataset, scenes: world.Scenes, *, number: int) -> None:
-        self.videos = LongVideos(data, scenes, Encoders())
+        self.videos = LongVideos(data, scenes, Encoders.trained())
         self.number, self.rounds = number, deque[HandOvers](maxlen=POOL_ROUNDS)
         self.given: HandOvers | None = None
 
     def refresh(self, weights: Mapping[str, Tensor], step: int) -> None:
-        """Play long videos with these weights, in the host's names."""
+        """Make long videos with these weights, in the host's names, and keep their hand-overs."""
         seed = 1000 * step + self.number
         rows = hardest_alone(self.videos.scenes, POOL_CLIPS, torch.Generator().manual_seed(seed))
         played = self.videos.play(weights, rows, PLAYED, windows=POOL_WINDOWS, seed=seed)
         self.rounds.append(HandOvers.joined(tuple(played)))
         self.given = HandOvers.joined(self.rounds)
         print(
-            f"{len(self.given)} hand-overs of long videos, played with the weights of step {step}", flush=True
+            f"{len(self.given)} hand-overs of long videos, made with the weights of step {step}", flush=True
         )
 
 
 def hardest_alone(scenes: world.Scenes, count: int, generator: torch.Generator) -> Tensor:
-    """Draw scenes (count,), most of them small or faint, which are lost first; none has a second object to follow."""
+    """Draw scenes (count,) without second objects, most of them small or faint: those are lost first."""
     rows = (scenes.second_colour < 0).nonzero()[:, 0]
     shares = 1 / (true_mass_px(scenes[rows]) * contrast(scenes[rows]))
     return rows[torch.multinomial(shares, count, generator=generator)]
 
 
 def first_windows(rows: Tensor, family: Tensor) -> Windows:
-    """Return the windows that begin the clips of these rows, with captions of these families, from one picture."""
+    """Return the first windows of these rows, with captions of these families, which know one picture."""
     zeros = torch.zeros_like(rows)
     return Windows(rows, family, zeros, zeros + 1)
 
@@ -244,9 +244,9 @@ def played_hand_overs(
     windows: int,
     open_share: float,
 ) -> HandOvers:
-    """Return the hand-overs of long videos that a model plays once, a shard at a time; the folder keeps them."""
+    """Return the hand-overs of long videos that a model makes, a shard at a time; the folder caches them."""
     rows = hardest_alone(scenes, videos, torch.Generator().manual_seed(sampling.seed))
-    long_videos = functools.cache(lambda: LongVideos(data, scenes, Encoders()))
+    long_videos = functools.cache(lambda: LongVideos(data, scenes, Encoders.trained()))
 
     def play(part: slice) -> dict[str, Tensor]:
         made = long_videos().play(
@@ -262,6 +262,6 @@ def played_hand_overs(
     return HandOvers(**cached_shards(folder, videos, play, batch=POOL_CLIPS))
 
 
-def unworn(windows: Windows, places: Tensor) -> Windows:
-    """Return windows of which those at ``places`` have been through a long video: to any wear they are first ones."""
+def as_first_windows(windows: Windows, places: Tensor) -> Windows:
+    """Return windows with those at ``places`` marked as first ones, so that no errors are added to hand-overs."""
     return replace(windows, start=windows.start.index_fill(0, places, 0))

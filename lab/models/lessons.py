@@ -1,4 +1,4 @@
-"""What a student of the shapes world learns otherwise than the product's trainer teaches: which calls, to which end."""
+"""How the training of the lab's students differs from the product's: which calls are trained, and to which target."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,10 +24,10 @@ from ...model_patches.training.stages import (
 
 @dataclass(frozen=True)
 class AnsweredBatch(TrainingBatch):
-    """A batch whose data know what a few-step student should come to.
+    """A batch that holds the clips a few-step student should make.
 
-    answer: like latents. answered: (B,) bool, the clips that have one. choices: (B, K, C, T, H, W), the ways in which
-    the clips that could follow differ, orthonormal in each clip, zeros where only one could; None where not known.
+    answer: like latents. answered: (B,) bool, the clips that have an answer. choices: (B, K, C, T, H, W), orthonormal
+    directions in which the possible clips differ, zeros where only one is possible; None if unknown.
     """
 
     answer: Tensor
@@ -36,7 +36,7 @@ class AnsweredBatch(TrainingBatch):
 
 
 def choice_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor, choices: Tensor) -> Tensor:
-    """Return the part of ``ode_step_loss`` that lies along ``choices``: which of several futures is made.
+    """Return the part of ``ode_step_loss`` along ``choices``, which decides which of several futures is made.
 
     Args:
         choices: (B, K, C, T, H, W), orthonormal in each clip, or zeros.
@@ -47,21 +47,21 @@ def choice_loss(velocity: Tensor, start: Tensor, end: Tensor, span: Tensor, choi
 
 
 def straight_way(start: Tensor, clean: Tensor, sigma: Tensor, following: Tensor) -> Tensor:
-    """Return the state at the sigma ``following`` on the straight way from z_sigma to a clean latent.
+    """Return the state at the sigma ``following`` on the straight line from z_sigma to a clean latent.
 
-    It is where the ODE of a model leads that has no doubt. Source: the line below eq. 4, solved for the noise.
+    The ODE of a model that knows the clean latent leads there. Source: the line below eq. 4, solved for the noise.
     """
     return start + (following - sigma) * (start - clean) / sigma
 
 
 def answered_losses(micro: Micro, choice_weight: float) -> Losses:
-    """Lead a step of the student to the answer where there is one, elsewhere to where the guided teacher leads.
+    """Return the loss of a student's step against the answer, or against the guided teacher where there is none.
 
     Args:
-        choice_weight: how much more an error counts that leads to another of the clips that could follow.
+        choice_weight: extra weight of an error toward another of the possible clips.
 
     Raises:
-        ValueError: choice_weight is set and the batch has no choices.
+        ValueError: choice_weight is set, but the batch has no choices.
     """
     choices = micro.batch.choices if isinstance(micro.batch, AnsweredBatch) else None
     if choice_weight and choices is None:
@@ -90,20 +90,20 @@ def _end(micro: Micro, step: StudentStep) -> Tensor:
 
 
 def draw_by_shares(num_steps: int, generator: torch.Generator, *, shares: Sequence[float]) -> int:
-    """Draw which call of a schedule is the last, from 0 on, as often as its share."""
+    """Draw which call of a schedule is the last, from 0 on, with these probabilities."""
     assert len(shares) == num_steps
     return int(torch.multinomial(torch.tensor(shares, dtype=torch.float32), 1, generator=generator))
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """What of a student's training is the lab's own.
+    """The parts of a student's training that only the lab has.
 
-    ode_call_shares: how often each of the student's calls follows the teacher's ODE, first call first; all alike if
-        empty.
-    dmd_call_shares: the same for the other updates of dmd2: whose clip is judged and moved. A student that has followed
-        the ODE draws the mean of what may come in its first calls, and a clip in its last one.
-    ode_choice_weight: how much more an error of those that follow the ODE counts along the choices of the data.
+    ode_call_shares: how often each of the student's calls is trained to follow the teacher's ODE, first call first; if
+        empty, all alike.
+    dmd_call_shares: the same for DMD2's updates of the student: which call's clip is judged. After the ODE training the
+        first calls draw the mean of all futures, and the last one draws a clip.
+    ode_choice_weight: extra weight of ODE errors along the choices of the data.
     """
 
     ode_call_shares: tuple[float, ...] = ()
@@ -111,10 +111,10 @@ class Lessons:
     ode_choice_weight: float = 0.0
 
     def check(self, config: DistillConfig) -> None:
-        """Refuse what does not fit a training's settings.
+        """Refuse lessons that do not fit a training's settings.
 
         Raises:
-            ValueError: says what does not.
+            ValueError: says what does not fit.
         """
         for name in ("ode_call_shares", "dmd_call_shares"):
             shares = getattr(self, name)
@@ -124,20 +124,20 @@ class Lessons:
                     " negative and not all 0."
                 )
         if (self.ode_call_shares or self.ode_choice_weight) and not config.ode_updates:
-            raise ValueError("ode_call_shares and ode_choice_weight are of the ode_updates, which are 0.")
+            raise ValueError("ode_call_shares and ode_choice_weight need ode_updates, which is 0.")
         if self.dmd_call_shares and (config.stage != "dmd2" or config.ode_updates == config.total_steps):
             raise ValueError(
                 f"dmd_call_shares is {list(self.dmd_call_shares)}, but none of the updates is one of DMD2 (stage"
                 f' "{config.stage}", {config.ode_updates} of {config.total_steps} follow the ODE).'
             )
 
-    def written(self) -> dict[str, object]:
-        """Return what is not at its default, as JSON gives it back."""
+    def changed_values(self) -> dict[str, object]:
+        """Return the values that are not the defaults, as JSON returns them."""
         values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         return {name: value for name, value in values.items() if value}
 
     def phases(self, config: DistillConfig, networks: Networks, step: int) -> list[Phase]:
-        """Return the updates that make a step; see ``stages.phases``."""
+        """Return the updates of a step; see ``stages.phases``."""
         follows_ode = config.stage == "dmd2" and step < config.ode_updates
         todo = stages.phases(config, networks, step)
         if follows_ode:

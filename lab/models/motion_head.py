@@ -1,7 +1,7 @@
-"""Say in the middle of a DiT which motion the noisy clip has: help in training, thrown away after it.
+"""Predict from the middle of a DiT which motion the noisy clip has: a help in training that is dropped after it.
 
-To choose one of several futures the network must find it in the noise, and flow matching tells it so only through the
-pixels. Told directly, a layer learns it sooner (as in Yu et al., "Representation Alignment for Generation", 2024).
+To choose one of several futures the network must find it in the noise, and flow matching teaches that only through the
+pixels. With a direct target a layer learns it sooner (Yu et al., "Representation Alignment for Generation", 2024).
 """
 
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from ..world.scenes import NUM_MOTIONS
 
 BLOCK = 1
-"""The single block that is read: behind it enough are left to draw what it has found."""
+"""The single block whose tokens are read; enough blocks follow it to draw what it has found."""
 WEIGHT = 0.03
 
 
 class MotionHead(nn.Module):
-    """Motions from the mean of a block's video tokens.
+    """Predicts motions from the mean of a block's video tokens.
 
     Args:
-        model: diffusers' twin; its block is listened to as long as this lives.
+        model: diffusers' twin; a hook on its block stays as long as this head.
         width: of its tokens.
     """
 
@@ -26,15 +26,15 @@ class MotionHead(nn.Module):
         self.linear = nn.Linear(width, NUM_MOTIONS)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        self._seen: Tensor | None = None
-        model.single_transformer_blocks[BLOCK].register_forward_hook(self._listen)
+        self._tokens: Tensor | None = None
+        model.single_transformer_blocks[BLOCK].register_forward_hook(self._keep_tokens)
 
-    def _listen(self, block: nn.Module, inputs: tuple, outputs: tuple[Tensor, Tensor]) -> None:
-        self._seen = outputs[0]
+    def _keep_tokens(self, block: nn.Module, inputs: tuple, outputs: tuple[Tensor, Tensor]) -> None:
+        self._tokens = outputs[0]
 
     def loss(self, motions: Tensor) -> Tensor:
-        """Return the weighted cross entropy of what the last forward has seen against (B, 16) likelihoods."""
-        assert self._seen is not None, "the model has not run yet"
-        tokens = self._seen
+        """Return the weighted cross entropy of the last forward's predictions against (B, 16) likelihoods."""
+        assert self._tokens is not None, "the model has not run yet"
+        tokens = self._tokens
         logits = self.linear(nn.functional.layer_norm(tokens, tokens.shape[-1:]).mean(1))
         return WEIGHT * nn.functional.cross_entropy(logits, motions)

@@ -1,4 +1,4 @@
-"""Sample a DiT of the lab: one player for every table and every training that watches itself."""
+"""Sample a DiT of the lab, for tables and for trainings that sample their own model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ...model_patches.training.twin import Conditions, from_host, takes_image
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a clip is sampled; guidance_w is w of the paper's eq. 7 (two forwards a step where it is not 0)."""
+    """How to sample a clip; guidance_w is w of the paper's eq. 7 (two forwards a step if it is not 0)."""
 
     steps: int
     shift: float = 5.0
@@ -26,7 +26,7 @@ class Sampling:
 
 
 class Player:
-    """A DiT ready to be sampled on a device, in bfloat16 where the device is quick at it."""
+    """A DiT ready to be sampled on a device, in bfloat16 if the device is fast at it."""
 
     def __init__(
         self, host: Mapping[str, Tensor], *, device: torch.device | None = None, precision: str | None = None
@@ -48,7 +48,7 @@ class Player:
 
         Args:
             offset: the batch's first row, so that chunks differ in noise.
-            generator: draws the noise; one of ``sampling.seed`` and ``offset`` if None.
+            generator: draws the noise; if None, one seeded by ``sampling.seed`` and ``offset``.
         """
         if generator is None:
             generator = torch.Generator().manual_seed(sampling.seed * 1_000_003 + offset)
@@ -60,7 +60,7 @@ class Player:
         ).cpu()
 
     def denoiser(self, batch: TrainingBatch, guidance_w: float):
-        """Return the model as the samplers want it, guided by w where that is not 0."""
+        """Return the model as a denoiser, guided by w if that is not 0."""
 
         def on(empty: bool) -> Denoise:
             return self.role.denoiser(Conditions.of(batch, image=self.image, empty=empty))

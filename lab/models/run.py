@@ -1,4 +1,4 @@
-"""What every training stage shares: time-boxed loops, checkpoints in the user cache, learning-rate schedule, EMA."""
+"""What every training stage shares: resumable loops, checkpoints in the user cache, learning-rate schedule, EMA."""
 
 import math
 import time

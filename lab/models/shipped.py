@@ -1,4 +1,4 @@
-"""The embedded models as files in the pack: what is measured when the weights that ship are measured."""
+"""The embedded models as files in the pack, for measurements of the weights that ship."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...model_patches.encoders.vlm import VisionLanguageModel
 from ...model_patches.training.adapters import merge_lora
 from .. import world
 from .data import Dataset, Encoders
@@ -18,25 +17,15 @@ TI2V, T2V = "magic141_shapes_ti2v", "magic141_shapes_t2v"
 GUIDED = f"{TI2V}_cfg"
 
 
-class ShippedEncoders(Encoders):
-    """The frozen stages, read from the pack instead of from training checkpoints.
+def shipped_encoders(vae: Taehv) -> Encoders:
+    """Return the frozen stages, read from the pack instead of from the training cache.
 
     Args:
         vae: the autoencoder; shipped padded to TAEHV's stock width, which computes the same as the narrow one.
     """
-
-    def __init__(self, vae: Taehv) -> None:
-        from transformers import AutoTokenizer, CLIPModel, LlavaForConditionalGeneration
-
-        llava, clip = (MODELS / "text_encoders" / f"magic141_shapes_{name}" for name in ("llava", "clip"))
-        self.vlm = VisionLanguageModel(
-            LlavaForConditionalGeneration.from_pretrained(llava, use_safetensors=True).float()
-        ).eval()
-        self.vlm.activation_dtype = torch.float32
-        self.llm_tokenizer = AutoTokenizer.from_pretrained(llava, trust_remote_code=False)
-        self.clip = CLIPModel.from_pretrained(clip, use_safetensors=True).float().eval()
-        self.clip_tokenizer = AutoTokenizer.from_pretrained(clip, trust_remote_code=False)
-        self.vae = vae
+    return Encoders(
+        *(MODELS / "text_encoders" / f"magic141_shapes_{name}" for name in ("llava", "clip")), vae
+    )
 
 
 def shipped_vae_weights() -> dict[str, Tensor]:
@@ -53,7 +42,7 @@ def shipped_dit(name: str) -> dict[str, Tensor] | None:
 
 
 def student_file(steps: int) -> str:
-    """Return where the LoRA of a student of so many steps lies, in the folder of models."""
+    """Return the path of the LoRA of a student of so many steps, relative to the folder of models."""
     return f"loras/{TI2V}_{steps}step.safetensors"
 
 
@@ -66,7 +55,7 @@ def shipped_student(teacher: dict[str, Tensor], steps: int) -> dict[str, Tensor]
 def held_out_set(
     encoders: Encoders, count: int, *, seed: int, chunk: int = 50
 ) -> tuple[Dataset, world.Scenes]:
-    """Return held-out scenes as a data set, encoded now by these encoders."""
+    """Return held-out scenes as a data set, encoded by these encoders."""
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(seed), split="test")
     parts = [
         encoders.encode(scenes[slice(i, i + chunk)], torch.Generator().manual_seed(seed * 1_000_003 + i))

@@ -14,7 +14,7 @@ NAMED, OPEN, OPEN_APPEARANCE = range(len(FAMILIES))
 
 KNOWN_SHARES = (0.3, 0.65, 0.05)
 MIDDLE_SHARES = (0.05, 0.9, 0.7)
-"""How often a window of 1, 2 or 3 known latents starts in mid-motion; from the first frame alone all is open."""
+"""How often a window of 1, 2 or 3 known latents starts in mid-motion."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Windows:
 
     @property
     def is_open(self) -> Tensor:
-        """Tell which leave several futures: those of an open caption and the first frame alone, or no frame."""
+        """Return which allow several futures: those with an open caption that know only the first frame, or none."""
         return (self.family == OPEN) & (self.start == 0) & (self.num_known <= 1)
 
 
@@ -39,7 +39,7 @@ def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> Trai
     """Return windows with their conditions.
 
     Args:
-        image_states: put the VLM's states of the last known frame before the prompt's, and the empty prompt's.
+        image_states: put the VLM's states of the last known frame before those of the prompt and of the empty prompt.
     """
     rows, family, count = windows.rows, windows.family, len(windows.rows)
     steps = windows.start[:, None] + torch.arange(WINDOW_LATENTS)
@@ -65,8 +65,8 @@ def window_batch(data: Dataset, windows: Windows, *, image_states: bool) -> Trai
     )
 
 
-def with_seen(batch: TrainingBatch, places: Tensor, image_states: Tensor) -> TrainingBatch:
-    """Return a batch whose VLM has seen other pictures at ``places``; image_states: (len(places), S, D)."""
+def with_image_states(batch: TrainingBatch, places: Tensor, image_states: Tensor) -> TrainingBatch:
+    """Return a batch with other image states (len(places), S, D) of the VLM at ``places``."""
     states, null_states, seen = batch.states.clone(), batch.null_states.clone(), image_states.float()
     states[places, : seen.shape[1]] = seen
     null_states[places, : seen.shape[1]] = seen
@@ -79,7 +79,7 @@ class WorldSource:
     Args:
         image: for an image-to-video model: 1 to 3 latents are known, and some windows start in mid-motion.
         family_shares: how often named, open and open-appearance captions are drawn.
-        image_states: give the VLM's states; the ablation of the paper's multi-modal guidance leaves them out.
+        image_states: add the VLM's states; the ablation of the paper's multi-modal guidance leaves them out.
         known_shares: how often 1, 2 or 3 latents are known.
     """
 
@@ -115,17 +115,17 @@ class WorldSource:
         middle = (chance < torch.tensor(MIDDLE_SHARES)[known - 1]) & (begins > 0)
         return Windows(rows, family, torch.where(middle, begins, 0), known)
 
-    def shown(self, windows: Windows) -> TrainingBatch:
+    def window_batch(self, windows: Windows) -> TrainingBatch:
         """Return windows with their conditions."""
         return window_batch(self.data, windows, image_states=self.image_states)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> TrainingBatch:
         """Return a random window of every row."""
-        return self.shown(self.windows(rows, generator))
+        return self.window_batch(self.windows(rows, generator))
 
 
 class HeldOutSource:
-    """The same held-out scenes at each call, from their first frame: what a student is judged on while it learns."""
+    """The same held-out scenes at each call, from their first frame, to judge a student in training."""
 
     def __init__(self, data: Dataset, *, image: bool, family: int, image_states: bool = True) -> None:
         self.data, self.image, self.family = data, image, family

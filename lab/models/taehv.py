@@ -1,6 +1,6 @@
 """A trainable autoencoder in the TAEHV layout at any width, and its exact expansion to the stock width.
 
-The layout (layer order and key names) is that of TAEHV, which ComfyUI's stock VAELoader opens; there are no norm
+The layout (layer order and key names) is that of TAEHV, which ComfyUI's stock VAELoader opens; it has no norm
 layers, so a narrow network padded with zeros computes the same function.
 """
 
@@ -129,7 +129,7 @@ class Taehv(nn.Module):
         return rearrange(x, "(b t) c h w -> b t c h w", b=batch)
 
     def encode(self, clip: Tensor) -> Tensor:
-        """Encode clips whose frame 0 stands alone in latent 0, as the one-image path has it.
+        """Encode clips; frame 0 is alone in latent 0, so that a single picture has the same latent.
 
         Args:
             clip: (B, 4n+1, 3, H, W) in [0, 1].
@@ -177,7 +177,7 @@ def narrow_network(stock: Mapping[str, Tensor]) -> Taehv:
 
 
 def _joined_axes(network: Taehv) -> dict[tuple[str, int], int]:
-    """Return (weight, axis) -> how many frames' channels lie one behind the other along it."""
+    """Return for (weight, axis) how many frames' channels are concatenated along it."""
     joined = {}
     for name, module in network.named_modules():
         if isinstance(module, MemBlock):

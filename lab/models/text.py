@@ -43,7 +43,7 @@ NEGATIVE_PROMPT = (
 
 
 def caption_corpus(count: int = 2000) -> list[str]:
-    """Return captions of every family, for the tokenizers to learn the world's words from."""
+    """Return captions of every family, from which the tokenizers learn the world's words."""
     generator = torch.Generator().manual_seed(1)
     scenes = world.sample_scenes(count, generator=generator, second_share=0.5)
     opened, _ = world.open_caption(scenes, generator=generator, appearance=True)

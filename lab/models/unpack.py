@@ -1,7 +1,7 @@
 """Stage ``unpack``: put the weights that ship into an empty training cache, as if they had been trained there.
 
-``export`` and ``export_students`` backwards: what is trained on top of them (data, students) then needs none of the
-hours before them.
+It reverses ``export`` and ``export_students``: later stages (data, students) can then run without the hours of training
+before them.
 """
 
 import shutil
@@ -22,7 +22,7 @@ DITS = {"t2v": export.T2V, "t2v_clips": export.T2V, "ti2v": export.TI2V}
 
 
 def unpack() -> dict[str, str]:
-    """Copy every shipped stage that the cache does not have, and say which were copied."""
+    """Copy every shipped stage that the cache lacks; return the source of each."""
     done = {}
     for stage, source in FOLDERS.items():
         if not (folder := stage_dir(stage) / "folder").exists():
@@ -42,7 +42,7 @@ def unpack() -> dict[str, str]:
 
 
 def unpack_students() -> dict[str, str]:
-    """Put the students that ship where the experiment keeps its own, so that others can start as they are."""
+    """Put the students that ship where the experiment keeps its own, so that other students can start from them."""
     folder, done = stage_dir("experiment") / f"seed{SEED}", {}
     teacher = shipped_dit(TI2V)
     for steps, student in SHIPPED_STUDENTS.items():

@@ -16,9 +16,9 @@ LATENT_NOISE = 0.05
 MOMENT_WEIGHT = 0.02
 CROP_PX, CROP_SHARE = 32, 0.88
 CANDIDATES = 8
-"""Scenes drawn for each that the decoder learns from: those of low contrast are taken more often."""
+"""So many scenes are drawn for each one the decoder is trained on; low contrast is chosen more often."""
 DECODER_CROPS = (0.25, 0.9)
-"""Shares of its run between which the decoder learns from crops: objects are small, and edges are what it lacks."""
+"""The part of its run in which the decoder learns from crops: objects are small, and it is worst at edges."""
 
 
 def centred_crops(
@@ -39,10 +39,10 @@ def centred_crops(
 
 
 def faint_scenes(count: int, generator: torch.Generator, *, second_share: float) -> world.Scenes:
-    """Draw training scenes, those most often whose object is near its background's colour.
+    """Draw training scenes, most often those whose object's colour is near the background's.
 
-    Green on gray is a thirty-second of all scenes and next to nothing of their error: left to chance, the decoder
-    draws its frames in pairs, a jump and a stop.
+    Green on gray is a thirty-second of all scenes and hardly counts in the loss: with uniform scenes, the decoder makes
+    such an object jump every second frame and stand still between.
     """
     drawn = world.sample_scenes(
         CANDIDATES * count, generator=generator, split="train", second_share=second_share
@@ -105,10 +105,10 @@ def train(total: int = 2600, batch: int = 8) -> Taehv:
 
 
 def train_decoder(model: Taehv, total: int = 7000, batch: int = 4) -> Taehv:
-    """Train the decoder on, with the encoder as it is: the latents that other stages learned from do not move.
+    """Train the decoder further with a fixed encoder, so that the latents other stages learned from do not change.
 
     Args:
-        batch: whole frames a step, of all processes; four times as many crops.
+        batch: clips of whole frames per step, of all processes together; four times as many of crops.
     """
     torch.manual_seed(1)
     model.encoder.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The shapes world: an unending, captioned 64x64 world with analytic ground truth.
+"""The shapes world: an endless, captioned 64x64 world whose ground truth can be computed.
 
 One object of 6 shapes, 8 colours and 2 sizes moves over one of 4 backgrounds at constant velocity (8 directions x
 2 speeds) and wraps around the edges, so a clip of any length is well defined. Some scenes hold a second, smaller

@@ -1,4 +1,4 @@
-"""Write captions in plain words: named ones say every factor, open ones leave one or two among a few values."""
+"""Write captions in plain words: named ones state every factor, open ones leave one or two open among a few values."""
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def named_caption(scenes: Scenes) -> list[str]:
 
 
 def appearance_caption(scenes: Scenes) -> list[str]:
-    """Write captions that say what the first frame shows and nothing of the motion."""
+    """Write captions that say what the first frame shows and nothing about the motion."""
     return [_appearance(_words(scenes, i), _second(scenes, i)) for i in range(len(scenes))]
 
 
@@ -63,8 +63,8 @@ def open_caption(
 ) -> tuple[list[str], Tensor]:
     """Write captions that leave the motion open, and with ``appearance`` colour and place too.
 
-    The direction is said only as a group of two or four; the speed stays said. With ``appearance`` the colour and
-    the place are groups of two or three, which is what a first frame would have told.
+    The caption names only a group of two or four directions, but the speed. With ``appearance`` it also names only a
+    group of two or three colours and places, which a first frame would show.
 
     Returns:
         The captions, and the allowed futures as a (B, 16) bool tensor over ``Scenes.motion``.

@@ -27,7 +27,7 @@ def laplacian_sharpness(frames: Tensor) -> Tensor:
 
 
 def coverage_entropy(chosen: Tensor, allowed: Tensor) -> float:
-    """Return how evenly choices fall on what is allowed: 1 is uniform, 0 always the same.
+    """Return how evenly choices are spread over what is allowed: 1 is uniform, 0 always the same.
 
     Args:
         chosen: (N,) index of what each of N samples of one prompt shows; choices that are not allowed are left out.

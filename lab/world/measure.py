@@ -15,7 +15,7 @@ STRAIGHT_TOLERANCE_PX = 1.5
 
 @dataclass(frozen=True)
 class Reading:
-    """What a clip shows; B clips of T frames.
+    """What clips show; B clips of T frames.
 
     colour: (B, T) index into COLOURS. mass_px: (B, T) area of the object. centroid_px: (B, T, 2) circular centroid.
     shape: (B, T) index into SHAPES. size: (B, T) index into SIZES. place: (B,) of the first frame.

@@ -1,4 +1,4 @@
-"""What distillation is judged by: ghosts, trajectories and which of the allowed futures a clip shows."""
+"""Measures to judge distillation by: ghosts, trajectories, and which of the allowed futures a clip shows."""
 
 import torch
 from torch import Tensor
@@ -23,11 +23,11 @@ def object_alpha(frames: Tensor, scenes: Scenes) -> Tensor:
 
 
 def is_ghost(frames: Tensor, scenes: Scenes) -> Tensor:
-    """Tell whether the last frame shows an object that is there but see-through, (B,) bool.
+    """Return whether the last frame shows an object that is present but see-through, (B,) bool.
 
-    There: at least ``PRESENT_SHARE`` of the true mass, opacity below ``FAINT_ALPHA`` not counted. See-through: less
-    than ``SOLID_SHARE`` of what is there has an opacity above ``SOLID_ALPHA``; an average of two futures is two
-    objects of opacity one half.
+    Present: at least ``PRESENT_SHARE`` of the true mass, pixels with an opacity below ``FAINT_ALPHA`` not counted.
+    See-through: less than ``SOLID_SHARE`` of that has an opacity above ``SOLID_ALPHA``; an average of two futures is
+    two objects of opacity one half.
     """
     alpha = object_alpha(frames[:, -1:].float().clamp(0, 1), scenes)[:, 0]
     mass = (alpha * (alpha > FAINT_ALPHA)).sum((-1, -2))

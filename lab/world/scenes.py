@@ -1,4 +1,4 @@
-"""Draw scenes: one row of factor indices a scene, so that a batch is a handful of integer tensors."""
+"""Draw scenes: one row of factor indices for each scene, so that a batch is a few integer tensors."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -118,7 +118,7 @@ def concatenate(parts: list[Scenes]) -> Scenes:
 
 
 def held_out(scenes: Scenes) -> Tensor:
-    """Tell which combinations of factors are kept from training, (B,) bool; about a tenth."""
+    """Return which combinations of factors are held out from training, (B,) bool; about a tenth."""
     code = (
         scenes.shape * 3
         + scenes.colour * 7

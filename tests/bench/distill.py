@@ -36,9 +36,9 @@ from magic141.lab.models.shipped import (
     GUIDED,
     MODELS,
     TI2V,
-    ShippedEncoders,
     held_out_set,
     shipped_dit,
+    shipped_encoders,
     shipped_student,
     shipped_vae_weights,
     student_file,
@@ -76,7 +76,7 @@ class Bench:
         use_comfyui()
         self.vae = narrow_network(shipped_vae_weights())
         with torch.no_grad():
-            data, self.scenes = held_out_set(ShippedEncoders(self.vae), clips, seed=23)
+            data, self.scenes = held_out_set(shipped_encoders(self.vae), clips, seed=23)
         self.size = f"{clips} scenes, {noises} noises, {prompts} prompts"
         self.noises = noises
         self.decode, self.prompts, self.net = partial(decode_clips, self.vae), prompts, feature_net()

@@ -16,7 +16,7 @@ def train(config, folder, lessons=None, **options):
     """Train with lessons."""
     lessons = lessons or Lessons()
     lessons.check(config)
-    return train_plainly(config, folder, phases=lessons.phases, identity=lessons.written(), **options)
+    return train_plainly(config, folder, phases=lessons.phases, identity=lessons.changed_values(), **options)
 
 
 def latents(*clips: list[float]) -> torch.Tensor:
@@ -112,7 +112,7 @@ def test_shares_of_calls_that_are_not_there_are_refused():
             with pytest.raises(ValueError, match=f"{name} is .* wanted 2 numbers, one a step of the student"):
                 Lessons(**{name: shares}).check(TINY)
     for unused in (Lessons(ode_call_shares=(1.0, 2.0)), Lessons(ode_choice_weight=30.0)):
-        with pytest.raises(ValueError, match="are of the ode_updates, which are 0"):
+        with pytest.raises(ValueError, match="need ode_updates, which is 0"):
             unused.check(TINY)
     for settings in ({"stage": "flow"}, {"ode_updates": TINY.total_steps}):
         with pytest.raises(

@@ -27,7 +27,7 @@ def test_what_ships_is_put_where_nothing_was_trained(tmp_path, monkeypatch):
     assert all(torch.equal(told[name], weight) for name, weight in drawn.items())
     vae, narrow = Encoders.load_vae().state_dict(), narrow_network(shipped_vae_weights()).state_dict()
     assert all(torch.equal(vae[name], weight) for name, weight in narrow.items())
-    assert Encoders().llm_tokenizer is not None
+    assert Encoders.trained().llm_tokenizer is not None
 
 
 def test_what_was_trained_is_left_alone(tmp_path, monkeypatch):

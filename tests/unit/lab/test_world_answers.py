@@ -14,7 +14,7 @@ from .test_world_source import COUNT, dataset
 class Undrifted:
     """Known latents as they are."""
 
-    def put_on(self, _source, _windows, batch, _generator):
+    def add_to(self, _source, _windows, batch, _generator):
         return batch
 
 

@@ -81,9 +81,9 @@ def test_a_window_knows_what_was_made_and_the_truth_is_the_answer():
     source = WorldSource(data, image=True, family_shares=(0.0, 1.0, 0.0))
     index, places = torch.tensor([3, 1]), torch.tensor([1, 2])
     windows = given.windows(torch.tensor([0, 3, 1]))
-    batch = source.shown(windows)
+    batch = source.window_batch(windows)
     truth = given.truth(batch, places, index)
-    told = given.told(batch, places, index, image_states=True)
+    told = given.with_made(batch, places, index, image_states=True)
     assert torch.equal(truth.latents[places], given.latents[index].float())
     assert torch.equal(told.latents[places, :, :KNOWN], given.made[index].float())
     assert torch.equal(told.latents[places, :, KNOWN:], given.latents[index, :, KNOWN:].float())
@@ -92,8 +92,8 @@ def test_a_window_knows_what_was_made_and_the_truth_is_the_answer():
     assert torch.equal(told.states[:, 5:], batch.states[:, 5:])
     for name in ("latents", "states"):
         assert torch.equal(getattr(told, name)[0], getattr(batch, name)[0])
-    blind = replace(source.shown(windows), states=batch.states)
-    assert torch.equal(given.told(blind, places, index, image_states=False).states, blind.states)
+    blind = replace(source.window_batch(windows), states=batch.states)
+    assert torch.equal(given.with_made(blind, places, index, image_states=False).states, blind.states)
 
 
 def test_objects_go_on_in_the_nearest_way_that_the_caption_allows():
@@ -153,7 +153,7 @@ def test_long_videos_are_played_and_drawn_on(encoders):
 
 
 def test_long_videos_are_played_once(encoders, monkeypatch, tmp_path):
-    monkeypatch.setattr(handovers, "Encoders", lambda: encoders)
+    monkeypatch.setattr(handovers.Encoders, "trained", lambda: encoders)
     monkeypatch.setattr(handovers, "POOL_CLIPS", 2)
 
     def play() -> HandOvers:
@@ -171,12 +171,12 @@ def test_long_videos_are_played_once(encoders, monkeypatch, tmp_path):
     played = play()
     assert len(played) == 6
     assert (played.family == OPEN).all()
-    monkeypatch.setattr(handovers, "Encoders", None)
+    monkeypatch.setattr(handovers.Encoders, "trained", None)
     assert torch.equal(play().made, played.made)
 
 
 def test_a_student_learns_from_the_long_videos_of_the_one_before(encoders, monkeypatch, tmp_path):
-    monkeypatch.setattr(handovers, "Encoders", lambda: encoders)
+    monkeypatch.setattr(handovers.Encoders, "trained", lambda: encoders)
     monkeypatch.setattr(experiment, "PLAYED_WINDOWS", 2)
     bench = experiment.Experiment.__new__(experiment.Experiment)
     bench.seed, bench.folder, bench.drift = 0, tmp_path, None
@@ -190,9 +190,9 @@ def test_a_student_learns_from_the_long_videos_of_the_one_before(encoders, monke
     first = source(tiny_weights())
     assert isinstance(first, AnsweredSource)
     assert len(first.handed) == 6
-    monkeypatch.setattr(handovers, "Encoders", None)
+    monkeypatch.setattr(handovers.Encoders, "trained", None)
     assert torch.equal(source(tiny_weights()).handed.made, first.handed.made)
-    monkeypatch.setattr(handovers, "Encoders", lambda: encoders)
+    monkeypatch.setattr(handovers.Encoders, "trained", lambda: encoders)
     other = {key: 1.1 * value for key, value in tiny_weights().items()}
     assert not torch.equal(source(other).handed.made, first.handed.made)
     student = replace(student, long_videos=0)

@@ -21,7 +21,7 @@ from magic141.lab.models.drift import (
     melted_scenes,
     swerved,
     swerved_way,
-    worn,
+    with_model_errors,
 )
 from magic141.lab.models.source import NAMED, OPEN, HeldOutSource, Windows, WorldSource
 from magic141.model_patches.training.losses import per_clip
@@ -79,7 +79,7 @@ def test_scenes_melt_into_other_shapes_in_the_same_place_and_motion():
 def test_windows_in_mid_motion_have_begun_to_melt():
     source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
     windows = source.windows(torch.arange(COUNT).repeat(20), torch.Generator().manual_seed(2))
-    batch, others = source.shown(windows), melting()
+    batch, others = source.window_batch(windows), melting()
     told = melted(others, source, windows, batch, torch.Generator().manual_seed(3))
     changed = (told.latents != batch.latents).flatten(1).any(1)
     assert not changed[windows.start == 0].any()
@@ -113,7 +113,7 @@ def test_objects_swerve_back_to_their_own_way():
 def test_windows_in_mid_motion_know_objects_that_have_swerved():
     source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
     windows = source.windows(torch.arange(COUNT).repeat(20), torch.Generator().manual_seed(2))
-    batch = source.shown(windows)
+    batch = source.window_batch(windows)
     ways = torch.randn(COUNT, 16, 4, 8, 8, generator=torch.Generator().manual_seed(4)).half()
     told = swerved(ways, windows, batch, torch.Generator().manual_seed(3))
     changed = (told.latents != batch.latents).flatten(1).any(1)
@@ -128,14 +128,14 @@ def test_windows_in_mid_motion_know_objects_that_have_swerved():
 def test_windows_in_mid_motion_know_what_a_model_has_made():
     source = WorldSource(dataset(), image=True, family_shares=(0.0, 1.0, 0.0))
     windows = source.windows(torch.arange(COUNT).repeat(8), torch.Generator().manual_seed(2))
-    batch, model = source.shown(windows), from_host(tiny_dit(patch=1))
-    told = worn(model, source, windows, batch, torch.Generator().manual_seed(3))
+    batch, model = source.window_batch(windows), from_host(tiny_dit(patch=1))
+    told = with_model_errors(model, source, windows, batch, torch.Generator().manual_seed(3))
     changed = (told.latents != batch.latents).flatten(2).any(2).any(1)
     middle = windows.start > 0
     assert not changed[~middle].any()
     assert 0.5 < changed[middle].float().mean() < 1
     assert torch.equal(told.latents[:, :, 3:], batch.latents[:, :, 3:])
-    again = worn(model, source, windows, batch, torch.Generator().manual_seed(3))
+    again = with_model_errors(model, source, windows, batch, torch.Generator().manual_seed(3))
     assert torch.equal(told.latents, again.latents)
 
 
@@ -147,13 +147,13 @@ def test_a_model_that_finds_the_clip_wears_nothing():
         torch.ones(4, dtype=torch.long),
         torch.tensor([1, 2, 3, 2]),
     )
-    batch = source.shown(windows)
-    earlier = source.shown(Windows(windows.rows, windows.family, windows.start - 1, windows.start))
+    batch = source.window_batch(windows)
+    earlier = source.window_batch(Windows(windows.rows, windows.family, windows.start - 1, windows.start))
 
     def model(hidden_states: torch.Tensor, timestep: torch.Tensor, **_) -> tuple[torch.Tensor]:
         return ((hidden_states[:, :16] - earlier.latents) / per_clip(timestep / 1000, earlier.latents),)
 
-    told = worn(model, source, windows, batch, torch.Generator().manual_seed(3))
+    told = with_model_errors(model, source, windows, batch, torch.Generator().manual_seed(3))
     assert torch.allclose(told.latents, batch.latents, atol=1e-4)
 
 
