@@ -80,8 +80,9 @@ class FolderQuality(io.ComfyNode):
                 result = judge_folder(folder, path, models, progress=host_progress(f"judging {folder.name}"))
                 if reference is not None:
                     stage = host_progress(f"comparing {folder.name}")
-                    compared = compare_folders(folder, reference, models, progress=stage)
-                    result.distances, result.notes = compared.distances, compared.notes
+                    result.distances, result.notes = compare_folders(
+                        folder, reference, models, progress=stage
+                    )
                 results.append(result)
         text = folder_text(results)
         return io.NodeOutput(text, str(path), ui=ui.PreviewText(text))

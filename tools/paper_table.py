@@ -38,8 +38,7 @@ def main() -> int:
     for folder in folders:
         result = judge_folder(folder, options.results, models, progress=show)
         if reference is not None:
-            compared = compare_folders(folder, reference, models, progress=show)
-            result.distances, result.notes = compared.distances, compared.notes
+            result.distances, result.notes = compare_folders(folder, reference, models, progress=show)
         results.append(result)
     print("\n" + folder_text(results))
     return 0

@@ -6,7 +6,9 @@ mid-motion, and the VLM's states. ``t2v_clips`` continues ``t2v`` with clips mos
 text says.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from diffusers import HunyuanVideoTransformer3DModel
@@ -153,15 +155,17 @@ def _choice_sigma(sigma: Tensor, generator: torch.Generator) -> Tensor:
 
 def _train(
     stage: str,
-    model: nn.Module,
+    make_model: Callable[[], nn.Module],
+    *,
     total: int,
     size: int,
-    *,
     image: bool,
     still_share: float,
     family_shares: tuple[float, float, float],
     lr: float,
 ) -> dict[str, float]:
+    torch.manual_seed(0)
+    model = make_model()
     data, scenes = load("train", 8000, seed=1, available=True)
     futures = load_futures(data, scenes) if image else None
     wear = Wear(model, load_drift(data, scenes)) if image else None
@@ -220,56 +224,45 @@ def report(stage: str, weights: dict[str, Tensor], *, image: bool) -> dict[str, 
     return figures
 
 
-def train_t2v(total: int = 3800, size: int = 32) -> dict[str, float]:
-    """Train text to image and video."""
-    torch.manual_seed(0)
-    return _train(
-        "t2v",
-        new_t2v(),
-        total,
-        size,
-        image=False,
-        still_share=0.9,
-        family_shares=(0.75, 0.0, 0.25),
-        lr=5e-3,
-    )
-
-
 def _trained_t2v() -> dict[str, Tensor]:
     return load_file(stage_dir("t2v") / "dit.safetensors")
 
 
-def train_ti2v(total: int = 14000, size: int = 32) -> dict[str, float]:
-    """Train image to video from the text-to-video model."""
-    torch.manual_seed(0)
-    return _train(
+STAGES = {
+    "t2v": partial(
+        _train,
+        "t2v",
+        new_t2v,
+        total=3800,
+        size=32,
+        image=False,
+        still_share=0.9,
+        family_shares=(0.75, 0.0, 0.25),
+        lr=5e-3,
+    ),
+    "ti2v": partial(
+        _train,
         "ti2v",
-        from_host(expand_input_channels(_trained_t2v())),
-        total,
-        size,
+        lambda: from_host(expand_input_channels(_trained_t2v())),
+        total=14000,
+        size=32,
         image=True,
         still_share=0.0,
         family_shares=(0.2, 0.8, 0.0),
         lr=4e-3,
-    )
-
-
-def train_t2v_clips(total: int = 5000, size: int = 24) -> dict[str, float]:
-    """Train the text-to-video model on, with clips most of the time."""
-    torch.manual_seed(0)
-    return _train(
+    ),
+    "t2v_clips": partial(
+        _train,
         "t2v_clips",
-        from_host(_trained_t2v()),
-        total,
-        size,
+        lambda: from_host(_trained_t2v()),
+        total=5000,
+        size=24,
         image=False,
         still_share=0.1,
         family_shares=(0.4, 0.4, 0.2),
         lr=3e-3,
-    )
-
-
-STAGES = {"t2v": train_t2v, "ti2v": train_ti2v, "t2v_clips": train_t2v_clips}
+    ),
+}
 
 
 @torch.no_grad()

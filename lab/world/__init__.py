@@ -6,6 +6,8 @@ object that stands still. ``scenes`` draws factors, ``render`` draws pixels, ``c
 ``measure`` reads the truth back from frames.
 """
 
+# ruff: noqa: F401
+
 from .captions import appearance_caption, named_caption, open_caption
 from .measure import Reading, motion_of, read_clip, score_clips
 from .render import render_along, render_clip
@@ -25,29 +27,3 @@ from .scenes import (
     sample_scenes,
     velocities_px,
 )
-
-__all__ = [
-    "BACKGROUNDS",
-    "COLOURS",
-    "DIRECTIONS",
-    "FPS",
-    "PLACES",
-    "SHAPES",
-    "SIDE_PX",
-    "SIZES",
-    "SPEEDS",
-    "Reading",
-    "Scenes",
-    "appearance_caption",
-    "concatenate",
-    "held_out",
-    "motion_of",
-    "named_caption",
-    "open_caption",
-    "read_clip",
-    "render_along",
-    "render_clip",
-    "sample_scenes",
-    "score_clips",
-    "velocities_px",
-]

@@ -29,7 +29,7 @@ class Reading:
     place: Tensor
 
 
-def _object_alpha(frames: Tensor, background: Tensor, colour: Tensor) -> Tensor:
+def alpha_over(frames: Tensor, background: Tensor, colour: Tensor) -> Tensor:
     """Return how much of ``colour`` over ``background`` each pixel shows: (B, T, H, W) from (B, T, 3, H, W)."""
     axis = (colour - background)[..., None, None]
     offset = frames - background[..., None, None]
@@ -99,7 +99,7 @@ def read_clip(frames: Tensor, *, with_shape: str = "all") -> Reading:
     frames = frames.float().clamp(0, 1)
     background = _backgrounds(frames)
     colour = _colours(frames, background)
-    alpha = _object_alpha(frames, background, torch.tensor(list(COLOURS.values()))[colour])
+    alpha = alpha_over(frames, background, torch.tensor(list(COLOURS.values()))[colour])
     centroid = _circular_centroid(alpha)
     num_frames = frames.shape[1]
     wanted = {"all": list(range(num_frames)), "ends": sorted({0, num_frames - 1}), "none": []}[with_shape]

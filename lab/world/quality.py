@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from .clip_metrics import laplacian_sharpness, temporal_flickering
-from .measure import motion_of, read_clip, score_clips, true_mass_px
+from .measure import alpha_over, motion_of, read_clip, score_clips, true_mass_px
 from .render import render_clip
-from .scenes import BACKGROUNDS, COLOURS, DIRECTIONS, SIDE_PX, SPEEDS, Scenes
+from .scenes import BACKGROUNDS, COLOURS, SIDE_PX, Scenes, velocities_px
 
 FAINT_ALPHA, SOLID_ALPHA = 0.15, 0.7
 PRESENT_SHARE, SOLID_SHARE = 0.3, 0.5
@@ -14,12 +14,8 @@ PRESENT_SHARE, SOLID_SHARE = 0.3, 0.5
 
 def object_alpha(frames: Tensor, scenes: Scenes) -> Tensor:
     """Return how much of the true object's colour over the true background each pixel shows, (B, T, H, W)."""
-    background = torch.tensor(list(BACKGROUNDS.values()))[scenes.background][:, None, :, None, None]
-    colour = torch.tensor(list(COLOURS.values()))[scenes.colour][:, None, :, None, None]
-    axis = colour - background
-    alpha = ((frames - background) * axis).sum(2) / axis.square().sum(2)
-    residual = (frames - background - alpha[:, :, None] * axis).square().sum(2).sqrt()
-    return alpha.clamp(0, 1) * (residual < 0.25)
+    colours, grounds = (torch.tensor(list(palette.values())) for palette in (COLOURS, BACKGROUNDS))
+    return alpha_over(frames, grounds[scenes.background][:, None], colours[scenes.colour][:, None])
 
 
 def is_ghost(frames: Tensor, scenes: Scenes) -> Tensor:
@@ -37,10 +33,8 @@ def is_ghost(frames: Tensor, scenes: Scenes) -> Tensor:
 
 def trajectory_error_px(centroid_px: Tensor, allowed: Tensor) -> Tensor:
     """Return the mean distance of tracks (B, T, 2) from the nearest allowed future's, from their own start, (B,)."""
-    unit = torch.tensor(list(DIRECTIONS.values()))
-    velocities = (unit[:, None] * torch.tensor(list(SPEEDS.values()))[:, None]).flatten(0, 1)
     time = torch.arange(centroid_px.shape[1], dtype=centroid_px.dtype)
-    expected = velocities[None, :, None] * time[None, None, :, None]
+    expected = velocities_px()[None, :, None] * time[None, None, :, None]
     moved = (centroid_px - centroid_px[:, :1])[:, None]
     apart = (moved - expected + SIDE_PX / 2) % SIDE_PX - SIDE_PX / 2
     error = apart.norm(dim=-1).mean(-1)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from ..store.files import read_json_lines
 from .catalog import MEASURES, REMEDIES_IN_FOLDER, TABLE_1
@@ -33,7 +34,7 @@ class FolderResult:
         values = {
             name: [row["values"][name] for row in self.rows if name in row["values"]] for name in MEASURES
         }
-        return {name: sum(each) / len(each) for name, each in values.items() if each}
+        return {name: fmean(each) for name, each in values.items() if each}
 
 
 def read_rows(path: Path) -> list[dict]:

@@ -1,6 +1,7 @@
 """Measures that need no model, of frames that are given one by one. Frames are (H, W, 3) uint8."""
 
 import math
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -43,17 +44,17 @@ class PlainMeasures:
 
     def values(self, fps: float) -> dict[str, float]:
         """Return the measures that the number of frames allows, by their names in the catalog."""
-        values = {"sharpness": mean(self.details)}
+        values = {"sharpness": fmean(self.details)}
         if self.steps:
             values |= {
-                "temporal_flickering": 1 - mean(self.steps),
-                "motion": 100 * mean(self.steps),
+                "temporal_flickering": 1 - fmean(self.steps),
+                "motion": 100 * fmean(self.steps),
                 "still_s": longest_run([step < FROZEN for step in self.steps])[1] / fps,
                 "sharpness_kept": end_over_beginning(self.details),
                 "color_drift": max(self._color_shifts()),
             }
         if self.blends:
-            values["motion_smoothness"] = 1 - mean(self.blends)
+            values["motion_smoothness"] = 1 - fmean(self.blends)
         if len(self.steps) > 2:
             values["worst_jump"] = max(jumps(self.steps))
         return values
@@ -82,14 +83,10 @@ class PlainMeasures:
         return [float(delta_e(part.mean(0), parts[0].mean(0))) for part in parts]
 
 
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def end_over_beginning(values: list[float]) -> float:
     """Return the mean of the last fifth of some values over the mean of the first fifth."""
     part = max(1, len(values) // ENDS)
-    return mean(values[-part:]) / max(mean(values[:part]), 1e-9)
+    return fmean(values[-part:]) / max(fmean(values[:part]), 1e-9)
 
 
 def jumps(steps: list[float]) -> list[float]:

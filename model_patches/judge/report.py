@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 
 from .catalog import MEASURES, TABLE_1, Measure
 
@@ -42,7 +43,7 @@ class Judgment:
 
 def table_1_mean(values: Mapping[str, float]) -> float | None:
     """Return the mean of the paper's seven measures, None where one is missing."""
-    return sum(values[name] for name in TABLE_1) / len(TABLE_1) if values.keys() >= set(TABLE_1) else None
+    return fmean(values[name] for name in TABLE_1) if values.keys() >= set(TABLE_1) else None
 
 
 def report_text(clip: Judgment, other: Judgment | None = None) -> str:

@@ -4,12 +4,12 @@ Formulas: VBench (Huang et al., CVPR 2024) and VBench++ (Huang et al., 2024). Fr
 """
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Protocol
 
 from torch import Tensor
 
 from .models import Clip, Dino, Flow, ImagingQuality, Lpips, Rater
-from .plain import mean
 
 FLOW_FPS = 8
 """Motion is measured between frames at this rate."""
@@ -51,11 +51,11 @@ class Likeness:
 
     def consistency(self) -> float:
         """Return the mean likeness to the frame before and to the first one. Two frames or more."""
-        return (mean(self.to_last) + mean(self.to_first)) / 2
+        return (fmean(self.to_last) + fmean(self.to_first)) / 2
 
     def to_start_picture(self) -> float:
         """Return VBench-I2V's likeness to the start picture. Two frames or more."""
-        steady = I2V_MEAN * mean(self.to_last) + I2V_WORST * min(self.to_last)
+        steady = I2V_MEAN * fmean(self.to_last) + I2V_WORST * min(self.to_last)
         return I2V_BEST * max(self.to_start) + steady
 
 
@@ -100,7 +100,7 @@ class SceneWatcher:
             self.prompt_scores += (100 * features @ self.text[0]).clamp_min(0).tolist()
 
     def values(self) -> dict[str, float]:
-        values = {"prompt_fit": mean(self.prompt_scores)} if self.prompt_scores else {}
+        values = {"prompt_fit": fmean(self.prompt_scores)} if self.prompt_scores else {}
         if self.likeness.to_last:
             values["background_consistency"] = self.likeness.consistency()
             if self.start is not None:
@@ -119,7 +119,7 @@ class ScoreWatcher:
         self.scores += self.module(frames).tolist()
 
     def values(self) -> dict[str, float]:
-        return {self.measure: mean(self.scores)}
+        return {self.measure: fmean(self.scores)}
 
 
 class FlowWatcher:
@@ -144,7 +144,7 @@ class FlowWatcher:
         limit = FAST_PX * min(self.last.shape[-2:]) / FAST_SIDE_PX
         needed = max(1, round(FAST_STEPS * (len(self.steps) + 1) / PER_FRAMES))
         fast = sum(step > limit for step in self.steps)
-        return {"dynamic_degree": float(fast >= needed), "flow_px": mean(self.steps)}
+        return {"dynamic_degree": float(fast >= needed), "flow_px": fmean(self.steps)}
 
 
 class StartWatcher:

@@ -113,7 +113,7 @@ def build_index(
         if not len(writer.index):
             path, reason = next(iter(build.report.skipped), ("", "no reason known"))
             raise ValueError(f"None of the {total} pictures in '{old.folder}' can be read. {path}: {reason}.")
-        if not writer.changed and old.complete:
+        if not writer.changed and old.about.complete:
             return old, build.report
         writer.commit(complete=True)
     return ImageIndex.open(old.directory), build.report

@@ -85,11 +85,12 @@ class ClipEmbedder:
     Attributes:
         module: the transformers model; move it to a device before embedding.
         image_size: S.
+        prepare: returns a picture as the model sees it, (S, S, 3) uint8.
     """
 
     def __init__(self, module: Any, tokenizer: Any, preprocess: Preprocess) -> None:
         self.module, self.tokenizer, self.preprocess = module, tokenizer, preprocess
-        self.image_size = preprocess.image_size
+        self.image_size, self.prepare = preprocess.image_size, preprocess.prepare
         self.max_tokens = module.config.text_config.max_position_embeddings
 
     @classmethod
@@ -110,10 +111,6 @@ class ClipEmbedder:
         module = load_pretrained(CLIPModel, folder, torch.float32)
         preprocess = Preprocess.from_folder(folder, module.config.vision_config.image_size)
         return cls(module, load_tokenizer(folder), preprocess)
-
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Return a picture as the model sees it, (S, S, 3) uint8."""
-        return self.preprocess.prepare(image)
 
     def embed_prepared(self, images: Tensor) -> Tensor:
         """Return vectors (N, D) of prepared pictures (N, S, S, 3)."""

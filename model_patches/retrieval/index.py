@@ -50,8 +50,7 @@ class ImageIndex:
 
     def __init__(self, directory: Path, about: About, database: sqlite3.Connection) -> None:
         self.directory, self.about, self.database = directory, about, database
-        self.folder, self.complete = about.folder, about.complete
-        self.model = Model(about.model_name, about.probe)
+        self.folder, self.model = about.folder, Model(about.model_name, about.probe)
 
     @classmethod
     def empty(cls, directory: Path, *, folder: str, model: Model) -> "ImageIndex":

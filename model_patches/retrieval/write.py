@@ -95,7 +95,6 @@ class IndexWriter:
                 self._file.flush()
                 os.fsync(self._file.fileno())
         index.about = replace(index.about, complete=complete)
-        index.complete = complete
         database.execute("DELETE FROM about")
         database.execute("INSERT INTO about VALUES (?)", (index.about.to_json(),))
         database.commit()

@@ -12,7 +12,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -234,14 +234,7 @@ def remove_file(path: Path) -> None:
     Raises:
         PermissionError: it stays in use, or may not be removed.
     """
-    for wait in (*WAITS_S, None):
-        try:
-            path.unlink(missing_ok=True)
-            return
-        except PermissionError:
-            if wait is None:
-                raise
-            time.sleep(wait)
+    _try_for_a_moment(lambda: path.unlink(missing_ok=True))
 
 
 def replace_or_keep(source: Path, target: Path, *, or_keep: tuple[Path, Path] | None = None) -> None:
@@ -250,19 +243,24 @@ def replace_or_keep(source: Path, target: Path, *, or_keep: tuple[Path, Path] | 
     Args:
         or_keep: (what to keep, the name it should have had), if these are not the source and the target.
     """
-    for wait in (*WAITS_S, None):
-        try:
-            os.replace(source, target)
+    try:
+        _try_for_a_moment(lambda: os.replace(source, target))
+    except PermissionError:
+        kept, wanted = or_keep or (source, target)
+        if not wanted.exists():
+            raise
+        other = _free_name(wanted)
+        os.rename(kept, other)
+        raise KeptElsewhere(wanted, other) from None
+
+
+def _try_for_a_moment(action: Callable[[], object]) -> None:
+    for wait in WAITS_S:
+        with contextlib.suppress(PermissionError):
+            action()
             return
-        except PermissionError:
-            if wait is None:
-                kept, wanted = or_keep or (source, target)
-                if not wanted.exists():
-                    raise
-                other = _free_name(wanted)
-                os.rename(kept, other)
-                raise KeptElsewhere(wanted, other) from None
-            time.sleep(wait)
+        time.sleep(wait)
+    action()
 
 
 def _free_name(path: Path) -> Path:

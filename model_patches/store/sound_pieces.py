@@ -3,6 +3,7 @@
 import wave
 from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -47,12 +48,10 @@ def write_wav(path: Path, pieces: Iterable[Tensor], *, rate: int, channels: int)
 
 def read_sound(source: Source, *, rate: int, channels: int) -> Tensor:
     """Return the first sound track of a file as 16-bit samples, (C, S); S is 0 if there is none."""
+    blocks = [torch.zeros(channels, 0, dtype=torch.int16)]
     with open_source(source) as container:
-        if not container.streams.audio:
-            return torch.zeros(channels, 0, dtype=torch.int16)
-        resampler = av.AudioResampler(format="s16p", layout=LAYOUTS[channels], rate=rate)
-        blocks = []
-        for frame in until_canceled(container.decode(container.streams.audio[0])):
-            blocks += [torch.from_numpy(block.to_ndarray()) for block in resampler.resample(frame)]
-        blocks += [torch.from_numpy(block.to_ndarray()) for block in resampler.resample(None)]
-    return torch.cat(blocks, dim=1) if blocks else torch.zeros(channels, 0, dtype=torch.int16)
+        if container.streams.audio:
+            resampler = av.AudioResampler(format="s16p", layout=LAYOUTS[channels], rate=rate)
+            for frame in chain(until_canceled(container.decode(container.streams.audio[0])), [None]):
+                blocks += [torch.from_numpy(block.to_ndarray()) for block in resampler.resample(frame)]
+    return torch.cat(blocks, dim=1)

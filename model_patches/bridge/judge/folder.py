@@ -129,16 +129,18 @@ def _append(results: Path, row: dict) -> None:
             file.write("\n" * bool(file.tell()) + json.dumps(row))
 
 
-def compare_folders(folder: Folder, reference: Folder, models: Models, *, progress: Progress) -> FolderResult:
-    """Return FID and FVD with their intervals, and notes on what is missing; the result has no rows."""
-    result = FolderResult(folder.name, [])
+def compare_folders(
+    folder: Folder, reference: Folder, models: Models, *, progress: Progress
+) -> tuple[dict[str, dict[str, float]], list[str]]:
+    """Return FID and FVD with their intervals, and notes on what is missing."""
+    distances, notes = {}, []
     for name, model in (("FID", "inception"), ("FVD", "videomae")):
         try:
-            sets = [_features(each, model, models, result.notes, progress) for each in (reference, folder)]
-            result.distances[name] = distance_with_interval(*sets)
+            sets = [_features(each, model, models, notes, progress) for each in (reference, folder)]
+            distances[name] = distance_with_interval(*sets)
         except (FileNotFoundError, ValueError) as error:
-            result.notes.append(f"{name} is not measured. {error}")
-    return result
+            notes.append(f"{name} is not measured. {error}")
+    return distances, notes
 
 
 def _features(folder: Folder, model: str, models: Models, notes: list[str], progress: Progress) -> Tensor:

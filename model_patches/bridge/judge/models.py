@@ -61,24 +61,22 @@ class Models:
             FileNotFoundError: its file is missing; says where it belongs.
             ValueError: its file is wrong.
         """
+        if isinstance(loaded := self._load(name), Exception):
+            raise loaded
+        return loaded
+
+    def _load(self, name: str) -> Any:
         if name not in self._loaded:
             try:
                 self._loaded[name] = _managed(LOADERS[name]())
             except (FileNotFoundError, ValueError) as error:
                 self._loaded[name] = error
-        if isinstance(self._loaded[name], Exception):
-            raise self._loaded[name]
         return self._loaded[name]
 
     def available(self) -> list[str]:
         """Return the models for single clips that can be loaded."""
-        return [name for name in LOADERS if name not in OF_SETS and self._is_available(name)]
-
-    def _is_available(self, name: str) -> bool:
-        try:
-            return self.patcher(name) is not None
-        except (FileNotFoundError, ValueError):
-            return False
+        names = [name for name in LOADERS if name not in OF_SETS]
+        return [name for name in names if not isinstance(self._load(name), Exception)]
 
     def watchers(self, inputs: ClipInputs, *, fps: float, size: tuple[int, int]) -> "Watchers":
         """Return a watcher for every available model, for a clip of this frame rate and (height, width)."""

@@ -7,7 +7,6 @@ from typing import Protocol
 import comfy.model_management
 import torch
 from comfy.clip_vision import ClipVisionModel
-from PIL import Image
 from torch import Tensor, nn
 
 from ...retrieval.build import Embedder
@@ -33,13 +32,11 @@ class ManagedClip:
     """A CLIP folder with both towers; the host loads and offloads it like its own text encoders."""
 
     def __init__(self, embedder: ClipEmbedder, name: str) -> None:
-        self.embedder, self.name, self.image_size = embedder, name, embedder.image_size
+        self.embedder, self.name = embedder, name
+        self.image_size, self.prepare = embedder.image_size, embedder.prepare
         holder = nn.Module()  # transformers' models have a `device` that the host cannot set
         holder.clip = embedder.module
         self.patcher = host_managed(holder)
-
-    def prepare(self, image: Image.Image) -> Tensor:
-        return self.embedder.prepare(image)
 
     def embed_prepared(self, images: Tensor) -> Tensor:
         device = load_managed(self.patcher, images.numel() * ACTIVATION_BYTES)
@@ -67,10 +64,7 @@ class ClipVisionEmbedder:
                 "Load a CLIP one, for example clip_vision_h or clip-vit-large-patch14, or unplug it and use 'clip'."
             )
         self.clip_vision, self.image_size = clip_vision, clip_vision.image_size
-        self.preprocess = Preprocess(self.image_size)
-
-    def prepare(self, image: Image.Image) -> Tensor:
-        return self.preprocess.prepare(image)
+        self.prepare = Preprocess(self.image_size).prepare
 
     def embed_prepared(self, images: Tensor) -> Tensor:
         vectors = self.clip_vision.encode_image(images.float() / 255)["image_embeds"]

@@ -216,7 +216,7 @@ def _combine(index: ImageIndex, picked: list[_Picked], notes: list[str], k: int)
         lines.append(
             f"Only {len(picked)} of {k} asked for: the others score below the threshold or cannot be read."
         )
-    if not index.complete:
+    if not index.about.complete:
         lines.append("The index is not complete: building it was interrupted. Run Build Image Index again.")
     if len(notes) > MAX_NOTES:
         notes = [*notes[:MAX_NOTES], f"... and {len(notes) - MAX_NOTES} more."]

@@ -85,21 +85,19 @@ def test_two_folders_have_a_distance_each(weights, tmp_path, monkeypatch):
     (tmp_path / "made" / "broken.mp4").write_bytes(b"no video")
     real, made = read_folders("output/real\nmade = output/made")
     models = Models()
-    far, near = (
+    (far, far_notes), (near, _) = (
         compare_folders(each, real, models, progress=lambda done, total: None) for each in (made, real)
     )
-    assert far.notes == 2 * [far.notes[0]]
-    assert "made: broken.mp4 is left out of FID and FVD" in far.notes[0]
-    assert far.distances.keys() == {"FID", "FVD"}
-    for name, distance in far.distances.items():
-        assert near.distances[name]["value"] == pytest.approx(0, abs=1e-3 * distance["value"])
+    assert far_notes == 2 * [far_notes[0]]
+    assert "made: broken.mp4 is left out of FID and FVD" in far_notes[0]
+    assert far.keys() == {"FID", "FVD"}
+    for name, distance in far.items():
+        assert near[name]["value"] == pytest.approx(0, abs=1e-3 * distance["value"])
         assert distance["plus_minus"] > 0
     for path in (tmp_path / "made").glob("[1-3].mkv"):
         path.unlink()
     (alone,) = read_folders("alone = output/made")
-    notes = compare_folders(
-        replace(alone, label="alone"), real, models, progress=lambda done, total: None
-    ).notes
+    _, notes = compare_folders(replace(alone, label="alone"), real, models, progress=lambda done, total: None)
     assert any(
         "FVD is not measured. alone has 1 videos that can be read; it needs two" in note for note in notes
     )

@@ -101,12 +101,12 @@ def test_an_interrupted_build_keeps_what_is_done_and_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(empty(tmp_path), root, MeanColor(fail_after=20), batch_size=4)
     index = ImageIndex.open(tmp_path / "index")
-    assert not index.complete
+    assert not index.about.complete
     assert 4 <= len(index) <= 20
     check_vectors(index, root)
     kept = len(index)
     index, _, embedder = build(index, root)
-    assert index.complete
+    assert index.about.complete
     assert (len(index), embedder.num_embedded) == (40, 40 - kept)
     check_vectors(index, root)
 

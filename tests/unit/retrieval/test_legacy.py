@@ -43,7 +43,7 @@ def test_it_is_converted_without_embedding_again(old, folder):
     assert not legacy.is_old(old)
     index = ImageIndex.open(old)
     assert paths(index) == ["a/1.png", "a/2.png", "a.png", "b.png", "z/y/x.png"]
-    assert index.complete
+    assert index.about.complete
     check_vectors(index, folder)
     assert {path.name for path in old.iterdir()} == {"index.sqlite", index.about.vectors}
     _, report, embedder = build(index, folder)
@@ -54,7 +54,7 @@ def test_it_is_converted_without_embedding_again(old, folder):
 def test_one_that_was_not_finished_is_not_complete(old, values):
     change(old, values)
     legacy.convert(old)
-    assert not ImageIndex.open(old).complete
+    assert not ImageIndex.open(old).about.complete
     assert not (old / "index.json").exists()
 
 
