@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from functools import partial
+from importlib import import_module
 
 import torch.distributed as dist
 
@@ -70,22 +71,8 @@ def _dit(stage: str, steps: dict) -> dict:
     return dit.STAGES[stage](**steps)
 
 
-def _export(steps: dict) -> dict:
-    from .models import export
-
-    return export.export()
-
-
-def _unpack(steps: dict) -> dict:
-    from .models import unpack
-
-    return unpack.unpack()
-
-
-def _export_students(steps: dict) -> dict:
-    from .experiment import export as export_students
-
-    return export_students.export_students()
+def _call(module: str, function: str, _steps: dict) -> dict:
+    return getattr(import_module(module, __package__), function)()
 
 
 STAGES = {
@@ -97,9 +84,9 @@ STAGES = {
     "t2v": partial(_dit, "t2v"),
     "ti2v": partial(_dit, "ti2v"),
     "t2v_clips": partial(_dit, "t2v_clips"),
-    "export": _export,
-    "export_students": _export_students,
-    "unpack": _unpack,
+    "export": partial(_call, ".models.export", "export"),
+    "export_students": partial(_call, ".experiment.export", "export_students"),
+    "unpack": partial(_call, ".models.unpack", "unpack"),
 }
 
 

@@ -20,11 +20,11 @@ FLAGS = (
 NO_TRANSLATED_PAGE = re.compile(r"/docs/\w+/[A-Za-z-]+\.md$")
 SLOW_MS = 180_000  # a busy machine without a GPU draws slowly
 NEW_USER_MS = 2000  # a moment after the graph is there, a new user is shown the templates
-STILL = """async ([frames, milliseconds]) => {
+STILL = """async () => {
     const look = () => JSON.stringify((%s)());
-    const until = performance.now() + milliseconds;
+    const until = performance.now() + 1000;
     let seen = look();
-    for (let same = 0; same < frames && performance.now() < until; same += 1) {
+    for (let same = 0; same < 20 && performance.now() < until; same += 1) {
         await new Promise(requestAnimationFrame);
         const now = look();
         if (now !== seen) [seen, same] = [now, -1];
@@ -96,12 +96,12 @@ class Tab:
     def evaluate(self, script: str, argument: object = None):
         return self.page.evaluate(script, argument)
 
-    def wait_for(self, script: str, argument: object = None, timeout_ms: int = SLOW_MS) -> None:
-        self.page.wait_for_function(script, arg=argument, timeout=timeout_ms, polling=50)
+    def wait_for(self, script: str, argument: object = None) -> None:
+        self.page.wait_for_function(script, arg=argument, timeout=SLOW_MS, polling=50)
 
-    def wait_until_still(self, script: str, *, frames: int = 20, milliseconds: int = 1000) -> None:
-        """Wait until a script has returned the same for some frames, at most for this time."""
-        self.evaluate(STILL % script, [frames, milliseconds])
+    def wait_until_still(self, script: str) -> None:
+        """Wait until a script has returned the same for 20 frames, at most for a second."""
+        self.evaluate(STILL % script)
 
     def open(self, url: str) -> None:
         """Load the frontend and wait until it knows our nodes and scripts and has a workflow open."""

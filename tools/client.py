@@ -102,13 +102,13 @@ class ComfyClient:
     def object_info(self) -> dict[str, dict]:
         return self.get_json("/object_info")
 
-    def upload_image(self, path: Path, name: str | None = None) -> str:
+    def upload_image(self, path: Path) -> str:
         """Put a picture into the server's input folder; return the name a Load Image node takes."""
-        return asyncio.run(self._upload(path, name or path.name))
+        return asyncio.run(self._upload(path))
 
-    async def _upload(self, path: Path, name: str) -> str:
+    async def _upload(self, path: Path) -> str:
         form = aiohttp.FormData({"overwrite": "true"})
-        form.add_field("image", path.read_bytes(), filename=name)
+        form.add_field("image", path.read_bytes(), filename=path.name)
         async with (
             aiohttp.ClientSession() as session,
             session.post(f"{self.url}/upload/image", data=form) as reply,

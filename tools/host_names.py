@@ -37,8 +37,9 @@ def names_used() -> dict[str, str]:
 
 
 def _names_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    bound = dict(_imported(tree))
-    yield from _imports(tree)
+    imports = list(_imports(tree))
+    bound = {local: meaning for local, meaning, *_ in imports}
+    yield from ((name, line) for *_, name, line in imports)
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and id(node) not in inner:
@@ -47,29 +48,18 @@ def _names_of(tree: ast.Module) -> Iterator[tuple[str, int]]:
                 yield ".".join([bound[first], *rest]), node.lineno
 
 
-def _imports(tree: ast.Module) -> Iterator[tuple[str, int]]:
+def _imports(tree: ast.Module) -> Iterator[tuple[str, str, str, int]]:
+    """Yield (local name, full name behind it, imported name, line) of every import of the host."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
+        if not isinstance(node, ast.Import | ast.ImportFrom) or getattr(node, "level", 0):
             continue
-        yield from ((name, node.lineno) for name in names if name.partition(".")[0] in HOST_MODULES)
-
-
-def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield each name that an import of the host binds, and the full name behind it."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                top = alias.name.partition(".")[0]
-                if top in HOST_MODULES:
-                    yield (alias.asname, alias.name) if alias.asname else (top, top)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            for alias in node.names:
-                if str(node.module).partition(".")[0] in HOST_MODULES:
-                    yield alias.asname or alias.name, f"{node.module}.{alias.name}"
+        for alias in node.names:
+            name = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            top = name.partition(".")[0]
+            if top in HOST_MODULES:
+                is_top = isinstance(node, ast.Import) and not alias.asname  # "import a.b" binds a
+                local, meaning = (top, top) if is_top else (alias.asname or alias.name, name)
+                yield local, meaning, name, node.lineno
 
 
 def _chain(node: ast.expr) -> list[str]:

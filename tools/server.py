@@ -118,8 +118,8 @@ class ComfyServer:
     def log_text(self) -> str:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
-    def log_tail(self, lines: int = 40) -> str:
-        return "\n".join(self.log_text().splitlines()[-lines:])
+    def log_tail(self) -> str:
+        return "\n".join(self.log_text().splitlines()[-40:])
 
     def stop(self) -> None:
         """End the process and its children; safe to call twice."""

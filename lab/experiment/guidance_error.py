@@ -12,11 +12,12 @@ from ..models.source import HeldOutSource
 GUIDANCE_WS = (1.0, 2.0, 4.0, 6.0)
 SIGMAS = (0.98, 0.9, 0.7, 0.4)
 PREFIX = "cfg_rel_error"
+CHUNK = 50
 
 
 @torch.no_grad()
 def guidance_errors(
-    teacher: Mapping[str, Tensor], student: Mapping[str, Tensor], source: HeldOutSource, *, chunk: int = 50
+    teacher: Mapping[str, Tensor], student: Mapping[str, Tensor], source: HeldOutSource
 ) -> dict[str, float]:
     """Return |u_student - u_guided| / |u_guided - u_cond| for every w of eq. 7, and the largest.
 
@@ -26,7 +27,7 @@ def guidance_errors(
     image, (ours, theirs) = takes_image(teacher), (from_host(student), from_host(teacher))
     error, change = torch.zeros(len(GUIDANCE_WS)), torch.zeros(len(GUIDANCE_WS))
     generator = torch.Generator().manual_seed(0)
-    for index in torch.arange(len(source)).split(chunk):
+    for index in torch.arange(len(source)).split(CHUNK):
         batch = source.batch(index)
         noise = torch.randn(batch.latents.shape, generator=generator)
         for level in SIGMAS:

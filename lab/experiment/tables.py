@@ -10,9 +10,11 @@ from torch import Tensor
 
 from .students import CURVE
 
+SHARE = 0.9
 
-def updates_to_share(updates: Tensor, clean: Tensor, *, share: float = 0.9, smooth: int = 3) -> float:
-    """Return the first update at which a curve has reached ``share`` of its final gain; NaN if it gained nothing.
+
+def updates_to_share(updates: Tensor, clean: Tensor, *, smooth: int = 3) -> float:
+    """Return the first update at which a curve has reached ``SHARE`` of its final gain; NaN if it gained nothing.
 
     Args:
         updates: (P,) ascending from 0, which is the teacher at the student's number of steps.
@@ -24,7 +26,7 @@ def updates_to_share(updates: Tensor, clean: Tensor, *, share: float = 0.9, smoo
     if final <= start:
         return math.nan
     running = torch.stack([heights[max(1, i - smooth + 1) : i + 1].mean() for i in range(1, len(heights))])
-    reached = (running >= start + share * (final - start)).nonzero()
+    reached = (running >= start + SHARE * (final - start)).nonzero()
     return float(updates[1:][reached[0, 0]]) if len(reached) else math.nan
 
 

@@ -12,7 +12,7 @@ from .taehv import Taehv, narrow_network
 from .vae import CLIP_FRAMES, psnr_db
 
 PREVIEW = DITS / "magic141_shapes.preview.json"
-FIT_SCENES, FIT_SEED = 400, 31
+FIT_SCENES, FIT_SEED, TEST_SCENES = 400, 31, 100
 
 
 def export_preview() -> dict[str, float]:
@@ -33,15 +33,15 @@ def export_preview() -> dict[str, float]:
     return {"preview_psnr_db": preview_psnr_db(torch.tensor(rows), vae)}
 
 
-def preview_psnr_db(rows: Tensor, vae: Taehv, *, count: int = 100, seed: int = 32) -> float:
+def preview_psnr_db(rows: Tensor, vae: Taehv, *, seed: int = 32) -> float:
     """Return how near previews come to the decoded frames, shrunk, on held-out scenes.
 
     Args:
         rows: (17, 3), the factors of each channel and the bias.
     """
-    latent, rgb = _latents_and_pixels(vae, count, "test", seed)
+    latent, rgb = _latents_and_pixels(vae, TEST_SCENES, "test", seed)
     shown = (latent @ rows[:-1] + rows[-1] + 1) / 2
-    per_scene = -1, latent.shape[0] // count, 3
+    per_scene = -1, latent.shape[0] // TEST_SCENES, 3
     return float(psnr_db(shown.view(per_scene), rgb.view(per_scene)).mean())
 
 

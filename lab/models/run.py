@@ -13,6 +13,8 @@ from ...model_patches.store.files import atomic_file
 from ...model_patches.training.parallel import average_gradients, this_process
 from ...tools.host import cache_dir
 
+WARM_UP, FLAT, MAX_GRADIENT = 100, 0.6, 1.0
+
 
 def stage_dir(stage: str) -> Path:
     """Return the folder of a stage's checkpoints, outside the checkout."""
@@ -43,15 +45,15 @@ class Ema:
                 self.shadow[key].lerp_(value, 1 - decay)
 
 
-def learning_rate(step: int, total: int, peak: float, *, warmup: int = 100, flat: float = 0.6) -> float:
-    """Return the rate at a step: linear warm-up, flat until ``flat`` of the run, then cosine down to 5 %."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    start = int(total * flat)
+def rate_share(step: int, total: int) -> float:
+    """Return the share of the peak learning rate: linear warm-up, 1 until ``FLAT`` of the run, cosine down to 5 %."""
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    start = int(total * FLAT)
     if step < start:
-        return peak
+        return 1.0
     progress = min(1.0, (step - start) / max(1, total - start))
-    return peak * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Run:
@@ -105,7 +107,7 @@ class Run:
         """Yield the steps still to do with the learning rate set, saving now and then and at the end."""
         saved = time.monotonic()
         while self.step < self.total:
-            scale = learning_rate(self.step, self.total, 1.0)
+            scale = rate_share(self.step, self.total)
             for optimizer, peaks in zip(self.optimizers, self._peaks, strict=True):
                 for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                     group["lr"] = peak * scale
@@ -118,7 +120,7 @@ class Run:
                 saved = time.monotonic()
         self.save()
 
-    def update(self, loss: Tensor, *, clip: float = 1.0) -> None:
+    def update(self, loss: Tensor) -> None:
         """Do one optimizer step.
 
         Raises:
@@ -133,7 +135,7 @@ class Run:
         loss.backward()
         average_gradients(chain.from_iterable(m.parameters() for m in self.modules.values()), this_process())
         for module in self.modules.values():
-            nn.utils.clip_grad_norm_(module.parameters(), clip)
+            nn.utils.clip_grad_norm_(module.parameters(), MAX_GRADIENT)
         for optimizer in self.optimizers:
             optimizer.step()
 

@@ -15,6 +15,7 @@ MODELS = Path(__file__).resolve().parents[2] / "embedded" / "models"
 DITS = MODELS / "diffusion_models"
 TI2V, T2V = "magic141_shapes_ti2v", "magic141_shapes_t2v"
 GUIDED = f"{TI2V}_cfg"
+CHUNK = 50
 
 
 def shipped_encoders(vae: Taehv) -> Encoders:
@@ -52,14 +53,12 @@ def shipped_student(teacher: dict[str, Tensor], steps: int) -> dict[str, Tensor]
     return merge_lora(teacher, load_file(path)) if path.exists() else None
 
 
-def held_out_set(
-    encoders: Encoders, count: int, *, seed: int, chunk: int = 50
-) -> tuple[Dataset, world.Scenes]:
+def held_out_set(encoders: Encoders, count: int, *, seed: int) -> tuple[Dataset, world.Scenes]:
     """Return held-out scenes as a data set, encoded by these encoders."""
     scenes = world.sample_scenes(count, generator=torch.Generator().manual_seed(seed), split="test")
     parts = [
-        encoders.encode(scenes[slice(i, i + chunk)], torch.Generator().manual_seed(seed * 1_000_003 + i))
-        for i in range(0, count, chunk)
+        encoders.encode(scenes[slice(i, i + CHUNK)], torch.Generator().manual_seed(seed * 1_000_003 + i))
+        for i in range(0, count, CHUNK)
     ]
     joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return Dataset(**joined, **encoders.null()), scenes

@@ -42,10 +42,10 @@ NEGATIVE_PROMPT = (
 """The negative prompt of the authors' inference code (used only with CFG > 1)."""
 
 
-def caption_corpus(count: int = 2000) -> list[str]:
+def caption_corpus() -> list[str]:
     """Return captions of every family, from which the tokenizers learn the world's words."""
     generator = torch.Generator().manual_seed(1)
-    scenes = world.sample_scenes(count, generator=generator, second_share=0.5)
+    scenes = world.sample_scenes(2000, generator=generator, second_share=0.5)
     opened, _ = world.open_caption(scenes, generator=generator, appearance=True)
     return world.named_caption(scenes) + opened
 

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+DRAWS = 1000
+
 
 def temporal_flickering(frames: Tensor) -> Tensor:
     """Return VBench's temporal flickering of every clip: 1 is no change from frame to frame.
@@ -45,18 +47,15 @@ def coverage_entropy(chosen: Tensor, allowed: Tensor) -> float:
     return min(1.0, float(entropy / allowed.sum().double().log()))
 
 
-def bootstrap_interval(
-    values: Tensor, generator: torch.Generator, *, level: float = 0.95, draws: int = 1000
-) -> tuple[float, float]:
-    """Return the interval that holds a mean with probability ``level``: percentiles of resampled means.
+def bootstrap_interval(values: Tensor, generator: torch.Generator) -> tuple[float, float]:
+    """Return the 95 % interval of a mean: percentiles of resampled means.
 
     Args:
         values: (N,) one value a clip.
     Source: Efron 1979.
     """
     values = values.double()
-    rows = torch.randint(len(values), (draws, len(values)), generator=generator)
+    rows = torch.randint(len(values), (DRAWS, len(values)), generator=generator)
     means = values[rows].mean(1)
-    tail = (1 - level) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high

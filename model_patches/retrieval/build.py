@@ -26,7 +26,7 @@ from .search import unit_length
 from .write import IndexWriter
 
 READERS = 4
-KEPT_MESSAGES = 1000
+KEPT_MESSAGES, SHOWN_MESSAGES = 1000, 20
 FILES_PER_PROGRESS = 256
 
 
@@ -67,17 +67,17 @@ class Report:
         if text and len(self.noted) < KEPT_MESSAGES:
             self.noted.append((path, text))
 
-    def text(self, *, num_shown: int = 20) -> str:
+    def text(self) -> str:
         """Return the report for people."""
         total = self.kept + self.added + self.changed
         lines = [
             f"{total} pictures in the index: {self.added} new, {self.changed} changed, {self.kept} kept, "
             f"{self.removed} removed, {self.num_skipped} skipped."
         ]
-        lines += [f"skipped {path}: {reason}" for path, reason in self.skipped[:num_shown]]
-        if self.num_skipped > num_shown:
-            lines.append(f"... and {self.num_skipped - num_shown} more skipped.")
-        return "\n".join(lines + [f"{path}: {text}" for path, text in self.noted[:num_shown]])
+        lines += [f"skipped {path}: {reason}" for path, reason in self.skipped[:SHOWN_MESSAGES]]
+        if self.num_skipped > SHOWN_MESSAGES:
+            lines.append(f"... and {self.num_skipped - SHOWN_MESSAGES} more skipped.")
+        return "\n".join(lines + [f"{path}: {text}" for path, text in self.noted[:SHOWN_MESSAGES]])
 
 
 def build_index(
