@@ -18,7 +18,7 @@ FLAGS = (
 )
 # The frontend asks for <NodeId>/<language>.md, and for <NodeId>.md if there is none; the browser logs the 404.
 NO_TRANSLATED_PAGE = re.compile(r"/docs/\w+/[A-Za-z-]+\.md$")
-SLOW_MS = 180_000  # a busy machine without a GPU draws slowly
+SLOW_MS = 600_000  # a busy machine without a GPU draws slowly
 NEW_USER_MS = 2000  # a moment after the graph is there, a new user is shown the templates
 STILL = """async () => {
     const look = () => JSON.stringify((%s)());

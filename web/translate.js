@@ -24,6 +24,7 @@ export function translateEvents(texts) {
       { capture: true },
     );
   listen("progress_text", "text");
+  listen("magic141.unfinished", "text");
   listen("execution_error", "exception_message");
   const queue = api.queuePrompt;
   api.queuePrompt = async function (...given) {

@@ -1,6 +1,6 @@
 """What the running node shows of its work: a bar, the Cancel button, and a line of text for every stage.
 
-The host keeps such a text on the node until the next one, even after the run; so the last one says how long it took.
+Older pages keep the last text of a node after the run, so it says how long the work took; newer ones clear it.
 """
 
 import time
@@ -92,10 +92,18 @@ def send_event(kind: str, data: dict, node_id: str | None) -> None:
 
 def send_text(text: str, node_id: str | None) -> None:
     """Show a line of text on a node, where there is a server."""
-    if node_id is None:
-        return
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
-    if server is not None:
+    if node_id is not None and server is not None:
         server.send_progress_text(text, node_id)
+
+
+def send_last_text(text: str, node_id: str | None) -> None:
+    """Show a line of text that stays after the run: a node's cards keep it where the page clears texts."""
+    from server import PromptServer
+
+    send_text(text, node_id)
+    server = getattr(PromptServer, "instance", None)
+    if node_id is not None and server is not None and server.client_id is not None:
+        server.send_sync("magic141.unfinished", {"node": node_id, "text": text}, server.client_id)

@@ -39,6 +39,9 @@ class WindowStore:
         folder: the run directory.
         settings: what all windows share, for the journal.
         video: format of the video.
+
+    Attributes:
+        entries: of the finished windows. unfinished: the video that was joined when the run ended early.
     """
 
     def __init__(self, folder: Path, settings: dict, video: VideoFormat) -> None:
@@ -46,6 +49,7 @@ class WindowStore:
         self.journal = RunJournal(folder, settings, check=self._check_entry)
         self.entries: list[Entry] = []
         self.lead_in: Path | None = None
+        self.unfinished: Path | None = None
         self.sound: Sound | None = None
         self.metadata: dict[str, str] = {}
 
@@ -69,7 +73,7 @@ class WindowStore:
             if kind is not None and self.entries:
                 seconds = math.inf if issubclass(kind, Exception) else GRACE_S  # a cancel is no Exception
                 with contextlib.suppress(OSError, ValueError, FFmpegError), time_limit(seconds):
-                    self.join(finished=False)
+                    self.unfinished = self.join(finished=False)
         finally:
             self.journal.__exit__()
 

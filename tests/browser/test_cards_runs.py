@@ -54,6 +54,9 @@ def test_a_stranger_directs_a_minute_by_clicks(minute, server, vue):
     minute.cancel()
     minute.tab.wait_for(f"() => {STRIP}.states.some(({{ state }}) => state === 'stopped')")
     minute.tab.screenshot(f"cards_{name}_canceled")
+    stopped = minute.page.locator(".magic141-card[data-state=stopped] .magic141-shot")
+    title = stopped.get_attribute("title") or ""
+    assert re.search(r"was not finished\. Windows kept: \d, in .+unfinished_", title)
     assert minute.states[:2] == ["done", "done"]
     first = segment(server, minute, 1).read_bytes()
 

@@ -84,8 +84,11 @@ def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(client, server
     options = {"length": 1.0, "steps": 4, "run_name": "cancelled", "codec": "ffv1 lossless"}
     prompt = only_window(prompt_of("magic141_one_minute", object_info, **options))
     seen: list[float] = []
+    texts: list[str] = []
 
     def cancel(kind: str, data: dict) -> None:
+        if kind == "text":
+            texts.append(data["text"])
         if kind == "progress" and data["max"] > 4:
             seen.append(data["value"])
             if len(seen) == 6:
@@ -97,7 +100,9 @@ def test_cancel_keeps_what_is_finished_and_queueing_again_goes_on(client, server
     runs = list((server.base / "output" / "magic141_runs").glob("cancelled-*"))
     assert len(runs) == 1
     assert [path.name for path in sorted((runs[0] / "segments").iterdir())] == ["0000.mkv"]
-    assert frames_of(next(runs[0].glob("unfinished_*.mkv"))).shape[0] == 13
+    unfinished = next(runs[0].glob("unfinished_*.mkv"))
+    assert frames_of(unfinished).shape[0] == 13
+    assert texts[-1] == f"Window 2 of 3 was not finished. Windows kept: 1, in {unfinished}"
     again = client.run(prompt)
     fresh = client.run(
         only_window(prompt_of("magic141_one_minute", object_info, **options | {"run_name": "fresh"}))

@@ -12,6 +12,7 @@ export function listenToRuns() {
   let running = null; // the prompt of this page; progress texts go to every page, also of other users
   on("execution_start", ({ prompt_id }) => (running = prompt_id));
   on("progress_text", ({ nodeId }) => running && cardsOf(nodeId, running)?.begins(running));
+  on("magic141.unfinished", ({ node, text }) => running && cardsOf(node, running)?.unfinished(running, text));
   on("magic141.windows", (detail) => {
     running = detail.prompt_id;
     cardsOf(detail.node, running)?.windows(detail);

@@ -61,6 +61,7 @@ class Strip {
     const { node, root } = this;
     const draw = () => this.draw();
     for (const own of node.widgets) chain(own, "callback", draw);
+    chain(node, "onAdded", draw);
     chain(node, "onConnectionsChange", draw);
     chain(node, "onConfigure", () => {
       this.results.read();
@@ -97,6 +98,7 @@ class Strip {
 
   drawNow() {
     const { node, results } = this;
+    if (!node.graph) return; // it was removed meanwhile
     this.story = storyOf(node);
     this.cards = cardsOf(this.story).slice(0, MOST_CARDS);
     this.states = statesOf(this.cards, results.windows, {
@@ -230,9 +232,15 @@ class Strip {
 
   ends(how, why, prompt) {
     if (!this.run || this.run.over || (prompt && prompt !== this.prompt)) return;
-    this.run = { ...this.run, over: how, why };
+    this.run = { ...this.run, over: how, why: why || this.run.why };
     if (how !== "done") this.header.say(`${this.words.window} ${this.run.index + 1}: ${this.words.states[how]}`);
     this.draw();
+  }
+
+  /** Keep what the server says of a run that is about to end early. */
+  unfinished(prompt, text) {
+    this.begins(prompt);
+    this.run.why = text;
   }
 
   restarted() {

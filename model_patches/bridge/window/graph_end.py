@@ -9,9 +9,10 @@ from av.error import FFmpegError
 from ...store.cancel import time_limit
 from ...window.store import GRACE_S
 from ...window.tail import from_uint8
-from ..progress import send_text
+from ..progress import send_last_text
 from .graph_run import GraphRun, latent_before
 from .graph_sound import joined_sound
+from .progress import unfinished_text
 from .run import Outcome
 
 
@@ -47,9 +48,8 @@ def leave_unfinished(run: GraphRun, canceled: bool) -> str:
     try:
         with time_limit(GRACE_S if canceled else math.inf):
             path = join_windows(run, finished=False) if done else None
+        text = unfinished_text(done, total, path)
     except (OSError, ValueError, FFmpegError) as error:
-        return f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."
-    kept = "Nothing was finished before." if path is None else f"Windows kept: {done}, in {path}"
-    text = f"Window {done + 1} of {total} was not finished. {kept}"
-    send_text(text, run.node_id)
+        text = f"Window {done + 1} of {total} was not finished. The windows before are kept ({error})."
+    send_last_text(text, run.node_id)
     return text

@@ -1,12 +1,16 @@
 """Show a long run: one bar over all windows, the newest frame as preview, windows done and time left as text."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import comfy.utils
 import latent_preview
 from torch import Tensor
 
-from ..progress import duration_text, send_text
+from ...window.store import WindowStore
+from ..progress import duration_text, send_last_text, send_text
 
 
 class WindowProgress:
@@ -61,3 +65,20 @@ def windows_text(num_done: int, num_windows: int, detail: str, seconds_left: flo
         return f"{num_windows} windows are done"
     left = "" if seconds_left is None else f", about {duration_text(seconds_left)} left"
     return f"window {num_done + 1} of {num_windows}{detail}{left}"
+
+
+def unfinished_text(num_done: int, num_windows: int, path: Path | None) -> str:
+    """Say of a run that ended early where its finished windows are, if it has any."""
+    kept = "Nothing was finished before." if path is None else f"Windows kept: {num_done}, in {path}"
+    return f"Window {num_done + 1} of {num_windows} was not finished. {kept}"
+
+
+@contextmanager
+def report_unfinished(store: WindowStore, num_windows: int, node_id: str | None) -> Iterator[None]:
+    """Show on a node where the finished windows are, if the run ends early and ``store`` has joined them."""
+    try:
+        yield
+    except BaseException:
+        if store.unfinished is not None:
+            send_last_text(unfinished_text(len(store.entries), num_windows, store.unfinished), node_id)
+        raise

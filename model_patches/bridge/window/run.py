@@ -26,7 +26,7 @@ from ..vae import check_vae
 from .cards import WindowCards
 from .end_images import fingerprints, read_end_images
 from .make import Models, WindowMaker, latent_of, resolve_hand_over
-from .progress import WindowProgress
+from .progress import WindowProgress, report_unfinished
 from .start import Material, Sources, read_start
 
 RUNS_FOLDER = "magic141_runs"
@@ -82,7 +82,8 @@ def run_windows(
     keys = window_keys(windows, shared, end_images=fingerprints(end_images))
     folder = run_folder(settings.run_name, shared)
     notes = [*caller.notes, *older_folders(folder)]
-    with WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height)) as store:
+    store = WindowStore(folder, shared, VideoFormat(settings.codec, settings.fps, width, height))
+    with report_unfinished(store, len(windows), caller.node_id), store:
         store.metadata = caller.metadata
         limits = Limits(settings.color_anchor, settings.reroll_threshold, settings.turn_limit)
         run = WindowRun(store, windows, keys, limits, material.begin, directions=directions)
