@@ -90,5 +90,5 @@ TABLE_1 = (
     "temporal_flickering",
 )
 """The seven measures of the paper's Table 1, in its order."""
-LEAST_FRAMES = {"motion_smoothness": "three", "worst_jump": "four"}
-"""Frames that a measure needs; the others that need more than one need two."""
+LEAST_FRAMES = {"motion_smoothness": 3, "worst_jump": 4}
+"""Frames that a measure needs; the others that need more than one need 2."""

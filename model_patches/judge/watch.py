@@ -122,11 +122,16 @@ class ScoreWatcher:
         return {self.measure: fmean(self.scores)}
 
 
+def flow_step(fps: float) -> int:
+    """Return how many frames lie between two whose motion is measured."""
+    return max(1, round(fps / FLOW_FPS))
+
+
 class FlowWatcher:
     """With RAFT: motion between frames an eighth of a second apart."""
 
     def __init__(self, module: Flow, fps: float) -> None:
-        self.module, self.every = module, max(1, round(fps / FLOW_FPS))
+        self.module, self.every = module, flow_step(fps)
         self.steps: list[float] = []
         self.num_frames, self.last = 0, None
 

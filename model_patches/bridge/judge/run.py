@@ -8,6 +8,7 @@ from torch import Tensor
 from ...judge.catalog import LEAST_FRAMES, MEASURES, PROMPT, REMEDIES, START
 from ...judge.plain import PlainMeasures, psnr, ssim
 from ...judge.report import Judgment
+from ...judge.watch import flow_step
 from ...sizes import check_pictures, resize_cover_crop
 from ...store.cancel import Progress, until_canceled
 from .clips import Clip
@@ -45,7 +46,8 @@ def judge_clip(clip: Clip, inputs: ClipInputs, models: Models, *, progress: Prog
     judgment.curves, judgment.moments = plain.curves(), plain.moments(clip.fps)
     judgment.notes = [*notes, *clip.notes]
     judgment.missing = {
-        name: watchers.missing.get(name) or _reason_missing(name, inputs)
+        name: watchers.missing.get(name)
+        or _reason_missing(name, inputs, fps=clip.fps, has_bad_start=bool(notes))
         for name in MEASURES
         if name not in judgment.values
     }
@@ -83,9 +85,14 @@ def _start_values(first: Tensor, start: Tensor | None) -> dict[str, float]:
     return {"start_psnr": psnr(first, resized), "start_ssim": ssim(first, resized)}
 
 
-def _reason_missing(name: str, inputs: ClipInputs) -> str:
+def _reason_missing(name: str, inputs: ClipInputs, *, fps: float, has_bad_start: bool) -> str:
     """Return why a measure was not taken although its model is available."""
-    wants = MEASURES[name].wants
-    if (wants == START and inputs.start is None) or (wants == PROMPT and not inputs.prompt.strip()):
-        return REMEDIES[wants]
-    return f"The clip needs {LEAST_FRAMES.get(name, 'two')} frames or more for it."
+    measure = MEASURES[name]
+    if measure.wants == START and has_bad_start:
+        return "The start picture cannot be used; the notes say why."
+    if (measure.wants == START and inputs.start is None) or (
+        measure.wants == PROMPT and not inputs.prompt.strip()
+    ):
+        return REMEDIES[measure.wants]
+    least = 1 + flow_step(fps) if "raft" in measure.needs else LEAST_FRAMES.get(name, 2)
+    return f"The clip needs {least} frames or more for it."

@@ -92,9 +92,9 @@ def test_two_clips_of_two_sizes_are_compared():
 def test_one_frame_has_the_measures_of_a_picture():
     text, _, document, _ = judge(going(1), start_image=going(1))
     assert set(document["a"]["values"]) == {"sharpness", "start_psnr", "start_ssim"}
-    assert document["a"]["missing"]["motion"] == "The clip needs two frames or more for it."
-    assert document["a"]["missing"]["motion_smoothness"] == "The clip needs three frames or more for it."
-    assert document["a"]["missing"]["worst_jump"] == "The clip needs four frames or more for it."
+    assert document["a"]["missing"]["motion"] == "The clip needs 2 frames or more for it."
+    assert document["a"]["missing"]["motion_smoothness"] == "The clip needs 3 frames or more for it."
+    assert document["a"]["missing"]["worst_jump"] == "The clip needs 4 frames or more for it."
     assert "Not measured" in text
     assert set(values_of(going(1))) == {"sharpness"}
 
@@ -113,4 +113,5 @@ def test_a_start_picture_that_is_none_is_said_and_the_rest_measured():
     text, _, document, _ = judge(going(), start_image=torch.full((1, 32, 32, 3), math.nan))
     assert "Measured without the start picture" in text
     assert "motion" in document["a"]["values"]
-    assert document["a"]["missing"]["start_psnr"] == "Connect start_image."
+    why = "The start picture cannot be used; the notes say why."
+    assert document["a"]["missing"]["start_psnr"] == why

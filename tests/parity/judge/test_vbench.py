@@ -52,6 +52,12 @@ def test_a_model_that_cannot_see_the_clip_leaves_the_others_their_measures(judge
     assert found.missing["flow_px"] == "RAFT needs 128 pixels a side; the clip has 96 x 64."
 
 
+def test_a_clip_that_is_too_short_for_its_flow_is_told_what_it_needs(judges):
+    found = judged(moving_video(count=2, height=128, width=132), moving_video(count=1, height=128, width=132))
+    wanted = f"The clip needs {1 + round(FPS / 8)} frames or more for it."  # an eighth of a second apart
+    assert found.missing["flow_px"] == found.missing["dynamic_degree"] == wanted
+
+
 def test_wrong_files_are_named_and_the_rest_is_measured(folder, tmp_path, monkeypatch):
     for name in ("lpips_alex.pth", "alexnet-owt-7be5be79.pth"):
         (tmp_path / name).write_bytes((folder / "sa_0_4_vit_l_14_linear.pth").read_bytes())
