@@ -1,11 +1,20 @@
 """The faults that are put into our source: what is changed, what is left out, and how a sample is drawn."""
 
+import json
+
 import pytest
 
 pytest.importorskip("mutmut", reason="a development requirement")
 
-from magic141.tests.bench.mutants import figures_of, survivors
+from magic141.tests.bench.mutants import EQUIVALENT, figures_of, survivors
 from magic141.tests.bench.support.mutants_make import MutableFile, draw_mutants, line_counts, share_out
+from magic141.tools.imports import ROOT
+
+
+def test_every_fault_that_is_said_to_change_nothing_is_of_code_that_is_there():
+    rows = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
+    code = {row["file"]: (ROOT / row["file"]).read_text(encoding="utf-8") for row in rows}
+    assert [row["before"] for row in rows if row["before"] not in code[row["file"]]] == []
 
 
 def mutable(tmp_path, text: str, name: str = "a.py") -> MutableFile:
