@@ -175,9 +175,7 @@ def load_pretrained(model_class: Any, folder: Path, dtype: torch.dtype, **model_
         try:
             # Mismatches are reported below: transformers' own error does not say which key.
             model, report = _from_pretrained(model_class, folder, ignore_mismatched_sizes=True, **options)
-        except (
-            pickle.UnpicklingError
-        ) as error:  # from an old .bin; files of newer formats were checked before
+        except pickle.UnpicklingError as error:  # from an old .bin: newer files were checked before
             raise ValueError(f"a .bin file in it {unpickling_trouble(error)}") from None
     _require_all_keys(folder, report)
     return model.eval().requires_grad_(False)
