@@ -163,7 +163,11 @@ def test_two_journals_in_one_process_exclude_each_other(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "message"),
-    [(errno.ENOSPC, "disk is full"), (errno.EROFS, "cannot be written"), (errno.EACCES, "change its permissions")],
+    [
+        (errno.ENOSPC, "disk is full"),
+        (errno.EROFS, "cannot be written"),
+        (errno.EACCES, "change its permissions"),
+    ],
 )
 def test_a_refusing_disk_is_said(tmp_path, number, message):
     with pytest.raises(DiskRefused, match=message), disk_errors(tmp_path):
