@@ -196,6 +196,11 @@ ROWS = (
         "{fullsize[fullsize_vlm_over_fp32_flops]:.2f}",
         "one product: 1",
     ),
+    (
+        "Versions of ComfyUI on which every test passes (0.30.0 and 0.33.0)",
+        "{hosts[hosts_passed]:.0f}",
+        "tried: 2",
+    ),
 )
 """What was measured, the result, and what to compare it with; a result begins with the name of its benchmark."""
 
