@@ -72,7 +72,7 @@ def other_weights(root: Path = ROOT) -> list[str]:
 
 
 def take(bench: str, file: Path) -> None:
-    """Enter the figures that a benchmark wrote, in place of older ones of the same names.
+    """Enter the numbers that a benchmark wrote, in place of older ones of the same names.
 
     Raises:
         ValueError: the weights changed after the benchmark wrote the file.
@@ -83,7 +83,8 @@ def take(bench: str, file: Path) -> None:
             f"{file} is older than {', '.join(newer)}, so it may be of other weights. "
             f"Run `python3 dev.py bench {bench} --json {file}` again."
         )
-    figures = json.loads(file.read_text(encoding="utf-8"))
+    written = json.loads(file.read_text(encoding="utf-8"))
+    figures = {name: value for name, value in written.items() if isinstance(value, int | float)}
     new = {
         "command": f"python3 dev.py bench {bench} --json FILE",
         "date": datetime.date.fromtimestamp(file.stat().st_mtime).isoformat(),

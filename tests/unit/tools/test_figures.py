@@ -66,10 +66,10 @@ def test_other_weights_are_noticed(tmp_path):
 
 def test_a_new_measurement_takes_the_place_of_the_old_one(records, tmp_path):
     measured = tmp_path / "int8.json"
-    measured.write_text(
-        json.dumps({"dit_rel_error_w8a8": 0.017, "stream_peak_extra_mb": 40}), encoding="utf-8"
-    )
+    written = {"dit_rel_error_w8a8": 0.017, "stream_peak_extra_mb": 40, "rows": {"of the bench alone": 1}}
+    measured.write_text(json.dumps(written), encoding="utf-8")
     figures.take("int8", measured)
+    assert "rows" not in figures.read_figures()["int8"]
     assert figures.read_figures()["int8"]["stream_peak_extra_mb"] == 40
     kept = json.loads((records / "int8.json").read_text(encoding="utf-8"))
     assert "dit_rel_error_w8a8" not in kept.get("being_measured_again", [])
