@@ -86,8 +86,10 @@ class Bench:
             return outcome
         self.check_kept(job, place, what, before)
         self.check_taken_over(job, what, before, str(outcome.value))
-        if self.result(job, place) != self.wanted[job.name]:
-            self.fault("frames_different", what)
+        made, wanted = self.result(job, place), self.wanted[job.name]
+        if made != wanted:
+            differing = [name for name in {*made, *wanted} if made.get(name) != wanted.get(name)]
+            self.fault("frames_different", f"{what}: {', '.join(differing[:5])} {made.get('unreadable', '')}")
         if left := leftovers(place.case):
             self.fault("leftover_files_after_next_run", f"{what}: {left}", len(left))
         return outcome
