@@ -111,9 +111,8 @@ class Tab:
         self.wait_for("() => app.extensions?.some((extension) => extension.name === 'magic141.nodes')")
         self.wait_for("() => app.extensionManager.workflow.activeWorkflow && !app.extensionManager.spinner")
         self.evaluate("() => app.extensionManager.setting.set('Comfy.TutorialCompleted', true)")
-        if not (
-            seen_before.ok and seen_before.json()
-        ):  # not ok: a server with several users knows none without a name
+        # not ok: a server with several users knows none without a name
+        if not (seen_before.ok and seen_before.json()):
             self.page.wait_for_timeout(NEW_USER_MS)
         self.close_dialogs()
 

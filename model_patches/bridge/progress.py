@@ -81,9 +81,7 @@ def send_event(kind: str, data: dict, node_id: str | None) -> None:
     Args:
         node_id: of the node; a copy inside an expansion is replaced by the node on the screen.
     """
-    from server import PromptServer
-
-    server, context = getattr(PromptServer, "instance", None), get_executing_context()
+    server, context = _server(), get_executing_context()
     if node_id is None or context is None or server is None or server.client_id is None:
         return
     shown = get_progress_state().dynprompt.get_display_node_id(node_id)
@@ -92,18 +90,21 @@ def send_event(kind: str, data: dict, node_id: str | None) -> None:
 
 def send_text(text: str, node_id: str | None) -> None:
     """Show a line of text on a node, where there is a server."""
-    from server import PromptServer
-
-    server = getattr(PromptServer, "instance", None)
+    server = _server()
     if node_id is not None and server is not None:
         server.send_progress_text(text, node_id)
 
 
 def send_last_text(text: str, node_id: str | None) -> None:
     """Show a line of text that stays after the run: a node's cards keep it where the page clears texts."""
-    from server import PromptServer
-
     send_text(text, node_id)
-    server = getattr(PromptServer, "instance", None)
+    server = _server()
     if node_id is not None and server is not None and server.client_id is not None:
         server.send_sync("magic141.unfinished", {"node": node_id, "text": text}, server.client_id)
+
+
+def _server():
+    """Return the host's server; None where none runs."""
+    from server import PromptServer
+
+    return getattr(PromptServer, "instance", None)
