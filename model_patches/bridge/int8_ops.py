@@ -120,9 +120,8 @@ def _move_lora_to_use(patcher: comfy.model_patcher.ModelPatcher, device: torch.d
 def _take_patch(patcher, key: str, module: Any, device: torch.device):
     if key not in patcher.patches:
         return None
-    if (
-        getattr(module, "weight_lowvram_function", None) is not None
-    ):  # dynamic memory: it would merge the patch when the weight arrives
+    # dynamic memory: it would merge the patch when the weight arrives
+    if getattr(module, "weight_lowvram_function", None) is not None:
         module.weight_lowvram_function = None
         return comfy.model_patcher.LowVramPatch(key, patcher.patches)
     if key not in patcher.backup:  # left off the device: the host itself applies it at use

@@ -74,9 +74,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 _flush(file)
             _flush_folder(temporary)
             shutil.rmtree(old, ignore_errors=True)
-            if (
-                path.exists()
-            ):  # moved aside in one step: deleting it could stop half way, at a file that is in use
+            # moved aside in one step: deleting it could stop half way, at a file that is in use
+            if path.exists():
                 replace_or_keep(path, old, or_keep=(temporary, path))
             replace_or_keep(temporary, path)
             _flush_folder(path.parent)

@@ -135,9 +135,8 @@ def _from_latent(vae, settings: WindowSettings, latent: Tensor, video: object | 
         source = video_source(video)
         _check_same_clip(source, latent, settings.fps)
         first, last, count = read_ends(read_frames(source, settings.fps), len(tail.frames))
-        if len(last) == len(
-            tail.frames
-        ):  # the frames of the video, which a tail decoded alone would not match
+        # the frames of the video, which a tail decoded alone would not match
+        if len(last) == len(tail.frames):
             tail = replace(tail, frames=to_uint8(last))
     reference = make_reference(from_uint8(tail.frames))
     begin = Begin(num_frames_of(settings.overlap), tail, reference, first)
